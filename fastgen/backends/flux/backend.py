@@ -1,0 +1,354 @@
+"""FLUX.1 and Kontext on one device: batch -> results.
+
+One thread does all arithmetic (`_engine`); loading of input pictures and saving of finished ones happen in the threads
+that call `run`, so they overlap with the arithmetic of other batches. Knows nothing of retries or other lanes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import fastgen
+from fastgen.backends.flux.decode import decode, to_uint8
+from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
+from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
+from fastgen.backends.flux.load import load
+from fastgen.data import artifacts, images
+from fastgen.errors import DiskError, InputError
+from fastgen.hardware import Device
+from fastgen.settings import Settings
+from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
+
+log = logging.getLogger(__name__)
+SAVERS = 4
+"""Threads that compress and write pictures; Pillow releases the interpreter lock while it compresses."""
+
+
+class OutOfMemory(Exception):
+    """Not even one sample fits."""
+
+
+class Chain:
+    """One picture of a request on its way: for an edit the current state, turn by turn."""
+
+    def __init__(self, request: Request, number: int, prompt: str):
+        self.request = request
+        self.number = number
+        """Which copy (edit) or which picture (t2i) of its request."""
+        self.prompt = prompt
+        self.picture: Image.Image | None = None
+        """At the saved size."""
+
+
+class Inputs:
+    """The pictures that an edit starts from, loaded and checked."""
+
+    def __init__(self, request: Request):
+        pictures = [images.load(path, "images") for path in request.images]
+        self.first = pictures[0]
+        self.sheet = _scaled(images.stitch(pictures), request.reference)
+        self.base = _scaled(self.first, (request.params.width, request.params.height))
+        self.mask = images.load_mask(request.mask, self.first.size) if request.mask else None
+        if self.mask is not None and self.mask.size != self.base.size:
+            self.mask = self.mask.resize(self.base.size, Image.Resampling.NEAREST)
+
+
+class FluxBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.device = device
+        self.out = Path(settings.out)
+        self.stages: dict[str, float] = defaultdict(float)
+        self._fits: dict[Bucket, int] = {}
+        """Samples that fit together where a batch ran out of memory."""
+
+    def open(self) -> dict:
+        """Load the model. Returns the facts for run.json. Raises ModelError."""
+        torch.set_num_threads(self.device.threads)
+        if self.device.kind == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
+                "the driver, or use --gpus cpu"
+            )
+        device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a lane sees only its own GPU
+        started = time.monotonic()
+        self.modules = load(self.settings, device)
+        self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
+        self.denoiser = Denoiser(self.modules)
+        self._engine = ThreadPoolExecutor(1, "engine")
+        self._savers = ThreadPoolExecutor(SAVERS, "save")
+        import diffusers
+        import transformers
+
+        return {
+            "load_seconds": round(time.monotonic() - started, 2), "torch": torch.__version__,
+            "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
+            "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self._engine.shutdown()
+        self._savers.shutdown()
+
+    def run(self, batch: Batch) -> list[Result]:
+        """Make and save every picture of the batch. One result per request, in order.
+
+        Raises:
+            DiskError: the output disk takes no more.
+        """
+        stages: dict[str, float] = defaultdict(float)
+        bad: dict[str, Failed] = {}
+        inputs: dict[str, Inputs] = {}
+        with _timed(stages, "load"):
+            for request in batch.requests:
+                if request.images:
+                    try:
+                        inputs[request.id] = Inputs(request)
+                    except InputError as error:
+                        bad[request.id] = self._failed(request, "input", str(error), error.field)
+        good = [request for request in batch.requests if request.id not in bad]
+        started = time.monotonic()
+        try:
+            made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
+        except OutOfMemory as error:
+            return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
+        finally:
+            inputs.clear()
+        seconds = (stages["engine"] or time.monotonic() - started) / max(1, sum(r.samples for r in good))
+        with _timed(stages, "save"):
+            self._save(good, made)
+        results: list[Result] = []
+        for request in batch.requests:
+            if request.id in bad:
+                results.append(bad[request.id])
+                continue
+            chains, warnings = made[request.id]
+            results.append(
+                Done(
+                    request.id, self.settings.backend, self.settings.model.name,
+                    tuple(self._path(request, c.number) for c in chains), request.params,
+                    round(seconds * request.samples, 4), warnings=warnings,
+                    stages={k: round(v, 5) for k, v in stages.items()},
+                )
+            )  # fmt: skip
+            stages = {}
+        return results
+
+    def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
+        """The pictures of requests of one bucket: id -> (chains with their `picture`, warnings).
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        stages = defaultdict(float) if stages is None else stages
+        with _timed(stages, "engine"):
+            bucket = Bucket.of(requests[0])
+            made: dict[str, tuple[list[Chain], tuple[str, ...]]] = {}
+            for request in requests:
+                n = request.params.n
+                made[request.id] = (
+                    [Chain(request, j, request.prompts[j // n if request.task == "t2i" else 0])
+                     for j in range(request.samples)],
+                    self._warnings(request, stages),
+                )  # fmt: skip
+            chains = [chain for request in requests for chain in made[request.id][0]]
+            for turn in range(bucket.turns):
+                self._turn(chains, turn, bucket, inputs, stages)
+        return made
+
+    def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None) -> list[torch.Tensor]:
+        """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1.
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        stages = defaultdict(float) if stages is None else stages
+        most = self._fits.get(bucket) or self.settings.batch_for(bucket.width * bucket.height)
+        while True:
+            try:
+                with _timed(stages, "denoise"):
+                    self.denoiser.run([s for s in samples if s.latents is None], most)
+                    self._wait()
+                break
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                most = self._smaller(bucket, most, "denoising")
+        while True:
+            try:
+                with _timed(stages, "decode"):
+                    pictures = decode(self.modules, [s.latents for s in samples], bucket.width, bucket.height, most)
+                    self._wait()
+                return pictures
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if most == 1 and not self.modules.vae.use_tiling:
+                    log.warning("the VAE ran out of memory at %s: decoding in tiles from now on", bucket)
+                    self.modules.vae.enable_tiling()
+                    self._empty_cache()
+                else:
+                    most = self._smaller(bucket, most, "decoding")
+
+    def _turn(self, chains: list[Chain], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
+        """Apply one user turn to all chains: sets their `picture`."""
+        if bucket.task == "edit":
+            for chain in chains:
+                chain.prompt = chain.request.prompts[turn]
+        with _timed(stages, "encode"):
+            prompts = self.prompts.encode([chain.prompt for chain in chains])
+            self._wait()
+        with _timed(stages, "noise"):
+            samples = []
+            for chain, prompt in zip(chains, prompts, strict=True):
+                params = chain.request.params
+                seed = params.seed + turn * params.n + chain.number
+                noise = make_noise(seed, bucket.width, bucket.height)
+                samples.append(Sample(prompt, bucket.width, bucket.height, params.steps, params.guidance, noise))
+        if bucket.task == "edit":
+            with _timed(stages, "reference"):
+                self._add_references(chains, samples, turn, bucket, inputs)
+                self._wait()
+        pictures = self.pixels(samples, bucket, stages)
+        with _timed(stages, "pixels"):
+            for chain, array in zip(chains, to_uint8(pictures), strict=True):
+                picture = Image.fromarray(array)
+                given = inputs.get(chain.request.id)
+                if given is not None and given.mask is not None:
+                    before = chain.picture or given.base
+                    picture = Image.composite(_scaled(picture, before.size), before, given.mask)
+                chain.picture = picture
+
+    def _add_references(self, chains, samples, turn, bucket, inputs) -> None:
+        """Encode the picture that each chain edits, and for masked edits the latents to hold on to."""
+        sources: dict[int, Image.Image] = {}
+        size = bucket.reference if turn == 0 else (bucket.width, bucket.height)
+        whole = (bucket.width, bucket.height)
+
+        def key(chain: Chain, purpose: str) -> tuple:
+            return (purpose, chain.request.id) if turn == 0 else (purpose, chain.request.id, chain.number)
+
+        for chain in chains:
+            given = inputs[chain.request.id]
+            now = given.sheet if turn == 0 else chain.picture
+            sources.setdefault(key(chain, "reference"), _scaled(now, size))
+            if given.mask is not None:
+                sources.setdefault(key(chain, "keep"), _scaled(given.base if turn == 0 else chain.picture, whole))
+        latents = {}
+        for wanted in {picture.size for picture in sources.values()}:
+            names = [name for name, picture in sources.items() if picture.size == wanted]
+            arrays = [np.asarray(sources[name]) for name in names]
+            latents.update(zip(names, encode_pictures(self.modules, arrays), strict=True))
+        for chain, sample in zip(chains, samples, strict=True):
+            sample.reference, sample.reference_size = latents[key(chain, "reference")], size
+            mask = inputs[chain.request.id].mask
+            if mask is not None:
+                sample.keep = latents[key(chain, "keep")]
+                sample.repaint = _token_mask(mask, whole).to(self.modules.device)
+
+    def _warnings(self, request: Request, stages: dict) -> tuple[str, ...]:
+        with _timed(stages, "encode"):
+            encoded = self.prompts.encode(list(request.prompts))
+        most = self.settings.max_sequence_length
+        cut = max(prompt.tokens for prompt in encoded)
+        warnings = [f"the prompt has {cut} tokens; the model reads the first {most}"] if cut > most else []
+        if self.modules.vae.use_tiling:
+            warnings.append("decoded in tiles for lack of memory; seams are possible")
+        return tuple(warnings)
+
+    def _save(self, requests: list[Request], made: dict) -> None:
+        settings = self.settings
+        jobs = []
+        for request in requests:
+            for chain in made[request.id][0]:
+                params = request.params
+                about = {
+                    "prompt": chain.prompt if request.task == "t2i" else "\n".join(request.prompts),
+                    "model": settings.model.name,
+                    "seed": str(params.seed + chain.number),
+                    "settings": json.dumps(
+                        {
+                            "task": request.task, "id": request.id, "width": params.width, "height": params.height,
+                            "steps": params.steps, "guidance": params.guidance, "dtype": settings.dtype,
+                            "max_sequence_length": settings.max_sequence_length, "fastgen": fastgen.__version__,
+                            "lora": settings.loras, "transformer": settings.transformer, "images": request.images,
+                            "mask": request.mask,
+                        },
+                        ensure_ascii=False,
+                    ),
+                }  # fmt: skip
+                jobs.append(self._savers.submit(self._save_one, self._path(request, chain.number), chain.picture, about))
+        for job in jobs:
+            job.result()
+        artifacts.sync_folder(self.out / artifacts.IMAGES)
+
+    def _save_one(self, path: str, picture: Image.Image, about: dict[str, str]) -> None:
+        artifacts.write(self.out, path, images.encode(picture, self.settings.format, about))
+
+    def _path(self, request: Request, number: int) -> str:
+        suffix = {"jpeg": "jpg"}.get(self.settings.format, self.settings.format)
+        return f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, suffix)}"
+
+    def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
+        return Failed(request.id, kind, message, field, self.settings.backend, self.settings.model.name)
+
+    def _smaller(self, bucket: Bucket, most: int, doing: str) -> int:
+        self._empty_cache()
+        if most == 1:
+            raise OutOfMemory(
+                f"out of memory while {doing} one sample of {bucket}; use a smaller size, --dtype bfloat16, "
+                "or a GPU with more memory"
+            )
+        self._fits[bucket] = most // 2
+        log.warning("out of memory while %s %d samples of %s: %d at a time from now on", doing, most, bucket, most // 2)
+        return most // 2
+
+    def _empty_cache(self) -> None:
+        if self.modules.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _wait(self) -> None:
+        """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
+        if self.modules.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """The mask on packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
+    width, height = size
+    array = np.asarray(mask.resize(size, Image.Resampling.BOX) if mask.size != size else mask) > 0
+    tokens = array.reshape(height // 16, 16, width // 16, 16).any(axis=(1, 3)).reshape(-1, 1)
+    return torch.from_numpy(tokens.astype(np.float32)).expand(-1, 64)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "out of memory" in text or "not enough memory" in text
+
+
+@contextmanager
+def _timed(stages: dict[str, float], name: str):
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        stages[name] += time.monotonic() - started
+
+
+__all__ = ["DiskError", "FluxBackend", "OutOfMemory"]

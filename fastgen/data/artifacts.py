@@ -1,0 +1,75 @@
+"""Files of a run folder, written so that a reader never sees half of one: temporary file, fsync, rename.
+
+    results.jsonl   failures.jsonl   journal.jsonl   run.json   images/   logs/
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+from fastgen.errors import DiskError
+
+IMAGES = "images"
+LOGS = "logs"
+PARTIAL = ".partial"
+"""Temporary files live here, on the same disk; whatever a killed run left is removed at the next start."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def prepare(out: Path) -> None:
+    """Make the folders of a run and clear what a killed one left half-written. Raises OSError."""
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    for name in (IMAGES, LOGS, PARTIAL):
+        (out / name).mkdir(parents=True, exist_ok=True)
+
+
+def file_name(id: str, number: int, suffix: str) -> str:
+    """A file name for picture `number` of a row: its id where that is a plain name, else a cleaned one plus a hash,
+    so that different ids never share a file, on file systems that ignore case too."""
+    stem = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
+    if stem != id:
+        stem = f"{stem}-{blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}".lstrip("-")
+    return f"{stem}_{number}.{suffix}"
+
+
+def write(out: Path, relative: str, chunks: bytes | Iterable[bytes]) -> None:
+    """Write `out/relative` whole or not at all. Raises DiskError when the disk takes no more."""
+    temporary = out / PARTIAL / f"{os.getpid()}-{relative.replace('/', '-')}"
+    try:
+        with temporary.open("wb") as file:
+            for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, out / relative)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in FULL_DISK:
+            raise DiskError(f"cannot write {out / relative}: {error.strerror}") from None
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(line for line in text.splitlines()[-lines:] if line.strip())

@@ -1,0 +1,151 @@
+"""The commit log: a result counts once its line is here.
+
+Each line is a JSON object with a checksum and one result:
+
+    {"crc":"1a2b3c4d","rec":{"status":"done","id":"row-7","paths":["images/row-7_0.png"],...}}
+
+Lines go to the kernel at once, so killing this process loses none; fsync follows on a time budget, so a power cut
+costs at most that much work, never a wrong line: a line that fails its checksum is dropped and its row made again.
+In memory there is one integer pair a row (see BYTES_PER_ROW); everything else stays on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from fastgen.data.artifacts import FULL_DISK
+from fastgen.errors import DiskError
+from fastgen.types import Done, Failed, Result
+
+BYTES_PER_ROW = 115
+"""Of the index, in CPython 3.11: two integers and their dict entry (measured in bench/run_loop.py)."""
+SYNC_EVERY_S = 1.0
+_PREFIX = len(b'{"crc":"')
+_BODY = len(b'{"crc":"00000000","rec":')
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Done | Failed).decode
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+class _Head(msgspec.Struct):
+    id: str
+    status: str
+    kind: str = ""
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class Journal:
+    """Open, and read what is there. Not safe for two processes: the run folder's lock sees to that."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.index: dict[int, int] = {}
+        """hash(id) -> offset of its newest line * 4 + DONE, FAILED or BAD_INPUT."""
+        self.damaged = 0
+        """Lines dropped for a wrong checksum."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._end = self._replay()
+        os.ftruncate(self._file, self._end)
+        self._synced = time.monotonic()
+
+    def _replay(self) -> int:
+        """Fill the index. Returns the length of the journal up to its last whole line."""
+        offset = whole = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                body = _checked(line)
+                if body is None:
+                    self.damaged += 1
+                else:
+                    head = _decode_head(body)
+                    self.index[hash(head.id)] = offset * 4 + _state(head.status, head.kind)
+                    whole = offset + len(line)
+                offset += len(line)
+        # A torn last line is the ordinary trace of a power cut: it is cut off and not worth a warning.
+        if offset > whole:
+            self.damaged -= 1
+        return whole
+
+    def state(self, id: str) -> int | None:
+        """DONE, FAILED, BAD_INPUT or None for a row that has no line."""
+        entry = self.index.get(hash(id))
+        return None if entry is None else entry & 3
+
+    def get(self, id: str) -> Result | None:
+        """The newest result for a row."""
+        entry = self.index.get(hash(id))
+        if entry is None:
+            return None
+        line, offset = b"", entry >> 2
+        while b"\n" not in line:
+            chunk = os.pread(self._file, 4096 if not line else 1 << 20, offset + len(line))
+            if not chunk:
+                return None
+            line += chunk
+        body = _checked(line[: line.index(b"\n") + 1])
+        result = None if body is None else _decode(body)
+        return result if result is not None and result.id == id else None
+
+    def append(self, results: list[Result]) -> None:
+        """Commit results. Raises DiskError when the disk takes no more; the journal then stays whole."""
+        lines = []
+        offset = self._end
+        for result in results:
+            body = _encode(result)
+            line = b'{"crc":"%08x","rec":%b}\n' % (crc32(body), body)
+            kind = result.kind if isinstance(result, Failed) else ""
+            status = "failed" if kind else "done"
+            lines.append((hash(result.id), offset * 4 + _state(status, kind), line))
+            offset += len(line)
+        data = b"".join(line for _, _, line in lines)
+        try:
+            written = os.pwrite(self._file, data, self._end)
+            if written < len(data):
+                written += os.pwrite(self._file, data[written:], self._end + written)
+            if written < len(data):
+                raise OSError(FULL_DISK[0], os.strerror(FULL_DISK[0]))
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            if error.errno in FULL_DISK:
+                raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
+            raise
+        self._end = offset
+        for key, entry, _ in lines:
+            self.index[key] = entry
+        if time.monotonic() - self._synced > SYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        if self._file >= 0:
+            self.sync()
+            os.close(self._file)
+            self._file = -1
+
+
+def _checked(line: bytes) -> bytes | None:
+    """The record's bytes if the line is whole and its checksum right."""
+    body = line[_BODY:-2]
+    if not line.endswith(b"}\n") or not line.startswith(b'{"crc":"'):
+        return None
+    try:
+        wanted = int(line[_PREFIX : _PREFIX + 8], 16)
+    except ValueError:
+        return None
+    return body if crc32(body) == wanted else None
+
+
+def _state(status: str, kind: str) -> int:
+    if status == "done":
+        return DONE
+    return BAD_INPUT if kind == "input" else FAILED

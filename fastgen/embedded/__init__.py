@@ -1,0 +1,1 @@
+"""The tiny model that ships with the package, and the script that makes it (`python -m fastgen.embedded.build`)."""

@@ -1,0 +1,53 @@
+"""What can go wrong, as a tree. Knows nothing of how the errors are shown.
+
+    FastgenError               exit code 1
+    ├── SettingsError          exit code 2: wrong usage or settings, found before any work
+    │   ├── ModelError         the model is unknown, incomplete or not of a supported family
+    │   └── RunFolderError     the run folder is in use, read-only, or was made with other settings
+    ├── InputError             one row is bad: names the field and the mend; never ends a run
+    ├── EngineError            no lane can go on: an engine cannot start or keeps dying
+    └── DiskError              the output disk takes no more; what is done is safe
+"""
+
+from __future__ import annotations
+
+
+class FastgenError(Exception):
+    """Base of all errors that fastgen raises on purpose. Its text is meant for the user."""
+
+    exit_code = 1
+
+
+class SettingsError(FastgenError):
+    """The user asked for something that cannot be done; nothing has been started."""
+
+    exit_code = 2
+
+
+class ModelError(SettingsError):
+    """The model cannot be used: unknown name, missing or damaged file, unsupported family."""
+
+
+class RunFolderError(SettingsError):
+    """The run folder cannot be used: locked, read-only, or made with other settings."""
+
+
+class InputError(FastgenError):
+    """One row is bad.
+
+    Args:
+        message: what is wrong and how to mend it.
+        field: the field of the user's row that is at fault, or "" for the row as a whole.
+    """
+
+    def __init__(self, message: str, field: str = ""):
+        super().__init__(message)
+        self.field = field
+
+
+class EngineError(FastgenError):
+    """The engines cannot go on; the message says why and where their log is."""
+
+
+class DiskError(FastgenError):
+    """The output disk refuses writes. Free some space and run the same command again."""

@@ -1,0 +1,102 @@
+"""How a kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
+
+A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
+through the model together; a size not listed takes the next larger one, beyond the last it is 1) and [measured].
+Adding a GPU is adding a file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import msgspec
+
+from fastgen.errors import SettingsError
+from fastgen.hardware import Device
+
+_HERE = Path(__file__).parent
+FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.parent / "kernels_cfg"
+
+
+class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which hardware and model a profile is for. What is left out matches everything."""
+
+    family: str = "*"
+    model: str = "*"
+    device: str = "*"
+    """"cuda" or "cpu"."""
+    compute_capability: str = "*"
+    least_memory_gib: float = 0.0
+
+    def explain(self) -> str:
+        said = [f"{k} {v}" for k, v in msgspec.structs.asdict(self).items() if v not in ("*", 0.0)]
+        return ", ".join(said) or "anything"
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the figures come from. `unmeasured` profiles stay conservative and say so when used."""
+
+    status: str
+    """"measured" or "unmeasured"."""
+    date: str = ""
+    hardware: str = ""
+    command: str = ""
+    note: str = ""
+
+
+class Profile(msgspec.Struct, frozen=True):
+    name: str
+    why: str
+    batch: tuple[tuple[int, int], ...]
+    """(pixels up to, samples), ascending."""
+    measured: Measured
+
+    def batch_for(self, pixels: int) -> int:
+        return next((samples for most, samples in self.batch if pixels <= most), 1)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    match: Match
+    batch: dict[str, int]
+    measured: Measured
+
+
+def load(path: Path) -> tuple[Match, Profile]:
+    """Read and check one profile. Raises SettingsError with the file and the key at fault."""
+    try:
+        raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        sizes = {tuple(map(int, size.split("x"))): samples for size, samples in raw.batch.items()}
+        batch = tuple(sorted((width * height, samples) for (width, height), samples in sizes.items()))
+        if not batch or any(samples < 1 for _, samples in batch):
+            raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each")
+        if raw.measured.status not in ("measured", "unmeasured"):
+            raise ValueError("[measured] status is 'measured' or 'unmeasured'")
+        if raw.measured.status == "measured" and not (raw.measured.date and raw.measured.hardware and raw.measured.command):
+            raise ValueError("[measured] needs date, hardware and command")
+    except (ValueError, msgspec.ValidationError) as error:
+        raise SettingsError(f"profile {path.name}: {error}") from None
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured)
+
+
+def choose(family: str, model: str, device: Device) -> Profile:
+    """The most specific profile that matches; `default.toml` when none does."""
+    gpu = device.gpu
+    best, best_score = None, -1
+    for path in sorted(FOLDER.glob("*.toml")):
+        match, profile = load(path)
+        checks = [
+            (match.family, fnmatch(family, match.family)),
+            (match.model, fnmatch(model, match.model)),
+            (match.device, fnmatch(device.kind, match.device)),
+            (match.compute_capability, fnmatch(gpu.compute_capability if gpu else "", match.compute_capability)),
+        ]
+        if not all(ok for _, ok in checks) or (gpu.memory_gib if gpu else 0.0) < match.least_memory_gib:
+            continue
+        score = sum(pattern != "*" for pattern, _ in checks) + (match.least_memory_gib > 0)
+        if score > best_score:
+            best, best_score = profile, score
+    if best is None:
+        raise SettingsError(f"no profile in {FOLDER} matches; default.toml is missing")
+    return best

@@ -1,0 +1,130 @@
+"""The nouns that every layer shares. Frozen, small, and always resolved.
+
+Knows only msgspec: these structs travel between processes (msgpack) and into the journal (JSON).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+Task = Literal["t2i", "edit"]
+
+# Why a row has no result. `policy.py` decides what each kind leads to.
+Kind = Literal[
+    "input",  # the row is bad: only its owner can mend it
+    "oom",  # the engine ran out of memory
+    "refused",  # the backend declined the content
+    "transient",  # worth another try
+    "internal",  # the backend raised something unforeseen
+    "poison",  # it killed its lane, alone, twice
+    "disk",  # the output disk refuses writes
+]
+
+
+class ImageParams(msgspec.Struct, frozen=True):
+    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int
+    n: int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """All that a backend needs to know of one row, and nothing of the user's row besides.
+
+    Images are numbered j = 0, 1, ... in the order (prompt, copy); image j takes its noise from `params.seed + j`.
+    """
+
+    id: str
+    task: Task
+    prompts: tuple[str, ...]
+    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other."""
+    params: ImageParams
+    render: tuple[int, int]
+    """(width, height) at which the model works; differs from the saved size only for a masked edit."""
+    images: tuple[str, ...] = ()
+    """Input pictures, absolute paths. Several are references of one edit."""
+    mask: str = ""
+    reference: tuple[int, int] = (0, 0)
+    """(width, height) to which the input pictures are brought for the model; (0, 0) without any."""
+
+    @property
+    def samples(self) -> int:
+        """Pictures that are in the making at the same time."""
+        return self.params.n * (len(self.prompts) if self.task == "t2i" else 1)
+
+
+class Bucket(msgspec.Struct, frozen=True, order=True):
+    """What must be equal for requests to share a forward pass. The text length is one per model."""
+
+    task: str
+    width: int
+    height: int
+    reference: tuple[int, int]
+    turns: int
+
+    @classmethod
+    def of(cls, request: Request) -> Bucket:
+        turns = len(request.prompts) if request.task == "edit" else 1
+        return cls(request.task, *request.render, request.reference, turns)
+
+    def __str__(self) -> str:
+        text = f"{self.task} {self.width}x{self.height}"
+        if self.reference != (0, 0):
+            text += f", reference {self.reference[0]}x{self.reference[1]}"
+        return text + (f", {self.turns} turns" if self.turns > 1 else "")
+
+
+class Batch(msgspec.Struct, frozen=True):
+    bucket: Bucket
+    requests: tuple[Request, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(r.samples for r in self.requests)
+
+
+class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status"):
+    """A finished request. Paths are relative to the run folder; pixels never travel."""
+
+    id: str
+    backend: str
+    model: str
+    paths: tuple[str, ...]
+    params: ImageParams
+    seconds: float
+    """This request's share of its batch's time in the engine."""
+    attempts: int = 1
+    warnings: tuple[str, ...] = ()
+    stages: dict[str, float] = {}
+    """Seconds by stage for the whole batch; on the first result of a batch only."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status"):
+    id: str
+    kind: Kind
+    message: str
+    field: str = ""
+    backend: str = ""
+    model: str = ""
+    attempts: int = 1
+
+
+Result = Done | Failed
+
+
+class Backend(Protocol):
+    """Turns one batch into results; knows nothing of retries, other backends, processes or threads."""
+
+    def open(self) -> dict:
+        """Load what is needed. Returns facts for run.json. Raises ModelError for what the user can mend."""
+
+    def run(self, batch: Batch) -> list[Result]:
+        """One result per request, in the same order. Synchronous; safe to call from two threads."""
+
+    def close(self) -> None: ...
