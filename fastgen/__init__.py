@@ -1,1 +1,37 @@
+"""Offline, high-throughput image generation and editing on your own GPUs.
+
+The public names. They are imported when first used, so that `import fastgen` costs nothing.
+"""
+
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "generate": "fastgen.api",
+    "explain": "fastgen.api",
+    "resolve": "fastgen.settings",
+    "Settings": "fastgen.settings",
+    "Request": "fastgen.types",
+    "ImageParams": "fastgen.types",
+    "Done": "fastgen.types",
+    "Failed": "fastgen.types",
+    "FastgenError": "fastgen.errors",
+    "SettingsError": "fastgen.errors",
+    "ModelError": "fastgen.errors",
+    "RunFolderError": "fastgen.errors",
+    "InputError": "fastgen.errors",
+    "EngineError": "fastgen.errors",
+    "DiskError": "fastgen.errors",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fastgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

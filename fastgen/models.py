@@ -22,6 +22,13 @@ MODULES = (*COMPONENTS, "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
+# What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
+KONTEXT_SIZES = (
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024, 1024),
+    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
+)  # fmt: skip
+
+
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model wants where neither row nor flag says. A model folder may ship them as `fastgen.json`."""
 
@@ -31,6 +38,8 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: int = 1024
     pixels: int = 1024 * 1024
     """Pixel budget of an edit that names no size."""
+    preferred_sizes: tuple[tuple[int, int], ...] = ()
+    """(width, height) that the model was trained on; an edit that names no size takes the nearest in shape."""
     max_pixels: int = 2048 * 2048
     max_sequence_length: int = 512
     """Tokens of the T5 prompt; padding counts as text in FLUX, so this changes pictures."""
@@ -49,7 +58,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
 
 
-FAKE = ModelCard("fake", "", "fake", "fake", Defaults(steps=4, width=64, height=64, pixels=64 * 64, edits=True))
+FAKE = ModelCard("fake", "", "fake", "fake", Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True))
 
 
 def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
@@ -114,7 +123,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
     if not configs["transformer"].get("guidance_embeds"):
         defaults = Defaults(steps=4, guidance=0.0, max_sequence_length=256)
     elif pipeline == "FluxKontextPipeline":
-        defaults = Defaults(guidance=2.5, edits=True)
+        defaults = Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
     else:
         defaults = Defaults()
     if (own := folder / "fastgen.json").exists():

@@ -52,6 +52,8 @@ class Request(msgspec.Struct, frozen=True):
     mask: str = ""
     reference: tuple[int, int] = (0, 0)
     """(width, height) to which the input pictures are brought for the model; (0, 0) without any."""
+    content: str = ""
+    """Hash of what the row says, so that a row that keeps its id but says something new is made anew."""
 
     @property
     def samples(self) -> int:
@@ -89,7 +91,7 @@ class Batch(msgspec.Struct, frozen=True):
         return sum(r.samples for r in self.requests)
 
 
-class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status"):
+class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_defaults=True):
     """A finished request. Paths are relative to the run folder; pixels never travel."""
 
     id: str
@@ -99,19 +101,21 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status"):
     params: ImageParams
     seconds: float
     """This request's share of its batch's time in the engine."""
+    content: str = ""
     attempts: int = 1
     warnings: tuple[str, ...] = ()
     stages: dict[str, float] = {}
     """Seconds by stage for the whole batch; on the first result of a batch only."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status"):
+class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit_defaults=True):
     id: str
     kind: Kind
     message: str
     field: str = ""
     backend: str = ""
     model: str = ""
+    content: str = ""
     attempts: int = 1
 
 

@@ -9,9 +9,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
 from fastgen.errors import DiskError
 
@@ -38,21 +40,31 @@ def file_name(id: str, number: int, suffix: str) -> str:
     return f"{stem}_{number}.{suffix}"
 
 
-def write(out: Path, relative: str, chunks: bytes | Iterable[bytes]) -> None:
-    """Write `out/relative` whole or not at all. Raises DiskError when the disk takes no more."""
+@contextmanager
+def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `out/relative` when the block ends well, and never exists otherwise.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
     temporary = out / PARTIAL / f"{os.getpid()}-{relative.replace('/', '-')}"
     try:
         with temporary.open("wb") as file:
-            for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
-                file.write(chunk)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, out / relative)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in FULL_DISK:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise DiskError(f"cannot write {out / relative}: {error.strerror}") from None
         raise
+
+
+def write(out: Path, relative: str, data: bytes) -> None:
+    """Write `out/relative` whole or not at all. Raises DiskError."""
+    with atomic(out, relative) as file:
+        file.write(data)
 
 
 def sync_folder(folder: Path) -> None:

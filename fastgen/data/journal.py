@@ -29,13 +29,10 @@ _PREFIX = len(b'{"crc":"')
 _BODY = len(b'{"crc":"00000000","rec":')
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Done | Failed).decode
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 class _Head(msgspec.Struct):
     id: str
-    status: str
-    kind: str = ""
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -47,7 +44,7 @@ class Journal:
     def __init__(self, path: Path):
         self.path = path
         self.index: dict[int, int] = {}
-        """hash(id) -> offset of its newest line * 4 + DONE, FAILED or BAD_INPUT."""
+        """hash(id) -> offset of its newest line."""
         self.damaged = 0
         """Lines dropped for a wrong checksum."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -65,7 +62,7 @@ class Journal:
                     self.damaged += 1
                 else:
                     head = _decode_head(body)
-                    self.index[hash(head.id)] = offset * 4 + _state(head.status, head.kind)
+                    self.index[hash(head.id)] = offset
                     whole = offset + len(line)
                 offset += len(line)
         # A torn last line is the ordinary trace of a power cut: it is cut off and not worth a warning.
@@ -73,17 +70,12 @@ class Journal:
             self.damaged -= 1
         return whole
 
-    def state(self, id: str) -> int | None:
-        """DONE, FAILED, BAD_INPUT or None for a row that has no line."""
-        entry = self.index.get(hash(id))
-        return None if entry is None else entry & 3
-
-    def get(self, id: str) -> Result | None:
-        """The newest result for a row."""
+    def get(self, id: str, content: str) -> Result | None:
+        """The newest result for a row, unless the row said something else then."""
         entry = self.index.get(hash(id))
         if entry is None:
             return None
-        line, offset = b"", entry >> 2
+        line, offset = b"", entry
         while b"\n" not in line:
             chunk = os.pread(self._file, 4096 if not line else 1 << 20, offset + len(line))
             if not chunk:
@@ -91,7 +83,7 @@ class Journal:
             line += chunk
         body = _checked(line[: line.index(b"\n") + 1])
         result = None if body is None else _decode(body)
-        return result if result is not None and result.id == id else None
+        return result if result is not None and (result.id, result.content) == (id, content) else None
 
     def append(self, results: list[Result]) -> None:
         """Commit results. Raises DiskError when the disk takes no more; the journal then stays whole."""
@@ -100,9 +92,7 @@ class Journal:
         for result in results:
             body = _encode(result)
             line = b'{"crc":"%08x","rec":%b}\n' % (crc32(body), body)
-            kind = result.kind if isinstance(result, Failed) else ""
-            status = "failed" if kind else "done"
-            lines.append((hash(result.id), offset * 4 + _state(status, kind), line))
+            lines.append((hash(result.id), offset, line))
             offset += len(line)
         data = b"".join(line for _, _, line in lines)
         try:
@@ -144,8 +134,3 @@ def _checked(line: bytes) -> bytes | None:
         return None
     return body if crc32(body) == wanted else None
 
-
-def _state(status: str, kind: str) -> int:
-    if status == "done":
-        return DONE
-    return BAD_INPUT if kind == "input" else FAILED

@@ -97,6 +97,14 @@ def _read_list(path: Path) -> Iterator[Row]:
         yield Row(number, bytes(item))
 
 
+def estimate(path: Path) -> int:
+    """About how many rows a .jsonl file has (its lines), for a progress bar; 0 where that is not known."""
+    if path.suffix.lower() == ".json":
+        return 0
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or 1
+
+
 def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
     """The row as one line of JSON with its fields as the user wrote them (order, number formats, nulls), `added`
     put in (in place where a field of that name stands) and `dropped` left out. A row that is not a JSON object

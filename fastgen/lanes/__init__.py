@@ -1,0 +1,35 @@
+"""Where a backend runs, and how many batches at once. One file per kind of place: process.py (a GPU or CPUs)."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Protocol
+
+from fastgen.types import Batch
+
+
+class LaneDied(Exception):
+    """The place where the batch ran is gone; the batch may or may not be the reason.
+
+    Args:
+        idle: it was gone before it got the batch, which therefore is not the reason.
+    """
+
+    def __init__(self, message: str, idle: bool = False):
+        super().__init__(message)
+        self.idle = idle
+
+
+class Lane(Protocol):
+    name: str
+    slots: int
+    """Batches it holds at once."""
+
+    def start(self) -> Future:
+        """Begin to open the backend. The future gives its facts, or raises EngineError, ModelError or LaneDied."""
+
+    def submit(self, batch: Batch) -> Future:
+        """list[Result] of the batch, or LaneDied or DiskError. Only once the lane is ready."""
+
+    def stop(self, now: bool = False) -> None:
+        """Let go of the backend; `now` does not wait for batches that are under way."""

@@ -24,7 +24,7 @@ from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
 from fastgen.backends.flux.load import load
 from fastgen.data import artifacts, images
-from fastgen.errors import DiskError, InputError
+from fastgen.errors import InputError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
@@ -91,7 +91,7 @@ class FluxBackend:
         import transformers
 
         return {
-            "load_seconds": round(time.monotonic() - started, 2), "torch": torch.__version__,
+            "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
             "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
         }  # fmt: skip
@@ -349,6 +349,3 @@ def _timed(stages: dict[str, float], name: str):
         yield
     finally:
         stages[name] += time.monotonic() - started
-
-
-__all__ = ["DiskError", "FluxBackend", "OutOfMemory"]

@@ -1,0 +1,101 @@
+"""No model: writes one-bit pictures of the right size, and obeys words in the prompt. For tests of everything else.
+
+    crash        the process dies            oom          fails for lack of memory unless it is alone in its batch
+    crash:once   dies the first time         oom:always   fails for lack of memory always
+    slow         takes 0.2 s                 refuse       is refused
+    slow:1.5     takes 1.5 s                 broken       raises an unforeseen exception unless alone
+    flaky        fails twice, then works     disk         finds the disk full
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from fastgen.data import artifacts
+from fastgen.errors import DiskError, ModelError
+from fastgen.hardware import Device
+from fastgen.settings import Settings
+from fastgen.types import Batch, Done, Failed, Request, Result
+
+_WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk)\b(?::([\w.]+))?")
+
+
+class FakeBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.out = Path(settings.out)
+        self._pictures: dict[tuple[int, int], bytes] = {}
+        self._tries: dict[str, int] = {}
+
+    def open(self) -> dict:
+        if refusal := os.environ.get("FASTGEN_FAKE_CANNOT_START"):
+            raise ModelError(refusal)
+        return {"device": "none"}
+
+    def close(self) -> None: ...
+
+    def run(self, batch: Batch) -> list[Result]:
+        if any("broken" in self._words(r) for r in batch.requests) and len(batch.requests) > 1:
+            raise RuntimeError("this backend was told to break")
+        started = time.monotonic()
+        results: list[Result] = []
+        for request in batch.requests:
+            words = self._words(request)
+            if "crash" in words:
+                self._crash(request, words["crash"])
+            if "slow" in words:
+                time.sleep(float(words["slow"] or 0.2))
+            if "disk" in words:
+                raise DiskError("cannot write: No space left on device")
+            if "oom" in words and (len(batch.requests) > 1 or words["oom"] == "always"):
+                results.append(self._failed(request, "oom", "out of memory"))
+            elif "refuse" in words:
+                results.append(self._failed(request, "refused", "the content was refused"))
+            elif "flaky" in words and self._count(request) <= 2:
+                results.append(self._failed(request, "transient", "try again"))
+            else:
+                results.append(self._done(request, time.monotonic() - started))
+        artifacts.sync_folder(self.out / artifacts.IMAGES)
+        return results
+
+    def _words(self, request: Request) -> dict[str, str]:
+        return {word: detail for prompt in request.prompts for word, detail in _WORDS.findall(prompt)}
+
+    def _crash(self, request: Request, detail: str) -> None:
+        if detail == "once":
+            marker = self.out / artifacts.LOGS / f"crashed-{artifacts.file_name(request.id, 0, 'txt')}"
+            if marker.exists():
+                return
+            marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _count(self, request: Request) -> int:
+        self._tries[request.id] = self._tries.get(request.id, 0) + 1
+        return self._tries[request.id]
+
+    def _done(self, request: Request, seconds: float) -> Done:
+        params = request.params
+        paths = tuple(
+            f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, 'png')}" for number in range(request.samples)
+        )
+        for path in paths:
+            artifacts.write(self.out, path, self._picture(params.width, params.height))
+        return Done(request.id, "fake", "fake", paths, params, round(seconds, 4))
+
+    def _failed(self, request: Request, kind: str, message: str) -> Failed:
+        return Failed(request.id, kind, message, backend="fake", model="fake")
+
+    def _picture(self, width: int, height: int) -> bytes:
+        if (width, height) not in self._pictures:
+            import io
+
+            from PIL import Image
+
+            buffer = io.BytesIO()
+            Image.new("1", (width, height)).save(buffer, "PNG")
+            self._pictures[width, height] = buffer.getvalue()
+        return self._pictures[width, height]

@@ -1,0 +1,223 @@
+"""The command line: parse, call, exit code. Imports no torch, and nothing heavy before a command runs.
+
+Exit codes: 0 every row done; 1 the run could not go on (full disk, no engine left) or a fault of fastgen's own;
+2 wrong usage or settings, before any work; 3 finished with failed rows; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="fastgen",
+    help="Images from prompts, and edits of images, from a file of rows on your own GPUs. Kill it at any time; the same "
+    "command goes on where it was.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
+    "1 the run could not go on.",
+)
+
+Input = Annotated[Path | None, typer.Argument(help="Rows: a .jsonl file, or a .json list. Without it: bundled examples.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
+        "FLUX.1-Kontext-dev where a CUDA GPU is, else 'tiny'."
+    ),
+]
+Gpus = Annotated[
+    str, typer.Option(help="0,1 or all or cpu or cpu:N: one engine process each.  [default: all GPUs, else cpu]")
+]
+Backend = Annotated[str, typer.Option(help="local: the model runs on this machine.")]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="For rows that name none.  [default: the model's; an edit takes its input's shape]"),
+]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that name none.  [default: the model's]")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that name none.  [default: the model's]")]
+N = Annotated[int, typer.Option("--n", help="Pictures per prompt (t2i) or per row (edit), for rows that name none.")]
+Seed = Annotated[int, typer.Option(help="Run seed: a row without a seed draws its own from this and its id.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (bfloat16 on a GPU, float32 on a CPU).")]
+BatchSize = Annotated[str, typer.Option(metavar="N|auto", help="Samples that go through the model together.")]
+Format = Annotated[str, typer.Option(help="png, jpeg or webp.")]
+OutputKey = Annotated[
+    str | None, typer.Option(help="Field for the paths of the pictures.  [default: images; edited_images for edit]")
+]
+ImageRoot = Annotated[
+    Path | None, typer.Option(help="Where relative picture paths start.  [default: the folder of INPUT]")
+]
+Lora = Annotated[
+    list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
+]
+Transformer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Transformer weights from one safetensors file instead of the model's.")
+]
+MaxSequenceLength = Annotated[
+    int | None, typer.Option(metavar="N", help="Prompt tokens that the model reads (changes pictures).  [default: the model's]")
+]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many rows.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what the run folder holds and start over.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try rows again that failed in an earlier run.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the buckets and batches and why; load no model.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON event per line on stdout, a summary last.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda on: _print_version(on))
+]
+
+
+@app.callback()
+def root(version: Version = False) -> None: ...
+
+
+@app.command()
+def t2i(
+    input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
+    guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
+    format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
+    transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
+    fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
+    quiet: Quiet = False, backend: Backend = "local",
+) -> None:  # fmt: skip
+    """Pictures from prompts."""
+    _run("t2i", dict(locals()))
+
+
+@app.command()
+def edit(
+    input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
+    guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
+    format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
+    transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
+    fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
+    quiet: Quiet = False, backend: Backend = "local",
+) -> None:  # fmt: skip
+    """Edits of pictures by instruction: one or several turns, several references, masks."""
+    _run("edit", dict(locals()))
+
+
+def _run(task: str, flags: dict) -> None:
+    from fastgen import examples
+    from fastgen.errors import FastgenError
+    from fastgen.settings import resolve
+
+    voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
+    flags.pop("quiet", None)
+    dry_run = flags.pop("dry_run")
+    if flags["input"] is None:
+        flags["input"] = examples.find(task, flags)
+    flags["lora"] = tuple(flags["lora"] or ())
+    try:
+        settings = resolve(task, **flags)
+    except FastgenError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if dry_run:
+        _explain(settings, voice)
+    else:
+        _generate(settings, voice)
+
+
+def _generate(settings, voice: str) -> None:
+    from fastgen.data.rows import estimate
+    from fastgen.errors import FastgenError
+    from fastgen.report import Report
+    from fastgen.run import Run
+
+    total = estimate(Path(settings.input))
+    report = Report(voice, settings, min(total, settings.limit) if settings.limit else total)
+    try:
+        run = Run(settings, report.emit)
+    except FastgenError as error:
+        _fail(error)
+
+    def on_signal(signum, frame) -> None:
+        if run.state == "running":
+            run.interrupt()
+            report.emit("warning", message="finishing the batches under way; once more to stop at once")
+        else:
+            run.abort()
+            os._exit(130)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, on_signal)
+    report.begin()
+    message = ""
+    try:
+        for result in run.results():
+            report.result(result, run.counts)
+        code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
+        state = run.state
+    except FastgenError as error:
+        code, state, message = error.exit_code, "stopped", f"error: {error}"
+        if run.counts["new"]:
+            code = 1
+            message += f"\n{run.counts['new']} rows were done in this run and are safe; the same command goes on from there"
+    report.end(state, code, run.summary(), message)
+    raise typer.Exit(code)
+
+
+def _explain(settings, voice: str) -> None:
+    import json
+
+    import msgspec
+
+    from fastgen.api import explain
+    from fastgen.errors import FastgenError
+
+    try:
+        plan = explain(settings)
+    except FastgenError as error:
+        _fail(error)
+    if voice == "json":
+        print(json.dumps({"event": "plan", **msgspec.to_builtins(plan)}, ensure_ascii=False))
+        return
+    for note in settings.notes:
+        print(f"note: {note}")
+    print(f"{plan['rows']} rows, {len(plan['bad'])} of them bad, {plan['kept']} kept as they are")
+    for failed in plan["bad"][:20]:
+        print(f"  bad: {failed.message}")
+    if len(plan["bad"]) > 20:
+        print(f"  and {len(plan['bad']) - 20} more")
+    profile = settings.profile
+    why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
+    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
+    print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
+    for bucket in plan["buckets"]:
+        print(
+            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples at a time, "
+            f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
+        )
+
+
+def _fail(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise typer.Exit(getattr(error, "exit_code", 1))
+
+
+def _print_version(on: bool) -> None:
+    if on:
+        import fastgen
+
+        print(f"fastgen {fastgen.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `fastgen` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

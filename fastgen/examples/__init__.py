@@ -1,0 +1,17 @@
+"""Rows and pictures that `fastgen t2i` and `fastgen edit` run without INPUT, in small and in full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def find(task: str, flags: dict) -> Path:
+    """The bundled rows for a task: small pictures for the embedded model, full-size ones for a real one."""
+    from fastgen import hardware
+
+    small = flags["model"] == "tiny" or flags["backend"] == "fake"
+    if flags["model"] == "auto" and not small:
+        small = flags["gpus"].startswith("cpu") or not hardware.find_gpus()
+    return FOLDER / ("small" if small else "full") / f"{task}.jsonl"

@@ -1,0 +1,128 @@
+"""The run folder: who holds it, which settings it belongs to, and run.json. Knows nothing of rows or lanes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+import fastgen
+from fastgen.data import artifacts
+from fastgen.data.artifacts import IMAGES, LOGS, PARTIAL
+from fastgen.errors import RunFolderError
+from fastgen.settings import Settings
+
+RUN = "run.json"
+RESULTS = "results.jsonl"
+FAILURES = "failures.jsonl"
+JOURNAL = "journal.jsonl"
+SPOOL = "rows.jsonl"
+"""Rows that came from Python, kept so that they can be read twice."""
+_LOCK = ".lock"
+
+
+class RunFolder:
+    """Claim a folder for these settings: locked, cleaned of half-written files, checked against run.json.
+
+    Raises:
+        RunFolderError: in use, not writable, or made with settings that lead to other results.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.path = Path(settings.out)
+        self.started = time.time()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / _LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"-o {self.path}: another fastgen (process {self._holder()}) works there; wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder") from None
+        try:
+            self._check()
+            artifacts.prepare(self.path)
+        except OSError as error:
+            self._lock.release()
+            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder") from None
+        except RunFolderError:
+            self._lock.release()
+            raise
+
+    def write_run(self, **more) -> None:
+        """Write run.json: settings, versions, hardware, and `more` about how it goes."""
+        settings = self.settings
+        devices = [
+            {"name": d.name, "threads": d.threads, "gpu": d.gpu.name if d.gpu else None,
+             "memory_gib": d.gpu.memory_gib if d.gpu else None} for d in settings.devices
+        ]  # fmt: skip
+        about = {
+            "fastgen": fastgen.__version__, "python": platform.python_version(), "platform": platform.platform(),
+            "pid": os.getpid(), "started": _clock(self.started), "written": _clock(time.time()),
+            "input": settings.input, "settings": settings.fingerprint(), "model_folder": settings.model.path,
+            "devices": devices, "batch_size": settings.batch_size or "auto",
+            "profile": {"name": settings.profile.name, "matched_on": settings.profile.why,
+                        "measured": settings.profile.measured.status},
+            "notes": list(settings.notes), **more,
+        }  # fmt: skip
+        artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def close(self) -> None:
+        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        self._lock.release()
+
+    def _check(self) -> None:
+        """Compare with the run that was here before, or clear it for --fresh."""
+        before = self._read_run()
+        ours = [RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS]
+        if before is None:
+            foreign = [name for name in ours if (self.path / name).exists()]
+            if foreign and not (self.path / JOURNAL).exists():
+                raise RunFolderError(
+                    f"-o {self.path}: has {foreign[0]} but was not made by fastgen; choose another folder"
+                )
+            if foreign and not self.settings.fresh:
+                raise RunFolderError(
+                    f"-o {self.path}: its run.json is missing or damaged, so its settings are unknown; "
+                    "use --fresh to start over, or another folder"
+                )
+        if self.settings.fresh:
+            for name in ours:
+                target = self.path / name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
+            return
+        now = json.loads(json.dumps(self.settings.fingerprint()))
+        then = (before or {}).get("settings", now)
+        changed = [f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value]
+        if changed:
+            raise RunFolderError(
+                f"-o {self.path}: holds a run with other settings ({'; '.join(changed)}). Use the same settings to go on "
+                "with it, --fresh to start over, or another folder"
+            )
+
+    def _read_run(self) -> dict | None:
+        try:
+            value = json.loads((self.path / RUN).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) and "settings" in value else None
+
+    def _holder(self) -> object:
+        return (self._read_run() or {}).get("pid", "unknown")
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+

@@ -1,0 +1,185 @@
+"""A lane that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
+
+Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from fastgen.data.artifacts import LOGS, tail
+from fastgen.errors import DiskError, EngineError, ModelError
+from fastgen.hardware import Device
+from fastgen.lanes import LaneDied
+from fastgen.settings import Settings
+from fastgen.types import Batch, Result
+
+
+class Hello(msgspec.Struct, tag=True):
+    """First message to the child: what to open."""
+
+    settings: Settings
+    device: Device
+    slots: int
+
+
+class Work(msgspec.Struct, tag=True):
+    number: int
+    batch: Batch
+
+
+class Ready(msgspec.Struct, tag=True):
+    """First message from the child when its backend is open."""
+
+    facts: dict
+
+
+class CannotStart(msgspec.Struct, tag=True):
+    message: str
+    by_user: bool
+    """Whether the user can mend it (a ModelError)."""
+
+
+class Finished(msgspec.Struct, tag=True):
+    number: int
+    results: list[Result]
+
+
+class DiskFull(msgspec.Struct, tag=True):
+    number: int
+    message: str
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_child = msgspec.msgpack.Decoder(Hello | Work).decode
+_decode_from_child = msgspec.msgpack.Decoder(Ready | CannotStart | Finished | DiskFull).decode
+
+
+class ProcessLane:
+    def __init__(self, settings: Settings, device: Device, slots: int):
+        self.name = device.name
+        self.slots = slots
+        self.log = Path(settings.out) / LOGS / f"{device.name.replace(':', '-')}.log"
+        self._hello = Hello(settings, device, slots)
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection | None = None
+        self._pending: dict[int, Future] = {}
+        self._ready: Future = Future()
+        self._count = 0
+        self._lock = threading.Lock()
+        self._death: str | None = None
+
+    def start(self) -> Future:
+        self._death = None
+        ours, theirs = socket.socketpair()
+        environment = dict(os.environ)
+        device = self._hello.device
+        environment["OMP_NUM_THREADS"] = str(device.threads)
+        environment["CUDA_VISIBLE_DEVICES"] = device.gpu.visible_as if device.gpu else ""
+        environment["PYTHONUNBUFFERED"] = "1"
+        # The child must find the same fastgen, also where it was not installed.
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")])
+        )
+        try:
+            log = self.log.open("ab")
+        except OSError as error:
+            raise DiskError(f"cannot write {self.log}: {error.strerror}") from None
+        with theirs, log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fastgen.lanes.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=[theirs.fileno()],
+            )  # fmt: skip
+        self._connection = Connection(ours.detach())
+        self._ready = Future()
+        with suppress(OSError):  # if it died at once, the listener finds out
+            self._connection.send_bytes(encode(self._hello))
+        threading.Thread(
+            target=self._listen, args=(self._connection, self._process), name=f"lane {self.name}", daemon=True
+        ).start()
+        return self._ready
+
+    def submit(self, batch: Batch) -> Future:
+        future: Future = Future()
+        with self._lock:
+            if self._death is not None:
+                future.set_exception(LaneDied(self._death, idle=True))
+                return future
+            self._count += 1
+            number = self._count
+            self._pending[number] = future
+        with suppress(OSError):  # if it is dead, the listener fails the future
+            self._connection.send_bytes(encode(Work(number, batch)))
+        return future
+
+    def stop(self, now: bool = False) -> None:
+        process, connection = self._process, self._connection
+        if process is None or connection is None:
+            return
+        if now:
+            process.kill()
+        else:
+            try:
+                # End of input; the child finishes what it holds and leaves.
+                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                    duplicate.shutdown(socket.SHUT_WR)
+                process.wait(timeout=10)
+            except (OSError, subprocess.TimeoutExpired):
+                process.kill()
+        process.wait()
+
+    def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
+        """Turn the child's messages into results of futures, until it is gone."""
+        ready = self._ready
+        try:
+            while True:
+                message = _decode_from_child(connection.recv_bytes())
+                match message:
+                    case Ready(facts):
+                        ready.set_result(facts)
+                    case CannotStart(text, by_user):
+                        ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
+                    case Finished(number, results):
+                        self._take(number).set_result(results)
+                    case DiskFull(number, text):
+                        self._take(number).set_exception(DiskError(text))
+        except (EOFError, OSError):
+            pass
+        code = process.wait()
+        connection.close()
+        error = LaneDied(f"{_ending(code)}{self._last_words()}")
+        with self._lock:
+            self._death = str(error)
+            pending, self._pending = list(self._pending.values()), {}
+        if not ready.done():
+            ready.set_exception(error)
+        for future in pending:
+            future.set_exception(error)
+
+    def _take(self, number: int) -> Future:
+        with self._lock:
+            return self._pending.pop(number)
+
+    def _last_words(self) -> str:
+        words = tail(self.log)
+        return f"; the end of {self.log}:\n{words}" if words else ""
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        import signal
+
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        hint = " (out of main memory?)" if name == "SIGKILL" else ""
+        return f"the engine process was ended by {name}{hint}"
+    return f"the engine process ended with exit code {code}"

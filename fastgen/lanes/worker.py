@@ -1,0 +1,76 @@
+"""The child of a ProcessLane: opens the backend, runs batches, and ends when its parent does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+
+from fastgen import backends
+from fastgen.errors import DiskError, FastgenError
+from fastgen.lanes.process import CannotStart, DiskFull, Finished, Hello, Ready, Work, decode_to_child, encode
+from fastgen.types import Batch, Failed
+
+
+def main(descriptor: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    connection = Connection(descriptor)
+    hello = decode_to_child(connection.recv_bytes())
+    assert isinstance(hello, Hello)
+    send_lock = threading.Lock()
+
+    def send(message) -> None:
+        with send_lock:
+            try:
+                connection.send_bytes(encode(message))
+            except OSError:  # the parent is gone
+                os._exit(0)
+
+    backend = None
+
+    def open_backend() -> None:
+        nonlocal backend
+        try:
+            backend = backends.create(hello.settings, hello.device)
+            facts = backend.open()
+            send(Ready({**facts, "pid": os.getpid()}))
+        except FastgenError as error:
+            traceback.print_exc()
+            send(CannotStart(str(error), True))
+        except BaseException as error:
+            traceback.print_exc()
+            send(CannotStart(f"{type(error).__name__}: {error}", False))
+
+    def run(number: int, batch: Batch) -> None:
+        try:
+            send(Finished(number, backend.run(batch)))
+        except DiskError as error:
+            send(DiskFull(number, str(error)))
+        except Exception as error:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+            name = hello.settings.model.name
+            send(Finished(number, [Failed(r.id, "internal", message, "", hello.settings.backend, name)
+                                   for r in batch.requests]))  # fmt: skip
+
+    # This thread only listens, also while the backend opens, so that the parent's end is noticed at once.
+    pool = ThreadPoolExecutor(hello.slots, "slot")
+    pool.submit(open_backend)
+    try:
+        while True:
+            work = decode_to_child(connection.recv_bytes())
+            assert isinstance(work, Work)
+            pool.submit(run, work.number, work.batch)
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

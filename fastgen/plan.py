@@ -1,0 +1,102 @@
+"""Requests -> batches. Pure: no files, no lanes, no clock.
+
+A window of requests is sorted into buckets (what may share a forward pass). Batches are drawn from one bucket until it
+has no full batch left, so that lanes see one size after another; what does not fill a batch waits for later rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastgen.types import Batch, Bucket, Request
+
+WINDOW = 4096
+"""Requests held at once: enough to fill batches from mixed sizes, small enough to forget."""
+
+
+class Window:
+    """Requests that wait for a batch.
+
+    Args:
+        batch_for: pixels of one sample -> samples that go through the model together.
+        lanes: engines that the work is spread over.
+    """
+
+    def __init__(self, batch_for: Callable[[int], int], lanes: int = 1, size: int = WINDOW):
+        self.batch_for = batch_for
+        self.lanes = lanes
+        self.size = size
+        self.requests = 0
+        self._buckets: dict[Bucket, list[Request]] = {}
+        self._samples: dict[Bucket, int] = {}
+        self._unsorted: set[Bucket] = set()
+        self._current: Bucket | None = None
+
+    def __len__(self) -> int:
+        return self.requests
+
+    @property
+    def full(self) -> bool:
+        return self.requests >= self.size
+
+    def add(self, request: Request) -> None:
+        bucket = Bucket.of(request)
+        self._buckets.setdefault(bucket, []).append(request)
+        self._samples[bucket] = self._samples.get(bucket, 0) + request.samples
+        self._unsorted.add(bucket)
+        self.requests += 1
+
+    def draw(self, ended: bool) -> Batch | None:
+        """The next batch, or None while it is better to wait for more rows.
+
+        Args:
+            ended: no more rows will come, so what is left goes out, spread over the lanes.
+        """
+        if not self.requests:
+            return None
+        bucket = self._choose(must=ended or self.full)
+        if bucket is None:
+            return None
+        most = self.batch_for(bucket.width * bucket.height)
+        if ended:  # few rows left: better all lanes a small batch than one lane a full one
+            most = max(1, min(most, -(-sum(self._samples.values()) // self.lanes)))
+        return self._take(bucket, most)
+
+    def _choose(self, must: bool) -> Bucket | None:
+        """The current bucket while it can fill a batch, else the one with most samples."""
+
+        def fills(bucket: Bucket) -> bool:
+            return self._samples[bucket] >= self.batch_for(bucket.width * bucket.height)
+
+        if self._current in self._buckets and (fills(self._current) or must):
+            return self._current
+        largest = max(self._buckets, key=lambda bucket: (self._samples[bucket], bucket))
+        if fills(largest) or must:
+            self._current = largest
+            return largest
+        return None
+
+    def _take(self, bucket: Bucket, most: int) -> Batch:
+        """Requests of up to `most` samples in all, at least one request; equal steps and prompts side by side."""
+        waiting = self._buckets[bucket]
+        if bucket in self._unsorted:
+            # From the end, because that is where a list gives cheaply.
+            waiting.sort(key=lambda r: (r.params.steps, r.prompts), reverse=True)
+            self._unsorted.discard(bucket)
+        taken, samples = [waiting.pop()], 0
+        samples = taken[0].samples
+        while waiting and samples + waiting[-1].samples <= most:
+            taken.append(waiting.pop())
+            samples += taken[-1].samples
+        self.requests -= len(taken)
+        self._samples[bucket] -= samples
+        if not waiting:
+            del self._buckets[bucket], self._samples[bucket]
+        return Batch(bucket, tuple(taken))
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """The batch in two, or as it is when it holds one request."""
+    middle = len(batch.requests) // 2
+    parts = [batch.requests[:middle], batch.requests[middle:]]
+    return [Batch(batch.bucket, part) for part in parts if part]

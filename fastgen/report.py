@@ -1,0 +1,138 @@
+"""What the user sees while a run goes on. Knows events by name, nothing of how they come about.
+
+Three voices: a person's terminal (stderr, with a progress bar where it is one), JSON events (stdout, one a line, the
+summary last), and quiet (errors only).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TextIO
+
+from fastgen.settings import Settings
+from fastgen.tables import describe
+from fastgen.types import Done, Result
+
+MOST_FAILURES_SHOWN = 20
+PLAIN_EVERY_S = 10.0
+"""Between progress lines where stderr is not a terminal."""
+
+
+class Report:
+    """Args: voice: "human", "json" or "quiet"; total: about how many rows there are, 0 if not known."""
+
+    def __init__(self, voice: str, settings: Settings, total: int = 0):
+        self.voice = voice
+        self.settings = settings
+        self.total = total
+        self.failures = 0
+        self.rows = 0
+        self.images = 0
+        self.started = self._said = time.monotonic()
+        self._bar = None
+
+    def begin(self) -> None:
+        settings = self.settings
+        profile = settings.profile
+        where = ", ".join(f"{d.name} ({d.gpu.name})" if d.gpu else d.name for d in settings.devices)
+        if self.voice == "json":
+            self._json("start", task=settings.task, input=settings.input, out=settings.out, model=settings.model.name,
+                       devices=[d.name for d in settings.devices], settings=settings.fingerprint(),
+                       profile=profile.name, notes=list(settings.notes))  # fmt: skip
+        if self.voice != "human":
+            return
+        for note in settings.notes:
+            self._say(f"note: {note}")
+        unmeasured = "" if profile.measured.status == "measured" else ", unmeasured: conservative batch sizes"
+        batch = settings.batch_size or f"by profile '{profile.name}' (matches {profile.why}{unmeasured})"
+        self._say(f"{settings.task}: {settings.input}\nmodel {settings.model.name} on {where}, {settings.dtype}, batch {batch}")
+        if settings.task == "edit":
+            self._say(f"relative picture paths start at {settings.image_root}")
+        self._say(f"out: {settings.out}")
+        if sys.stderr.isatty():
+            self._open_bar()
+
+    def emit(self, event: str, **facts) -> None:
+        """Something besides a result happened."""
+        if self.voice == "json":
+            self._json(event, **facts)
+        elif event == "row_failed":
+            self.failures += 1
+            if self.voice == "human" and self.failures <= MOST_FAILURES_SHOWN:
+                self._say(f"failed: {facts['message']} [{facts['kind']}, id {facts['id']}]")
+            elif self.voice == "human" and self.failures == MOST_FAILURES_SHOWN + 1:
+                self._say("more rows failed; failures.jsonl will name them all")
+        elif self.voice == "human" and event == "lane_ready":
+            self._say(f"{facts['lane']} ready after {facts.get('load_seconds', 0)} s of loading")
+        elif self.voice == "human" and event in ("lane_died", "lane_restarted"):
+            self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}; starting it again")
+        elif event == "warning":
+            self._say(f"warning: {facts['message']}")
+
+    def result(self, result: Result, counts: dict[str, int]) -> None:
+        """A result was committed."""
+        self.rows = counts.get("done", 0) + counts.get("failed", 0) + counts.get("kept", 0)
+        self.images = counts.get("images", 0)
+        if self.voice == "json":
+            if isinstance(result, Done):
+                self._json("row_done", paths=result.paths, **describe(result))
+        elif self._bar is not None:
+            self._bar.update(0, completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate())
+        elif self.voice == "human" and time.monotonic() - self._said > PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            self._say(f"{self.rows}{f' of {self.total}' if self.total else ''} rows, {self._rate()}")
+
+    def end(self, state: str, exit_code: int, summary: dict, message: str = "") -> None:
+        """The last word: the summary, or why there is none."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        counts = summary.get("counts", {})
+        if self.voice == "json":
+            self._json("summary", state=state, exit_code=exit_code, message=message, out=self.settings.out, **summary)
+            return
+        if self.voice == "human" and state in ("finished", "interrupted"):
+            rate = summary.get("images_per_second")
+            text = f"{counts.get('done', 0)} done, {counts.get('failed', 0)} failed, {counts.get('kept', 0)} kept as they were"
+            text += f"; {counts.get('images', 0)} images made in {time.monotonic() - self.started:.1f} s"
+            text += f" ({rate:.2f} a second once loaded)" if rate else ""
+            self._say(text)
+            if state == "finished":
+                self._say(f"table: {self.settings.out}/results.jsonl")
+                if counts.get("failed"):
+                    self._say(f"failed rows: {self.settings.out}/failures.jsonl (mend and feed back in, or --retry-failed)")
+            else:
+                self._say("interrupted; nothing is lost: the same command goes on from here")
+        if message:
+            self._say(message, error=True)
+
+    def _rate(self) -> str:
+        seconds = max(1e-9, time.monotonic() - self.started)
+        return f"{self.images / seconds:.2f} images/s"
+
+    def _open_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            console=Console(stderr=True), refresh_per_second=4,
+        )  # fmt: skip
+        self._bar.add_task("rows", total=self.total or None, rate="loading")
+        self._bar.start()
+
+    def _say(self, text: str, error: bool = False) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _json(self, event: str, **facts) -> None:
+        _print_json(sys.stdout, {"event": event, **facts})
+
+
+def _print_json(stream: TextIO, value: dict) -> None:
+    stream.write(json.dumps(value, ensure_ascii=False) + "\n")
+    stream.flush()

@@ -1,0 +1,66 @@
+"""The user's rows + the journal -> results.jsonl and failures.jsonl, in input order, each whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from fastgen.data import artifacts, rows
+from fastgen.data.journal import Journal
+from fastgen.errors import FastgenError
+from fastgen.folder import FAILURES, RESULTS
+from fastgen.intake import Intake, filled
+from fastgen.settings import Settings
+from fastgen.types import Done, Failed, Result
+
+
+def write_tables(settings: Settings, journal: Journal) -> None:
+    """One line a row in results.jsonl; the failed ones in failures.jsonl too, where they are valid input.
+
+    Raises:
+        DiskError: the disk takes no more; earlier tables are then as they were.
+    """
+    out = Path(settings.out)
+    with ExitStack() as stack:
+        failures = stack.enter_context(artifacts.atomic(out, FAILURES))
+        results = stack.enter_context(artifacts.atomic(out, RESULTS))
+        for line, failed in _lines(settings, journal):
+            results.write(line + b"\n")
+            if failed:
+                failures.write(line + b"\n")
+    artifacts.sync_folder(out)
+
+
+def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]:
+    intake = Intake(settings)
+    key = settings.output_key
+    for row in rows.read(Path(settings.input), settings.limit):
+        identity = intake.identify(row)
+        result = journal.get(identity.id, identity.content)
+        if identity.error is None and filled(identity.fields.get(key)):
+            about = identity.fields.get("fastgen", {"id": identity.id, "status": "kept"})
+            yield rows.splice(row, {"fastgen": about}), False
+        elif isinstance(result, Done):
+            yield rows.splice(row, {key: result.paths, "fastgen": describe(result)}), False
+        elif isinstance(result, Failed):
+            added = {"fastgen": describe(result)}
+            if not identity.fields and identity.error is not None:
+                added["line"] = row.raw.decode("utf-8", "replace")
+            yield rows.splice(row, added, dropped=(key,)), True
+        else:
+            raise FastgenError(f"row {row.number} has no result in the journal; was INPUT changed during the run? Run again")
+
+
+def describe(result: Result) -> dict:
+    """The `fastgen` object of a row."""
+    about = {"id": result.id, "status": "done", "backend": result.backend, "model": result.model}
+    if isinstance(result, Done):
+        params = result.params
+        about |= {
+            "seed": params.seed, "width": params.width, "height": params.height, "steps": params.steps,
+            "guidance": params.guidance, "seconds": result.seconds, "attempts": result.attempts,
+        }  # fmt: skip
+        return about | ({"warnings": result.warnings} if result.warnings else {})
+    error = {"kind": result.kind, "message": result.message, **({"field": result.field} if result.field else {})}
+    return about | {"status": "failed", "attempts": result.attempts, "error": error}
