@@ -45,9 +45,12 @@ def probe(path: str, field: str) -> tuple[int, int]:
     """(width, height) as it will be seen (EXIF orientation applied), from the header alone. Raises InputError."""
     with _open(path, field) as image:
         width, height = image.size
-        if image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS:
-            width, height = height, width
-        return width, height
+        try:
+            # A PNG whose header has no EXIF is decoded whole by getexif(), in search of one at its end.
+            exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        except Exception as error:  # see _open
+            raise InputError(f"{path} has damaged EXIF data: {error}; save it again", field) from None
+        return (height, width) if exif.get(_EXIF_ORIENTATION) in _SIDEWAYS else (width, height)
 
 
 def load(path: str, field: str) -> Image:

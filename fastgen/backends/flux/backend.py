@@ -87,6 +87,7 @@ class FluxBackend:
         self.denoiser = Denoiser(self.modules)
         self._engine = ThreadPoolExecutor(1, "engine")
         self._savers = ThreadPoolExecutor(SAVERS, "save")
+        self._engine.submit(self._warm_up).result()
         import diffusers
         import transformers
 
@@ -153,13 +154,15 @@ class FluxBackend:
         stages = defaultdict(float) if stages is None else stages
         with _timed(stages, "engine"):
             bucket = Bucket.of(requests[0])
+            with _timed(stages, "encode"):
+                self.prompts.encode([prompt for request in requests for prompt in request.prompts])
             made: dict[str, tuple[list[Chain], tuple[str, ...]]] = {}
             for request in requests:
                 n = request.params.n
                 made[request.id] = (
                     [Chain(request, j, request.prompts[j // n if request.task == "t2i" else 0])
                      for j in range(request.samples)],
-                    self._warnings(request, stages),
+                    self._warnings(request),
                 )  # fmt: skip
             chains = [chain for request in requests for chain in made[request.id][0]]
             for turn in range(bucket.turns):
@@ -199,6 +202,12 @@ class FluxBackend:
                     self._empty_cache()
                 else:
                     most = self._smaller(bucket, most, "decoding")
+
+    def _warm_up(self) -> None:
+        """Two small pictures, so that the first batch does not pay for kernels and thread pools being set up."""
+        prompts = self.prompts.encode(["one", "two"])
+        samples = [Sample(prompt, 64, 64, 1, 1.0, make_noise(0, 64, 64)) for prompt in prompts]
+        self.pixels(samples, Bucket("t2i", 64, 64, (0, 0), 1))
 
     def _turn(self, chains: list[Chain], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
         """Apply one user turn to all chains: sets their `picture`."""
@@ -256,11 +265,9 @@ class FluxBackend:
                 sample.keep = latents[key(chain, "keep")]
                 sample.repaint = _token_mask(mask, whole).to(self.modules.device)
 
-    def _warnings(self, request: Request, stages: dict) -> tuple[str, ...]:
-        with _timed(stages, "encode"):
-            encoded = self.prompts.encode(list(request.prompts))
+    def _warnings(self, request: Request) -> tuple[str, ...]:
         most = self.settings.max_sequence_length
-        cut = max(prompt.tokens for prompt in encoded)
+        cut = max(prompt.tokens for prompt in self.prompts.encode(list(request.prompts)))
         warnings = [f"the prompt has {cut} tokens; the model reads the first {most}"] if cut > most else []
         if self.modules.vae.use_tiling:
             warnings.append("decoded in tiles for lack of memory; seams are possible")

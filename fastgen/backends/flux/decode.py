@@ -8,6 +8,9 @@ import torch
 from fastgen.backends.flux.encode import unpack
 from fastgen.backends.flux.load import Modules
 
+MOST = 8
+"""Pictures decoded together at the most: more is no faster and takes memory (bench/LOG.md)."""
+
 
 @torch.inference_mode()
 def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int) -> list[torch.Tensor]:
@@ -17,6 +20,7 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
         most: pictures that the VAE decodes together.
     """
     vae = modules.vae
+    most = min(most, MOST)
     tokens = torch.stack(latents).to(modules.dtype)
     maps = unpack(tokens, 2 * (height // 16), 2 * (width // 16)) / vae.config.scaling_factor + vae.config.shift_factor
     # Only float32 rounds alike in any batch; see encode_pictures.

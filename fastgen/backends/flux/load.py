@@ -85,12 +85,14 @@ def load(settings: Settings, device: torch.device) -> Modules:
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.to(device).eval().requires_grad_(False)
+    # Convolutions run on channels-last memory as they come: 1.3 to 1.7 times faster on a CPU (bench/LOG.md).
+    modules["vae"].to(memory_format=torch.channels_last)
     return Modules(**modules, device=device, dtype=dtype)
 
 
 def _single_file(path: str, folder: str, dtype: torch.dtype, cls) -> torch.nn.Module:
     """Transformer weights in one file, in diffusers' naming or in Black Forest Labs' own."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     try:
@@ -101,7 +103,7 @@ def _single_file(path: str, folder: str, dtype: torch.dtype, cls) -> torch.nn.Mo
         model = cls.from_config(cls.load_config(folder, subfolder="transformer")).to(dtype)
         model.load_state_dict(load_file(path), strict=True)
         return model
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # a foreign file fails in diffusers' conversion in many ways
         raise ModelError(f"--transformer {path}: does not fit the model in {folder}: {_brief(error)}") from error
 
 
