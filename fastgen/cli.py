@@ -21,12 +21,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # square brackets in help texts are meant as they stand
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
     "1 the run could not go on.",
 )
 
-Input = Annotated[Path | None, typer.Argument(help="Rows: a .jsonl file, or a .json list. Without it: bundled examples.")]
+Input = Annotated[Path | None, typer.Argument(metavar="INPUT", help="Rows: a .jsonl file, or a .json list. Without it: bundled examples.")]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
 Model = Annotated[
     str,
@@ -196,7 +197,7 @@ def _explain(settings, voice: str) -> None:
     print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
     for bucket in plan["buckets"]:
         print(
-            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples at a time, "
+            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples, "
             f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
         )
 

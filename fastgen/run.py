@@ -22,7 +22,7 @@ from fastgen import policy
 from fastgen.backends import slots
 from fastgen.data import rows
 from fastgen.data.journal import Journal
-from fastgen.errors import DiskError, EngineError, ModelError
+from fastgen.errors import DiskError, EngineError, ModelError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
 from fastgen.intake import Intake, Kept
 from fastgen.lanes import Lane, LaneDied
@@ -118,6 +118,7 @@ class Run:
                 if not self._rows_left and not self._pending():
                     break
                 yield from self._settle_next()
+            del feed  # and with it what it remembers of the rows
             self._stop_lanes()
             self._journal.sync()
             if self._interrupted:
@@ -202,7 +203,7 @@ class Run:
             if item is feed:
                 self._rows_left = False
                 if not self.counts["rows"]:
-                    self.emit("warning", message=f"{self.settings.input} holds no rows")
+                    raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
             elif isinstance(item, Request):
                 self._window.add(item)
                 if not self._seats:

@@ -24,7 +24,7 @@ from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
 from fastgen.backends.flux.load import load
 from fastgen.data import artifacts, images
-from fastgen.errors import InputError
+from fastgen.errors import InputError, SettingsError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
@@ -76,7 +76,7 @@ class FluxBackend:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
         torch.set_num_threads(self.device.threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
+            raise SettingsError(
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
                 "the driver, or use --gpus cpu"
             )
