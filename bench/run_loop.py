@@ -23,7 +23,20 @@ import psutil
 
 def run(rows: Path, out: Path) -> dict:
     """One run of the command line, watched from outside."""
-    command = [sys.executable, "-m", "fastgen", "t2i", str(rows), "--backend", "fake", "--gpus", "cpu:4", "-o", str(out), "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "fastgen",
+        "t2i",
+        str(rows),
+        "--backend",
+        "fake",
+        "--gpus",
+        "cpu:4",
+        "-o",
+        str(out),
+        "-q",
+    ]
     started = time.monotonic()
     process = subprocess.Popen(command)
     main_peak = all_peak = 0
@@ -54,7 +67,9 @@ def main() -> None:
             rows = Path(scratch, "rows.jsonl")
             with rows.open("w") as file:
                 for i in range(count):
-                    file.write(json.dumps({"prompt": f"prompt number {i} of many", "meta": {"source": "bench", "i": i}}) + "\n")
+                    file.write(
+                        json.dumps({"prompt": f"prompt number {i} of many", "meta": {"source": "bench", "i": i}}) + "\n"
+                    )
             first = run(rows, Path(scratch, "run"))
             again = run(rows, Path(scratch, "run"))
             with Path(scratch, "run", "results.jsonl").open("rb") as file:

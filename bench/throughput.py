@@ -34,7 +34,9 @@ def uniform(count: int) -> list[dict]:
 
 def realistic(count: int) -> list[dict]:
     dice = random.Random(0)
-    fresh = [f"a {dice.choice(['red', 'green', 'blue'])} house number {i} by the sea" for i in range(count - count // 3)]
+    fresh = [
+        f"a {dice.choice(['red', 'green', 'blue'])} house number {i} by the sea" for i in range(count - count // 3)
+    ]
     prompts = fresh + [dice.choice(fresh) for _ in range(count // 3)]
     dice.shuffle(prompts)
     return [{"prompt": p, "size": dice.choice(SIZES), "n": dice.randint(1, 3)} for p in prompts]
@@ -83,9 +85,7 @@ def measure(name: str, rows: list[dict], rounds: int) -> dict:
             assert images == count
             rates["fastgen"].append(images / seconds)
             summaries.append(summary)
-    ratios = {
-        arm: [ours / theirs for ours, theirs in zip(rates["fastgen"], rates[arm], strict=True)] for arm in arms
-    }
+    ratios = {arm: [ours / theirs for ours, theirs in zip(rates["fastgen"], rates[arm], strict=True)] for arm in arms}
     last = summaries[-1]
     return {
         "scenario": name, "rows": len(rows), "images": count, "rounds": rounds,

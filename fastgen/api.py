@@ -1,9 +1,9 @@
 """The door for Python callers and for the command line: rows in, results out.
 
-    import fastgen
-    settings = fastgen.resolve("t2i", "prompts.jsonl", out="run", gpus="0,1")
-    for result in fastgen.generate(settings):
-        print(result.id, result.paths if isinstance(result, fastgen.Done) else result.message)
+import fastgen
+settings = fastgen.resolve("t2i", "prompts.jsonl", out="run", gpus="0,1")
+for result in fastgen.generate(settings):
+    print(result.id, result.paths if isinstance(result, fastgen.Done) else result.message)
 """
 
 from __future__ import annotations

@@ -27,7 +27,10 @@ app = typer.Typer(
     "1 the run could not go on.",
 )
 
-Input = Annotated[Path | None, typer.Argument(metavar="INPUT", help="Rows: a .jsonl file, or a .json list. Without it: bundled examples.")]
+Input = Annotated[
+    Path | None,
+    typer.Argument(metavar="INPUT", help="Rows: a .jsonl file, or a .json list. Without it: bundled examples."),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
 Model = Annotated[
     str,
@@ -42,7 +45,9 @@ Gpus = Annotated[
 Backend = Annotated[str, typer.Option(help="local: the model runs on this machine.")]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="For rows that name none.  [default: the model's; an edit takes its input's shape]"),
+    typer.Option(
+        metavar="WxH", help="For rows that name none.  [default: the model's; an edit takes its input's shape]"
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that name none.  [default: the model's]")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that name none.  [default: the model's]")]
@@ -61,10 +66,12 @@ Lora = Annotated[
     list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
 ]
 Transformer = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Transformer weights from one safetensors file instead of the model's.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Transformer weights from one safetensors file instead of the model's."),
 ]
 MaxSequenceLength = Annotated[
-    int | None, typer.Option(metavar="N", help="Prompt tokens that the model reads (changes pictures).  [default: the model's]")
+    int | None,
+    typer.Option(metavar="N", help="Prompt tokens that the model reads (changes pictures).  [default: the model's]"),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many rows.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what the run folder holds and start over.")]
@@ -164,7 +171,9 @@ def _generate(settings, voice: str) -> None:
         code, state, message = error.exit_code, "stopped", f"error: {error}"
         if run.counts["new"]:
             code = 1
-            message += f"\n{run.counts['new']} rows were done in this run and are safe; the same command goes on from there"
+            message += (
+                f"\n{run.counts['new']} rows were done in this run and are safe; the same command goes on from there"
+            )
     report.end(state, code, run.summary(), message)
     raise typer.Exit(code)
 

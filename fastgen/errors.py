@@ -1,12 +1,12 @@
 """What can go wrong, as a tree. Knows nothing of how the errors are shown.
 
-    FastgenError               exit code 1
-    ├── SettingsError          exit code 2: wrong usage or settings, found before any work
-    │   ├── ModelError         the model is unknown, incomplete or not of a supported family
-    │   └── RunFolderError     the run folder is in use, read-only, or was made with other settings
-    ├── InputError             one row is bad: names the field and the mend; never ends a run
-    ├── EngineError            no lane can go on: an engine cannot start or keeps dying
-    └── DiskError              the output disk takes no more; what is done is safe
+FastgenError               exit code 1
+├── SettingsError          exit code 2: wrong usage or settings, found before any work
+│   ├── ModelError         the model is unknown, incomplete or not of a supported family
+│   └── RunFolderError     the run folder is in use, read-only, or was made with other settings
+├── InputError             one row is bad: names the field and the mend; never ends a run
+├── EngineError            no lane can go on: an engine cannot start or keeps dying
+└── DiskError              the output disk takes no more; what is done is safe
 """
 
 from __future__ import annotations

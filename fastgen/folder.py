@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 import fastgen
 from fastgen.data import artifacts
 from fastgen.data.artifacts import IMAGES, LOGS, PARTIAL
-from fastgen.errors import RunFolderError
+from fastgen.errors import FastgenError, RunFolderError
 from fastgen.settings import Settings
 
 RUN = "run.json"
@@ -46,16 +46,23 @@ class RunFolder:
                 f"-o {self.path}: another fastgen (process {self._holder()}) works there; wait for it or choose another folder"
             ) from None
         except OSError as error:
-            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder") from None
+            raise RunFolderError(
+                f"-o {self.path}: cannot write there: {error.strerror}; choose another folder"
+            ) from None
         try:
             self._check()
+            artifacts.clear_partial(self.path)
+            # First of all, so that a folder that was killed at any later moment is known as ours.
+            self.write_run(state="starting")
             artifacts.prepare(self.path)
         except OSError as error:
             self._lock.release()
-            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder") from None
-        except RunFolderError:
+            raise RunFolderError(
+                f"-o {self.path}: cannot write there: {error.strerror}; choose another folder"
+            ) from None
+        except FastgenError as error:
             self._lock.release()
-            raise
+            raise error if isinstance(error, RunFolderError) else RunFolderError(f"-o {self.path}: {error}") from None
 
     def write_run(self, **more) -> None:
         """Write run.json: settings, versions, hardware, and `more` about how it goes."""
@@ -104,7 +111,9 @@ class RunFolder:
             return
         now = json.loads(json.dumps(self.settings.fingerprint()))
         then = (before or {}).get("settings", now)
-        changed = [f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value]
+        changed = [
+            f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value
+        ]
         if changed:
             raise RunFolderError(
                 f"-o {self.path}: holds a run with other settings ({'; '.join(changed)}). Use the same settings to go on "
@@ -124,5 +133,3 @@ class RunFolder:
 
 def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-

@@ -47,7 +47,12 @@ def find_gpus() -> list[Gpu]:
     if visible is not None:
         names = [v.strip() for v in visible.split(",") if v.strip()]
         rows = [row for v in names for row in rows if row[0] == v or row[1].startswith(v)]
-    return [Gpu(i, row[1], row[2], round(float(row[3]) / 1024, 1), row[4]) for i, row in enumerate(rows)]
+    return [Gpu(i, row[1], row[2], _gib(row[3]), row[4]) for i, row in enumerate(rows)]
+
+
+def _gib(mib: str) -> float:
+    """0.0 where the driver does not say, as for memory that is shared with the CPU."""
+    return round(float(mib) / 1024, 1) if mib.replace(".", "").isdigit() else 0.0
 
 
 def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:

@@ -15,7 +15,14 @@ from fastgen.data import images
 from fastgen.data.rows import Row
 from fastgen.errors import InputError
 from fastgen.settings import (
-    IMAGE_FIELDS, MAX_N, MAX_SEED, MAX_STEPS, PROMPT_FIELDS, Settings, check_size, parse_size,
+    IMAGE_FIELDS,
+    MAX_N,
+    MAX_SEED,
+    MAX_STEPS,
+    PROMPT_FIELDS,
+    Settings,
+    check_size,
+    parse_size,
 )  # fmt: skip
 from fastgen.types import Failed, ImageParams, Request
 
@@ -75,7 +82,8 @@ class Intake:
             return Identity(id, digest.hex(), fields, error)
         if first != content_hash:
             clash = InputError(
-                f"the id {id!r} was used by an earlier row with other content; give each row an id of its own, or none", "id"
+                f"the id {id!r} was used by an earlier row with other content; give each row an id of its own, or none",
+                "id",
             )
             return Identity(f"{id}!{digest.hex()}", digest.hex(), fields, error or clash)
         count = self._repeats[slot] = self._repeats.get(slot, 1) + 1
@@ -158,7 +166,8 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
         for prompt in prompts:
             if len(prompt) > MAX_PROMPT_CHARACTERS:
                 raise InputError(
-                    f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name
+                    f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it",
+                    name,
                 )
         return prompts
     raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
@@ -191,7 +200,10 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
             if isinstance(size, str):
                 wanted = parse_size(size)
             elif isinstance(size, list) and len(size) == 2:
-                wanted = (_whole({"size": size[0]}, "size", 0, 1, 10**9), _whole({"size": size[1]}, "size", 0, 1, 10**9))
+                wanted = (
+                    _whole({"size": size[0]}, "size", 0, 1, 10**9),
+                    _whole({"size": size[1]}, "size", 0, 1, 10**9),
+                )
             else:
                 raise ValueError('write it as "1024x768", width first')
             if (width is not None and width != wanted[0]) or (height is not None and height != wanted[1]):

@@ -58,7 +58,9 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
 
 
-FAKE = ModelCard("fake", "", "fake", "fake", Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True))
+FAKE = ModelCard(
+    "fake", "", "fake", "fake", Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True)
+)
 
 
 def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
@@ -154,7 +156,12 @@ def _check_weights(name: str, part: Path, read) -> None:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     mend = "give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -73,7 +73,9 @@ def load(path: Path) -> tuple[Match, Profile]:
             raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each")
         if raw.measured.status not in ("measured", "unmeasured"):
             raise ValueError("[measured] status is 'measured' or 'unmeasured'")
-        if raw.measured.status == "measured" and not (raw.measured.date and raw.measured.hardware and raw.measured.command):
+        if raw.measured.status == "measured" and not (
+            raw.measured.date and raw.measured.hardware and raw.measured.command
+        ):
             raise ValueError("[measured] needs date, hardware and command")
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(f"profile {path.name}: {error}") from None

@@ -47,7 +47,9 @@ class Report:
             self._say(f"note: {note}")
         unmeasured = "" if profile.measured.status == "measured" else ", unmeasured: conservative batch sizes"
         batch = settings.batch_size or f"by profile '{profile.name}' (matches {profile.why}{unmeasured})"
-        self._say(f"{settings.task}: {settings.input}\nmodel {settings.model.name} on {where}, {settings.dtype}, batch {batch}")
+        self._say(
+            f"{settings.task}: {settings.input}\nmodel {settings.model.name} on {where}, {settings.dtype}, batch {batch}"
+        )
         if settings.task == "edit":
             self._say(f"relative picture paths start at {settings.image_root}")
         self._say(f"out: {settings.out}")
@@ -102,7 +104,9 @@ class Report:
             if state == "finished":
                 self._say(f"table: {self.settings.out}/results.jsonl")
                 if counts.get("failed"):
-                    self._say(f"failed rows: {self.settings.out}/failures.jsonl (mend and feed back in, or --retry-failed)")
+                    self._say(
+                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed back in, or --retry-failed)"
+                    )
             else:
                 self._say("interrupted; nothing is lost: the same command goes on from here")
         if message:

@@ -108,7 +108,9 @@ class Run:
         try:
             self.folder.write_run(state="running")
             if self._journal.damaged:
-                self.emit("warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again")
+                self.emit(
+                    "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
+                )
             feed = self._feed()
             while True:
                 yield from self._read_ahead(feed)
@@ -148,7 +150,9 @@ class Run:
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         busy = max(0.0, self.busy_until - self.busy_since)
-        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, len(self.settings.devices))
+        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(
+            1, len(self.settings.devices)
+        )
         return {
             "counts": dict(self.counts),
             "images_per_second": round(self.counts["images"] / busy, 3) if busy else None,

@@ -140,7 +140,9 @@ def resolve(
     key = output_key if output_key is not None else OUTPUT_KEYS[task]
     taken = {"id", "fastgen", "mask", *PROMPT_FIELDS, *PARAM_FIELDS, *(IMAGE_FIELDS if task == "edit" else ())}
     if not key or key in taken:
-        raise SettingsError(f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name")
+        raise SettingsError(
+            f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"
+        )
 
     wanted_size = None
     if size is not None:
@@ -190,7 +192,12 @@ def number(flag: str, value: int, least: int, most: int) -> int:
 
 
 def real(flag: str, value: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or not 0 <= value <= 100:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or not 0 <= value <= 100
+    ):
         raise SettingsError(f"{flag} {value}: a number from 0 to 100")
     return float(value)
 

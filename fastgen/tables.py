@@ -49,7 +49,9 @@ def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]
                 added["line"] = row.raw.decode("utf-8", "replace")
             yield rows.splice(row, added, dropped=(key,)), True
         else:
-            raise FastgenError(f"row {row.number} has no result in the journal; was INPUT changed during the run? Run again")
+            raise FastgenError(
+                f"row {row.number} has no result in the journal; was INPUT changed during the run? Run again"
+            )
 
 
 def describe(result: Result) -> dict:

@@ -31,7 +31,9 @@ def edit_rows(folder) -> list[dict]:
     for number, shape in enumerate(shapes):
         picture(number, *shape).save(folder / f"{number}.png")
     turns = [{"role": "user", "content": "make it night"}, {"role": "user", "content": "add a star"}]
-    rows = [{"image": str(folder / f"{i % 4}.png"), "prompt": f"edit {i}", "steps": 3, "n": 1 + i % 2} for i in range(8)]
+    rows = [
+        {"image": str(folder / f"{i % 4}.png"), "prompt": f"edit {i}", "steps": 3, "n": 1 + i % 2} for i in range(8)
+    ]
     rows += [{"images": [str(folder / "0.png"), str(folder / "1.png")], "conversations": turns, "steps": 3}] * 2
     return rows
 

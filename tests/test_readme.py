@@ -48,7 +48,9 @@ def test_links_lead_somewhere():
 @pytest.mark.slow
 def test_the_wheel_carries_profiles_model_and_examples(tmp_path):
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True, timeout=300
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)],
+        check=True,
+        timeout=300,
     )
     (wheel,) = tmp_path.glob("fastgen_mm-*.whl")
     assert wheel.stat().st_size < 40e6

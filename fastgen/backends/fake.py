@@ -1,10 +1,10 @@
 """No model: writes one-bit pictures of the right size, and obeys words in the prompt. For tests of everything else.
 
-    crash        the process dies            oom          fails for lack of memory unless it is alone in its batch
-    crash:once   dies the first time         oom:always   fails for lack of memory always
-    slow         takes 0.2 s                 refuse       is refused
-    slow:1.5     takes 1.5 s                 broken       raises an unforeseen exception unless alone
-    flaky        fails twice, then works     disk         finds the disk full
+crash        the process dies            oom          fails for lack of memory unless it is alone in its batch
+crash:once   dies the first time         oom:always   fails for lack of memory always
+slow         takes 0.2 s                 refuse       is refused
+slow:1.5     takes 1.5 s                 broken       raises an unforeseen exception unless alone
+flaky        fails twice, then works     disk         finds the disk full
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """Files of a run folder, written so that a reader never sees half of one: temporary file, fsync, rename.
 
-    results.jsonl   failures.jsonl   journal.jsonl   run.json   images/   logs/
+results.jsonl   failures.jsonl   journal.jsonl   run.json   images/   logs/
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
@@ -21,14 +20,18 @@ IMAGES = "images"
 LOGS = "logs"
 PARTIAL = ".partial"
 """Temporary files live here, on the same disk; whatever a killed run left is removed at the next start."""
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def clear_partial(out: Path) -> None:
+    """Remove what a killed run left half-written. Raises OSError."""
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    (out / PARTIAL).mkdir(exist_ok=True)
 
 
 def prepare(out: Path) -> None:
-    """Make the folders of a run and clear what a killed one left half-written. Raises OSError."""
-    shutil.rmtree(out / PARTIAL, ignore_errors=True)
-    for name in (IMAGES, LOGS, PARTIAL):
-        (out / name).mkdir(parents=True, exist_ok=True)
+    """Make the folders of a run. Raises OSError."""
+    for name in (IMAGES, LOGS):
+        (out / name).mkdir(exist_ok=True)
 
 
 def file_name(id: str, number: int, suffix: str) -> str:
@@ -55,8 +58,9 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.rename(temporary, out / relative)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
             raise DiskError(f"cannot write {out / relative}: {error.strerror}") from None
         raise
 

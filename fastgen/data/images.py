@@ -36,7 +36,8 @@ def locate(text: object, root: str, field: str) -> str:
     path = os.path.normpath(os.path.join(root, text))
     if os.path.commonpath([path, root]) != root:
         raise InputError(
-            f"{text} leads out of {root}, where relative paths start; give an absolute path or another --image-root", field
+            f"{text} leads out of {root}, where relative paths start; give an absolute path or another --image-root",
+            field,
         )
     return path
 
@@ -150,7 +151,9 @@ def _open(path: str, field: str) -> Image:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError:
-        raise InputError(f"{path} is larger than {MAX_PIXELS // 1_000_000} megapixels; scale it down first", field) from None
+        raise InputError(
+            f"{path} is larger than {MAX_PIXELS // 1_000_000} megapixels; scale it down first", field
+        ) from None
     except UnidentifiedImageError:
         size = Path(path).stat().st_size
         what = "is empty" if not size else "is not a picture that Pillow can read"

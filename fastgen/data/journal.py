@@ -11,6 +11,7 @@ In memory there is one integer pair a row (see BYTES_PER_ROW); everything else s
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,6 @@ from zlib import crc32
 
 import msgspec
 
-from fastgen.data.artifacts import FULL_DISK
 from fastgen.errors import DiskError
 from fastgen.types import Done, Failed, Result
 
@@ -100,12 +100,10 @@ class Journal:
             if written < len(data):
                 written += os.pwrite(self._file, data[written:], self._end + written)
             if written < len(data):
-                raise OSError(FULL_DISK[0], os.strerror(FULL_DISK[0]))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             os.ftruncate(self._file, self._end)
-            if error.errno in FULL_DISK:
-                raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
-            raise
+            raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
         self._end = offset
         for key, entry, _ in lines:
             self.index[key] = entry
@@ -133,4 +131,3 @@ def _checked(line: bytes) -> bytes | None:
     except ValueError:
         return None
     return body if crc32(body) == wanted else None
-

@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             value = _lenient(self.raw, error)
         if not isinstance(value, dict):
-            raise InputError(f"a row is a JSON object such as {{\"prompt\": \"...\"}}, this one is {self.excerpt()}")
+            raise InputError(f'a row is a JSON object such as {{"prompt": "..."}}, this one is {self.excerpt()}')
         return value
 
     def excerpt(self, most: int = 60) -> str:

@@ -21,11 +21,7 @@ import msgspec
 
 from fastgen.models import TINY, Defaults
 
-WORDS = (
-    "a an the of in on with and to at left right top bottom center middle background small large big one two three red "
-    "orange yellow green blue purple pink black white gray brown circle square triangle star diamond cross photo picture "
-    "painting drawing cat dog fox bird house tree sky sea snow night day make change replace remove add move turn it"
-).split()
+WORDS = ["a", "an", "the", "of", "in", "on", "with", "and", "to", "at", "left", "right", "top", "bottom", "center", "middle", "background", "small", "large", "big", "one", "two", "three", "red", "orange", "yellow", "green", "blue", "purple", "pink", "black", "white", "gray", "brown", "circle", "square", "triangle", "star", "diamond", "cross", "photo", "picture", "painting", "drawing", "cat", "dog", "fox", "bird", "house", "tree", "sky", "sea", "snow", "night", "day", "make", "change", "replace", "remove", "add", "move", "turn", "it"]
 DEFAULTS = Defaults(
     steps=8, guidance=3.5, width=128, height=128, pixels=128 * 128, max_sequence_length=64, edits=True
 )  # fmt: skip

@@ -5,6 +5,7 @@ Messages are msgpack over a socket pair. The child ends as soon as its end of th
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from fastgen.hardware import Device
 from fastgen.lanes import LaneDied
 from fastgen.settings import Settings
 from fastgen.types import Batch, Result
+
+log = logging.getLogger(__name__)
 
 
 class Hello(msgspec.Struct, tag=True):
@@ -143,8 +146,7 @@ class ProcessLane:
         ready = self._ready
         try:
             while True:
-                message = _decode_from_child(connection.recv_bytes())
-                match message:
+                match _decode_from_child(connection.recv_bytes()):
                     case Ready(facts):
                         ready.set_result(facts)
                     case CannotStart(text, by_user):
@@ -155,6 +157,10 @@ class ProcessLane:
                         self._take(number).set_exception(DiskError(text))
         except (EOFError, OSError):
             pass
+        except Exception:
+            # A message that cannot be read: nobody would ever hear of its batch, so end what sent it.
+            log.exception("lane %s", self.name)
+            process.kill()
         code = process.wait()
         connection.close()
         error = LaneDied(f"{_ending(code)}{self._last_words()}")

@@ -294,7 +294,9 @@ class FluxBackend:
                         ensure_ascii=False,
                     ),
                 }  # fmt: skip
-                jobs.append(self._savers.submit(self._save_one, self._path(request, chain.number), chain.picture, about))
+                jobs.append(
+                    self._savers.submit(self._save_one, self._path(request, chain.number), chain.picture, about)
+                )
         for job in jobs:
             job.result()
         artifacts.sync_folder(self.out / artifacts.IMAGES)

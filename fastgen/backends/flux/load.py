@@ -35,7 +35,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
     Raises:
         ModelError: a file is missing, damaged or does not fit; the message names it.
     """
-    from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel, FlowMatchEulerDiscreteScheduler
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from diffusers.utils import logging as diffusers_logging
     from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
     from transformers.utils import logging as transformers_logging

@@ -169,7 +169,10 @@ def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
     weights = {}
     for block in range(2):
         key = f"transformer.transformer_blocks.{block}.attn.to_q"
-        weights |= {f"{key}.lora_A.weight": torch.randn(4, 128) * 0.3, f"{key}.lora_B.weight": torch.randn(128, 4) * 0.3}
+        weights |= {
+            f"{key}.lora_A.weight": torch.randn(4, 128) * 0.3,
+            f"{key}.lora_B.weight": torch.randn(128, 4) * 0.3,
+        }
     save_file(weights, tmp_path / "style.safetensors")
     row = [{"id": "lora", "prompt": "a fox", "seed": 1}]
     plain = pixels(t2i, run(t2i, row)[0].paths[0])

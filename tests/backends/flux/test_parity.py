@@ -40,7 +40,9 @@ def test_text_to_image_equals_flux_pipeline(t2i, flux_pipeline, size, most):
         assert (got - want).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize(("size", "shape"), [((128, 128), (128, 128)), ((192, 128), (128, 192)), ((128, 128), (64, 96))])
+@pytest.mark.parametrize(
+    ("size", "shape"), [((128, 128), (128, 128)), ((192, 128), (128, 192)), ((128, 128), (64, 96))]
+)
 def test_kontext_equals_flux_kontext_pipeline(edit, flux_pipeline, size, shape):
     """Different pictures in one batch, output and reference of different sizes."""
     from diffusers import FluxKontextPipeline
