@@ -1,7 +1,7 @@
 """The loop: keep the lanes busy, settle what comes back, commit it once. Knows backends only through lanes.
 
-One thread. Lanes answer through futures whose callbacks put a message into `_inbox`; the loop alternates between
-reading rows into the window, handing batches to lanes with a free slot, and settling one message.
+One thread. The loop alternates between reading rows into the window, handing batches to lanes with a free slot, and
+settling one message from the crew.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ import heapq
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
 
 from fastgen import policy
-from fastgen.backends import slots
+from fastgen.crew import Crew, Emit, Seat
 from fastgen.data import rows
 from fastgen.data.journal import Journal
-from fastgen.errors import DiskError, EngineError, ModelError, SettingsError
+from fastgen.errors import DiskError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
 from fastgen.intake import Intake, Kept
-from fastgen.lanes import Lane, LaneDied
-from fastgen.lanes.process import ProcessLane
+from fastgen.lanes import LaneDied
 from fastgen.plan import Window, halves
 from fastgen.settings import Settings
 from fastgen.tables import write_tables
@@ -34,25 +32,6 @@ from fastgen.types import Batch, Done, Failed, Request, Result
 
 READ_AHEAD = 256
 """Rows read before the loop looks at its messages again."""
-MAX_STARTS = 3
-"""Times in a row that a lane may die while it starts."""
-MAX_POISON_STREAK = 16
-"""Rows in a row that kill their lane, with none done in between: then it is not the rows."""
-
-Emit = Callable[..., None]
-
-
-@dataclass(eq=False)
-class _Seat:
-    """A lane and what it is doing."""
-
-    lane: Lane
-    ready: bool = False
-    was_ready: bool = False
-    failed_starts: int = 0
-    exclusive: bool = False
-    """It runs a suspect and takes nothing beside it."""
-    flying: dict[int, Batch] = field(default_factory=dict)
 
 
 class Run:
@@ -74,15 +53,14 @@ class Run:
         """rows; done, failed, kept (in all); new (made in this run), images (made in this run)."""
         self.stages: Counter[str] = Counter()
         """Seconds by stage, summed over batches and lanes."""
-        self.engine_facts: dict[str, dict] = {}
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
         self.folder = RunFolder(settings)
         self._journal = Journal(self.folder.path / JOURNAL)
         self._window = Window(settings.batch_for, len(settings.devices))
-        self._seats: list[_Seat] = []
         self._inbox: SimpleQueue = SimpleQueue()
+        self._crew = Crew(settings, self._inbox, emit)
         self._rows_left = True
         self._queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
@@ -91,9 +69,6 @@ class Run:
         self._later: list[tuple[float, int, Request]] = []
         """Heap of (due, tie-breaker, request): retries."""
         self._attempts: dict[str, int] = {}
-        self._kills: Counter[str] = Counter()
-        self._poison_streak = 0
-        self._number = 0
 
     # The run
 
@@ -115,13 +90,13 @@ class Run:
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()
-                if self._interrupted and not self._flying():
+                if self._interrupted and not self._crew.flying:
                     break
                 if not self._rows_left and not self._pending():
                     break
                 yield from self._settle_next()
             del feed  # and with it what it remembers of the rows
-            self._stop_lanes()
+            self._crew.stop()
             self._journal.sync()
             if self._interrupted:
                 self.state = "interrupted"
@@ -130,7 +105,7 @@ class Run:
                 self.state = "finished"
             self.folder.write_run(state=self.state, **self.summary())
         finally:
-            self._stop_lanes(now=True)
+            self._crew.stop(now=True)
             self._journal.close()
             self.folder.close()
 
@@ -141,7 +116,7 @@ class Run:
 
     def abort(self) -> None:
         """End the engine processes at once. What the journal has is safe."""
-        self._stop_lanes(now=True)
+        self._crew.stop(now=True)
 
     @property
     def _interrupted(self) -> bool:
@@ -159,7 +134,7 @@ class Run:
             "busy_seconds": round(busy, 3),
             "outside_model": round(1 - model / busy, 4) if busy and model else None,
             "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
-            "engines": self.engine_facts,
+            "engines": self._crew.facts,
         }
 
     # Rows in
@@ -210,8 +185,8 @@ class Run:
                     raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
             elif isinstance(item, Request):
                 self._window.add(item)
-                if not self._seats:
-                    self._start_lanes()
+                if not self._crew.seats:
+                    self._crew.start()
             elif item is not None:
                 failed.append(item)
         if failed:
@@ -219,29 +194,18 @@ class Run:
 
     # Batches out
 
-    def _start_lanes(self) -> None:
-        for device in self.settings.devices:
-            seat = _Seat(ProcessLane(self.settings, device, slots(device)))
-            self._seats.append(seat)
-            self._start(seat)
-
-    def _start(self, seat: _Seat) -> None:
-        seat.ready = False
-        seat.lane.start().add_done_callback(lambda future: self._inbox.put((seat, 0, future)))
-
     def _dispatch(self) -> None:
         """Give every lane with a free slot a batch, the least busy first, while there are any."""
         given = not self._interrupted
         while given:
             given = False
-            for seat in sorted(self._seats, key=lambda seat: len(seat.flying)):
-                if seat.ready and not seat.exclusive and len(seat.flying) < seat.lane.slots:
-                    batch = self._next_batch(seat)
-                    if batch is not None:
-                        self._submit(seat, batch)
-                        given = True
+            for seat in self._crew.free():
+                batch = self._next_batch(seat)
+                if batch is not None:
+                    self._crew.submit(seat, batch)
+                    given = True
 
-    def _next_batch(self, seat: _Seat) -> Batch | None:
+    def _next_batch(self, seat: Seat) -> Batch | None:
         if self._suspects:
             if seat.flying:
                 return None
@@ -249,17 +213,8 @@ class Run:
             return self._suspects.popleft()
         return self._queue.popleft() if self._queue else self._window.draw(ended=not self._rows_left)
 
-    def _submit(self, seat: _Seat, batch: Batch) -> None:
-        self._number += 1
-        number = self._number
-        seat.flying[number] = batch
-        seat.lane.submit(batch).add_done_callback(lambda future: self._inbox.put((seat, number, future)))
-
-    def _flying(self) -> bool:
-        return any(seat.flying for seat in self._seats)
-
     def _pending(self) -> bool:
-        return bool(self._flying() or len(self._window) or self._queue or self._suspects or self._later)
+        return bool(self._crew.flying or len(self._window) or self._queue or self._suspects or self._later)
 
     # Results back
 
@@ -276,42 +231,22 @@ class Run:
             return
         seat, number, future = message
         if number == 0:
-            self._settle_start(seat, future)
+            self._crew.settle_start(seat, future)
+            if seat.ready:
+                self.busy_since = self.busy_since or time.monotonic()
         elif number in seat.flying:
             yield from self._settle_batch(seat, number, future)
 
-    def _settle_start(self, seat: _Seat, future: Future) -> None:
-        try:
-            facts = future.result()
-        except (LaneDied, EngineError, ModelError) as error:
-            # Something from outside may kill a lane while it loads; its own word that it cannot start is final,
-            # unless it worked before: a lane that is lost must not take the others with it.
-            seat.failed_starts += 1
-            if not isinstance(error, LaneDied) and not seat.was_ready:
-                raise
-            if seat.failed_starts < MAX_STARTS:
-                self.emit("lane_restarted", lane=seat.lane.name, reason=str(error))
-                self._start(seat)
-                return
-            self._seats.remove(seat)
-            if not self._seats:
-                raise EngineError(f"the engine on {seat.lane.name} did not start {MAX_STARTS} times: {error}") from None
-            self.emit("warning", message=f"{seat.lane.name} is given up after {MAX_STARTS} failed starts: {error}")
-            return
-        seat.ready = seat.was_ready = True
-        self.busy_since = self.busy_since or time.monotonic()
-        self.engine_facts[seat.lane.name] = facts
-        self.emit("lane_ready", lane=seat.lane.name, **facts)
-
-    def _settle_batch(self, seat: _Seat, number: int, future: Future) -> Iterator[Result]:
+    def _settle_batch(self, seat: Seat, number: int, future: Future) -> Iterator[Result]:
         try:
             results = future.result()
         except LaneDied as death:
-            yield from self._settle_death(seat, death)
+            lost = self._crew.settle_death(seat, death)
+            self._queue.extend(lost.innocent)
+            self._suspects.extend(lost.suspects)
+            yield from self._commit(lost.poisoned)
             return
-        batch = seat.flying.pop(number)
-        seat.exclusive = False
-        seat.failed_starts = 0
+        batch = self._crew.landed(seat, number)
         self.busy_until = time.monotonic()
         final: list[Result] = []
         split: list[Request] = []
@@ -338,39 +273,6 @@ class Run:
             self._queue.extend(halves(Batch(batch.bucket, tuple(split))))
         yield from self._commit(final)
 
-    def _settle_death(self, seat: _Seat, death: LaneDied) -> Iterator[Result]:
-        """A lane died: start it again and bring what it held back into the queue, in halves where it may be guilty."""
-        held = list(seat.flying.values())
-        seat.flying.clear()
-        seat.exclusive = False
-        self.emit("lane_died", lane=seat.lane.name, reason=str(death))
-        poisoned: list[Result] = []
-        if death.idle:
-            self._queue.extend(held)
-        elif len(held) == 1 and len(held[0].requests) == 1:
-            request = held[0].requests[0]
-            self._kills[request.id] += 1
-            if self._kills[request.id] < policy.MAX_KILLS:
-                self._suspects.append(held[0])
-            else:
-                message = f"it ended its engine process {policy.MAX_KILLS} times while it ran there alone: {death}"
-                poisoned.append(
-                    Failed(
-                        request.id, "poison", message, "", self.settings.backend, self.settings.model.name, request.content
-                    )
-                )  # fmt: skip
-        else:
-            for batch in held:
-                self._suspects.extend(halves(batch))
-        self._start(seat)
-        self._poison_streak += len(poisoned)
-        if self._poison_streak >= MAX_POISON_STREAK:
-            raise EngineError(
-                f"{self._poison_streak} rows in a row ended their engine process and none was done in between, so it is "
-                f"not the rows: {death}"
-            )
-        yield from self._commit(poisoned)
-
     def _commit(self, results: list[Result]) -> Iterator[Result]:
         """Into the journal first; only then does anybody hear of it."""
         if not results:
@@ -378,7 +280,7 @@ class Run:
         self._journal.append(results)
         for result in results:
             if isinstance(result, Done):
-                self._poison_streak = 0
+                self._crew.row_done()
                 self.counts["done"] += 1
                 self.counts["new"] += 1
                 self.counts["images"] += len(result.paths)
@@ -390,9 +292,3 @@ class Run:
 
     def _say_failed(self, failed: Failed) -> None:
         self.emit("row_failed", id=failed.id, kind=failed.kind, field=failed.field, message=failed.message)
-
-    def _stop_lanes(self, now: bool = False) -> None:
-        for seat in self._seats:
-            seat.lane.stop(now)
-        if not now:
-            self._seats.clear()
