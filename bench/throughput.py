@@ -44,12 +44,10 @@ def realistic(count: int) -> list[dict]:
 
 def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
     """(images, seconds, summary) of a whole run: lanes, journal, fsync and all."""
-    from fastgen.api import with_rows
     from fastgen.run import Run
     from fastgen.settings import resolve
 
-    settings = with_rows(resolve("t2i", out=out, model="tiny", gpus="cpu", steps=STEPS), rows)
-    run = Run(settings)
+    run = Run(resolve("t2i", out=out, model="tiny", gpus="cpu", steps=STEPS), rows=rows)
     for _ in run.results():
         pass
     assert run.state == "finished" and not run.counts["failed"]

@@ -12,11 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from fastgen.data import rows as row_files
-from fastgen.errors import RunFolderError, SettingsError
-from fastgen.folder import SPOOL
 from fastgen.intake import Intake, Kept
 from fastgen.plan import Window
 from fastgen.run import Emit, Run
@@ -36,25 +32,7 @@ def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit 
         SettingsError: something cannot be honoured; nothing was done.
         EngineError, DiskError: the run cannot go on; what is done is safe, and the same call goes on from there.
     """
-    run = Run(with_rows(settings, rows), **({"emit": emit} if emit else {}))
-    yield from run.results()
-
-
-def with_rows(settings: Settings, rows: Iterable[dict] | None) -> Settings:
-    """Settings whose `input` is a file: the one they name, or `rows` spooled into the run folder."""
-    if rows is None:
-        if not settings.input:
-            raise SettingsError("no rows: give an input file to resolve(), or rows")
-        return settings
-    if settings.input:
-        raise SettingsError("both an input file and rows; give one of them")
-    spool = Path(settings.out) / SPOOL
-    try:
-        spool.parent.mkdir(parents=True, exist_ok=True)
-        row_files.write_jsonl(spool, rows)
-    except OSError as error:
-        raise RunFolderError(f"out {settings.out}: cannot write there: {error.strerror}") from None
-    return replace(settings, input=str(spool))
+    yield from Run(settings, emit or (lambda event, **facts: None), rows).results()
 
 
 def explain(settings: Settings) -> dict:

@@ -146,7 +146,9 @@ class Crew:
             else:
                 message = f"it ended its engine process {policy.MAX_KILLS} times while it ran there alone: {death}"
                 name = self.settings.model.name
-                poisoned = Failed(request.id, "poison", message, "", self.settings.backend, name, request.content)
+                poisoned = Failed(
+                    request.id, "poison", message, "", self.settings.backend, name, request.content, policy.MAX_KILLS
+                )
                 lost.poisoned = [poisoned]
                 self._poison_streak += 1
         else:

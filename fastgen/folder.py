@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 import fastgen
 from fastgen.data import artifacts
 from fastgen.data.artifacts import IMAGES, LOGS, PARTIAL
+from fastgen.data.rows import write_jsonl
 from fastgen.errors import FastgenError, RunFolderError
 from fastgen.settings import Settings
 
@@ -82,6 +84,18 @@ class RunFolder:
         }  # fmt: skip
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
+    def spool(self, rows: Iterable[dict]) -> str:
+        """Keep rows that come from Python in the folder; the path of their file. Raises RunFolderError, SettingsError."""
+        try:
+            write_jsonl(self.path / SPOOL, rows)
+        except OSError as error:
+            self.close()
+            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}") from None
+        except BaseException:
+            self.close()
+            raise
+        return str(self.path / SPOOL)
+
     def close(self) -> None:
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
         self._lock.release()
@@ -102,7 +116,7 @@ class RunFolder:
                     "use --fresh to start over, or another folder"
                 )
         if self.settings.fresh:
-            for name in ours:
+            for name in (*ours[1:], RUN):  # run.json last: a folder that is not yet clear is known as ours
                 target = self.path / name
                 if target.is_dir():
                     shutil.rmtree(target)

@@ -65,9 +65,9 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     text = wanted.strip().lower() or ("all" if gpus else "cpu")
-    kind, _, count = text.partition(":")
+    kind, colon, count = text.partition(":")
     if kind == "cpu":
-        if count and not (count.isdigit() and 1 <= int(count) <= 256):
+        if (colon and not count) or (count and not (count.isascii() and count.isdigit() and 1 <= int(count) <= 256)):
             raise SettingsError(f"--gpus {wanted}: after 'cpu:' comes a number of processes from 1 to 256")
         lanes = int(count or 1)
         threads = max(1, cores // lanes)
@@ -77,7 +77,7 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
         if not chosen:
             raise SettingsError("--gpus all: no CUDA GPU is visible here; use --gpus cpu")
     else:
-        if not all(part.strip().isdigit() for part in text.split(",")):
+        if not all(part.strip().isascii() and part.strip().isdigit() for part in text.split(",")):
             raise SettingsError(f"--gpus {wanted}: give GPU numbers (0,1), 'all', 'cpu' or 'cpu:N'")
         chosen = list(dict.fromkeys(int(part) for part in text.split(",")))
         there = f"this machine shows {len(gpus)}: 0 to {len(gpus) - 1}" if gpus else "no CUDA GPU is visible here"

@@ -86,7 +86,11 @@ class Intake:
                 "id",
             )
             return Identity(f"{id}!{digest.hex()}", digest.hex(), fields, error or clash)
-        count = self._repeats[slot] = self._repeats.get(slot, 1) + 1
+        count = self._repeats.get(slot, 1) + 1
+        while hash(f"{id}#{count}") in self._seen:  # somebody's own id
+            count += 1
+        self._repeats[slot] = count
+        self._seen[hash(f"{id}#{count}")] = content_hash
         return Identity(f"{id}#{count}", digest.hex(), fields, error)
 
     def read(self, row: Row, identity: Identity) -> Request | Kept | Failed:
@@ -118,12 +122,12 @@ class Intake:
             width, height = size or settings.size
             params = ImageParams(width, height, steps, guidance, seed, n)
             return Request(id, "t2i", prompts, params, (width, height), content=identity.content)
-        paths = read_images(fields, settings.image_root)
+        image_field, paths = read_images(fields, settings.image_root)
         mask = fields.get("mask") or ""
         if mask:
             mask = images.locate(_text(mask, "mask"), settings.image_root, "mask")
             images.probe(mask, "mask")
-        shapes = [images.probe(path, "images") for path in paths]
+        shapes = [images.probe(path, image_field) for path in paths]
         first = shapes[0]
         render = size or settings.size or fit(first, settings)
         # A mask promises that all else stays as it was, so without a wish for a size the picture keeps its own.
@@ -131,7 +135,7 @@ class Intake:
         sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
         return Request(
             id, "edit", prompts, ImageParams(*saved, steps, guidance, seed, n), render, paths, mask,
-            reference_size(sheet, render, settings), identity.content,
+            reference_size(sheet, render, settings), identity.content, image_field,
         )  # fmt: skip
 
 
@@ -221,8 +225,8 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
     return wanted
 
 
-def read_images(fields: dict, root: str) -> tuple[str, ...]:
-    """Absolute paths of the pictures to edit, from `images` or `image`: a path or a list of them."""
+def read_images(fields: dict, root: str) -> tuple[str, tuple[str, ...]]:
+    """The field, `images` or `image`, and the absolute paths of the pictures to edit: a path or a list of them."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
     if name is None:
         raise InputError("no picture to edit: give a path, or a list of paths, in `images` or `image`", "images")
@@ -230,7 +234,7 @@ def read_images(fields: dict, root: str) -> tuple[str, ...]:
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:
         raise InputError(f"{len(paths)} pictures; the most is {MAX_IMAGES}", name)
-    return tuple(images.locate(_text(path, name), root, name) for path in paths)
+    return name, tuple(images.locate(_text(path, name), root, name) for path in paths)
 
 
 def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
@@ -264,12 +268,13 @@ def _at(shape: tuple[int, int], pixels: int, grid: int) -> tuple[int, int]:
 def _own_id(fields: dict) -> str:
     """The row's `id`, else the one that an earlier run gave it, else ""."""
     value = fields.get("id")
+    earlier = fields.get("fastgen")
+    given = earlier.get("id") if isinstance(earlier, dict) else None
+    given = given.partition("!")[0] if isinstance(given, str) and _is_unicode(given) else ""
     if value is None:
-        earlier = fields.get("fastgen")
-        value = earlier.get("id") if isinstance(earlier, dict) else None
-        if not isinstance(value, str):
-            return ""
-        return value.partition("!")[0]  # what follows was added to tell it from a row with the same id
+        return given  # without what was added to tell it from a row with the same id
+    if given.startswith(f"{value}#"):
+        return given  # one of several equal rows
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"must be a string or a whole number, not {type(value).__name__}", "id")
     text = _text(str(value), "id")
@@ -288,11 +293,17 @@ def _canonical(content: dict) -> bytes:
 def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"must be a string, not {_type(value)}", field)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field) from None
+    if not _is_unicode(value):
+        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field)
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole(fields: dict, name: str, default, least: int, most: int):
@@ -314,7 +325,7 @@ def _real(fields: dict, name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"must be a number, not {_type(value)}", name)
-    if not (math.isfinite(value) and 0 <= value <= 100):
+    if not 0 <= value <= 100:  # false for NaN too
         raise InputError(f"{value} is out of range: from 0 to 100", name)
     return float(value)
 

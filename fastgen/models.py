@@ -19,6 +19,7 @@ AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs
 PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
 MODULES = (*COMPONENTS, "tokenizer", "tokenizer_2", "scheduler")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 _WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
@@ -77,11 +78,16 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
                 "no CUDA GPU here, so --model auto is 'tiny', the embedded model with untrained weights: its pictures "
                 "are noise, good for trying things out (on a GPU machine it is " + AUTO_ON_GPU[task] + ")"
             )
+    local = Path(name).expanduser()
+    try:
+        is_folder, is_there = local.is_dir(), local.exists()
+    except OSError:  # longer than any path may be
+        is_folder = is_there = False
     if name == "tiny":
         folder = TINY
-    elif (local := Path(name).expanduser()).is_dir():
+    elif is_folder:
         folder = local.resolve()
-    elif local.exists():
+    elif is_there:
         raise ModelError(
             f"--model {name}: is a file, not a model folder. For transformer weights in one safetensors file give the "
             "folder or hub id of the whole model as --model and the file as --transformer"
@@ -101,7 +107,10 @@ def read_card(name: str, folder: Path) -> ModelCard:
 
     def read(path: Path) -> dict:
         try:
-            return json.loads(path.read_text("utf-8"))
+            value = json.loads(path.read_text("utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("it must hold a JSON object")
+            return value
         except FileNotFoundError:
             raise ModelError(
                 f"--model {name}: {path.relative_to(folder)} is missing in {folder}; "
@@ -121,6 +130,12 @@ def read_card(name: str, folder: Path) -> ModelCard:
     read(folder / "scheduler" / "scheduler_config.json")
     for part in COMPONENTS:
         _check_weights(name, folder / part, read)
+    for part in ("tokenizer", "tokenizer_2"):
+        read(folder / part / "tokenizer_config.json")
+        if not any((folder / part / file).exists() for file in _VOCABULARIES):
+            raise ModelError(
+                f"--model {name}: no vocabulary in {folder / part} ({' or '.join(_VOCABULARIES)}). Download the model again"
+            )
     # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
     if not configs["transformer"].get("guidance_embeds"):
         defaults = Defaults(steps=4, guidance=0.0, max_sequence_length=256)
@@ -133,7 +148,10 @@ def read_card(name: str, folder: Path) -> ModelCard:
             defaults = msgspec.convert({**msgspec.to_builtins(defaults), **read(own)}, Defaults)
         except msgspec.ValidationError as error:
             raise ModelError(f"--model {name}: {own}: {error}") from None
-    vae_scale = 2 ** (len(configs["vae"]["block_out_channels"]) - 1)
+    channels = configs["vae"].get("block_out_channels")
+    if not isinstance(channels, list) or not channels:
+        raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
+    vae_scale = 2 ** (len(channels) - 1)
     sizes = "".join(f"{p.relative_to(folder)}:{p.stat().st_size};" for p in sorted(folder.rglob("*")) if p.is_file())
     return ModelCard(
         name, str(folder), PIPELINES[pipeline], hashlib.sha256(sizes.encode()).hexdigest()[:16], defaults, 2 * vae_scale
@@ -165,7 +183,7 @@ def _from_hub(name: str) -> Path:
 
     mend = "give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"--model {name}: no such folder; {mend}")
+        raise ModelError(f"--model {name[:200]}: no such folder; {mend}")
     # Only the diffusers layout: FLUX.1 repositories also carry the same weights as one 24 GB file.
     patterns = ["model_index.json", "fastgen.json", *(f"{part}/*" for part in MODULES)]
     try:

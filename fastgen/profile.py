@@ -67,8 +67,7 @@ def load(path: Path) -> tuple[Match, Profile]:
     """Read and check one profile. Raises SettingsError with the file and the key at fault."""
     try:
         raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
-        sizes = {tuple(map(int, size.split("x"))): samples for size, samples in raw.batch.items()}
-        batch = tuple(sorted((width * height, samples) for (width, height), samples in sizes.items()))
+        batch = tuple(sorted((_pixels(size), samples) for size, samples in raw.batch.items()))
         if not batch or any(samples < 1 for _, samples in batch):
             raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each")
         if raw.measured.status not in ("measured", "unmeasured"):
@@ -80,6 +79,13 @@ def load(path: Path) -> tuple[Match, Profile]:
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(f"profile {path.name}: {error}") from None
     return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured)
+
+
+def _pixels(size: str) -> int:
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"[batch] {size}: a size is written as 512x512")
+    return int(width) * int(height)
 
 
 def choose(family: str, model: str, device: Device) -> Profile:

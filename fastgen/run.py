@@ -10,7 +10,7 @@ import heapq
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from fastgen import policy
 from fastgen.crew import Crew, Emit, Seat
-from fastgen.data import rows
+from fastgen.data import rows as row_files
 from fastgen.data.journal import Journal
 from fastgen.errors import DiskError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
@@ -40,12 +40,26 @@ class Run:
     Args:
         settings: from `resolve`, with `input` set.
         emit: called as emit(event, **facts) for what happens besides results.
+        rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read twice.
 
     Raises:
         RunFolderError: the run folder cannot be used.
+        SettingsError: no rows, or both a file and rows.
     """
 
-    def __init__(self, settings: Settings, emit: Emit = lambda event, **facts: None):
+    def __init__(
+        self,
+        settings: Settings,
+        emit: Emit = lambda event, **facts: None,
+        rows: Iterable[dict] | None = None,
+    ):
+        if not settings.input and rows is None:
+            raise SettingsError("no rows: give an input file to resolve(), or rows")
+        if settings.input and rows is not None:
+            raise SettingsError("both an input file and rows: give one of them")
+        self.folder = RunFolder(settings)
+        if rows is not None:
+            settings = replace(settings, input=self.folder.spool(rows))
         self.settings = settings
         self.emit = emit
         self.state = "running"
@@ -56,7 +70,6 @@ class Run:
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
-        self.folder = RunFolder(settings)
         self._journal = Journal(self.folder.path / JOURNAL)
         self._window = Window(settings.batch_for, len(settings.devices))
         self._inbox: SimpleQueue = SimpleQueue()
@@ -142,7 +155,7 @@ class Run:
     def _feed(self) -> Iterator[Request | Result | None]:
         """What each row asks for: a Request, a Failed of its own, or None where nothing is left to do."""
         settings, journal, intake = self.settings, self._journal, Intake(self.settings)
-        for row in rows.read(Path(settings.input), settings.limit):
+        for row in row_files.read(Path(settings.input), settings.limit):
             self.counts["rows"] += 1
             identity = intake.identify(row)
             known = journal.get(identity.id, identity.content)

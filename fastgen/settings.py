@@ -134,7 +134,7 @@ def resolve(
         raise SettingsError(f"--format {format}: one of {', '.join(FORMATS)}")
     batch = 0
     if str(batch_size) != "auto":
-        if not str(batch_size).isdigit():
+        if not (str(batch_size).isascii() and str(batch_size).isdigit()):
             raise SettingsError(f"--batch-size {batch_size}: a whole number from 1 to 1024, or auto")
         batch = number("--batch-size", int(batch_size), 1, 1024)
     key = output_key if output_key is not None else OUTPUT_KEYS[task]
@@ -192,20 +192,17 @@ def number(flag: str, value: int, least: int, most: int) -> int:
 
 
 def real(flag: str, value: float) -> float:
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or not 0 <= value <= 100
-    ):
+    # A comparison with NaN is false, and one with an integer of any length is exact.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
         raise SettingsError(f"{flag} {value}: a number from 0 to 100")
     return float(value)
 
 
 def parse_size(text: str) -> tuple[int, int]:
     """ "512x768" as (512, 768), width first. Raises ValueError."""
-    width, x, height = text.lower().replace("×", "x").partition("x")
-    if not (x and width.strip().isdigit() and height.strip().isdigit()):
+    text = text.replace("×", "x")
+    width, x, height = text.lower().partition("x")
+    if not (x and text.isascii() and width.strip().isdigit() and height.strip().isdigit()):
         raise ValueError("write it as WIDTHxHEIGHT in pixels, such as 1024x768")
     return int(width), int(height)
 

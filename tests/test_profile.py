@@ -47,7 +47,7 @@ def test_the_most_specific_profile_is_taken(write):
     ("changes", "words"),
     [
         ({"match": 'gpu = "H200"'}, "gpu"), ({"batch": ""}, "batch"), ({"batch": '"512x512" = 0'}, "at least 1"),
-        ({"batch": '"large" = 4'}, "large|512x512"), ({"batch": '"512" = 4'}, "512x512"),
+        ({"batch": '"large" = 4'}, "large"), ({"batch": '"512" = 4'}, "512"),
         ({"batch": '"512x512" = "4"'}, "batch"), ({"measured": ""}, "measured"),
         ({"measured": '[measured]\nstatus = "guessed"'}, "'measured' or 'unmeasured'"),
         ({"measured": '[measured]\nstatus = "measured"'}, "date, hardware and command"),
@@ -62,5 +62,5 @@ def test_profiles_that_do_not_load(write, changes, words):
 
 def test_no_profile_at_all_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(profile, "FOLDER", tmp_path)
-    with pytest.raises(SettingsError, match="default.toml"):
+    with pytest.raises(SettingsError, match=r"default\.toml"):
         profile.choose("flux", "any", CPU)

@@ -10,6 +10,7 @@ import pytest
 from fastgen.data import artifacts, rows
 from fastgen.data.journal import Journal
 from fastgen.errors import DiskError, FastgenError
+from fastgen.folder import RunFolder
 from fastgen.intake import Intake
 from fastgen.tables import describe, write_tables
 from fastgen.types import Done, Failed, ImageParams
@@ -24,14 +25,18 @@ def write(settings, table):
     def write(path, results, **flags):
         resolved = settings("t2i", path, **flags)
         out = Path(resolved.out)
-        artifacts.prepare(out)
+        folder = RunFolder(resolved)
         intake = Intake(resolved)
         with closing(Journal(out / "journal.jsonl")) as journal:
             for row in rows.read(path):
                 identity = intake.identify(row)
                 if row.number in results:
                     journal.append([results[row.number](identity.id, identity.content)])
-            write_tables(resolved, journal)
+            try:
+                write_tables(resolved, journal)
+                assert not list((out / artifacts.PARTIAL).iterdir())
+            finally:
+                folder.close()
         return table(out / "results.jsonl"), table(out / "failures.jsonl")
 
     return write
@@ -102,7 +107,6 @@ def test_no_result_no_table(rows_file, write, tmp_path):
     with pytest.raises(FastgenError, match="row 3"):
         write(path, {})
     assert (tmp_path / "out/results.jsonl").read_bytes() == before
-    assert not list((tmp_path / "out" / artifacts.PARTIAL).iterdir())
 
 
 def test_a_full_disk_keeps_the_old_table(rows_file, write, small_disk):

@@ -38,7 +38,7 @@ def file_name(id: str, number: int, suffix: str) -> str:
     """A file name for picture `number` of a row: its id where that is a plain name, else a cleaned one plus a hash,
     so that different ids never share a file, on file systems that ignore case too."""
     stem = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
-    if stem != id:
+    if stem != id or re.search(r"-[0-9a-f]{12}$", id):  # the latter could be the cleaned name of another id
         stem = f"{stem}-{blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}".lstrip("-")
     return f"{stem}_{number}.{suffix}"
 

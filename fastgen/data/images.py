@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,10 @@ def probe(path: str, field: str) -> tuple[int, int]:
 
 def load(path: str, field: str) -> Image:
     """The picture as upright RGB; transparency is laid on white. Raises InputError."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with _open(path, field) as image:
         image = _decode(image, path, field)
-        image = ImageOps.exif_transpose(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -74,10 +74,10 @@ def load_mask(path: str, size: tuple[int, int], field: str = "mask") -> Image:
 
     White repaints; in a mask with a transparency channel that varies, opaque repaints. Raises InputError.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with _open(path, field) as image:
-        image = ImageOps.exif_transpose(_decode(image, path, field))
+        image = _decode(image, path, field)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             alpha = image.convert("RGBA").getchannel("A")
             low, _ = alpha.getextrema()
@@ -149,7 +149,9 @@ def _open(path: str, field: str) -> Image:
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file", field)
     try:
-        image = Image.open(path)
+        with warnings.catch_warnings():  # of large pictures; the limit is ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
     except Image.DecompressionBombError:
         raise InputError(
             f"{path} is larger than {MAX_PIXELS // 1_000_000} megapixels; scale it down first", field
@@ -158,8 +160,8 @@ def _open(path: str, field: str) -> Image:
         size = Path(path).stat().st_size
         what = "is empty" if not size else "is not a picture that Pillow can read"
         raise InputError(f"{path} {what}; use PNG, JPEG or WebP", field) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened: {error.strerror or error}", field) from None
+    except PermissionError:
+        raise InputError(f"{path} is not readable; check its permissions", field) from None
     except Exception as error:  # damaged headers surface as ValueError, SyntaxError, struct.error and more
         raise InputError(f"{path} is damaged: {error}; save it again", field) from None
     width, height = image.size
@@ -172,8 +174,11 @@ def _open(path: str, field: str) -> Image:
 
 
 def _decode(image: Image, path: str, field: str) -> Image:
+    """The picture decoded and upright."""
+    from PIL import ImageOps
+
     try:
         image.load()
+        return ImageOps.exif_transpose(image)
     except Exception as error:  # see _open
         raise InputError(f"{path} is damaged or cut short: {error}; save it again", field) from None
-    return image

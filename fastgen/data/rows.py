@@ -110,10 +110,11 @@ def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
     put in (in place where a field of that name stands) and `dropped` left out. A row that is not a JSON object
     becomes one that carries only `added`."""
     try:
+        row.raw.decode()  # the raw decoder does not look into strings
         fields = _decode_raw(row.raw)
         extra = {key: msgspec.Raw(_encode(value)) for key, value in added.items()}
         encode = _encode
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
             fields = row.fields()
         except InputError:
@@ -121,7 +122,7 @@ def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
         extra = added
 
         def encode(value):
-            return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            return json.dumps(value).encode()  # ASCII, since it may hold halves of characters
 
     for key in dropped:
         fields.pop(key, None)

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from fastgen import backends
@@ -42,10 +43,10 @@ def main(descriptor: int) -> None:
             facts = backend.open()
             send(Ready({**facts, "pid": os.getpid()}))
         except FastgenError as error:
-            traceback.print_exc()
+            _log_exception()
             send(CannotStart(str(error), True))
         except BaseException as error:
-            traceback.print_exc()
+            _log_exception()
             send(CannotStart(f"{type(error).__name__}: {error}", False))
 
     def run(number: int, batch: Batch) -> None:
@@ -54,7 +55,7 @@ def main(descriptor: int) -> None:
         except DiskError as error:
             send(DiskFull(number, str(error)))
         except Exception as error:
-            traceback.print_exc()
+            _log_exception()
             message = f"{type(error).__name__}: {error}"
             name = hello.settings.model.name
             send(Finished(number, [Failed(r.id, "internal", message, "", hello.settings.backend, name)
@@ -70,6 +71,12 @@ def main(descriptor: int) -> None:
             pool.submit(run, work.number, work.batch)
     except (EOFError, OSError):
         os._exit(0)
+
+
+def _log_exception() -> None:
+    """Into the lane's log, if the disk still takes it."""
+    with suppress(OSError):
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

@@ -34,17 +34,23 @@ def test_no_two_pictures_share_a_file(one, two, i, j):
 def test_a_file_name_is_a_plain_name(id):
     name = artifacts.file_name(id, 12, "png")
     assert name.isascii() and len(name) < 140 and name.endswith("_12.png")
-    assert not set(name) & set("/\\\0:*?\"<>| \n") and name[0] not in ".-"
+    assert not set(name) & set('/\\\0:*?"<>| \n') and name[0] not in ".-"
 
 
 def test_plain_ids_stay_readable():
     assert artifacts.file_name("row-7", 0, "png") == "row-7_0.png"
 
 
+def made(out):
+    out.mkdir(exist_ok=True)
+    artifacts.clear_partial(out)
+    artifacts.prepare(out)
+    return out
+
+
 @pytest.fixture
 def out(tmp_path):
-    artifacts.prepare(tmp_path / "out")
-    return tmp_path / "out"
+    return made(tmp_path / "out")
 
 
 def left_over(out) -> list:
@@ -68,18 +74,17 @@ def test_an_interrupted_write_leaves_the_old_file(out):
 
 
 def test_a_full_disk_is_a_disk_error(small_disk):
-    out = small_disk.path
-    artifacts.prepare(out)
+    out = made(small_disk.path)
     artifacts.write(out, "a.bin", b"old")
     with pytest.raises(DiskError, match=r"a\.bin.*No space left"):
         artifacts.write(out, "a.bin", b"x" * 2_000_000)
     assert (out / "a.bin").read_bytes() == b"old" and not left_over(out)
 
 
-def test_prepare_clears_what_a_killed_run_left(out):
+def test_what_a_killed_run_left_half_written_is_cleared(out):
     (out / artifacts.PARTIAL / "half").write_bytes(b"x")
     (out / artifacts.IMAGES / "whole.png").write_bytes(b"x")
-    artifacts.prepare(out)
+    made(out)
     assert not left_over(out) and (out / artifacts.IMAGES / "whole.png").exists()
 
 

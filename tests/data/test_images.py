@@ -95,7 +95,11 @@ def test_the_size_comes_from_the_header_alone(tmp_path, format):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_is_no_crash(tmp_path):
-    for name, exif in [("a.jpeg", b"Exif\0\0nonsense"), ("b.jpeg", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), ("c.png", b"junk")]:
+    for name, exif in [
+        ("a.jpeg", b"Exif\0\0nonsense"),
+        ("b.jpeg", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
+        ("c.png", b"junk"),
+    ]:
         path = saved(tmp_path / name, NOISE, exif=exif)
         for read in (lambda path: probe(path, "images"), lambda path: load(path, "images").size):
             try:
@@ -191,7 +195,11 @@ def test_masks_that_are_refused(tmp_path):
 
 
 def test_stitched_side_by_side():
-    pictures = [Image.new("RGB", (10, 20), "red"), Image.new("RGB", (30, 10), "blue"), Image.new("RGB", (5, 20), "lime")]
+    pictures = [
+        Image.new("RGB", (10, 20), "red"),
+        Image.new("RGB", (30, 10), "blue"),
+        Image.new("RGB", (5, 20), "lime"),
+    ]
     sheet = stitch(pictures)
     assert sheet.size == (10 + stitched_width((30, 10), 20) + 5, 20) == (75, 20)
     assert [sheet.getpixel((x, 10)) for x in (5, 40, 72)] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]

@@ -49,7 +49,18 @@ def test_a_spliced_row_keeps_every_field(fields, ascii, indent, out):
 
 @pytest.mark.parametrize(
     "value",
-    ["1.0e5", "1E5", "-0.0", "0.10", "1.00", "12345678901234567890123456789", "1e400", r'"\u00e9\/"', "[1,  2]", "null"],
+    [
+        "1.0e5",
+        "1E5",
+        "-0.0",
+        "0.10",
+        "1.00",
+        "12345678901234567890123456789",
+        "1e400",
+        r'"\u00e9\/"',
+        "[1,  2]",
+        "null",
+    ],
 )
 def test_values_are_passed_on_as_written(value):
     assert splice(Row(1, f'{{"a":{value},"b":1}}'.encode()), {"c": 2}) == f'{{"a":{value},"b":1,"c":2}}'.encode()

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import wait
-from pathlib import Path
 
 import psutil
 import pytest
 
-from fastgen.data import artifacts
 from fastgen.errors import DiskError, ModelError
+from fastgen.folder import RunFolder
 from fastgen.lanes import LaneDied
 from fastgen.lanes.process import ProcessLane
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request
@@ -23,7 +22,8 @@ PATIENCE_S = 60
 
 def batch(*prompts: str) -> Batch:
     requests = tuple(
-        Request(f"r{i}", "t2i", (prompt,), ImageParams(64, 64, 4, 0.0, i, 1), (64, 64)) for i, prompt in enumerate(prompts)
+        Request(f"r{i}", "t2i", (prompt,), ImageParams(64, 64, 4, 0.0, i, 1), (64, 64))
+        for i, prompt in enumerate(prompts)
     )
     return Batch(Bucket.of(requests[0]), requests)
 
@@ -31,10 +31,11 @@ def batch(*prompts: str) -> Batch:
 @pytest.fixture
 def lane(settings):
     resolved = settings("t2i")
-    artifacts.prepare(Path(resolved.out))
+    folder = RunFolder(resolved)
     lane = ProcessLane(resolved, resolved.devices[0], slots=2)
     yield lane
     lane.stop(now=True)
+    folder.close()
 
 
 @pytest.fixture
@@ -46,7 +47,11 @@ def pid(lane) -> int:
 def test_one_result_per_request_in_order(lane, pid, tmp_path):
     assert pid != os.getpid() and psutil.pid_exists(pid)
     results = lane.submit(batch("a", "refuse", "b")).result(PATIENCE_S)
-    assert [type(result) for result in results] == [Done, Failed, Done] and [r.id for r in results] == ["r0", "r1", "r2"]
+    assert [type(result) for result in results] == [Done, Failed, Done] and [r.id for r in results] == [
+        "r0",
+        "r1",
+        "r2",
+    ]
     assert (tmp_path / "out" / results[0].paths[0]).stat().st_size
 
 
@@ -66,6 +71,22 @@ def test_an_unforeseen_error_fails_its_batch_alone(lane, pid):
 def test_a_full_disk_comes_back_as_such(lane, pid):
     with pytest.raises(DiskError, match="No space left"):
         lane.submit(batch("disk")).result(PATIENCE_S)
+
+
+def test_an_error_is_told_although_the_log_takes_no_more(settings, small_disk):
+    resolved = settings("t2i", out=small_disk.path)
+    folder = RunFolder(resolved)
+    lane = ProcessLane(resolved, resolved.devices[0], slots=2)
+    try:
+        lane.start().result(PATIENCE_S)
+        with pytest.raises(OSError, match="No space left"), (small_disk.path / "ballast").open("wb", 0) as ballast:
+            while ballast.write(b"x" * 4096):
+                pass
+        results = lane.submit(batch("broken", "a")).result(20)
+        assert [result.kind for result in results] == ["internal", "internal"]
+    finally:
+        lane.stop(now=True)
+        folder.close()
 
 
 def test_death_is_told_to_all_that_wait(lane, pid):
@@ -113,13 +134,12 @@ def test_ctrl_c_is_for_the_parent_to_decide(lane, pid):
 
 
 OWNER = """
-import os, sys
-from pathlib import Path
-from fastgen.data import artifacts
+import sys
+from fastgen.folder import RunFolder
 from fastgen.lanes.process import ProcessLane
 from fastgen.settings import resolve
 settings = resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
-artifacts.prepare(Path(settings.out))
+folder = RunFolder(settings)
 lane = ProcessLane(settings, settings.devices[0], 2)
 print(lane.start().result()["pid"], flush=True)
 sys.stdin.read()

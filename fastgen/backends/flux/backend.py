@@ -54,7 +54,7 @@ class Inputs:
     """The pictures that an edit starts from, loaded and checked."""
 
     def __init__(self, request: Request):
-        pictures = [images.load(path, "images") for path in request.images]
+        pictures = [images.load(path, request.image_field) for path in request.images]
         self.first = pictures[0]
         self.sheet = _scaled(images.stitch(pictures), request.reference)
         self.base = _scaled(self.first, (request.params.width, request.params.height))

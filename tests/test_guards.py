@@ -1,0 +1,209 @@
+"""The shape of the house: who imports whom, what the command line offers, what stays light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import fastgen
+from fastgen import cli, errors, profile
+
+PACKAGE = Path(fastgen.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+# From the top down; a module imports its own layer and those below.
+LAYERS = [
+    {"cli", "__main__", "dataflow", "examples"},
+    {"api"},
+    {"run", "crew", "intake", "plan", "policy", "report", "folder", "tables"},
+    {"lanes"},
+    {"backends"},
+    {"opt"},
+    {"data"},
+    {"types", "errors", "settings", "hardware", "models", "profile", "__init__"},
+]
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "safetensors"}
+MAY_BE_HEAVY = ("backends/flux/", "opt/", "embedded/")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def part_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside functions, by full name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide who imports whom"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    """Modules of fastgen that a file imports, without the package's own name; names inside them are left out."""
+    found = set()
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "fastgen" or len(parts) == 1:
+            continue
+        place = PACKAGE.joinpath(*parts[1:])
+        if place.is_dir() or place.with_suffix(".py").exists():
+            found.add(".".join(parts[1:]))
+    return found
+
+
+def layer(part: str) -> int:
+    depths = [depth for depth, parts in enumerate(LAYERS) if part in parts]
+    assert depths, f"{part} has no place in LAYERS yet"
+    return depths[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_downwards(path):
+    part = part_of(path)
+    if part == "embedded":  # a script that writes the embedded model
+        return
+    for wanted in ours(path):
+        assert wanted.split(".")[0] != "embedded", "the embedded models are data"
+        assert layer(wanted.split(".")[0]) >= layer(part), f"{name_of(path)} imports {wanted}, which is above it"
+
+
+def test_siblings_do_not_know_each_other():
+    for path in MODULES:
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] not in ("backends", "opt") or parts[1] == "__init__":
+            continue
+        for wanted in ours(path):
+            other = wanted.split(".")
+            if other[0] == parts[0] and len(other) > 1:
+                assert other[1] == parts[1], f"{name_of(path)} imports {wanted}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_heavy_libraries_stay_in_the_engine(path):
+    if not name_of(path).startswith(MAY_BE_HEAVY):
+        assert not HEAVY & {name.split(".")[0] for name in imports(path)}
+
+
+SHOW_MODULES = """
+import json, sys
+from fastgen.cli import main
+sys.argv = ["fastgen", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    print(json.dumps([end.code, sorted(sys.modules)]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["t2i", "--help"], ["--version"]], ids=" ".join)
+def test_help_is_light(arguments):
+    result = subprocess.run(
+        [sys.executable, "-c", SHOW_MODULES, *arguments], capture_output=True, text=True, timeout=60
+    )
+    code, modules = json.loads(result.stdout.splitlines()[-1])
+    assert not code and result.stdout.strip()
+    heavy = HEAVY | {"PIL", "numpy", "huggingface_hub", "multiprocessing", "fastgen.run", "fastgen.models"}
+    assert not heavy & set(modules)
+
+
+def test_the_main_process_never_loads_the_engine(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
+    command = [
+        "t2i",
+        str(tmp_path / "rows.jsonl"),
+        "-o",
+        str(tmp_path / "out"),
+        "--backend",
+        "fake",
+        "--gpus",
+        "cpu",
+        "-q",
+    ]
+    result = subprocess.run([sys.executable, "-c", SHOW_MODULES, *command], capture_output=True, text=True, timeout=60)
+    code, modules = json.loads(result.stdout.splitlines()[-1])
+    assert code == 0 and not HEAVY & set(modules)
+
+
+FLAGS = {
+    "--out", "-o", "--model", "--gpus", "--backend", "--size", "--steps", "--guidance", "--n", "--seed", "--dtype",
+    "--batch-size", "--format", "--output-key", "--image-root", "--lora", "--transformer", "--max-sequence-length",
+    "--limit", "--fresh", "--retry-failed", "--dry-run", "--json", "--quiet", "-q",
+}  # fmt: skip
+
+
+def test_the_flags_are_frozen():
+    command = typer.main.get_command(cli.app)
+    assert set(command.commands) == {"t2i", "edit"}
+    for task in ("t2i", "edit"):
+        parameters = command.commands[task].params
+        flags = {flag for p in parameters if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)}
+        assert flags - {"--help", "-h"} == FLAGS
+        assert [p.name for p in parameters if p.param_type_name == "argument"] == ["input"]
+        assert all(p.help for p in parameters if p.param_type_name == "option" and p.name != "help")
+
+
+def test_the_public_names_are_frozen():
+    assert set(fastgen.__all__) == {
+        "generate", "explain", "resolve", "Settings", "Request", "ImageParams", "Done", "Failed", "FastgenError",
+        "SettingsError", "ModelError", "RunFolderError", "InputError", "EngineError", "DiskError", "__version__",
+    }  # fmt: skip
+    assert all(getattr(fastgen, name) is not None for name in fastgen.__all__)
+    assert set(dir(fastgen)) >= set(fastgen.__all__)
+    with pytest.raises(AttributeError):
+        fastgen.nonsense  # noqa: B018
+
+
+def test_every_error_is_drawn_with_its_exit_code():
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, Exception):
+            assert name in errors.__doc__ and error.__doc__
+            assert error.exit_code == (2 if issubclass(error, errors.SettingsError) else 1)
+
+
+def test_every_profile_loads():
+    paths = sorted(profile.FOLDER.glob("*.toml"))
+    assert "default.toml" in [path.name for path in paths]
+    for path in paths:
+        assert profile.load(path)[1].batch_for(1) >= 1
+
+
+def test_every_backend_can_be_imported_by_its_name():
+    from fastgen.backends import TABLE
+
+    for place in TABLE.values():
+        module, _, name = place.partition(":")
+        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        classes = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
+        ]
+        assert {"open", "run", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+
+
+def test_no_file_knows_the_machine_it_was_written_on():
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    places = [f"/{name}/".encode() for name in ("work", "root", "home")]
+    for name in filter(None, listing.stdout.decode().split("\0")):
+        path = ROOT / name
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        if b"\0" not in content:
+            assert not [place for place in places if place in content], f"{name} names a place on one machine"
