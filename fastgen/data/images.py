@@ -6,6 +6,7 @@ import io
 import json
 import os
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,8 +131,8 @@ def encode(image: Image, format: str, about: dict[str, str]) -> bytes:
         info = PngInfo()
         for key, value in about.items():
             info.add_itxt(key, value)
-        # Level 1: over twice the files a second of level 6 on photographs, for about a tenth more bytes.
-        image.save(buffer, "PNG", pnginfo=info, compress_level=1)
+        # Run lengths on PNG's filtered rows: 3 times faster than Pillow's default, with files as small (bench/LOG.md).
+        image.save(buffer, "PNG", pnginfo=info, compress_level=1, compress_type=zlib.Z_RLE)
     elif format == "jpeg":
         image.save(buffer, "JPEG", quality=95, subsampling=0)
     else:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,7 @@ class FluxBackend:
         self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
         self.denoiser = Denoiser(self.modules)
         self._engine = ThreadPoolExecutor(1, "engine")
-        self._savers = ThreadPoolExecutor(SAVERS, "save")
+        self._savers = ThreadPoolExecutor(SAVERS, "save", _step_back)
         self._engine.submit(self._warm_up).result()
         import diffusers
         import transformers
@@ -330,6 +332,12 @@ class FluxBackend:
         """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _step_back() -> None:
+    """Give this thread what the arithmetic leaves over: a core taken from it for a moment stalls all its threads."""
+    with suppress(AttributeError, OSError):  # priorities of single threads are Linux's own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
