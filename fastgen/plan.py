@@ -63,18 +63,14 @@ class Window:
         return self._take(bucket, most)
 
     def _choose(self, must: bool) -> Bucket | None:
-        """The current bucket while it can fill a batch, else the one with most samples."""
+        """The current bucket while it can fill a batch, else the one that can fill most."""
 
-        def fills(bucket: Bucket) -> bool:
-            return self._samples[bucket] >= self.batch_for(bucket.width * bucket.height)
+        def batches(bucket: Bucket) -> float:
+            return self._samples[bucket] / self.batch_for(bucket.width * bucket.height)
 
-        if self._current in self._buckets and (fills(self._current) or must):
-            return self._current
-        largest = max(self._buckets, key=lambda bucket: (self._samples[bucket], bucket))
-        if fills(largest) or must:
-            self._current = largest
-            return largest
-        return None
+        if self._current not in self._buckets or (batches(self._current) < 1 and not must):
+            self._current = max(self._buckets, key=lambda bucket: (batches(bucket), bucket))
+        return self._current if must or batches(self._current) >= 1 else None
 
     def _take(self, bucket: Bucket, most: int) -> Batch:
         """Requests of up to `most` samples in all, at least one request; equal steps and prompts side by side."""

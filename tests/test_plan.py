@@ -35,10 +35,16 @@ def test_nothing_is_lost_or_doubled(actions, lanes, size):
     def take(ended):
         waiting = len(window)
         full = window.full
+        samples = Counter()
+        for r in added:
+            if r not in drawn:
+                samples[Bucket.of(r)] += r.samples
+        filled = {b for b, count in samples.items() if count >= BATCH[b.width * b.height]}
         batch = window.draw(ended)
         if batch is None:
-            assert not waiting or not (ended or full), "it waits although there is nothing to wait for"
+            assert not waiting or not (ended or full or filled), "it waits although there is nothing to wait for"
             return False
+        assert ended or full or batch.bucket in filled, "it does not wait for a full batch"
         most = BATCH[batch.bucket.width * batch.bucket.height]
         assert batch.requests and len(window) == waiting - len(batch.requests)
         assert batch.samples <= most or len(batch.requests) == 1

@@ -118,6 +118,7 @@ def test_rubbish_is_no_journal_and_no_crash(rubbish):
         path.write_bytes(rubbish)
         with closing(Journal(path)) as journal:
             journal.append([done("a")])
+        assert path.read_bytes().count(b"\n") == 1
         with closing(Journal(path)) as journal:
             assert journal.get("a", "c") == done("a")
 
