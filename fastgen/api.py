@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fastgen.data import rows as row_files
-from fastgen.intake import Intake, Kept
+from fastgen.data.journal import Journal
+from fastgen.folder import JOURNAL
+from fastgen.intake import Kept, Known, triage
 from fastgen.plan import Window
 from fastgen.run import Emit, Run
 from fastgen.settings import Settings
-from fastgen.types import Failed, Result
+from fastgen.types import Bucket, Done, Failed, Request, Result
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
@@ -36,40 +37,44 @@ def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit 
 
 
 def explain(settings: Settings) -> dict:
-    """What a run would do, without a model and without touching the run folder: counts, bad rows, buckets, batches.
+    """What a run would do, without a model and without changing the run folder.
 
     Returns:
-        {"rows", "kept", "bad": [Failed, ...], "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}]}
+        {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
+        "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...]}
     """
-    intake = Intake(settings)
     window = Window(settings.batch_for, len(settings.devices))
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad: list[Failed] = []
-    plan: dict[object, Counter[str]] = {}
+    plan: dict[Bucket, Counter[str]] = {}
 
     def draw(ended: bool) -> None:
         while (batch := window.draw(ended)) is not None:
             tally = plan.setdefault(batch.bucket, Counter())
             tally.update(requests=len(batch.requests), samples=batch.samples, batches=1)
 
-    for row in row_files.read(Path(settings.input), settings.limit):
+    path = Path(settings.out) / JOURNAL
+    journal = Journal(path, read_only=True) if path.exists() and not settings.fresh else None
+    for item in triage(settings, journal):
         counts["rows"] += 1
-        item = intake.read(row, intake.identify(row))
-        if isinstance(item, Kept):
-            counts["kept"] += 1
-        elif isinstance(item, Failed):
-            bad.append(item)
-        else:
-            window.add(item)
-            if window.full:
-                draw(ended=False)
+        match item:
+            case Request():
+                window.add(item)
+                if window.full:
+                    draw(ended=False)
+            case Kept():
+                counts["kept"] += 1
+            case Known(Done()):
+                counts["done"] += 1
+            case Known(Failed(kind="input")):
+                bad.append(item.result)
+            case Known():
+                counts["failed"] += 1
+            case Failed():
+                bad.append(item)
     draw(ended=True)
-    return {
-        "rows": counts["rows"],
-        "kept": counts["kept"],
-        "bad": bad,
-        "buckets": [
-            {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}
-            for bucket, tally in plan.items()
-        ],
-    }
+    buckets = [
+        {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}
+        for bucket, tally in plan.items()
+    ]
+    return {**counts, "bad": bad, "buckets": buckets}

@@ -195,7 +195,10 @@ def _explain(settings, voice: str) -> None:
         return
     for note in settings.notes:
         print(f"note: {note}")
-    print(f"{plan['rows']} rows, {len(plan['bad'])} of them bad, {plan['kept']} kept as they are")
+    print(
+        f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
+        f"they are, {len(plan['bad'])} bad"
+    )
     for failed in plan["bad"][:20]:
         print(f"  bad: {failed.message}")
     if len(plan["bad"]) > 20:

@@ -7,29 +7,21 @@ Position never counts, so rows may be inserted, removed or moved between runs. E
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 
 import msgspec
 
-from fastgen.data import images
+from fastgen.data import images, rows
+from fastgen.data.journal import Journal
 from fastgen.data.rows import Row
 from fastgen.errors import InputError
-from fastgen.settings import (
-    IMAGE_FIELDS,
-    MAX_N,
-    MAX_SEED,
-    MAX_STEPS,
-    PROMPT_FIELDS,
-    Settings,
-    check_size,
-    parse_size,
-)  # fmt: skip
-from fastgen.types import Failed, ImageParams, Request
+from fastgen.fields import is_unicode, read_images, read_prompts, read_real, read_size, read_text, read_whole
+from fastgen.settings import MAX_N, MAX_SEED, MAX_STEPS, Settings
+from fastgen.types import Done, Failed, ImageParams, Request
 
-MAX_PROMPT_CHARACTERS = 32_000
-MAX_TURNS = 64
-MAX_IMAGES = 16
-USER_ROLES = ("user", "human")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -47,6 +39,32 @@ class Kept(msgspec.Struct, frozen=True):
     """A row whose output field is already filled; it is passed on as it is."""
 
     id: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A row whose result stands: nothing is to be done."""
+
+    result: Done | Failed
+
+
+def triage(settings: Settings, journal: Journal | None) -> Iterator[Request | Failed | Kept | Known]:
+    """What is to be done about each row, in order, given what the journal has.
+
+    A done row whose pictures are there is Known; so is a failed one, unless --retry-failed. Rows that failed as bad
+    input are looked at again each time, since that costs nothing: what was mended becomes a Request.
+    """
+    intake = Intake(settings)
+    out = Path(settings.out)
+    for row in rows.read(Path(settings.input), settings.limit):
+        identity = intake.identify(row)
+        known = journal.get(identity.id, identity.content) if journal else None
+        if (isinstance(known, Done) and not identity.error and all((os.path.exists(out / p)) for p in known.paths)) or (
+            isinstance(known, Failed) and known.kind != "input" and not settings.retry_failed
+        ):
+            yield Known(known)
+        else:
+            item = intake.read(row, identity)
+            yield Known(item) if isinstance(item, Failed) and item == known else item
 
 
 class Intake:
@@ -112,10 +130,10 @@ class Intake:
         settings, id, fields = self.settings, identity.id, identity.fields
         prompts = read_prompts(fields)
         size = read_size(fields, settings)
-        steps = _whole(fields, "steps", settings.steps, 1, MAX_STEPS)
-        guidance = _real(fields, "guidance", settings.guidance)
-        seed = _whole(fields, "seed", None, 0, MAX_SEED)
-        n = _whole(fields, "n", settings.n, 1, MAX_N)
+        steps = read_whole(fields, "steps", settings.steps, 1, MAX_STEPS)
+        guidance = read_real(fields, "guidance", settings.guidance)
+        seed = read_whole(fields, "seed", None, 0, MAX_SEED)
+        n = read_whole(fields, "n", settings.n, 1, MAX_N)
         if seed is None:
             seed = row_seed(settings.seed, id)
         if settings.task == "t2i":
@@ -125,7 +143,7 @@ class Intake:
         image_field, paths = read_images(fields, settings.image_root)
         mask = fields.get("mask") or ""
         if mask:
-            mask = images.locate(_text(mask, "mask"), settings.image_root, "mask")
+            mask = images.locate(read_text(mask, "mask"), settings.image_root, "mask")
             images.probe(mask, "mask")
         shapes = [images.probe(path, image_field) for path in paths]
         first = shapes[0]
@@ -150,91 +168,6 @@ def row_seed(run_seed: int, id: str) -> int:
     """The seed of a row that names none: from the run's seed and the row's id alone, 53 bits."""
     digest = blake2b(f"{run_seed}:{id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & MAX_SEED
-
-
-def read_prompts(fields: dict) -> tuple[str, ...]:
-    """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value)."""
-    for name in PROMPT_FIELDS:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if name == "prompt":
-            turns = [_text(value, name)]
-        else:
-            turns = _turns(value, name)
-        prompts = tuple(turn for turn in turns if turn.strip())
-        if not prompts:
-            raise InputError("there is no text from the user in it", name)
-        if len(prompts) > MAX_TURNS:
-            raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}", name)
-        for prompt in prompts:
-            if len(prompt) > MAX_PROMPT_CHARACTERS:
-                raise InputError(
-                    f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it",
-                    name,
-                )
-        return prompts
-    raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
-
-
-def _turns(value: object, name: str) -> list[str]:
-    shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise InputError(f"must be a list of turns: {shape}", name)
-    turns = []
-    for turn in value:
-        role = turn.get("role", turn.get("from", "user"))
-        if not isinstance(role, str):
-            raise InputError(f"a turn's role must be a string: {shape}", name)
-        content = turn.get("content", turn.get("value"))
-        if isinstance(content, list):  # OpenAI's list of parts
-            parts = [p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text"]
-            content = "\n".join(p for p in parts if isinstance(p, str))
-        if role.lower() in USER_ROLES:
-            turns.append(_text(content, name) if content is not None else "")
-    return turns
-
-
-def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
-    """(width, height) that the row asks for, from `size` or `width` and `height`; None if it does not say."""
-    size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
-    name = "size" if size is not None else "width"
-    try:
-        if size is not None:
-            if isinstance(size, str):
-                wanted = parse_size(size)
-            elif isinstance(size, list) and len(size) == 2:
-                wanted = (
-                    _whole({"size": size[0]}, "size", 0, 1, 10**9),
-                    _whole({"size": size[1]}, "size", 0, 1, 10**9),
-                )
-            else:
-                raise ValueError('write it as "1024x768", width first')
-            if (width is not None and width != wanted[0]) or (height is not None and height != wanted[1]):
-                raise ValueError("it contradicts `width` and `height`; give one of the two")
-        elif width is not None or height is not None:
-            if width is None or height is None:
-                name = "height" if height is None else "width"
-                raise ValueError("`width` and `height` go together")
-            wanted = (_whole(fields, "width", 0, 1, 10**9), _whole(fields, "height", 0, 1, 10**9))
-        else:
-            return None
-        check_size(*wanted, settings.model)
-    except ValueError as error:
-        raise InputError(str(error), name) from None
-    return wanted
-
-
-def read_images(fields: dict, root: str) -> tuple[str, tuple[str, ...]]:
-    """The field, `images` or `image`, and the absolute paths of the pictures to edit: a path or a list of them."""
-    name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
-    if name is None:
-        raise InputError("no picture to edit: give a path, or a list of paths, in `images` or `image`", "images")
-    value = fields[name]
-    paths = value if isinstance(value, list) else [value]
-    if len(paths) > MAX_IMAGES:
-        raise InputError(f"{len(paths)} pictures; the most is {MAX_IMAGES}", name)
-    return name, tuple(images.locate(_text(path, name), root, name) for path in paths)
 
 
 def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
@@ -270,14 +203,14 @@ def _own_id(fields: dict) -> str:
     value = fields.get("id")
     earlier = fields.get("fastgen")
     given = earlier.get("id") if isinstance(earlier, dict) else None
-    given = given.partition("!")[0] if isinstance(given, str) and _is_unicode(given) else ""
+    given = given.partition("!")[0] if isinstance(given, str) and is_unicode(given) else ""
     if value is None:
         return given  # without what was added to tell it from a row with the same id
     if given.startswith(f"{value}#"):
         return given  # one of several equal rows
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"must be a string or a whole number, not {type(value).__name__}", "id")
-    text = _text(str(value), "id")
+    text = read_text(str(value), "id")
     if not text.strip() or len(text) > 512:
         raise InputError("must have 1 to 512 characters", "id")
     return text
@@ -288,48 +221,3 @@ def _canonical(content: dict) -> bytes:
         return _encode_sorted(content)
     except (UnicodeEncodeError, OverflowError, ValueError, TypeError):
         return repr(sorted(content.items())).encode("utf-8", "surrogatepass")
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"must be a string, not {_type(value)}", field)
-    if not _is_unicode(value):
-        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field)
-    return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _whole(fields: dict, name: str, default, least: int, most: int):
-    value = fields.get(name)
-    if value is None:
-        return default
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"must be a whole number, not {_type(value)}", name)
-    if not least <= value <= most:
-        raise InputError(f"{value} is out of range: from {least} to {most}", name)
-    return value
-
-
-def _real(fields: dict, name: str, default: float) -> float:
-    value = fields.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"must be a number, not {_type(value)}", name)
-    if not 0 <= value <= 100:  # false for NaN too
-        raise InputError(f"{value} is out of range: from 0 to 100", name)
-    return float(value)
-
-
-def _type(value: object) -> str:
-    names = {bool: "true or false", str: "a string", list: "a list", dict: "an object", type(None): "null"}
-    return names.get(type(value), str(value))

@@ -7,23 +7,20 @@ settling one message from the crew.
 from __future__ import annotations
 
 import heapq
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
 
 from fastgen import policy
 from fastgen.crew import Crew, Emit, Seat
-from fastgen.data import rows as row_files
 from fastgen.data.journal import Journal
 from fastgen.errors import DiskError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
-from fastgen.intake import Intake, Kept
+from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
 from fastgen.plan import Window, halves
 from fastgen.settings import Settings
@@ -99,7 +96,7 @@ class Run:
                 self.emit(
                     "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
                 )
-            feed = self._feed()
+            feed = triage(self.settings, self._journal)
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()
@@ -152,58 +149,39 @@ class Run:
 
     # Rows in
 
-    def _feed(self) -> Iterator[Request | Result | None]:
-        """What each row asks for: a Request, a Failed of its own, or None where nothing is left to do."""
-        settings, journal, intake = self.settings, self._journal, Intake(self.settings)
-        for row in row_files.read(Path(settings.input), settings.limit):
-            self.counts["rows"] += 1
-            identity = intake.identify(row)
-            known = journal.get(identity.id, identity.content)
-            if isinstance(known, Done) and identity.error is None and self._is_whole(known):
-                self.counts["done"] += 1
-                yield None
-            elif isinstance(known, Failed) and known.kind != "input" and not settings.retry_failed:
-                self.counts["failed"] += 1
-                yield None
-            else:
-                item = intake.read(row, identity)
-                if isinstance(item, Kept):
-                    self.counts["kept"] += 1
-                    yield None
-                elif isinstance(item, Failed) and item == known:
-                    self.counts["failed"] += 1  # known, and still so: said again, not written again
-                    self._say_failed(item)
-                    yield None
-                else:
-                    yield item
-
-    def _is_whole(self, done: Done) -> bool:
-        """Whether the files of a result are there."""
-        return all(os.path.exists(self.folder.path / path) for path in done.paths)
-
-    def _read_ahead(self, feed: Iterator[Request | Result | None]) -> Iterator[Result]:
+    def _read_ahead(self, feed: Iterator[Request | Failed | Kept | Known]) -> Iterator[Result]:
         """Fill the window from the rows, in steps while lanes have something to say."""
-        failed: list[Result] = []
         while self._later and self._later[0][0] <= time.monotonic():
             self._window.add(heapq.heappop(self._later)[2])
-        count = 0
+        failed: list[Result] = []
+        read = 0
         while self._rows_left and not self._window.full and not self._interrupted:
-            if count >= READ_AHEAD and not self._inbox.empty():
+            if read >= READ_AHEAD and not self._inbox.empty():
                 break
-            item = next(feed, feed)
-            count += 1
-            if item is feed:
+            read += 1
+            item = next(feed, None)
+            if item is None:
                 self._rows_left = False
-                if not self.counts["rows"]:
-                    raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
-            elif isinstance(item, Request):
-                self._window.add(item)
-                if not self._crew.seats:
-                    self._crew.start()
-            elif item is not None:
-                failed.append(item)
-        if failed:
-            yield from self._commit(failed)
+                break
+            self.counts["rows"] += 1
+            match item:
+                case Request():
+                    self._window.add(item)
+                    if not self._crew.seats:
+                        self._crew.start()
+                case Failed():
+                    failed.append(item)
+                case Kept():
+                    self.counts["kept"] += 1
+                case Known(Done()):
+                    self.counts["done"] += 1
+                case Known(result):
+                    self.counts["failed"] += 1
+                    if result.kind == "input":  # looked at again, and still bad
+                        self._say_failed(result)
+        if not self._rows_left and not self.counts["rows"]:
+            raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
+        yield from self._commit(failed)
 
     # Batches out
 

@@ -84,7 +84,7 @@ def test_dry_run_tells_the_plan_and_touches_nothing(cli, rows_file, tmp_path):
     path = rows_file(rows)
     result = cli("t2i", path, "-o", "out", *FAKE, "--dry-run")
     assert result.returncode == 0 and not (tmp_path / "out").exists()
-    for words in ("13 rows, 1 of them bad, 1 kept", "row 4, field prompt", "t2i 64x64: 10 rows", "t2i 96x64: 1 rows, 3 samples",
+    for words in ("13 rows: ", "1 kept as they are, 1 bad", "row 4, field prompt", "t2i 64x64: 10 rows", "t2i 96x64: 1 rows, 3 samples",
                   "profile 'default'", "-> 2 batches"):  # fmt: skip
         assert words in result.stdout
     [plan] = events(cli("t2i", path, *FAKE, "--dry-run", "--json", "--batch-size", "5").stdout)

@@ -22,7 +22,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli", "__main__", "dataflow", "examples"},
     {"api"},
-    {"run", "crew", "intake", "plan", "policy", "report", "folder", "tables"},
+    {"run", "crew", "intake", "fields", "plan", "policy", "report", "folder", "tables"},
     {"lanes"},
     {"backends"},
     {"opt"},

@@ -40,15 +40,16 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 class Journal:
     """Open, and read what is there. Not safe for two processes: the run folder's lock sees to that."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, read_only: bool = False):
         self.path = path
         self.index: dict[int, int] = {}
         """hash(id) -> offset of its newest line."""
         self.damaged = 0
         """Lines dropped for a wrong checksum."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = self._replay()
-        os.ftruncate(self._file, self._end)
+        if not read_only:
+            os.ftruncate(self._file, self._end)
         self._synced = time.monotonic()
 
     def _replay(self) -> int:

@@ -6,34 +6,27 @@ that call `run`, so they overlap with the arithmetic of other batches. Knows not
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from PIL import Image
 
-import fastgen
 from fastgen.backends.flux.decode import decode, to_uint8
 from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
+from fastgen.backends.flux.files import Inputs, Saver, scaled, token_mask
 from fastgen.backends.flux.load import load
-from fastgen.data import artifacts, images
-from fastgen.errors import InputError, SettingsError
+from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
-SAVERS = 4
-"""Threads that compress and write pictures; Pillow releases the interpreter lock while it compresses."""
 
 
 class OutOfMemory(Exception):
@@ -52,25 +45,10 @@ class Chain:
         """At the saved size."""
 
 
-class Inputs:
-    """The pictures that an edit starts from, loaded and checked."""
-
-    def __init__(self, request: Request):
-        pictures = [images.load(path, request.image_field) for path in request.images]
-        self.first = pictures[0]
-        self.sheet = _scaled(images.stitch(pictures), request.reference)
-        self.base = _scaled(self.first, (request.params.width, request.params.height))
-        self.mask = images.load_mask(request.mask, self.first.size) if request.mask else None
-        if self.mask is not None and self.mask.size != self.base.size:
-            self.mask = self.mask.resize(self.base.size, Image.Resampling.NEAREST)
-
-
 class FluxBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
         self.device = device
-        self.out = Path(settings.out)
-        self.stages: dict[str, float] = defaultdict(float)
         self._fits: dict[Bucket, int] = {}
         """Samples that fit together where a batch ran out of memory."""
 
@@ -84,11 +62,17 @@ class FluxBackend:
             )
         device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a lane sees only its own GPU
         started = time.monotonic()
-        self.modules = load(self.settings, device)
+        try:
+            self.modules = load(self.settings, device)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise ModelError(
+                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; use a GPU "
+                "with more memory, --dtype bfloat16, or a smaller model"
+            ) from error
         self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
         self.denoiser = Denoiser(self.modules)
         self._engine = ThreadPoolExecutor(1, "engine")
-        self._savers = ThreadPoolExecutor(SAVERS, "save", _step_back)
+        self._saver = Saver(self.settings)
         self._engine.submit(self._warm_up).result()
         import diffusers
         import transformers
@@ -101,7 +85,7 @@ class FluxBackend:
 
     def close(self) -> None:
         self._engine.shutdown()
-        self._savers.shutdown()
+        self._saver.close()
 
     def run(self, batch: Batch) -> list[Result]:
         """Make and save every picture of the batch. One result per request, in order.
@@ -129,7 +113,13 @@ class FluxBackend:
             inputs.clear()
         seconds = (stages["engine"] or time.monotonic() - started) / max(1, sum(r.samples for r in good))
         with _timed(stages, "save"):
-            self._save(good, made)
+            self._saver.save(
+                [
+                    (r, chain.number, chain.prompt if r.task == "t2i" else "\n".join(r.prompts), chain.picture)
+                    for r in good
+                    for chain in made[r.id][0]
+                ]
+            )
         results: list[Result] = []
         for request in batch.requests:
             if request.id in bad:
@@ -139,7 +129,7 @@ class FluxBackend:
             results.append(
                 Done(
                     request.id, self.settings.backend, self.settings.model.name,
-                    tuple(self._path(request, c.number) for c in chains), request.params,
+                    tuple(self._saver.path(request, c.number) for c in chains), request.params,
                     round(seconds * request.samples, 4), warnings=warnings,
                     stages={k: round(v, 5) for k, v in stages.items()},
                 )
@@ -237,7 +227,7 @@ class FluxBackend:
                 given = inputs.get(chain.request.id)
                 if given is not None and given.mask is not None:
                     before = chain.picture or given.base
-                    picture = Image.composite(_scaled(picture, before.size), before, given.mask)
+                    picture = Image.composite(scaled(picture, before.size), before, given.mask)
                 chain.picture = picture
 
     def _add_references(self, chains, samples, turn, bucket, inputs) -> None:
@@ -252,9 +242,9 @@ class FluxBackend:
         for chain in chains:
             given = inputs[chain.request.id]
             now = given.sheet if turn == 0 else chain.picture
-            sources.setdefault(key(chain, "reference"), _scaled(now, size))
+            sources.setdefault(key(chain, "reference"), scaled(now, size))
             if given.mask is not None:
-                sources.setdefault(key(chain, "keep"), _scaled(given.base if turn == 0 else chain.picture, whole))
+                sources.setdefault(key(chain, "keep"), scaled(given.base if turn == 0 else chain.picture, whole))
         latents = {}
         for wanted in {picture.size for picture in sources.values()}:
             names = [name for name, picture in sources.items() if picture.size == wanted]
@@ -265,7 +255,7 @@ class FluxBackend:
             mask = inputs[chain.request.id].mask
             if mask is not None:
                 sample.keep = latents[key(chain, "keep")]
-                sample.repaint = _token_mask(mask, whole).to(self.modules.device)
+                sample.repaint = token_mask(mask, whole).to(self.modules.device)
 
     def _warnings(self, request: Request) -> tuple[str, ...]:
         most = self.settings.max_sequence_length
@@ -274,41 +264,6 @@ class FluxBackend:
         if self.modules.vae.use_tiling:
             warnings.append("decoded in tiles for lack of memory; seams are possible")
         return tuple(warnings)
-
-    def _save(self, requests: list[Request], made: dict) -> None:
-        settings = self.settings
-        jobs = []
-        for request in requests:
-            for chain in made[request.id][0]:
-                params = request.params
-                about = {
-                    "prompt": chain.prompt if request.task == "t2i" else "\n".join(request.prompts),
-                    "model": settings.model.name,
-                    "seed": str(params.seed + chain.number),
-                    "settings": json.dumps(
-                        {
-                            "task": request.task, "id": request.id, "width": params.width, "height": params.height,
-                            "steps": params.steps, "guidance": params.guidance, "dtype": settings.dtype,
-                            "max_sequence_length": settings.max_sequence_length, "fastgen": fastgen.__version__,
-                            "lora": settings.loras, "transformer": settings.transformer, "images": request.images,
-                            "mask": request.mask,
-                        },
-                        ensure_ascii=False,
-                    ),
-                }  # fmt: skip
-                jobs.append(
-                    self._savers.submit(self._save_one, self._path(request, chain.number), chain.picture, about)
-                )
-        for job in jobs:
-            job.result()
-        artifacts.sync_folder(self.out / artifacts.IMAGES)
-
-    def _save_one(self, path: str, picture: Image.Image, about: dict[str, str]) -> None:
-        artifacts.write(self.out, path, images.encode(picture, self.settings.format, about))
-
-    def _path(self, request: Request, number: int) -> str:
-        suffix = {"jpeg": "jpg"}.get(self.settings.format, self.settings.format)
-        return f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, suffix)}"
 
     def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
         return Failed(request.id, kind, message, field, self.settings.backend, self.settings.model.name)
@@ -332,24 +287,6 @@ class FluxBackend:
         """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
-
-
-def _step_back() -> None:
-    """Give this thread what the arithmetic leaves over: a core taken from it for a moment stalls all its threads."""
-    with suppress(AttributeError, OSError):  # priorities of single threads are Linux's own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
-
-
-def _token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
-    """The mask on packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
-    width, height = size
-    array = np.asarray(mask.resize(size, Image.Resampling.BOX) if mask.size != size else mask) > 0
-    tokens = array.reshape(height // 16, 16, width // 16, 16).any(axis=(1, 3)).reshape(-1, 1)
-    return torch.from_numpy(tokens.astype(np.float32)).expand(-1, 64)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

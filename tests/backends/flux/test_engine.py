@@ -119,7 +119,7 @@ def test_references_of_different_sizes_and_one_bad_picture(edit, tmp_path):
     rows = [{"id": name, "image": str(tmp_path / f"{name}.png"), "prompt": "night"} for name in ("a", "cut", "b")]
     a, cut, b = run(edit, rows)
     assert isinstance(a, Done) and isinstance(b, Done)
-    assert cut.kind == "input" and cut.field == "images" and "cut short" in cut.message
+    assert cut.kind == "input" and cut.field == "image" and "cut short" in cut.message
 
 
 def test_mask_leaves_every_other_pixel_as_it_was(edit, tmp_path):

@@ -1,0 +1,142 @@
+"""One field of a row at a time: read it, check its type and range, name it in the error. Knows nothing of ids or order."""
+
+from __future__ import annotations
+
+from fastgen.data import images
+from fastgen.errors import InputError
+from fastgen.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings, check_size, parse_size
+
+MAX_PROMPT_CHARACTERS = 32_000
+MAX_TURNS = 64
+MAX_IMAGES = 16
+USER_ROLES = ("user", "human")
+
+
+def read_prompts(fields: dict) -> tuple[str, ...]:
+    """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value)."""
+    for name in PROMPT_FIELDS:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if name == "prompt":
+            turns = [read_text(value, name)]
+        else:
+            turns = _turns(value, name)
+        prompts = tuple(turn for turn in turns if turn.strip())
+        if not prompts:
+            raise InputError("there is no text from the user in it", name)
+        if len(prompts) > MAX_TURNS:
+            raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}", name)
+        for prompt in prompts:
+            if len(prompt) > MAX_PROMPT_CHARACTERS:
+                raise InputError(
+                    f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it",
+                    name,
+                )
+        return prompts
+    raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
+
+
+def _turns(value: object, name: str) -> list[str]:
+    shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise InputError(f"must be a list of turns: {shape}", name)
+    turns = []
+    for turn in value:
+        role = turn.get("role", turn.get("from", "user"))
+        if not isinstance(role, str):
+            raise InputError(f"a turn's role must be a string: {shape}", name)
+        content = turn.get("content", turn.get("value"))
+        if isinstance(content, list):  # OpenAI's list of parts
+            parts = [p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text"]
+            content = "\n".join(p for p in parts if isinstance(p, str))
+        if role.lower() in USER_ROLES:
+            turns.append(read_text(content, name) if content is not None else "")
+    return turns
+
+
+def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
+    """(width, height) that the row asks for, from `size` or `width` and `height`; None if it does not say."""
+    size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
+    name = "size" if size is not None else "width"
+    try:
+        if size is not None:
+            if isinstance(size, str):
+                wanted = parse_size(size)
+            elif isinstance(size, list) and len(size) == 2:
+                wanted = (
+                    read_whole({"size": size[0]}, "size", 0, 1, 10**9),
+                    read_whole({"size": size[1]}, "size", 0, 1, 10**9),
+                )
+            else:
+                raise ValueError('write it as "1024x768", width first')
+            if (width is not None and width != wanted[0]) or (height is not None and height != wanted[1]):
+                raise ValueError("it contradicts `width` and `height`; give one of the two")
+        elif width is not None or height is not None:
+            if width is None or height is None:
+                name = "height" if height is None else "width"
+                raise ValueError("`width` and `height` go together")
+            wanted = (read_whole(fields, "width", 0, 1, 10**9), read_whole(fields, "height", 0, 1, 10**9))
+        else:
+            return None
+        check_size(*wanted, settings.model)
+    except ValueError as error:
+        raise InputError(str(error), name) from None
+    return wanted
+
+
+def read_images(fields: dict, root: str) -> tuple[str, tuple[str, ...]]:
+    """The field, `images` or `image`, and the absolute paths of the pictures to edit: a path or a list of them."""
+    name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
+    if name is None:
+        raise InputError("no picture to edit: give a path, or a list of paths, in `images` or `image`", "images")
+    value = fields[name]
+    paths = value if isinstance(value, list) else [value]
+    if len(paths) > MAX_IMAGES:
+        raise InputError(f"{len(paths)} pictures; the most is {MAX_IMAGES}", name)
+    return name, tuple(images.locate(read_text(path, name), root, name) for path in paths)
+
+
+def read_text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"must be a string, not {_type(value)}", field)
+    if not is_unicode(value):
+        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field)
+    return value
+
+
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_whole(fields: dict, name: str, default, least: int, most: int):
+    value = fields.get(name)
+    if value is None:
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"must be a whole number, not {_type(value)}", name)
+    if not least <= value <= most:
+        raise InputError(f"{value} is out of range: from {least} to {most}", name)
+    return value
+
+
+def read_real(fields: dict, name: str, default: float) -> float:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"must be a number, not {_type(value)}", name)
+    if not 0 <= value <= 100:  # false for NaN too
+        raise InputError(f"{value} is out of range: from 0 to 100", name)
+    return float(value)
+
+
+def _type(value: object) -> str:
+    names = {bool: "true or false", str: "a string", list: "a list", dict: "an object", type(None): "null"}
+    return names.get(type(value), str(value))
