@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fastgen.backends import streams
 from fastgen.data.journal import Journal
 from fastgen.folder import JOURNAL
 from fastgen.intake import Kept, Known, triage
@@ -43,7 +44,7 @@ def explain(settings: Settings) -> dict:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...]}
     """
-    window = Window(settings.batch_for, len(settings.devices))
+    window = Window(settings.batch_for, sum(map(streams, settings.devices)))
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad: list[Failed] = []
     plan: dict[Bucket, Counter[str]] = {}

@@ -153,7 +153,6 @@ def _generate(settings, voice: str) -> None:
     def on_signal(signum, frame) -> None:
         if run.state == "running":
             run.interrupt()
-            report.emit("warning", message="finishing the batches under way; once more to stop at once")
         else:
             run.abort()
             os._exit(130)

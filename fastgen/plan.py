@@ -19,7 +19,7 @@ class Window:
 
     Args:
         batch_for: pixels of one sample -> samples that go through the model together.
-        lanes: engines that the work is spread over.
+        lanes: batches that are computed at the same time, over all engines.
     """
 
     def __init__(self, batch_for: Callable[[int], int], lanes: int = 1, size: int = WINDOW):

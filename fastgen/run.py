@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from msgspec.structs import replace
 
 from fastgen import policy
+from fastgen.backends import streams
 from fastgen.crew import Crew, Emit, Seat
 from fastgen.data.journal import Journal
 from fastgen.errors import DiskError, SettingsError
@@ -68,7 +69,7 @@ class Run:
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._window = Window(settings.batch_for, len(settings.devices))
+        self._window = Window(settings.batch_for, sum(map(streams, settings.devices)))
         self._inbox: SimpleQueue = SimpleQueue()
         self._crew = Crew(settings, self._inbox, emit)
         self._rows_left = True
@@ -135,9 +136,8 @@ class Run:
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         busy = max(0.0, self.busy_until - self.busy_since)
-        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(
-            1, len(self.settings.devices)
-        )
+        engines = sum(facts.get("streams", 1) for facts in self._crew.facts.values())
+        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, engines)
         return {
             "counts": dict(self.counts),
             "images_per_second": round(self.counts["images"] / busy, 3) if busy else None,
@@ -177,8 +177,7 @@ class Run:
                     self.counts["done"] += 1
                 case Known(result):
                     self.counts["failed"] += 1
-                    if result.kind == "input":  # looked at again, and still bad
-                        self._say_failed(result)
+                    self._say_failed(result)
         if not self._rows_left and not self.counts["rows"]:
             raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
         yield from self._commit(failed)
@@ -218,7 +217,8 @@ class Run:
             message = self._inbox.get(timeout=timeout)
         except Empty:
             return
-        if message is None:  # interrupt()
+        if message is None:  # interrupt(), which may be in a signal handler and so says nothing itself
+            self.emit("warning", message="finishing the batches under way; once more to stop at once")
             return
         seat, number, future = message
         if number == 0:

@@ -25,6 +25,15 @@ def create(settings: Settings, device: Device) -> Backend:
     return getattr(import_module(module), name)(settings, device)
 
 
+def streams(device: Device) -> int:
+    """Batches that one engine computes side by side.
+
+    A GPU is filled by one. Of CPU cores each works on a batch of its own, up to four: cores that share one small batch
+    spend their time waiting for each other (bench/LOG.md).
+    """
+    return 1 if device.kind == "cuda" else min(4, device.threads)
+
+
 def slots(device: Device) -> int:
-    """Batches that a lane holds at once: one in the engine, the others loading or saving their pictures."""
-    return 3 if device.kind == "cuda" else 2
+    """Batches that a lane holds at once: those in the engine, and others that load or save their pictures."""
+    return streams(device) + (2 if device.kind == "cuda" else 1)

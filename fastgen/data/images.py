@@ -179,7 +179,8 @@ def _decode(image: Image, path: str, field: str) -> Image:
     from PIL import ImageOps
 
     try:
+        unknown = image.format == "PNG" and "exif" not in image.info  # probe() sees only the header, so neither do we
         image.load()
-        return ImageOps.exif_transpose(image)
+        return image if unknown else ImageOps.exif_transpose(image)
     except Exception as error:  # see _open
         raise InputError(f"{path} is damaged or cut short: {error}; save it again", field) from None

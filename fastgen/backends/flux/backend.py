@@ -1,7 +1,8 @@
 """FLUX.1 and Kontext on one device: batch -> results.
 
-One thread does all arithmetic (`_engine`); loading of input pictures and saving of finished ones happen in the threads
-that call `run`, so they overlap with the arithmetic of other batches. Knows nothing of retries or other lanes.
+The arithmetic has threads of its own (`_engine`): one on a GPU, on a CPU several with a batch each. Loading of input
+pictures and saving of finished ones happen in the threads that call `run`, so they overlap with the arithmetic of other
+batches. Knows nothing of retries or other lanes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fastgen.backends import streams
 from fastgen.backends.flux.decode import decode, to_uint8
 from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
@@ -54,7 +56,9 @@ class FluxBackend:
 
     def open(self) -> dict:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
-        torch.set_num_threads(self.device.threads)
+        parallel = streams(self.device)
+        threads = max(1, self.device.threads // parallel)
+        torch.set_num_threads(threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
@@ -71,7 +75,7 @@ class FluxBackend:
             ) from error
         self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
         self.denoiser = Denoiser(self.modules)
-        self._engine = ThreadPoolExecutor(1, "engine")
+        self._engine = ThreadPoolExecutor(parallel, "engine", torch.set_num_threads, (threads,))
         self._saver = Saver(self.settings)
         self._engine.submit(self._warm_up).result()
         import diffusers
@@ -81,6 +85,7 @@ class FluxBackend:
             "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
             "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
+            "streams": parallel,
         }  # fmt: skip
 
     def close(self) -> None:

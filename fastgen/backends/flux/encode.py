@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -33,9 +34,15 @@ class PromptEncoder:
         self.memory = memory
         self._known: OrderedDict[str, Prompt] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
+        """Tokenizers are not safe for two threads, and no prompt is to be encoded twice."""
 
     def encode(self, prompts: list[str]) -> list[Prompt]:
-        """One Prompt each, in order."""
+        """One Prompt each, in order. Safe for several threads."""
+        with self._lock:
+            return self._encode(prompts)
+
+    def _encode(self, prompts: list[str]) -> list[Prompt]:
         found: dict[str, Prompt] = {}
         for prompt in prompts:
             if prompt in self._known:
