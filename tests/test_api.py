@@ -49,4 +49,9 @@ def test_the_plan_matches_the_run(settings, rows_file):
     resolved = settings("t2i", rows_file([*rows, {}]), batch_size=4)
     plan = explain(resolved)
     assert plan["rows"] == 11 and [failed.field for failed in plan["bad"]] == ["prompt"]
-    assert {b["bucket"]: b["batches"] for b in plan["buckets"]} == {"t2i 64x64": 2, "t2i 96x64": 2}
+    assert {b["bucket"]: (b["requests"], b["batch_size"]) for b in plan["buckets"]} == {
+        "t2i 64x64": (5, 4),
+        "t2i 96x64": (5, 4),
+    }
+    # The last rows are spread over what computes side by side, so the exact number depends on the cores.
+    assert all(2 <= b["batches"] <= 5 for b in plan["buckets"])
