@@ -10,9 +10,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fastgen.errors import FastgenError
 
 app = typer.Typer(
     name="fastgen",
@@ -88,30 +91,27 @@ Version = Annotated[
 def root(version: Version = False) -> None: ...
 
 
-@app.command()
-def t2i(
-    input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
-    guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
-    format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
-    transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
-    fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
-    quiet: Quiet = False, backend: Backend = "local",
-) -> None:  # fmt: skip
-    """Pictures from prompts."""
-    _run("t2i", dict(locals()))
+def _command(task: str, help: str):
+    """A command with the flags that all tasks on pictures share."""
+
+    @app.command(task, help=help)
+    def command(
+        input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
+        guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
+        format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
+        transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
+        fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
+        quiet: Quiet = False, backend: Backend = "local",
+    ) -> None:  # fmt: skip
+        flags = dict(locals())
+        flags.pop("task", None)
+        _run(task, flags)
+
+    return command
 
 
-@app.command()
-def edit(
-    input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
-    guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
-    format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
-    transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
-    fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
-    quiet: Quiet = False, backend: Backend = "local",
-) -> None:  # fmt: skip
-    """Edits of pictures by instruction: one or several turns, several references, masks."""
-    _run("edit", dict(locals()))
+t2i = _command("t2i", "Pictures from prompts.")
+edit = _command("edit", "Edits of pictures by instruction: one or several turns, several references, masks.")
 
 
 def _run(task: str, flags: dict) -> None:
@@ -128,7 +128,7 @@ def _run(task: str, flags: dict) -> None:
     try:
         settings = resolve(task, **flags)
     except FastgenError as error:
-        _fail(error)
+        _fail(error, voice)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if dry_run:
@@ -148,7 +148,7 @@ def _generate(settings, voice: str) -> None:
     try:
         run = Run(settings, report.emit)
     except FastgenError as error:
-        _fail(error)
+        _fail(error, voice)
 
     def on_signal(signum, frame) -> None:
         if run.state == "running":
@@ -188,7 +188,7 @@ def _explain(settings, voice: str) -> None:
     try:
         plan = explain(settings)
     except FastgenError as error:
-        _fail(error)
+        _fail(error, voice)
     if voice == "json":
         print(json.dumps({"event": "plan", **msgspec.to_builtins(plan)}, ensure_ascii=False))
         return
@@ -213,9 +213,13 @@ def _explain(settings, voice: str) -> None:
         )
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: FastgenError, voice: str) -> None:
+    if voice == "json":
+        import json
+
+        print(json.dumps({"event": "summary", "state": "refused", "exit_code": error.exit_code, "message": str(error)}))
     print(f"error: {error}", file=sys.stderr)
-    raise typer.Exit(getattr(error, "exit_code", 1))
+    raise typer.Exit(error.exit_code)
 
 
 def _print_version(on: bool) -> None:

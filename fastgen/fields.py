@@ -16,7 +16,7 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
     """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value)."""
     for name in PROMPT_FIELDS:
         value = fields.get(name)
-        if value is None:
+        if value in (None, "", []):
             continue
         if name == "prompt":
             turns = [read_text(value, name)]

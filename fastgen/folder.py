@@ -39,6 +39,12 @@ class RunFolder:
         self.settings = settings
         self.path = Path(settings.out)
         self.started = time.time()
+        self.warning = ""
+        """What the user should be told about what was here."""
+        if settings.input and Path(settings.input) in (self.path / RESULTS, self.path / FAILURES):
+            raise RunFolderError(
+                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use -o another folder"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / _LOCK)
@@ -123,8 +129,16 @@ class RunFolder:
                 else:
                     target.unlink(missing_ok=True)
             return
+        if before and (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
+            self._check_settings(before["settings"])
+        if before and before.get("input") != self.settings.input and (self.path / RESULTS).exists():
+            kept = next(n for i in range(1, 10**6) if not (self.path / (n := f"results-{i}.jsonl")).exists())
+            os.rename(self.path / RESULTS, self.path / kept)
+            self.warning = f"{self.path} held the table of another INPUT ({before.get('input')}); it is kept as {kept}"
+
+    def _check_settings(self, then: dict) -> None:
+        """Raise RunFolderError where these settings would lead to other results."""
         now = json.loads(json.dumps(self.settings.fingerprint()))
-        then = (before or {}).get("settings", now)
         changed = [
             f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value
         ]

@@ -92,24 +92,24 @@ class Intake:
                 id = _own_id(fields) or digest.hex()
             except InputError as bad_id:
                 id, error = digest.hex(), bad_id
-        slot = hash(id)
+        content = digest.hex()
         content_hash = int.from_bytes(digest, "big")
-        first = self._seen.setdefault(slot, -1)
-        if first == -1:
-            self._seen[slot] = content_hash
-            return Identity(id, digest.hex(), fields, error)
-        if first != content_hash:
-            clash = InputError(
+        if self._seen.get(hash(id), content_hash) != content_hash:
+            error = error or InputError(
                 f"the id {id!r} was used by an earlier row with other content; give each row an id of its own, or none",
                 "id",
             )
-            return Identity(f"{id}!{digest.hex()}", digest.hex(), fields, error or clash)
+            id = f"{id}!{content}"
+        slot = hash(id)
+        if slot not in self._seen:
+            self._seen[slot] = content_hash
+            return Identity(id, content, fields, error)
         count = self._repeats.get(slot, 1) + 1
         while hash(f"{id}#{count}") in self._seen:  # somebody's own id
             count += 1
         self._repeats[slot] = count
         self._seen[hash(f"{id}#{count}")] = content_hash
-        return Identity(f"{id}#{count}", digest.hex(), fields, error)
+        return Identity(f"{id}#{count}", content, fields, error)
 
     def read(self, row: Row, identity: Identity) -> Request | Kept | Failed:
         """What is to be done about a row."""
@@ -118,7 +118,7 @@ class Intake:
                 raise identity.error
             if filled(identity.fields.get(self.settings.output_key)):
                 return Kept(identity.id)
-            return self._request(identity)
+            return self._request(identity, row.number)
         except InputError as error:
             field = f", field {error.field}" if error.field else ""
             return Failed(
@@ -126,7 +126,7 @@ class Intake:
                 self.settings.model.name, identity.content,
             )  # fmt: skip
 
-    def _request(self, identity: Identity) -> Request:
+    def _request(self, identity: Identity, number: int) -> Request:
         settings, id, fields = self.settings, identity.id, identity.fields
         prompts = read_prompts(fields)
         size = read_size(fields, settings)
@@ -139,7 +139,7 @@ class Intake:
         if settings.task == "t2i":
             width, height = size or settings.size
             params = ImageParams(width, height, steps, guidance, seed, n)
-            return Request(id, "t2i", prompts, params, (width, height), content=identity.content)
+            return Request(id, "t2i", prompts, params, (width, height), content=identity.content, row=number)
         image_field, paths = read_images(fields, settings.image_root)
         mask = fields.get("mask") or ""
         if mask:
@@ -151,9 +151,15 @@ class Intake:
         # A mask promises that all else stays as it was, so without a wish for a size the picture keeps its own.
         saved = first if mask and not (size or settings.size) else render
         sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
+        if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
+            raise InputError(
+                f"{'side by side at one height the pictures are' if paths[1:] else 'the picture is'} "
+                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop or scale",
+                image_field,
+            )
         return Request(
             id, "edit", prompts, ImageParams(*saved, steps, guidance, seed, n), render, paths, mask,
-            reference_size(sheet, render, settings), identity.content, image_field,
+            reference_size(sheet, render, settings), identity.content, number, image_field,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs
 PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
 MODULES = (*COMPONENTS, "tokenizer", "tokenizer_2", "scheduler")
+SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 _WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
@@ -53,7 +55,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     path: str
     family: str
     fingerprint: str
-    """Changes when a file of the model is replaced by one of another size."""
+    """Changes when a file of the model is replaced by another; see `stamp`."""
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
@@ -127,7 +129,9 @@ def read_card(name: str, folder: Path) -> ModelCard:
     for part in MODULES:
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
             raise ModelError(f"--model {name}: the folder {part}/ is missing in {folder}. Download the model again")
-    read(folder / "scheduler" / "scheduler_config.json")
+    scheduler = read(folder / "scheduler" / "scheduler_config.json").get("_class_name", SCHEDULER)
+    if scheduler != SCHEDULER:
+        raise ModelError(f"--model {name}: its scheduler is {scheduler}; FLUX.1 is sampled with {SCHEDULER}")
     for part in COMPONENTS:
         _check_weights(name, folder / part, read)
     for part in ("tokenizer", "tokenizer_2"):
@@ -152,10 +156,25 @@ def read_card(name: str, folder: Path) -> ModelCard:
     if not isinstance(channels, list) or not channels:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
     vae_scale = 2 ** (len(channels) - 1)
-    sizes = "".join(f"{p.relative_to(folder)}:{p.stat().st_size};" for p in sorted(folder.rglob("*")) if p.is_file())
+    stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in sorted(folder.rglob("*")) if p.is_file())
     return ModelCard(
-        name, str(folder), PIPELINES[pipeline], hashlib.sha256(sizes.encode()).hexdigest()[:16], defaults, 2 * vae_scale
+        name,
+        str(folder),
+        PIPELINES[pipeline],
+        hashlib.sha256(stamps.encode()).hexdigest()[:16],
+        defaults,
+        2 * vae_scale,
     )
+
+
+def stamp(path: Path) -> str:
+    """What tells a file from another under its name: its size and a hash of its first and last megabyte."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.blake2b(file.read(1 << 20), digest_size=8)
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read(1 << 20))
+    return f"{size}-{digest.hexdigest()}"
 
 
 def _check_weights(name: str, part: Path, read) -> None:

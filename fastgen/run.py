@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from fastgen import policy
 from fastgen.backends import streams
 from fastgen.crew import Crew, Emit, Seat
 from fastgen.data.journal import Journal
-from fastgen.errors import DiskError, SettingsError
+from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
 from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
@@ -93,6 +94,8 @@ class Run:
         """
         try:
             self.folder.write_run(state="running")
+            if self.folder.warning:
+                self.emit("warning", message=self.folder.warning)
             if self._journal.damaged:
                 self.emit(
                     "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
@@ -115,6 +118,11 @@ class Run:
                 write_tables(self.settings, self._journal)
                 self.state = "finished"
             self.folder.write_run(state=self.state, **self.summary())
+        except FastgenError as error:
+            self.state = "stopped"
+            with suppress(DiskError, OSError):
+                self.folder.write_run(state=self.state, error=str(error), **self.summary())
+            raise
         finally:
             self._crew.stop(now=True)
             self._journal.close()
@@ -244,6 +252,9 @@ class Run:
         for request, result in zip(batch.requests, results, strict=True):
             attempts = self._attempts.get(request.id, 0) + 1
             result = replace(result, content=request.content, attempts=attempts)
+            if isinstance(result, Failed) and result.kind == "input":  # found by the backend, which knows no rows
+                field = f", field {result.field}" if result.field else ""
+                result = replace(result, message=f"row {request.row}{field}: {result.message}")
             if isinstance(result, Done):
                 self._attempts.pop(request.id, None)
                 final.append(result)

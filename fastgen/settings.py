@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 from fastgen import hardware
 from fastgen.errors import SettingsError
 from fastgen.hardware import Device
-from fastgen.models import FAKE, ModelCard, resolve_model
+from fastgen.models import FAKE, ModelCard, resolve_model, stamp
 from fastgen.profile import Profile, choose
 from fastgen.types import Task
 
@@ -26,7 +27,7 @@ MAX_SEED = 2**53 - 1
 """Every JSON reader keeps integers up to here exact."""
 MAX_SIDE = 8192
 MAX_STEPS = 1000
-MAX_N = 1000
+MAX_N = 256
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -66,8 +67,9 @@ class Settings(msgspec.Struct, frozen=True):
         """The settings that change results: a run folder belongs to one such set."""
         return {
             "task": self.task, "backend": self.backend, "model": self.model.name,
-            "model_files": self.model.fingerprint, "transformer": self.transformer,
-            "lora": [f"{path}:{scale}" for path, scale in self.loras], "dtype": self.dtype,
+            "model_files": self.model.fingerprint,
+            "transformer": f"{self.transformer} ({stamp(Path(self.transformer))})" if self.transformer else "",
+            "lora": [f"{path}:{scale} ({stamp(Path(path))})" for path, scale in self.loras], "dtype": self.dtype,
             "size": "x".join(map(str, self.size)) if self.size else "from the input", "steps": self.steps,
             "guidance": self.guidance, "n": self.n, "seed": self.seed, "format": self.format,
             "max_sequence_length": self.max_sequence_length, "output_key": self.output_key,
@@ -154,7 +156,7 @@ def resolve(
     elif task == "t2i":
         wanted_size = (defaults.width, defaults.height)
     longest = defaults.max_sequence_length if max_sequence_length is None else max_sequence_length
-    root = image_root if image_root is not None else (path.parent if path else Path.cwd())
+    root = image_root if image_root is not None else _default_root(path)
     if not Path(root).is_dir():
         raise SettingsError(f"--image-root {root}: no such folder")
     return Settings(
@@ -220,6 +222,19 @@ def check_size(width: int, height: int, card: ModelCard) -> None:
     if width % grid or height % grid:
         near = "x".join(str(max(grid, round(side / grid) * grid)) for side in (width, height))
         raise ValueError(f"{width}x{height} is not divisible by {grid}; the nearest size is {near}")
+
+
+def _default_root(path: Path | None) -> Path:
+    """The folder of INPUT; for the failures.jsonl of a run, where that run's rows had their pictures."""
+    if path is None:
+        return Path.cwd()
+    if path.name == "failures.jsonl":
+        try:
+            root = json.loads((path.parent / "run.json").read_text("utf-8"))["settings"]["image_root"]
+            return Path(root) if root else path.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    return path.parent
 
 
 def _check_input(input: str | os.PathLike | None) -> Path | None:

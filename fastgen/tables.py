@@ -35,7 +35,7 @@ def write_tables(settings: Settings, journal: Journal) -> None:
 def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]:
     intake = Intake(settings)
     key = settings.output_key
-    for row in rows.read(Path(settings.input), settings.limit):
+    for row in _read(settings):
         identity = intake.identify(row)
         result = journal.get(identity.id, identity.content)
         if identity.error is None and filled(identity.fields.get(key)):
@@ -52,6 +52,15 @@ def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]
             raise FastgenError(
                 f"row {row.number} has no result in the journal; was INPUT changed during the run? Run again"
             )
+
+
+def _read(settings: Settings) -> Iterator[rows.Row]:
+    try:
+        yield from rows.read(Path(settings.input), settings.limit)
+    except OSError as error:  # not to be taken for an error of the tables' own disk
+        raise FastgenError(
+            f"INPUT {settings.input}: cannot be read any more: {error.strerror}; bring it back, run again"
+        ) from None
 
 
 def describe(result: Result) -> dict:

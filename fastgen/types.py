@@ -54,6 +54,8 @@ class Request(msgspec.Struct, frozen=True):
     """(width, height) to which the input pictures are brought for the model; (0, 0) without any."""
     content: str = ""
     """Hash of what the row says, so that a row that keeps its id but says something new is made anew."""
+    row: int = 0
+    """Its number in the input, for messages."""
     image_field: str = "images"
     """Where the row names its pictures, for messages."""
 

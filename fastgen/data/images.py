@@ -65,8 +65,6 @@ def load(path: str, field: str) -> Image:
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        elif image.mode.startswith("I;16"):
-            image = image.point(lambda value: value / 256).convert("L")
         return image.convert("RGB")
 
 
@@ -83,8 +81,6 @@ def load_mask(path: str, size: tuple[int, int], field: str = "mask") -> Image:
             alpha = image.convert("RGBA").getchannel("A")
             low, _ = alpha.getextrema()
             mask = alpha if low < 255 else image.convert("RGB").convert("L")
-        elif image.mode == "I;16":
-            mask = image.point(lambda value: value / 256).convert("L")
         else:
             mask = image.convert("L")
     if mask.size != size:
@@ -181,6 +177,24 @@ def _decode(image: Image, path: str, field: str) -> Image:
     try:
         unknown = image.format == "PNG" and "exif" not in image.info  # probe() sees only the header, so neither do we
         image.load()
+        image = _to_8_bits(image, path, field)
         return image if unknown else ImageOps.exif_transpose(image)
+    except InputError:
+        raise
     except Exception as error:  # see _open
         raise InputError(f"{path} is damaged or cut short: {error}; save it again", field) from None
+
+
+def _to_8_bits(image: Image, path: str, field: str) -> Image:
+    """Grey of 16 bits as 8 bits; Pillow would clip it to white. Other modes as they are."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode == "F":
+        raise InputError(f"{path} holds floating-point pixels; save it with 8 or 16 bits", field)
+    if not image.mode.startswith("I"):
+        return image
+    grey = np.asarray(image)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise InputError(f"{path} holds values beyond 16 bits; save it with 8 or 16 bits", field)
+    return Image.fromarray((grey // 256).astype(np.uint8))

@@ -112,7 +112,7 @@ class FluxBackend:
         started = time.monotonic()
         try:
             made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
-        except OutOfMemory as error:
+        except (OutOfMemory, torch.OutOfMemoryError) as error:
             return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
         finally:
             inputs.clear()
@@ -153,21 +153,17 @@ class FluxBackend:
             bucket = Bucket.of(requests[0])
             with _timed(stages, "encode"):
                 self.prompts.encode([prompt for request in requests for prompt in request.prompts])
-            made: dict[str, tuple[list[Chain], tuple[str, ...]]] = {}
+            chains: dict[str, list[Chain]] = {}
             for request in requests:
                 n = request.params.n
-                made[request.id] = (
-                    [Chain(request, j, request.prompts[j // n if request.task == "t2i" else 0])
-                     for j in range(request.samples)],
-                    self._warnings(request),
-                )  # fmt: skip
-            chains = [chain for request in requests for chain in made[request.id][0]]
+                prompts = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
+                chains[request.id] = [Chain(request, j, prompt) for j, prompt in enumerate(prompts)]
             for turn in range(bucket.turns):
-                self._turn(chains, turn, bucket, inputs, stages)
-        return made
+                self._turn([chain for group in chains.values() for chain in group], turn, bucket, inputs, stages)
+        return {request.id: (chains[request.id], self._warnings(request)) for request in requests}
 
-    def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None) -> list[torch.Tensor]:
-        """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1.
+    def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
+        """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1, or what `finish` makes of them.
 
         Raises:
             OutOfMemory: not even one sample fits.
@@ -187,7 +183,9 @@ class FluxBackend:
         while True:
             try:
                 with _timed(stages, "decode"):
-                    pictures = decode(self.modules, [s.latents for s in samples], bucket.width, bucket.height, most)
+                    pictures = decode(
+                        self.modules, [s.latents for s in samples], bucket.width, bucket.height, most, finish
+                    )
                     self._wait()
                 return pictures
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -225,9 +223,9 @@ class FluxBackend:
             with _timed(stages, "reference"):
                 self._add_references(chains, samples, turn, bucket, inputs)
                 self._wait()
-        pictures = self.pixels(samples, bucket, stages)
+        pictures = self.pixels(samples, bucket, stages, to_uint8)
         with _timed(stages, "pixels"):
-            for chain, array in zip(chains, to_uint8(pictures), strict=True):
+            for chain, array in zip(chains, pictures, strict=True):
                 picture = Image.fromarray(array)
                 given = inputs.get(chain.request.id)
                 if given is not None and given.mask is not None:

@@ -13,11 +13,12 @@ MOST = 8
 
 
 @torch.inference_mode()
-def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int) -> list[torch.Tensor]:
+def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int, finish=list) -> list:
     """Packed latents (tokens, 64) of one size as pictures (3, H, W), float32, 0..1, on the device.
 
     Args:
         most: pictures that the VAE decodes together.
+        finish: what to make of each such group before the next is decoded; `to_uint8` takes them off the device.
     """
     vae = modules.vae
     most = min(most, MOST)
@@ -25,10 +26,12 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
     maps = unpack(tokens, 2 * (height // 16), 2 * (width // 16)) / vae.config.scaling_factor + vae.config.shift_factor
     # Only float32 rounds alike in any batch; see encode_pictures.
     size = most if modules.dtype == torch.float32 else 1
-    pixels = torch.cat([vae.decode(chunk, return_dict=False)[0] for chunk in maps.split(size)])
-    return list((pixels.float() / 2 + 0.5).clamp(0, 1))
+    pictures = []
+    for chunk in maps.split(size):
+        pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
+    return pictures
 
 
-def to_uint8(pictures: list[torch.Tensor]) -> list[np.ndarray]:
-    """Pictures (3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
+def to_uint8(pictures: torch.Tensor) -> list[np.ndarray]:
+    """Pictures (B, 3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
     return [(p * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy() for p in pictures]

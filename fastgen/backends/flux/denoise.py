@@ -91,14 +91,15 @@ class Denoiser:
     def rope(self, text: int, size: tuple[int, int], reference: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotary positions (cos, sin) for text, picture and reference tokens, in that order."""
         key = (text, size, reference)
-        if key not in self._rope:
+        found = self._rope.get(key)
+        if found is None:
             ids = [torch.zeros(text, 3), _grid(size, 0)]
             if reference != (0, 0):
                 ids.append(_grid(reference, 1))  # Kontext tells reference from picture by the first axis
             if len(self._rope) > 64:
                 self._rope.clear()
-            self._rope[key] = self.modules.transformer.pos_embed(torch.cat(ids).to(self.modules.device))
-        return self._rope[key]
+            found = self._rope[key] = self.modules.transformer.pos_embed(torch.cat(ids).to(self.modules.device))
+        return found
 
 
 class _Group:

@@ -13,6 +13,8 @@ from fastgen.backends.flux.load import Modules
 
 CHUNK = 16
 """Prompts that go through the text encoders together."""
+MOST_PICTURES = 4
+"""Pictures that go through the VAE's encoder together."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.
     pixels = torch.from_numpy(np.stack(pictures)).to(modules.device)
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)
     # Only float32 rounds alike in any batch; other types go one by one so that a picture is the same in any company.
-    size = len(pictures) if modules.dtype == torch.float32 else 1
+    size = MOST_PICTURES if modules.dtype == torch.float32 else 1
     latents = torch.cat([vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(size)])
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     return list(pack(latents))

@@ -97,14 +97,16 @@ def _single_file(path: str, folder: str, dtype: torch.dtype, cls) -> torch.nn.Mo
 
     try:
         with safe_open(path, "pt") as file:
-            own_naming = any(key.startswith("transformer_blocks.") for key in file.keys())  # noqa: SIM118
+            own_naming = any(key.removeprefix("transformer.").startswith("transformer_blocks.") for key in file.keys())  # noqa: SIM118
         if not own_naming:
             return cls.from_single_file(path, config=folder, subfolder="transformer", torch_dtype=dtype)
         model = cls.from_config(cls.load_config(folder, subfolder="transformer")).to(dtype)
-        model.load_state_dict(load_file(path), strict=True)
+        model.load_state_dict({key.removeprefix("transformer."): w for key, w in load_file(path).items()}, strict=True)
         return model
     except Exception as error:  # a foreign file fails in diffusers' conversion in many ways
-        raise ModelError(f"--transformer {path}: does not fit the model in {folder}: {_brief(error)}") from error
+        raise ModelError(
+            f"--transformer {path}: is no FLUX.1 transformer or does not fit the model in {folder}: {_brief(error)}"
+        ) from error
 
 
 def _merge_loras(pipeline, loras: tuple[tuple[str, float], ...]) -> None:
