@@ -269,3 +269,17 @@ def test_bad_edits_name_the_users_own_field(edit, fields, field, words):
     [failed] = take(edit, {"prompt": "a", **fields})
     assert isinstance(failed, Failed) and failed.kind == "input" and failed.field == field
     assert any(word in failed.message for word in words.split("|"))
+
+
+def test_rows_that_clash_twice_are_told_apart(settings):
+    intake = Intake(settings("t2i"))
+    rows = [{"id": "x", "prompt": p} for p in ("a", "b", "b")]
+    lines = [Row(number, json.dumps(row).encode()) for number, row in enumerate(rows, 1)]
+    ids = [identity.id for identity in map(intake.identify, lines)]
+    assert len(set(ids)) == 3
+
+
+def test_an_empty_prompt_beside_turns_is_no_prompt(settings):
+    intake = Intake(settings("t2i"))
+    row = Row(1, json.dumps({"prompt": "", "conversations": [{"role": "user", "content": "a fox"}]}).encode())
+    assert intake.read(row, intake.identify(row)).prompts == ("a fox",)

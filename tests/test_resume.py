@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastgen.errors import RunFolderError
+from fastgen.errors import ModelError, RunFolderError
 from fastgen.run import Run
 
 ROWS = [{"prompt": f"picture {i}"} for i in range(6)]
@@ -219,3 +219,48 @@ def test_two_runs_do_not_share_a_folder(settings, rows_file, again):
         Run(settings("t2i", rows_file(ROWS)))
     results.close()
     assert again(ROWS).counts["done"] == 6
+
+
+def test_another_input_keeps_the_table_of_the_first(go, settings, rows_file, tmp_path):
+    go(settings("t2i", rows_file([{"id": "a", "prompt": "a"}], "a.jsonl")))
+    before = (tmp_path / "out/results.jsonl").read_bytes()
+    events = go(settings("t2i", rows_file([{"id": "b", "prompt": "b"}], "b.jsonl"))).events
+    assert (tmp_path / "out/results-1.jsonl").read_bytes() == before
+    assert any("results-1.jsonl" in event.get("message", "") for event in events)
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "failures.jsonl"])
+def test_a_table_of_the_run_is_not_its_input(go, settings, rows_file, tmp_path, name):
+    go(settings("t2i", rows_file([{"prompt": "a"}, {"prompt": ""}])))
+    before = (tmp_path / "out/results.jsonl").read_bytes()
+    with pytest.raises(RunFolderError, match="would be overwritten"):
+        go(settings("t2i", tmp_path / "out" / name))
+    assert (tmp_path / "out/results.jsonl").read_bytes() == before
+
+
+def test_failed_edits_find_their_pictures_again(go, settings, rows_file, tmp_path):
+    """failures.jsonl lies in the run folder; its relative paths still start where the input's did."""
+    from PIL import Image
+
+    rows = [{"image": "late.png", "prompt": "night"}, {"image": "none.png", "prompt": "night"}]
+    assert go(settings("edit", rows_file(rows))).counts["failed"] == 2
+    Image.new("RGB", (64, 64)).save(tmp_path / "late.png")
+    again = go(settings("edit", tmp_path / "out/failures.jsonl", out=tmp_path / "again"))
+    assert (again.counts["done"], again.counts["failed"]) == (1, 1)
+
+
+def test_settings_that_led_nowhere_bind_nobody(go, settings, rows_file, monkeypatch):
+    path = rows_file([{"prompt": "a"}])
+    with monkeypatch.context() as broken, pytest.raises(ModelError):
+        broken.setenv("FASTGEN_FAKE_CANNOT_START", "the folder is damaged")
+        go(settings("t2i", path, steps=4))
+    assert go(settings("t2i", path, steps=5)).counts["done"] == 1
+
+
+def test_a_lora_that_is_trained_again_is_another_one(settings, tmp_path):
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"1" * 100)
+    before = settings("t2i", lora=[str(file)]).fingerprint()
+    assert settings("t2i", lora=[str(file)]).fingerprint() == before
+    file.write_bytes(b"2" * 100)
+    assert settings("t2i", lora=[str(file)]).fingerprint() != before

@@ -197,4 +197,5 @@ def _to_8_bits(image: Image, path: str, field: str) -> Image:
     grey = np.asarray(image)
     if grey.min() < 0 or grey.max() > 65535:
         raise InputError(f"{path} holds values beyond 16 bits; save it with 8 or 16 bits", field)
-    return Image.fromarray((grey // 256).astype(np.uint8))
+    deep = image.mode != "I" or grey.max() > 255  # "I" has 32 bits, whatever the file had
+    return Image.fromarray((grey // 256 if deep else grey).astype(np.uint8))

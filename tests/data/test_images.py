@@ -145,11 +145,21 @@ def test_places_that_are_no_picture(tmp_path):
             probe(str(path), "images")
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "YCbCr"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
     image = Image.new(mode, (8, 8)) if mode == "I;16" else Image.new("RGB", (8, 8), "black").convert(mode)
     picture = load(saved(tmp_path / "a.tiff", image), "images")
     assert picture.mode == "RGB" and picture.size == (8, 8)
+
+
+def test_floating_point_is_refused_rather_than_guessed_at(tmp_path):
+    with pytest.raises(InputError, match="floating-point.*8 or 16 bits"):
+        load(saved(tmp_path / "a.tiff", Image.new("F", (8, 8), 0.5)), "images")
+
+
+@pytest.mark.parametrize(("value", "grey"), [(0, 0), (255, 255), (32768, 128), (65535, 255)])
+def test_greys_in_32_bits_are_not_clipped(tmp_path, value, grey):
+    assert load(saved(tmp_path / "a.tiff", Image.new("I", (8, 8), value)), "images").getpixel((0, 0)) == (grey,) * 3
 
 
 def test_values_survive(tmp_path):

@@ -122,6 +122,18 @@ def test_references_of_different_sizes_and_one_bad_picture(edit, tmp_path):
     assert cut.kind == "input" and cut.field == "image" and "cut short" in cut.message
 
 
+def test_a_picture_that_fails_late_is_named_with_its_row(tmp_path):
+    from fastgen.api import generate
+    from fastgen.settings import resolve
+
+    picture(2, 300, 300).save(tmp_path / "b.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:-200])
+    rows = [{"image": str(tmp_path / f"{name}.png"), "prompt": "night", "steps": 1} for name in ("b", "cut")]
+    results = generate(resolve("edit", out=tmp_path / "out", model="tiny", gpus="cpu"), rows)
+    (failed,) = [result for result in results if isinstance(result, Failed)]
+    assert failed.message.startswith("row 2, field image: ") and "save it again" in failed.message
+
+
 def test_mask_leaves_every_other_pixel_as_it_was(edit, tmp_path):
     before = picture(3, 200, 150)
     before.save(tmp_path / "in.png")
