@@ -105,7 +105,7 @@ class Report:
                 self._say(f"table: {self.settings.out}/results.jsonl")
                 if counts.get("failed"):
                     self._say(
-                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed back in, or --retry-failed)"
+                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed in with another -o; or --retry-failed here)"
                     )
             else:
                 self._say("interrupted; nothing is lost: the same command goes on from here")

@@ -153,7 +153,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
 
 
 def test_floating_point_is_refused_rather_than_guessed_at(tmp_path):
-    with pytest.raises(InputError, match="floating-point.*8 or 16 bits"):
+    with pytest.raises(InputError, match=r"floating-point.*8 or 16 bits"):
         load(saved(tmp_path / "a.tiff", Image.new("F", (8, 8), 0.5)), "images")
 
 
