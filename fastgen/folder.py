@@ -39,6 +39,7 @@ class RunFolder:
         self.settings = settings
         self.path = Path(settings.out)
         self.started = time.time()
+        self._fingerprint = settings.fingerprint()  # once: it reads the ends of the LoRA files
         self.warning = ""
         """What the user should be told about what was here."""
         if settings.input and Path(settings.input) in (self.path / RESULTS, self.path / FAILURES):
@@ -82,7 +83,7 @@ class RunFolder:
         about = {
             "fastgen": fastgen.__version__, "python": platform.python_version(), "platform": platform.platform(),
             "pid": os.getpid(), "started": _clock(self.started), "written": _clock(time.time()),
-            "input": settings.input, "settings": settings.fingerprint(), "model_folder": settings.model.path,
+            "input": settings.input, "settings": self._fingerprint, "model_folder": settings.model.path,
             "devices": devices, "batch_size": settings.batch_size or "auto",
             "profile": {"name": settings.profile.name, "matched_on": settings.profile.why,
                         "measured": settings.profile.measured.status},
@@ -138,7 +139,7 @@ class RunFolder:
 
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError where these settings would lead to other results."""
-        now = json.loads(json.dumps(self.settings.fingerprint()))
+        now = json.loads(json.dumps(self._fingerprint))
         changed = [
             f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value
         ]

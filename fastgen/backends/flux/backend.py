@@ -109,14 +109,13 @@ class FluxBackend:
                     except InputError as error:
                         bad[request.id] = self._failed(request, "input", str(error), error.field)
         good = [request for request in batch.requests if request.id not in bad]
-        started = time.monotonic()
         try:
             made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
         except (OutOfMemory, torch.OutOfMemoryError) as error:
             return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
         finally:
             inputs.clear()
-        seconds = (stages["engine"] or time.monotonic() - started) / max(1, sum(r.samples for r in good))
+        seconds = stages["engine"] / max(1, sum(r.samples for r in good))
         with _timed(stages, "save"):
             self._saver.save(
                 [
@@ -176,7 +175,7 @@ class FluxBackend:
                     self.denoiser.run([s for s in samples if s.latents is None], most)
                     self._wait()
                 break
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 most = self._smaller(bucket, most, "denoising")
@@ -188,7 +187,7 @@ class FluxBackend:
                     )
                     self._wait()
                 return pictures
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 if most == 1 and not self.modules.vae.use_tiling:
