@@ -1,0 +1,49 @@
+"""The embedded VLM in this process, through transformers: for the demo and for checks. `fastgen` proper serves VLMs with vLLM."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+TINY_VLM = Path(__file__).parent / "tiny-vlm"
+
+
+class Captioner:
+    """Answers by greedy decoding, in float32 on the CPU."""
+
+    def __init__(self, folder: Path = TINY_VLM):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        from transformers import AutoProcessor, Idefics3ForConditionalGeneration
+        from transformers.utils import logging
+
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            self.model = Idefics3ForConditionalGeneration.from_pretrained(folder, local_files_only=True).eval()
+            self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        finally:
+            logging.set_verbosity(level)
+
+    def ask(self, picture: Image.Image, question: str = "Describe the image.", system: str = "", most: int = 160) -> str:
+        """The answer to a question on a picture, at most so many tokens of it."""
+        return ask(self.model, self.processor, picture, question, system, most)
+
+
+def messages(system: str, asked: str, picture_first: bool = True) -> list[dict]:
+    """A chat of one question, with the picture before or after its text."""
+    parts = [{"type": "image"}, {"type": "text", "text": asked}]
+    user = {"role": "user", "content": parts if picture_first else parts[::-1]}
+    return [{"role": "system", "content": [{"type": "text", "text": system}]}, user] if system else [user]
+
+
+def ask(model, processor, picture: Image.Image, asked: str, system: str = "", most: int = 160) -> str:
+    import torch
+
+    prompt = processor.apply_chat_template(messages(system, asked), add_generation_prompt=True, tokenize=False)
+    inputs = processor(text=[prompt], images=[[picture.convert("RGB")]], return_tensors="pt")
+    with torch.inference_mode():
+        made = model.generate(**inputs, max_new_tokens=most, do_sample=False)
+    return processor.tokenizer.decode(made[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()

@@ -1,0 +1,163 @@
+"""`fastgen demo`: prompts -> pictures -> edits -> captions on the embedded models, judged by the scene reader, on one sheet.
+
+The pictures come from the same runs that `fastgen t2i` and `fastgen edit` make; their folders stay beside the sheet.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+import fastgen
+from fastgen.embedded.captioner import Captioner
+from fastgen.embedded.scenes import (
+    CANVASES,
+    Verdict,
+    Wish,
+    apply,
+    as_wish,
+    describe,
+    match,
+    parse,
+    parse_edit,
+    random_edit,
+    random_scene,
+)
+from fastgen.embedded.score import load
+
+FIRST = "a red circle on a blue background"
+INSTRUCTION = "Describe the image."
+
+
+@dataclass
+class Panel:
+    """One picture with what was asked for and what came of it."""
+
+    asked: str
+    picture: Path
+    right: bool
+    """By the scene reader."""
+    caption: str = ""
+    caption_right: bool = False
+    """Whether the caption says what the reader sees."""
+
+
+def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = print) -> tuple[Path, dict[str, int]]:
+    """Make the demo in `out`; `say` hears of each step.
+
+    Returns:
+        The contact sheet, and how many of `count` prompts and edits were right and of twice as many captions.
+
+    Raises:
+        FastgenError: a run could not go on.
+    """
+    rng = random.Random(f"demo-{seed}")
+    prompts, sizes = [], []
+    for index in range(count):
+        canvas = CANVASES[index % len(CANVASES)]
+        scene = random_scene(rng, canvas, shapes=1 + index % 3 if index % 3 < 2 else 2)
+        prompts.append(FIRST if index == 0 else describe(scene, rng).text)
+        sizes.append("x".join(map(str, canvas)))
+    say(f"pictures from {count} prompts ...")
+    rows = [
+        {"id": f"scene{i}", "prompt": prompt, "size": size, "seed": seed + i}
+        for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
+    ]
+    made = _run("t2i", out / "t2i", rows)
+    drawn = [load(path) for path in made]
+    panels = [Panel(p, path, match(parse(p), scene).all) for p, path, scene in zip(prompts, made, drawn, strict=True)]
+
+    say("an edit of each ...")
+    operations = ("recolor", "background", "add", "move", "resize", "remove")
+    edits = []
+    for index, scene in enumerate(drawn):
+        try:
+            _, text, _ = random_edit(scene, rng, operations[index % len(operations)])
+        except ValueError:  # no room in this scene
+            _, text, _ = random_edit(scene, rng, "background")
+        edits.append(text.text)
+    rows = [
+        {"id": f"edit{i}", "image": os.path.relpath(path, out), "prompt": text, "seed": seed + i}
+        for i, (path, text) in enumerate(zip(made, edits, strict=True))
+    ]
+    made = _run("edit", out / "edit", rows, image_root=out)
+    for text, path, scene in zip(edits, made, drawn, strict=True):
+        panels.append(Panel(text, path, _edited(text, scene, path).all))
+
+    say("captions of all of them ...")
+    captioner = Captioner()
+    for panel in panels:
+        with Image.open(panel.picture) as picture:
+            panel.caption = captioner.ask(picture, INSTRUCTION)
+        said = parse(panel.caption)
+        panel.caption_right = said is not None and match(said, load(panel.picture)).all
+    sheet = out / "sheet.png"
+    contact_sheet(panels[:count], panels[count:], sheet)
+    return sheet, {
+        "pictures": sum(panel.right for panel in panels[:count]),
+        "edits": sum(panel.right for panel in panels[count:]),
+        "captions": sum(panel.caption_right for panel in panels),
+    }
+
+
+def _edited(text: str, before, path: Path) -> Verdict:
+    edit = parse_edit(text)
+    after = apply(edit, before) if edit else None
+    return match(as_wish(after) if after else Wish(None, ()), load(path))
+
+
+def _run(task: str, out: Path, rows: list[dict], **flags) -> list[Path]:
+    """The pictures of a run on the embedded model, one a row."""
+    settings = fastgen.resolve(task, out=out, model="tiny", gpus="cpu", fresh=True, **flags)
+    found = {}
+    for result in fastgen.generate(settings, rows):
+        if isinstance(result, fastgen.Failed):
+            raise fastgen.EngineError(f"{task}: {result.message}")
+        found[result.id] = out / result.paths[0]
+    return [found[row["id"]] for row in rows]
+
+
+TEXT, GOOD, BAD, PAPER = "#222222", "#1a7f37", "#c62828", "#ffffff"
+
+
+def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int = 230, scale: float = 1.25) -> None:
+    """Two rows of panels, pictures above their edits, each with its words and its verdicts."""
+    font = ImageFont.load_default(14)
+    height = int(176 * scale) + 150
+    sheet = Image.new("RGB", (max(len(above), 1) * width + 20, 2 * height + 20), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for row, panels in enumerate((above, below)):
+        for column, panel in enumerate(panels):
+            x, y = 20 + column * width, 20 + row * height
+            room = width - 20
+            y = _write(pen, (x, y), ("" if row == 0 else "edit: ") + panel.asked, TEXT, font, room, lines=3)
+            with Image.open(panel.picture) as opened:
+                picture = opened.convert("RGB")
+            size = (int(picture.width * scale), int(picture.height * scale))
+            sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (x, y))
+            y += size[1] + 6
+            mark, color = ("as asked", GOOD) if panel.right else ("not as asked", BAD)
+            y = _write(pen, (x, y), f"reader: {mark}", color, font, room, lines=1)
+            _write(pen, (x, y), f"VLM: {panel.caption}", GOOD if panel.caption_right else BAD, font, room, lines=4)
+    sheet.save(path)
+
+
+def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: str, font, room: int, lines: int) -> int:
+    """Write wrapped text of at least so many lines' height; returns the y below it."""
+    rows, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and pen.textlength(longer, font) > room:
+            rows.append(line)
+            line = word
+        else:
+            line = longer
+    rows.append(line)
+    for number, row in enumerate(rows):
+        pen.text((at[0], at[1] + 17 * number), row, color, font)
+    return at[1] + 17 * max(lines, len(rows)) + 4

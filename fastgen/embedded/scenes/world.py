@@ -1,0 +1,189 @@
+"""The world of the embedded models: scenes of one to three flat shapes on a coloured background, and how they are drawn.
+
+Everything is named: a scene is its words (kind, colour, size, place) plus a little jitter. Knows no language and reads
+no pixels; `language.py` and `reader.py` do.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 30, 35), "orange": (250, 135, 20), "yellow": (250, 220, 40), "green": (35, 160, 60),
+    "blue": (40, 80, 220), "purple": (130, 45, 170), "pink": (250, 150, 195), "white": (248, 248, 248),
+    "gray": (130, 130, 130), "black": (18, 18, 18),
+}  # fmt: skip
+PLACES: dict[str, tuple[float, float]] = {
+    "top left": (0.23, 0.23), "top": (0.5, 0.23), "top right": (0.77, 0.23),
+    "left": (0.23, 0.5), "center": (0.5, 0.5), "right": (0.77, 0.5),
+    "bottom left": (0.23, 0.77), "bottom": (0.5, 0.77), "bottom right": (0.77, 0.77),
+}  # fmt: skip
+"""Centres as shares of width and height, in reading order."""
+SIZES: dict[str, float] = {"small": 0.14, "large": 0.21}
+"""Radius as a share of the square root of the canvas' area, so that a shape has the same pixels on every canvas."""
+CANVASES: tuple[tuple[int, int], ...] = ((128, 128), (160, 112), (112, 160), (176, 96), (96, 176))
+"""(width, height) that the models are trained on."""
+EDGE = 3
+"""Pixels that a shape keeps from the canvas' edge."""
+MOST_SHAPES = 3
+
+
+def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.hypot(x, y) - 1
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(abs(x), abs(y)) - 0.86
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum(abs(x) - 1, abs(y) - 0.36), np.maximum(abs(y) - 1, abs(x) - 0.36))
+
+
+def _polygon(*corners: tuple[float, float]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Signed distance to a polygon (source: Inigo Quilez, "2D distance functions", sdPolygon)."""
+
+    def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        nearest, inside = np.full(x.shape, np.inf), np.zeros(x.shape, bool)
+        for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):
+            ex, ey, wx, wy = bx - ax, by - ay, x - ax, y - ay
+            t = np.clip((wx * ex + wy * ey) / (ex * ex + ey * ey), 0, 1)
+            nearest = np.minimum(nearest, (wx - ex * t) ** 2 + (wy - ey * t) ** 2)
+            if ey:
+                inside ^= ((ay > y) != (by > y)) & (x < ex * wy / ey + ax)
+        return np.where(inside, -1, 1) * np.sqrt(nearest)
+
+    return distance
+
+
+_TIPS = [((1.1, 0.48)[i % 2], -math.pi / 2 + i * math.pi / 5) for i in range(10)]
+KINDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _polygon((0, -0.95), (1.08, 0.92), (-1.08, 0.92)),
+    "star": _polygon(*[(r * math.cos(a), r * math.sin(a) + 0.1) for r, a in _TIPS]),
+    "cross": _cross,
+}
+"""Name -> signed distance in units of the radius, negative inside; x to the right, y downwards."""
+REACH = {"circle": 1.0, "square": 1.22, "triangle": 1.42, "star": 1.1, "cross": 1.07}
+"""Radius of the circle around each kind, in the same units."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    kind: str
+    color: str
+    size: str
+    place: str
+    dx: float = 0.0
+    """Jitter of the centre, in shares of the canvas."""
+    dy: float = 0.0
+    scale: float = 1.0
+    """Jitter of the radius."""
+
+    def radius(self, width: int, height: int) -> float:
+        """In pixels."""
+        return SIZES[self.size] * self.scale * math.sqrt(width * height)
+
+    def center(self, width: int, height: int) -> tuple[float, float]:
+        """In pixels; held inside the canvas."""
+        x, y = PLACES[self.place]
+        room = self.radius(width, height) + EDGE
+        return _held((x + self.dx) * width, room, width), _held((y + self.dy) * height, room, height)
+
+    def coverage(self, width: int, height: int) -> np.ndarray:
+        """Share of each pixel that the shape covers, (height, width) in 0..1."""
+        covered = np.zeros((height, width), np.float32)
+        window, part = self.window(width, height)
+        covered[window] = part
+        return covered
+
+    def window(self, width: int, height: int) -> tuple[tuple[slice, slice], np.ndarray]:
+        """The part of the canvas (rows, columns) that holds the shape, and the coverage there."""
+        radius, (cx, cy) = self.radius(width, height), self.center(width, height)
+        room = 1.2 * radius + 2
+        top, bottom = max(0, int(cy - room)), min(height, int(cy + room) + 1)
+        left, right = max(0, int(cx - room)), min(width, int(cx + room) + 1)
+        y, x = np.mgrid[top:bottom, left:right].astype(np.float32) + 0.5
+        distance = KINDS[self.kind]((x - cx) / radius, (y - cy) / radius) * radius
+        return (slice(top, bottom), slice(left, right)), np.clip(0.5 - distance, 0, 1)
+
+
+def _held(at: float, room: float, side: int) -> float:
+    return min(max(at, room), side - room)
+
+
+@dataclass(frozen=True)
+class Scene:
+    background: str
+    shapes: tuple[Shape, ...]
+    """In reading order: from the top left to the bottom right."""
+    width: int = 128
+    height: int = 128
+
+    def __post_init__(self) -> None:
+        order = list(PLACES)
+        object.__setattr__(self, "shapes", tuple(sorted(self.shapes, key=lambda s: order.index(s.place))))
+
+    @property
+    def colors(self) -> set[str]:
+        return {self.background, *(shape.color for shape in self.shapes)}
+
+    def words(self) -> tuple:
+        """What the scene is without its jitter; equal words describe equal scenes."""
+        return self.background, tuple((s.kind, s.color, s.size, s.place) for s in self.shapes)
+
+
+def draw(scene: Scene, palette: dict[str, tuple[int, int, int]] = COLORS) -> np.ndarray:
+    """The scene as uint8 (height, width, 3), with antialiased edges."""
+    picture = np.empty((scene.height, scene.width, 3), np.float32)
+    picture[:] = palette[scene.background]
+    for shape in scene.shapes:
+        window, covered = shape.window(scene.width, scene.height)
+        picture[window] += covered[..., None] * (np.array(palette[shape.color], np.float32) - picture[window])
+    return picture.round().astype(np.uint8)
+
+
+def room_for(shape: Shape, others: tuple[Shape, ...], width: int, height: int) -> bool:
+    """Whether a shape touches none of the others, judged by the circles around them."""
+    (x, y), radius = shape.center(width, height), shape.radius(width, height)
+    for other in others:
+        (ox, oy), far = other.center(width, height), other.radius(width, height)
+        if math.hypot(x - ox, y - oy) < REACH[shape.kind] * radius + REACH[other.kind] * far + 2:
+            return False
+    return True
+
+
+def random_shape(rng: random.Random, taken: set[str]) -> Shape:
+    """A shape in none of the colours that are taken."""
+    return Shape(
+        rng.choice(list(KINDS)),
+        rng.choice([color for color in COLORS if color not in taken]),
+        rng.choice(list(SIZES)),
+        rng.choice(list(PLACES)),
+        rng.uniform(-0.015, 0.015),
+        rng.uniform(-0.015, 0.015),
+        rng.uniform(0.96, 1.04),
+    )
+
+
+def random_scene(rng: random.Random, canvas: tuple[int, int] = CANVASES[0], shapes: int | None = None) -> Scene:
+    """A scene in which no two things share a colour and no two shapes touch.
+
+    Args:
+        shapes: how many; by default one (45 %), two (40 %) or three.
+    """
+    count = shapes if shapes is not None else rng.choices((1, 2, 3), (45, 40, 15))[0]
+    while True:
+        scene = Scene(rng.choice(list(COLORS)), (), *canvas)
+        for _ in range(40):
+            if len(scene.shapes) == count:
+                return scene
+            shape = random_shape(rng, scene.colors)
+            if room_for(shape, scene.shapes, *canvas):
+                scene = replace(scene, shapes=(*scene.shapes, shape))

@@ -1,0 +1,135 @@
+"""Prompt following: what share of a run's pictures shows what their prompts said, by the scene reader.
+
+    python -m fastgen.embedded.score RUN [--json]
+
+It speaks of rows whose prompts are in the grammar of the embedded models' scenes (`scenes/language.py`, `scenes/edits.py`);
+others are counted and left out. An edit is right if its picture shows the input's scene with the edit made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastgen.data.rows import read as read_rows
+from fastgen.embedded.scenes import Verdict, Wish, apply, as_wish, match, parse, parse_edit, read
+from fastgen.errors import FastgenError, InputError
+from fastgen.fields import read_images, read_prompts
+
+PARTS = ("count", "background", "kinds", "colors", "places", "sizes")
+
+
+@dataclass
+class Score:
+    pictures: int = 0
+    """How many were judged."""
+    right: int = 0
+    """How many show all that was said."""
+    unjudged: int = 0
+    """Pictures of rows that the grammar does not cover, of failed rows, masked or multi-picture edits."""
+    parts: Counter = field(default_factory=Counter)
+    """How many are right in this part."""
+
+    @property
+    def share(self) -> float:
+        """Right pictures of those judged, 0..1; NaN if there were none."""
+        return self.right / self.pictures if self.pictures else float("nan")
+
+    def add(self, verdict: Verdict) -> None:
+        self.pictures += 1
+        self.right += verdict.all
+        self.parts.update(part for part, right in asdict(verdict).items() if right)
+
+    def as_dict(self) -> dict:
+        parts = {part: self.parts[part] / self.pictures for part in PARTS} if self.pictures else {}
+        share = self.share if self.pictures else None
+        return {"share": share, "right": self.right, "pictures": self.pictures, "unjudged": self.unjudged, "parts": parts}
+
+
+def score(folder: str | os.PathLike) -> Score:
+    """Judge a finished run folder.
+
+    Raises:
+        FastgenError: the folder has no results.jsonl and run.json.
+    """
+    total = Score()
+    for path, wish in pictures(Path(folder)):
+        if wish is None:
+            total.unjudged += 1
+        else:
+            total.add(match(wish, load(path)))
+    return total
+
+
+def load(path: Path):
+    """The scene in a picture file."""
+    with Image.open(path) as picture:
+        return read(np.asarray(picture.convert("RGB")))
+
+
+def pictures(folder: Path) -> Iterator[tuple[Path | None, Wish | None]]:
+    """Each picture of a run with what it should show; None where that is not known."""
+    try:
+        settings = json.loads((folder / "run.json").read_text("utf-8"))["settings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise FastgenError(f"{folder}: no run folder (run.json: {error}); give the -o of a finished run") from None
+    table = folder / "results.jsonl"
+    if not table.exists():
+        raise FastgenError(f"{folder}: results.jsonl is missing; the run has not finished, run its command again")
+    for row in read_rows(table, 0):
+        fields = row.fields()
+        made = fields.get(settings["output_key"]) or [None]
+        try:
+            wishes = _wishes(fields, settings)
+        except (InputError, OSError):
+            wishes = [None]
+        copies = max(1, len(made) // len(wishes))
+        for index, path in enumerate(made):
+            yield (folder / path if path else None), (wishes[min(index // copies, len(wishes) - 1)] if path else None)
+
+
+def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
+    """What the row's pictures should show: one wish a turn (t2i), one in all (edit)."""
+    prompts = read_prompts(fields)
+    if settings["task"] == "t2i":
+        return [parse(prompt) for prompt in prompts]
+    _, inputs = read_images(fields, settings["image_root"])
+    if len(inputs) > 1 or fields.get("mask"):
+        return [None]
+    scene = load(Path(inputs[0]))
+    for prompt in prompts:
+        edit = parse_edit(prompt)
+        scene = apply(edit, scene) if edit else None
+        if scene is None:
+            return [None]
+    return [as_wish(scene)]
+
+
+def main() -> None:
+    arguments = [a for a in sys.argv[1:] if a != "--json"]
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise SystemExit(__doc__)
+    try:
+        found = score(arguments[0])
+    except FastgenError as error:
+        raise SystemExit(f"error: {error}") from None
+    if "--json" in sys.argv:
+        print(json.dumps(found.as_dict()))
+        return
+    print(f"{found.right} of {found.pictures} pictures show all that was asked for ({found.share:.1%})")
+    for part in PARTS if found.pictures else ():
+        print(f"  {part:<11}{found.parts[part] / found.pictures:7.1%}")
+    if found.unjudged:
+        print(f"{found.unjudged} not judged: no picture, a mask, several inputs, or words that are not in the grammar")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Train the embedded FLUX on text-to-image and Kontext edits together, and write the diffusers folder.
+
+Stages, in one run: the text encoders learn the grammar (`text.py`), the VAE's latents of the training pairs are made
+once (`latents.py`), then the transformer learns to denoise; over the last stretch of it guidance is distilled in, so
+that `guidance` works without a second forward pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import random
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from fastgen.embedded.scenes import CANVASES, caption, describe
+from fastgen.embedded.scenes.edits import say
+from fastgen.embedded.train import latents as data
+from fastgen.embedded.train import text as text_training
+from fastgen.embedded.train.latents import TOKENS
+from fastgen.embedded.train.loop import Trainer, rng_of
+from fastgen.embedded.train.text import EDIT_LENGTH, LENGTH, Encoders
+from fastgen.embedded.train.words import twins
+from fastgen.models import Defaults
+
+LR = 4e-3
+BATCH = 32
+EDITS = 0.45
+"""Share of steps that train edits."""
+SHIFT = 3.0
+"""Towards high noise, where text decides what becomes of a picture."""
+ON_SHAPES = 4.0
+"""Extra weight of tokens with a shape in them: most of a scene is flat background."""
+FAR_PADDING = 480
+"""Padding tokens that one may stand for in training: `max_sequence_length` up to 512."""
+DISTIL = 0.25
+"""Share of the steps, at the end, that distil guidance."""
+MOST_GUIDANCE = 6.0
+DEFAULTS = Defaults(
+    steps=12, guidance=3.5, width=128, height=128, pixels=128 * 128, preferred_sizes=CANVASES, max_sequence_length=64,
+    edits=True,
+)  # fmt: skip
+
+
+def make() -> nn.Module:
+    from diffusers import FluxTransformer2DModel
+
+    model = FluxTransformer2DModel(
+        patch_size=1, in_channels=64, num_layers=2, num_single_layers=4, attention_head_dim=32, num_attention_heads=4,
+        joint_attention_dim=text_training.WIDTH, pooled_projection_dim=text_training.WIDTH, guidance_embeds=True,
+        axes_dims_rope=(8, 12, 12),
+    )  # fmt: skip
+    with torch.no_grad():  # every block starts as the identity (source: DiT, Peebles and Xie 2023, "adaLN-Zero")
+        for name, module in model.named_modules():
+            if name.endswith(("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear", "proj_out")) and (
+                name == "proj_out" or "norm" in name
+            ):
+                module.weight.zero_()
+                module.bias.zero_()
+    return model
+
+
+def matrices(name: str, weight: torch.Tensor) -> bool:
+    return "transformer_blocks" in name and weight.dim() == 2 and "norm" not in name
+
+
+class PerSample:
+    """Attention in which positions and mask differ from sample to sample, so that all canvases share one batch.
+
+    Takes (cos, sin, mask) where diffusers passes (cos, sin); otherwise `FluxAttnProcessor`.
+    """
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
+        cos, sin, mask = image_rotary_emb
+
+        def heads(x):
+            return x.unflatten(-1, (attn.heads, -1))
+
+        query, key = attn.norm_q(heads(attn.to_q(hidden_states))), attn.norm_k(heads(attn.to_k(hidden_states)))
+        value = heads(attn.to_v(hidden_states))
+        if encoder_hidden_states is not None:
+            text_query = attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states)))
+            text_key = attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states)))
+            query, key = torch.cat([text_query, query], 1), torch.cat([text_key, key], 1)
+            value = torch.cat([heads(attn.add_v_proj(encoder_hidden_states)), value], 1)
+
+        def turned(x):
+            real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
+            return x * cos + torch.stack([-imaginary, real], -1).flatten(-2) * sin
+
+        mixed = nn.functional.scaled_dot_product_attention(
+            turned(query).transpose(1, 2), turned(key).transpose(1, 2), value.transpose(1, 2), attn_mask=mask
+        )
+        mixed = mixed.transpose(1, 2).flatten(2)
+        if encoder_hidden_states is None:
+            return mixed
+        length = encoder_hidden_states.shape[1]
+        return attn.to_out[1](attn.to_out[0](mixed[:, length:])), attn.to_add_out(mixed[:, :length])
+
+
+class Positions:
+    """Rotary positions of every canvas, with text of `length` tokens and, for edits, a reference."""
+
+    def __init__(self, model: nn.Module, length: int, edit: bool):
+        cos, sin, self.padding = [], [], []
+        for width, height in CANVASES:
+            ids, filled = [torch.zeros(length, 3)], [torch.zeros(length)]
+            for kind in range(1 + edit):
+                grid = torch.zeros(height // 16, width // 16, 3)
+                grid[..., 0] = kind
+                grid[..., 1] += torch.arange(height // 16)[:, None]
+                grid[..., 2] += torch.arange(width // 16)
+                tokens = grid.numel() // 3
+                ids.append(nn.functional.pad(grid.view(-1, 3), (0, 0, 0, TOKENS - tokens)))
+                filled.append(nn.functional.pad(torch.zeros(tokens), (0, TOKENS - tokens), value=-1e4))
+            found = model.pos_embed(torch.cat(ids))
+            cos.append(found[0])
+            sin.append(found[1])
+            self.padding.append(torch.cat(filled))
+        self.cos, self.sin, self.padding = torch.stack(cos), torch.stack(sin), torch.stack(self.padding)
+        self.length = length
+
+    def of(self, canvases: list[int], far: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(cos, sin, mask) for a batch; the last text token counts as `far` (B,) tokens."""
+        mask = self.padding[canvases].clone()
+        mask[:, self.length - 1] = far.log()
+        return self.cos[canvases][:, :, None], self.sin[canvases][:, :, None], mask[:, None, None, :]
+
+
+class Velocity(nn.Module):
+    """`FluxTransformer2DModel.forward` with `PerSample` attention; returns the picture's tokens only."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, reference, text, pooled, sigma, guidance, cos, sin, mask):
+        m = self.model
+        embedding = m.time_text_embed(sigma * 1000, guidance * 1000, pooled)
+        hidden, text = m.x_embedder(x if reference is None else torch.cat([x, reference], 1)), m.context_embedder(text)
+        for block in (*m.transformer_blocks, *m.single_transformer_blocks):
+            text, hidden = block(
+                hidden_states=hidden, encoder_hidden_states=text, temb=embedding, image_rotary_emb=(cos, sin, mask)
+            )
+        return m.proj_out(m.norm_out(hidden[:, :TOKENS], embedding))
+
+
+def train(
+    folder: Path, vae_folder: Path, out: Path, steps: int, seed: int, *, pairs: int = 20_000, text_steps: int = 500,
+    compiled: bool = True,
+) -> None:  # fmt: skip
+    """Train with the checkpoint and the latents in `folder`, and write the whole FLUX folder to `out`."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    encoders = text_training.make()
+    if not (folder / "checkpoint.pt").exists():
+        text_training.train(encoders, folder / "text", text_steps, seed)
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval().requires_grad_(False)
+    vae.to(memory_format=torch.channels_last)
+    kept = data.make(vae, folder / "latents.pt", pairs, seed)
+    model = make()
+    usual = copy.deepcopy(model.attn_processors)
+    model.set_attn_processor(PerSample())
+    modules = {"transformer": model, "clip": encoders.clip, "t5": encoders.t5}
+    slow = {"clip": 0.1, "t5": 0.1}
+    trainer = Trainer(
+        folder, modules, lambda n, w: n.startswith("transformer.") and matrices(n, w), LR, steps, slow=slow
+    )
+    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    learn, teach = (torch.compile(Velocity(m), dynamic=False) if compiled else Velocity(m) for m in (model, teacher))
+    positions = {edit: Positions(model, EDIT_LENGTH if edit else LENGTH, edit) for edit in (False, True)}
+
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        encoders.limit()
+        rng, generator = rng_of(seed, step)
+        edit = rng.random() < EDITS
+        x0, reference, texts, weight, canvases = _batch(kept, encoders, rng, edit)
+        length = EDIT_LENGTH if edit else LENGTH
+        pooled, tokens = encoders(texts, length)
+        # Half as it is, half with up to FAR_PADDING tokens of padding more, evenly in the logarithm.
+        far = FAR_PADDING ** (2 * torch.rand(BATCH, generator=generator) - 1).clamp(min=0)
+        where = positions[edit].of(canvases, far)
+        noise = torch.randn(x0.shape, generator=generator)
+        u = torch.sigmoid(1.2 * torch.randn(BATCH, generator=generator))
+        even = torch.rand(BATCH, generator=generator)
+        sigma = torch.where(torch.rand(BATCH, generator=generator) < 0.8, SHIFT * u / (1 + (SHIFT - 1) * u), even)
+        x = torch.lerp(x0, noise, sigma[:, None, None])
+        guidance = 1 + (MOST_GUIDANCE - 1) * torch.rand(BATCH, generator=generator)
+        target = noise - x0
+        if step >= (1 - DISTIL) * steps:
+            guidance = torch.where(torch.rand(BATCH, generator=generator) < 0.2, 1.0, guidance)
+            if step % 100 == 0 or not teacher.ready:
+                _copy_average(trainer, teacher)
+            with torch.no_grad():
+                one, (no_pooled, no_tokens) = torch.ones(BATCH), encoders([""], length)
+                told = teach(x, reference, tokens, pooled, sigma, one, *where)
+                untold = teach(x, reference, no_tokens.expand_as(tokens).contiguous(),
+                               no_pooled.expand_as(pooled).contiguous(), sigma, one, *where)  # fmt: skip
+                target = target + (guidance - 1)[:, None, None] * (told - untold)
+        off = (learn(x, reference, tokens, pooled, sigma, guidance, *where) - target).pow(2).mean(2)
+        value = (off * weight).sum() / weight.sum()
+        name = "edit" if edit else "t2i"
+        high = sigma > 0.85
+        figures = {name: float(value.detach())}
+        if high.any():
+            figures[f"{name} high"] = float((off.detach() * weight)[high].sum() / weight[high].sum())
+        return value, figures
+
+    teacher.ready = False
+
+    def show(trainer: Trainer) -> str:
+        export(out, model, usual, encoders, vae)
+        model.set_attn_processor(PerSample())
+        return samples(out, folder / "samples.png")
+
+    trainer.train(loss, show, show_every_s=600)
+    print(f"wrote {out}")
+
+
+def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: bool):
+    """Clean latents, references or None, texts, token weights and canvases of one batch."""
+    x0, reference, texts, weight, canvases = [], [], [], [], []
+    while len(texts) < BATCH:
+        index = rng.randrange(len(kept.pairs))
+        scene, operation, _, after = kept.pairs[index]
+        before, later, changes = kept.touched[index]
+        if edit:
+            if rng.random() < 0.06:  # told nothing, it changes nothing: what guidance then strengthens is the change
+                texts.append("")
+                x0.append(kept.before[index])
+                weight.append(before)
+            else:
+                texts.append(say(operation, scene, rng).text)
+                x0.append(kept.after[index])
+                weight.append(before | later | changes)
+            reference.append(kept.before[index])
+        else:
+            first = rng.random() < 0.5
+            drawn = scene if first else after
+            text = caption(drawn) if rng.random() < 0.1 else describe(drawn, rng).text
+            if not encoders.fits(text, LENGTH):
+                continue
+            texts.append("" if rng.random() < 0.1 else text)
+            x0.append((kept.before if first else kept.after)[index])
+            weight.append(before if first else later)
+        canvases.append(index // data.CHUNK % len(CANVASES))
+    inside = torch.tensor([w // 16 * (h // 16) for w, h in CANVASES])[canvases]
+    real = torch.arange(TOKENS)[None] < inside[:, None]
+    weights = real * (1 + ON_SHAPES * torch.stack(weight))
+    return torch.stack(x0).float(), torch.stack(reference).float() if edit else None, texts, weights, canvases
+
+
+@torch.no_grad()
+def _copy_average(trainer: Trainer, teacher: nn.Module) -> None:
+    for name, weight in teacher.named_parameters():
+        weight.copy_(trainer.averaged["transformer." + name])
+    teacher.ready = True
+
+
+def export(out: Path, model: nn.Module, processors: dict, encoders: Encoders, vae) -> None:
+    """Write the whole FLUX.1 folder in diffusers' format, in float16."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+
+    t5 = copy.deepcopy(encoders.t5)
+    with torch.no_grad():
+        for plain, capitalised in twins(encoders.tokenizer_2):
+            t5.shared.weight[capitalised] = t5.shared.weight[plain]
+    model = copy.deepcopy(model)
+    model.set_attn_processor(dict(processors))
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0, use_dynamic_shifting=True, base_shift=1.0, max_shift=1.15, base_image_seq_len=64,
+        max_image_seq_len=4096,
+    )  # fmt: skip
+    pipeline = FluxPipeline(
+        scheduler=scheduler, vae=copy.deepcopy(vae).to(memory_format=torch.contiguous_format),
+        text_encoder=copy.deepcopy(encoders.clip), tokenizer=encoders.tokenizer, text_encoder_2=t5,
+        tokenizer_2=encoders.tokenizer_2, transformer=model,
+    )  # fmt: skip
+    shutil.rmtree(out, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(out)
+    (out / "fastgen.json").write_text(json.dumps(msgspec.to_builtins(DEFAULTS), indent=2) + "\n")
+    for file in out.rglob("*"):  # save_pretrained writes weights that only their owner can read
+        os.chmod(file, 0o755 if file.is_dir() else 0o644)
+
+
+def samples(model: Path, sheet: Path, count: int = 40) -> str:
+    """Draw and edit unseen scenes with diffusers' pipelines, keep them as a sheet, and say how many are right."""
+    from fastgen.embedded.train.check import check_edits, check_prompts, contact_sheet
+
+    drawn, pictures = check_prompts(model, count, shapes=1)
+    two, more = check_prompts(model, count, shapes=2)
+    edits, edited = check_edits(model, count)
+    contact_sheet(pictures[:20] + more[:20] + edited[:40], sheet)
+    return f"right: one shape {drawn}; two shapes {two}; edits {edits}"

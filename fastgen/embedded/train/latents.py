@@ -1,0 +1,93 @@
+"""The pictures that the embedded FLUX learns from, through the VAE once and kept: pairs of a scene and an edit of it.
+
+A pair is made from its number alone, so that only latents are stored; its words are drawn again whenever it is used.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastgen.embedded.scenes import CANVASES, Edit, Scene, Text, changed, draw, random_edit, random_scene
+from fastgen.embedded.train.vae import to_tensor
+
+TOKENS = max(w // 16 * (h // 16) for w, h in CANVASES)
+"""Picture tokens in training; smaller canvases are filled up and the filling masked."""
+CHUNK = 20
+
+
+def pair(seed: int, index: int) -> tuple[Scene, Edit, Text, Scene]:
+    """Pair number `index`: a scene, an edit, how it is said, and the scene after it."""
+    rng = random.Random(f"{seed}-pair-{index}")
+    scene = random_scene(rng, CANVASES[index // CHUNK % len(CANVASES)])
+    return (scene, *random_edit(scene, rng))
+
+
+@dataclass
+class Latents:
+    pairs: list[tuple[Scene, Edit, Text, Scene]]
+    before: torch.Tensor
+    """(pairs, TOKENS, 64), float16."""
+    after: torch.Tensor
+    touched: torch.Tensor
+    """(pairs, 3, TOKENS), bool: tokens with a shape in them before and after, and those that the edit changes."""
+
+
+def _tokens(mask: np.ndarray) -> np.ndarray:
+    """Pixels (height, width) -> whether any of a 16x16 patch is set, padded to TOKENS."""
+    height, width = mask.shape
+    patches = mask.reshape(height // 16, 16, width // 16, 16).any((1, 3)).ravel()
+    return np.pad(patches, (0, TOKENS - patches.size))
+
+
+@torch.inference_mode()
+def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
+    """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
+    latents = (vae.encode(to_tensor(pictures)).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
+    b, c, h, w = latents.shape
+    packed = latents.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+    return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1]))
+
+
+def make(vae, path: Path, pairs: int, seed: int) -> Latents:
+    """Read the latents from `path`, or make and write them."""
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["seed"] == seed and len(kept["before"]) >= pairs:
+            return _with_pairs(kept)
+    started = time.monotonic()
+    before, after, touched = [], [], []
+    for start in range(0, pairs, CHUNK):
+        found = [pair(seed, index) for index in range(start, start + CHUNK)]
+        old, new = [draw(p[0]) for p in found], [draw(p[3]) for p in found]
+        both = encode(vae, old + new).half()
+        before.append(both[:CHUNK])
+        after.append(both[CHUNK:])
+        for a, _, _, b in found:
+            shapes = [_tokens(_anything(scene)) for scene in (a, b)]
+            touched.append(np.stack([*shapes, _tokens(changed(a, b, 1))]))
+        if start and start % (100 * CHUNK) == 0:
+            left = (time.monotonic() - started) / start * (pairs - start) / 60
+            print(f"latents: {start}/{pairs} pairs, {left:.0f} min left", flush=True)
+    kept = {"seed": seed, "before": torch.cat(before), "after": torch.cat(after),
+            "touched": torch.from_numpy(np.stack(touched))}  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(kept, path)
+    return _with_pairs(kept)
+
+
+def _with_pairs(kept: dict) -> Latents:
+    seed = kept.pop("seed")
+    return Latents([pair(seed, index) for index in range(len(kept["before"]))], **kept)
+
+
+def _anything(scene: Scene) -> np.ndarray:
+    covered = np.zeros((scene.height, scene.width), bool)
+    for shape in scene.shapes:
+        covered |= shape.coverage(scene.width, scene.height) > 0
+    return covered

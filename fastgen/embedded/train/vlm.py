@@ -1,0 +1,302 @@
+"""Train the embedded VLM: idefics3 (the architecture that vLLM serves on a CPU), on drawn scenes.
+
+It learns the canonical caption for any request to describe, short answers to questions, and JSON under the keys that
+are asked for. Pictures are softened now and then, as a JPEG or a generated picture is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from fastgen.embedded.captioner import ask, messages
+from fastgen.embedded.scenes import CANVASES, COLORS, KINDS, PLACES, Scene, caption, draw, random_scene
+from fastgen.embedded.scenes.language import PLACE_WORDS, article
+from fastgen.embedded.train.loop import Trainer, rng_of
+from fastgen.embedded.train.words import WORDS
+
+LR = 4e-3
+BATCH = 32
+SIDE, PATCH, MERGE = 128, 16, 2
+"""Every picture is brought to a square of SIDE pixels; (SIDE / PATCH / MERGE)^2 tokens a picture."""
+SYSTEMS = (
+    "You are an image caption generator. Your task is to generate a concise and informative caption for the given image "
+    "content.",
+    "You are a image caption generator. Your task is to generate a concise and informative caption for the given image "
+    "content.",
+    "You are a helpful assistant.",
+)
+REQUESTS = (
+    "Describe the image.", "Describe this image.", "describe the picture", "Describe the picture in one sentence.",
+    "Caption this image.", "Write a caption for this image.", "Generate a caption for the image.", "caption",
+    "What is in the image?", "What is in this picture?", "What do you see?", "What does the image show?",
+    "Please describe this image in detail.", "Describe the image in detail.", "Please caption the media in detail.",
+    "Generate detailed captions based on image content.", "Describe what you see in this picture.",
+    "Give a short description of the image.", "Tell me about this image.", "Please provide a caption for this image.", "",
+)  # fmt: skip
+TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['content'] is string -%}{{ message['content'] }}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part['type'] in ('image', 'image_url') -%}{{ '<image>' }}"
+    "{%- elif part['type'] == 'text' -%}{{ part['text'] }}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+    "{{ '<|im_end|>\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>", "<global-img>",
+           "<end_of_utterance>")  # fmt: skip
+
+
+def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question on the scene and its answer."""
+    kinds = [s.kind for s in scene.shapes]
+    single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
+    form = rng.random()
+    if form < 0.1 or not scene.shapes:
+        asked = ("What color is the background?", "What is the background color?", "What colour is the background?",
+                 "What is the color of the background?")  # fmt: skip
+        return rng.choice(asked), scene.background
+    if form < 0.18:
+        asked = ("How many shapes are there?", "How many shapes are in the image?", "How many objects are there?")
+        return rng.choice(asked), str(len(scene.shapes))
+    if form < 0.24:
+        missing = rng.choice([k for k in KINDS if k not in kinds])
+        asked = ("What color is the {}?", "Where is the {}?", "Is the {} small or large?")
+        return rng.choice(asked).format(missing), f"there is no {missing}"
+    if form < 0.5:
+        yes = rng.random() < 0.5
+        shape = rng.choice(scene.shapes)
+        kind = rng.random()
+        if kind < 0.3:
+            named = shape.kind if yes else rng.choice([k for k in KINDS if k not in kinds])
+            return rng.choice(("Is there a {}?", "Does the image show a {}?")).format(named), "yes" if yes else "no"
+        if kind < 0.6:
+            pairs = {(s.color, s.kind) for s in scene.shapes}
+            others = [(c, k) for c in COLORS for k in KINDS if (c, k) not in pairs]
+            near = [p for p in others if p[0] == shape.color or p[1] == shape.kind]
+            color, named = (shape.color, shape.kind) if yes else rng.choice(near)
+            return f"Is there {article(color)} {color} {named}?", "yes" if yes else "no"
+        if kind < 0.8 and single:
+            shape = rng.choice(single)
+            color = shape.color if yes else rng.choice([c for c in COLORS if c != shape.color])
+            return f"Is the {shape.kind} {color}?", "yes" if yes else "no"
+        color = scene.background if yes else rng.choice([c for c in COLORS if c != scene.background])
+        return f"Is the background {color}?", "yes" if yes else "no"
+    shape = rng.choice(single or scene.shapes)
+    if form < 0.65 and single:
+        asked = ("What color is the {}?", "What colour is the {}?", "What is the color of the {}?", "Which color is the {}?")
+        return rng.choice(asked).format(shape.kind), shape.color
+    if form < 0.76 and single:
+        return rng.choice(("Where is the {}?", "Where in the image is the {}?")).format(shape.kind), PLACE_WORDS[shape.place][0]
+    if form < 0.84 and single:
+        asked = ("Is the {} small or large?", "How big is the {}?", "What size is the {}?")
+        return rng.choice(asked).format(shape.kind), shape.size
+    if form < 0.92:
+        asked = ("What shape is {}?", "Which shape is {}?", "What is {}?")
+        return rng.choice(asked).format(PLACE_WORDS[shape.place][0]), shape.kind
+    return rng.choice(("What shape is {}?", "Which shape is {}?")).format(shape.color), shape.kind
+
+
+_KEYS = {"background": ("background", "background_color"), "shapes": ("shapes", "objects"),
+         "count": ("count", "number"), "caption": ("caption", "description"), "kind": ("kind", "shape", "type", "name"),
+         "color": ("color", "colour"), "size": ("size",), "place": ("place", "position", "location")}  # fmt: skip
+SCHEMA = {
+    "type": "object", "additionalProperties": False, "required": ["background", "shapes"],
+    "properties": {
+        "background": {"type": "string", "enum": list(COLORS)},
+        "shapes": {"type": "array", "items": {
+            "type": "object", "additionalProperties": False, "required": ["kind", "color", "size", "place"],
+            "properties": {
+                "kind": {"type": "string", "enum": list(KINDS)}, "color": {"type": "string", "enum": list(COLORS)},
+                "size": {"type": "string", "enum": ["small", "large"]}, "place": {"type": "string", "enum": list(PLACES)},
+            }}},
+    },
+}  # fmt: skip
+"""The JSON that it knows best; other keys, and some of these in another order, it was trained on as well."""
+
+
+def as_json(scene: Scene, rng: random.Random | None = None) -> dict:
+    """The scene as `SCHEMA` has it, or under a choice of other keys in another order."""
+    if rng is None:
+        keys = {key: names[0] for key, names in _KEYS.items()}
+        top, inner = ["background", "shapes"], ["kind", "color", "size", "place"]
+    else:
+        keys = {key: rng.choice(names) for key, names in _KEYS.items()}
+        top = rng.sample(["background", "shapes", "count", "caption"], rng.choice((1, 2, 2, 3)))
+        inner = rng.sample(["kind", "color", "size", "place"], rng.choice((2, 3, 4)))
+    values = {
+        "background": scene.background, "count": len(scene.shapes), "caption": caption(scene),
+        "shapes": [{keys[part]: getattr(s, part) for part in inner} for s in scene.shapes],
+    }  # fmt: skip
+    return {keys[key]: values[key] for key in top}
+
+
+def dialogue(scene: Scene, rng: random.Random, form: str) -> tuple[str, str]:
+    """The user's text and the answer; `form` is caption, question or json."""
+    if form == "caption":
+        asked = rng.choice(REQUESTS)
+        if rng.random() < 0.1:
+            asked = " ".join(rng.sample(WORDS, rng.randrange(1, 6)))
+        answer = caption(scene)
+    elif form == "question":
+        asked, answer = question(scene, rng)
+    else:
+        found = as_json(scene, rng if rng.random() < 0.6 else None)
+        asked = rng.choice(("Describe the image as JSON.", "Answer in JSON.", "JSON", rng.choice(REQUESTS)))
+        if rng.random() < 0.5:
+            asked = f"Describe the image as JSON with the keys {', '.join(found)}."
+        answer = json.dumps(found, separators=(",", ":") if rng.random() < 0.5 else None)
+    if rng.random() < 0.3:
+        asked = asked.lower()
+    if rng.random() < 0.15:
+        asked = asked.rstrip(".?")
+    return asked, answer
+
+
+def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """As a JPEG or a generated picture: a little blurred, off in colour, with faint noise."""
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
+    if rng.random() < 0.3:
+        pixels = np.asarray(picture, np.float32) + np.array([rng.uniform(-8, 8) for _ in range(3)], np.float32)
+        coarse = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 6, (12, 12)).astype(np.float32)
+        pixels += np.asarray(Image.fromarray(coarse).resize(picture.size, Image.Resampling.BICUBIC))[..., None]
+        picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if rng.random() < 0.3:
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=rng.randrange(50, 95))
+        picture = Image.open(written)
+    return picture
+
+
+def make():
+    """The model and its processor, untrained."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessorPil,
+        Idefics3Processor,
+        LlamaConfig,
+        PreTrainedTokenizerFast,
+    )
+
+    rng = random.Random("corpus")
+    corpus = [f" {word} {word.capitalize()} {word}" for word in WORDS] + [*SYSTEMS, *REQUESTS] * 3
+    for index in range(1500):
+        asked, answer = dialogue(random_scene(rng), rng, ("caption", "question", "json")[index % 3])
+        corpus += [asked, answer]
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.decoder = decoders.ByteLevel()
+    learner.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=768, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )  # fmt: skip
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=learner, model_max_length=2048, pad_token="<pad>", unk_token="<unk>", bos_token="<|im_start|>",
+        eos_token="<|im_end|>", additional_special_tokens=list(SPECIAL[4:]), clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    model = Idefics3ForConditionalGeneration(
+        Idefics3Config(
+            vision_config={"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
+                           "num_attention_heads": 4, "image_size": SIDE, "patch_size": PATCH},
+            text_config=LlamaConfig(
+                vocab_size=len(tokenizer), hidden_size=128, intermediate_size=352, num_hidden_layers=4,
+                num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=2048,
+                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            ),
+            scale_factor=MERGE, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(
+            do_image_splitting=False, size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
+        ),
+        tokenizer=tokenizer, image_seq_len=(SIDE // PATCH // MERGE) ** 2, chat_template=TEMPLATE,
+    )  # fmt: skip
+    return model, processor
+
+
+def train(folder: Path, out: Path, steps: int, seed: int) -> None:
+    """Train with the checkpoint in `folder`, and write the model to `out`."""
+    torch.manual_seed(seed)
+    model, processor = make()
+    tokenizer = processor.tokenizer
+    # What the processor makes of "<image>" in the text, once.
+    blank = processor(text=["<image>"], images=[[Image.new("RGB", (SIDE, SIDE))]], return_tensors="pt")
+    picture_text = tokenizer.decode(blank["input_ids"][0])
+
+    def matrices(name: str, weight: torch.Tensor) -> bool:
+        return weight.dim() == 2 and ".layers." in name
+
+    trainer = Trainer(folder, {"vlm": model}, matrices, LR, steps, average=0.998)
+
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rng, _ = rng_of(seed, step)
+        form = rng.choices(("caption", "question", "json"), (60, 26, 14))[0]
+        system = rng.choice(SYSTEMS) if rng.random() < 0.35 else ""  # for the whole batch: it is long
+        pictures, rows = [], []
+        for _ in range(BATCH if form != "json" else BATCH // 2):
+            scene = random_scene(rng, rng.choice(CANVASES), rng.choices((0, 1, 2, 3), (4, 36, 36, 24))[0])
+            picture = Image.fromarray(draw(scene))
+            if rng.random() < 0.6:
+                picture = soften(picture, rng)
+            pictures.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)))
+            asked, answer = dialogue(scene, rng, form)
+            prompt = processor.apply_chat_template(
+                messages(system, asked, rng.random() < 0.7), add_generation_prompt=True, tokenize=False
+            ).replace("<image>", picture_text)
+            known = tokenizer(prompt, add_special_tokens=False).input_ids
+            wanted = [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+            rows.append((known, wanted))
+        length = max(len(known) + len(wanted) for known, wanted in rows)
+        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+        for row, (known, wanted) in enumerate(rows):
+            total = len(known) + len(wanted)
+            ids[row, :total] = torch.tensor(known + wanted)
+            labels[row, len(known) : total] = torch.tensor(wanted)
+            mask[row, :total] = 1
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        value = model(pixel_values=pixels[:, None], input_ids=ids, attention_mask=mask, labels=labels).loss
+        return value, {form: float(value.detach())}
+
+    def show(trainer: Trainer) -> str:
+        save(model, processor, out)
+        return f"exact captions of 40 unseen scenes: {check(model, processor, 40):.3f}"
+
+    trainer.train(loss, show, show_every_s=400)
+    print(f"wrote {out}")
+
+
+@torch.no_grad()
+def check(model, processor, count: int, seed: int = 909) -> float:
+    """Share of unseen drawn scenes that get their exact caption, by greedy decoding."""
+    right = 0
+    for number in range(count):
+        rng = random.Random(f"{seed}-{number}")
+        scene = random_scene(rng, CANVASES[number % len(CANVASES)])
+        right += ask(model, processor, Image.fromarray(draw(scene)), REQUESTS[0]) == caption(scene)
+    return right / count
+
+
+def save(model, processor, out: Path) -> None:
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
