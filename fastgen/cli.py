@@ -114,6 +114,33 @@ t2i = _command("t2i", "Pictures from prompts.")
 edit = _command("edit", "Edits of pictures by instruction: one or several turns, several references, masks.")
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the sheet and the two run folders.")] = Path(
+        "fastgen-runs/demo"
+    ),
+    count: Annotated[int, typer.Option(help="Prompts, 1 to 12; as many edits, twice as many captions.")] = 6,
+    seed: Annotated[int, typer.Option(help="Other prompts and pictures.")] = 0,
+) -> None:
+    """Prompts -> pictures -> edits -> captions on the embedded models, judged, as one contact sheet. No GPU needed."""
+    from fastgen.embedded import demo
+    from fastgen.errors import FastgenError
+
+    if not 1 <= count <= 12:
+        print(f"error: --count {count}: a whole number from 1 to 12", file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        sheet, right = demo.run(out, count, seed)
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    print(
+        f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as asked, "
+        f"and {right['captions']} of {2 * count} captions are right\n{sheet}"
+    )
+
+
 def _run(task: str, flags: dict) -> None:
     from fastgen import examples
     from fastgen.errors import FastgenError

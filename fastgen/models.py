@@ -16,6 +16,7 @@ from fastgen.errors import ModelError
 from fastgen.types import Task
 
 TINY = Path(__file__).parent / "embedded" / "tiny-flux"
+"""The embedded model."""
 AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs/FLUX.1-Kontext-dev"}
 PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -77,8 +78,8 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         name = AUTO_ON_GPU[task] if on_gpu else "tiny"
         if name == "tiny":
             notes.append(
-                "no CUDA GPU here, so --model auto is 'tiny', the embedded model with untrained weights: its pictures "
-                "are noise, good for trying things out (on a GPU machine it is " + AUTO_ON_GPU[task] + ")"
+                "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes such as "
+                "'a red circle on a blue background', and nothing else (on a GPU machine it is " + AUTO_ON_GPU[task] + ")"
             )
     local = Path(name).expanduser()
     try:

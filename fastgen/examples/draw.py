@@ -1,16 +1,40 @@
-"""Draw the pictures of the bundled examples: `python -m fastgen.examples.draw`. Flat shapes, made here."""
+"""Draw the pictures of the bundled examples: `python -m fastgen.examples.draw`. Flat shapes, made here.
+
+The small ones are scenes of the embedded models' world, the full-size ones are for a real model.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from fastgen.embedded.scenes import Scene, Shape, changed
+from fastgen.embedded.scenes import draw as draw_scene
+
 FOLDER = Path(__file__).parent
 
 
+def draw_scenes(folder: Path) -> None:
+    """Write the pictures for the embedded model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    circle = Scene("blue", (Shape("circle", "red", "large", "center"),))
+    scenes = {
+        "circle": circle,
+        "pair": Scene(
+            "purple", (Shape("star", "white", "small", "top left"), Shape("square", "green", "large", "right")), 160, 112
+        ),
+        "tall": Scene("pink", (Shape("triangle", "black", "large", "top"),), 96, 176),
+    }
+    for name, scene in scenes.items():
+        Image.fromarray(draw_scene(scene)).save(folder / f"{name}.png")
+    mask = changed(circle, replace(circle, shapes=()))
+    Image.fromarray(mask.astype("uint8") * 255).save(folder / "circle-mask.png")
+
+
 def draw(folder: Path, unit: int) -> None:
-    """Write the example pictures at `unit` pixels for the short side of most."""
+    """Write the full-size pictures at `unit` pixels for the short side of most."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def canvas(width: int, height: int, colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -40,5 +64,5 @@ def draw(folder: Path, unit: int) -> None:
 
 
 if __name__ == "__main__":
-    draw(FOLDER / "small" / "pictures", 128)
+    draw_scenes(FOLDER / "small" / "pictures")
     draw(FOLDER / "full" / "pictures", 1024)

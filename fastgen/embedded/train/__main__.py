@@ -1,4 +1,4 @@
-"""Train the embedded models from nothing: python -m fastgen.embedded.train {vae,flux,vlm,check}.
+"""Train the embedded models from nothing: python -m fastgen.embedded.train {vae,flux,vlm}.
 
 Kill it at any time; the same command goes on from its last checkpoint, at most a minute back.
 """

@@ -1,7 +1,4 @@
-"""How often the embedded FLUX does what it is told, through diffusers' own pipelines and the scene reader.
-
-    python -m fastgen.embedded.train check [--model FOLDER] [--count N]
-"""
+"""How often the embedded FLUX does what it is told, through diffusers' own pipelines and the scene reader."""
 
 from __future__ import annotations
 

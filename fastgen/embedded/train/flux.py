@@ -165,7 +165,7 @@ def train(
         text_training.train(encoders, folder / "text", text_steps, seed)
     vae = AutoencoderKL.from_pretrained(vae_folder).eval().requires_grad_(False)
     vae.to(memory_format=torch.channels_last)
-    kept = data.make(vae, folder / "latents.pt", pairs, seed)
+    kept = data.make(vae, folder / "latents", pairs, seed)
     model = make()
     usual = copy.deepcopy(model.attn_processors)
     model.set_attn_processor(PerSample())

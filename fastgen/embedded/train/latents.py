@@ -5,6 +5,7 @@ A pair is made from its number alone, so that only latents are stored; its words
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from fastgen.embedded.train.vae import to_tensor
 TOKENS = max(w // 16 * (h // 16) for w, h in CANVASES)
 """Picture tokens in training; smaller canvases are filled up and the filling masked."""
 CHUNK = 20
+"""Pairs on one canvas, encoded together."""
+PART = 2000
 
 
 def pair(seed: int, index: int) -> tuple[Scene, Edit, Text, Scene]:
@@ -54,36 +57,38 @@ def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1]))
 
 
-def make(vae, path: Path, pairs: int, seed: int) -> Latents:
-    """Read the latents from `path`, or make and write them."""
-    if path.exists():
-        kept = torch.load(path, weights_only=True)
-        if kept["seed"] == seed and len(kept["before"]) >= pairs:
-            return _with_pairs(kept)
-    started = time.monotonic()
+def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
+    """Read the latents from `folder`, and make the parts of them that are missing, `PART` pairs each.
+
+    Args:
+        parts: only these, in case several processes share the work; by default all that `pairs` takes.
+    """
+    kept = []
+    for part in parts or range(-(-pairs // PART)):
+        path = folder / f"{seed}-{part:03}.pt"
+        if not path.exists():
+            started = time.monotonic()
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            torch.save(_part(vae, range(part * PART, (part + 1) * PART), seed), partial)
+            os.replace(partial, path)
+            print(f"latents: part {part} in {time.monotonic() - started:.0f} s", flush=True)
+        kept.append(torch.load(path, weights_only=True))
+    whole = {name: torch.cat([part[name] for part in kept]) for name in kept[0]}
+    return Latents([pair(seed, index) for index in range(len(whole["before"]))], **whole)
+
+
+def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
     before, after, touched = [], [], []
-    for start in range(0, pairs, CHUNK):
+    for start in range(indexes.start, indexes.stop, CHUNK):
         found = [pair(seed, index) for index in range(start, start + CHUNK)]
-        old, new = [draw(p[0]) for p in found], [draw(p[3]) for p in found]
-        both = encode(vae, old + new).half()
+        both = encode(vae, [draw(p[0]) for p in found] + [draw(p[3]) for p in found]).half()
         before.append(both[:CHUNK])
         after.append(both[CHUNK:])
         for a, _, _, b in found:
             shapes = [_tokens(_anything(scene)) for scene in (a, b)]
             touched.append(np.stack([*shapes, _tokens(changed(a, b, 1))]))
-        if start and start % (100 * CHUNK) == 0:
-            left = (time.monotonic() - started) / start * (pairs - start) / 60
-            print(f"latents: {start}/{pairs} pairs, {left:.0f} min left", flush=True)
-    kept = {"seed": seed, "before": torch.cat(before), "after": torch.cat(after),
-            "touched": torch.from_numpy(np.stack(touched))}  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(kept, path)
-    return _with_pairs(kept)
-
-
-def _with_pairs(kept: dict) -> Latents:
-    seed = kept.pop("seed")
-    return Latents([pair(seed, index) for index in range(len(kept["before"]))], **kept)
+    return {"before": torch.cat(before), "after": torch.cat(after), "touched": torch.from_numpy(np.stack(touched))}
 
 
 def _anything(scene: Scene) -> np.ndarray:
