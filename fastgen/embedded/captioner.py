@@ -43,7 +43,7 @@ def ask(model, processor, picture: Image.Image, asked: str, system: str = "", mo
     import torch
 
     prompt = processor.apply_chat_template(messages(system, asked), add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[prompt], images=[[picture.convert("RGB")]], return_tensors="pt")
+    inputs = processor(text=[prompt], images=[[picture.convert("RGB")]], return_tensors="pt").to(model.device)
     with torch.inference_mode():
         made = model.generate(**inputs, max_new_tokens=most, do_sample=False)
     return processor.tokenizer.decode(made[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()

@@ -1,5 +1,6 @@
 """Train the embedded models from nothing: python -m fastgen.embedded.train {vae,flux,vlm}.
 
+Several processes share the work: torchrun --nproc-per-node 2 -m fastgen.embedded.train flux --threads 1.
 Kill it at any time; the same command goes on from its last checkpoint, at most a minute back.
 """
 
@@ -16,9 +17,10 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option(help="Checkpoints, samples and, at the end, the models.")]
 Seed = Annotated[int, typer.Option(help="All data and initial weights follow from it.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 is all of them.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 
 
-def _begin(threads: int) -> None:
+def _begin(threads: int, device: str) -> str:
     import os
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,44 +28,48 @@ def _begin(threads: int) -> None:
 
     if threads:
         torch.set_num_threads(threads)
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 @app.command()
 def vae(
-    folder: Folder = Path("fastgen-train"), steps: int = 2600, seed: Seed = 1, threads: Threads = 0
+    folder: Folder = Path("fastgen-train"), steps: int = 2600, seed: Seed = 1, threads: Threads = 0, device: Device = "auto"
 ) -> None:
     """FLUX's VAE -> FOLDER/vae/model."""
-    _begin(threads)
+    device = _begin(threads, device)
     from fastgen.embedded.train import vae
 
-    vae.train(folder / "vae", folder / "vae" / "model", steps, seed)
+    vae.train(folder / "vae", folder / "vae" / "model", steps, seed, device)
 
 
 @app.command()
 def flux(
     folder: Folder = Path("fastgen-train"), steps: int = 14_000, seed: Seed = 1, threads: Threads = 0,
+    device: Device = "auto",
     pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 20_000,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")] = True,
 ) -> None:  # fmt: skip
     """Text encoders and transformer, on the VAE that `vae` trained -> FOLDER/tiny-flux."""
-    _begin(threads)
+    device = _begin(threads, device)
     from fastgen.embedded.train import flux
 
     trained = folder / "vae" / "model"
     if not (trained / "config.json").exists():
         raise SystemExit(f"error: {trained} is missing: train the VAE first (python -m fastgen.embedded.train vae)")
-    flux.train(folder / "flux", trained, folder / "tiny-flux", steps, seed, pairs=pairs, compiled=compiled)
+    flux.train(folder / "flux", trained, folder / "tiny-flux", steps, seed, pairs=pairs, compiled=compiled, device=device)
 
 
 @app.command()
 def vlm(
-    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0
+    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0, device: Device = "auto"
 ) -> None:
     """The captioner -> FOLDER/tiny-vlm."""
-    _begin(threads)
+    device = _begin(threads, device)
     from fastgen.embedded.train import vlm
 
-    vlm.train(folder / "vlm", folder / "tiny-vlm", steps, seed)
+    vlm.train(folder / "vlm", folder / "tiny-vlm", steps, seed, device)
 
 
 if __name__ == "__main__":

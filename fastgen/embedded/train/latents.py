@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from fastgen.embedded.scenes import CANVASES, Edit, Scene, Text, changed, draw, random_edit, random_scene
+from fastgen.embedded.scenes import CANVASES, COLORS, KINDS, PLACES, SIZES, Edit, Scene, Text, changed, draw, random_edit, random_scene
 from fastgen.embedded.train.vae import to_tensor
 
 TOKENS = max(w // 16 * (h // 16) for w, h in CANVASES)
@@ -39,6 +40,8 @@ class Latents:
     after: torch.Tensor
     touched: torch.Tensor
     """(pairs, 3, TOKENS), bool: tokens with a shape in them before and after, and those that the edit changes."""
+    labels: torch.Tensor
+    """(pairs, 2, len(PARTS), TOKENS), uint8: of what shape a token is before and after; see `label`."""
 
 
 def _tokens(mask: np.ndarray) -> np.ndarray:
@@ -51,10 +54,37 @@ def _tokens(mask: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
     """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
-    latents = (vae.encode(to_tensor(pictures)).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
+    latents = (vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
     b, c, h, w = latents.shape
     packed = latents.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
-    return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1]))
+    return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1])).cpu()
+
+
+PARTS = {"kind": list(KINDS), "color": list(COLORS), "size": list(SIZES), "place": list(PLACES)}
+"""What can be said of a shape, and the words for it."""
+
+
+def label(scene: Scene, columns: int, rows: int, least: float = 0.06) -> np.ndarray:
+    """Of what shape each cell of a grid over the scene is: classes (len(PARTS), rows, columns), by `PARTS`.
+
+    The class after the last one is "none": no shape covers so much as `least` of the cell.
+    """
+    found = np.empty((len(PARTS), rows, columns), np.uint8)
+    found[:] = np.array([len(names) for names in PARTS.values()])[:, None, None]
+    most = np.full((rows, columns), least)
+    for shape in scene.shapes:
+        whole = Image.fromarray(shape.coverage(scene.width, scene.height))
+        covered = np.asarray(whole.resize((columns, rows), Image.Resampling.BOX))
+        for index, (part, names) in enumerate(PARTS.items()):
+            found[index][covered > most] = names.index(getattr(shape, part))
+        most = np.maximum(most, covered)
+    return found
+
+
+def _token_labels(scene: Scene) -> np.ndarray:
+    flat = label(scene, scene.width // 16, scene.height // 16).reshape(len(PARTS), -1)
+    none = np.array([[len(names)] for names in PARTS.values()], np.uint8)
+    return np.concatenate([flat, none.repeat(TOKENS - flat.shape[1], 1)], 1)
 
 
 def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
@@ -79,7 +109,7 @@ def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -
 
 
 def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
-    before, after, touched = [], [], []
+    before, after, touched, labels = [], [], [], []
     for start in range(indexes.start, indexes.stop, CHUNK):
         found = [pair(seed, index) for index in range(start, start + CHUNK)]
         both = encode(vae, [draw(p[0]) for p in found] + [draw(p[3]) for p in found]).half()
@@ -88,7 +118,11 @@ def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
         for a, _, _, b in found:
             shapes = [_tokens(_anything(scene)) for scene in (a, b)]
             touched.append(np.stack([*shapes, _tokens(changed(a, b, 1))]))
-    return {"before": torch.cat(before), "after": torch.cat(after), "touched": torch.from_numpy(np.stack(touched))}
+            labels.append(np.stack([_token_labels(scene) for scene in (a, b)]))
+    return {
+        "before": torch.cat(before), "after": torch.cat(after), "touched": torch.from_numpy(np.stack(touched)),
+        "labels": torch.from_numpy(np.stack(labels)),
+    }  # fmt: skip
 
 
 def _anything(scene: Scene) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The training loop that all embedded models share: steps, rate, average of the weights, checkpoints, progress.
 
+Under torchrun the processes share each step: every one computes a batch of its own, the gradients are averaged.
+
 A step's data come from a generator seeded by (seed, step) alone, so a run that was killed and goes on from its
 checkpoint sees what an undisturbed one would have seen.
 """
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 from fastgen.embedded.train.muon import Muon
 
@@ -20,9 +23,14 @@ SAVE_EVERY_S = 60.0
 REPORT_EVERY_S = 20.0
 
 
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 def rng_of(seed: int, step: int) -> tuple[random.Random, torch.Generator]:
-    """The two sources of chance of one step."""
-    return random.Random(f"{seed}-{step}"), torch.Generator().manual_seed(seed * 1_000_003 + step)
+    """The two sources of chance of one step; every process has its own."""
+    turn = rank() * 1_000_000_007
+    return random.Random(f"{seed}-{step}-{turn}"), torch.Generator().manual_seed(seed * 1_000_003 + step + turn)
 
 
 class Trainer:
@@ -74,6 +82,8 @@ class Trainer:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             value.backward()
+            if distributed.is_initialized():
+                self._average_gradients()
             torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -84,6 +94,8 @@ class Trainer:
             for name, fact in {"loss": float(value.detach()), **facts}.items():
                 figures.setdefault(name, []).append(fact)
             now = time.monotonic()
+            if rank():
+                continue
             if now - reported > REPORT_EVERY_S or self.step == self.steps:
                 reported = now
                 means = "  ".join(f"{name} {sum(f) / len(f):.4f}" for name, f in sorted(figures.items()))
@@ -100,6 +112,14 @@ class Trainer:
                 if line:
                     print(line, flush=True)
                 shown = time.monotonic()
+
+    def _average_gradients(self) -> None:
+        gradients = [w.grad for w in self.named.values() if w.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def averages(self):
         """A context in which the modules hold their averaged weights."""

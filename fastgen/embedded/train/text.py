@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ class Encoders:
     def __call__(self, texts: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled (B, 96) and token (B, length, 96) embeddings."""
         clip, t5 = self.ids(texts, length)
-        return self.clip(clip).pooler_output, self.t5(t5)[0]
+        return self.clip(clip.to(self.clip.device)).pooler_output, self.t5(t5.to(self.t5.device))[0]
 
     def fits(self, text: str, length: int) -> bool:
         return len(self.tokenizer_2(text).input_ids) <= length
@@ -168,10 +169,10 @@ def random_text(encoders: Encoders, rng: random.Random) -> tuple[Text, Wish | Ed
                 return text, parse(text.text)
 
 
-def train(encoders: Encoders, folder, steps: int, seed: int) -> None:
+def train(encoders: Encoders, folder: Path, steps: int, seed: int) -> None:
     """Teach the encoders the grammar. Leaves the averaged weights in them."""
     torch.manual_seed(seed)
-    heads = Heads()
+    heads = Heads().to(encoders.t5.device)
     modules = {"clip": encoders.clip, "t5": encoders.t5, "heads": heads}
     trainer = Trainer(folder, modules, lambda n, w: matrices(n, w) and "heads" not in n, 4e-3, steps, average=0.99)
 
@@ -207,12 +208,11 @@ def _loss(encoders: Encoders, heads: Heads, texts: list[Text], meanings: list[Wi
                         wanted[part][row, column] = label
     value, figures = 0.0, {}
     for part, head in heads.token.items():
-        logits = head(tokens).flatten(0, 1)
-        value = value + nn.functional.cross_entropy(logits, wanted[part].flatten())
-        known = wanted[part].flatten() >= 0
-        figures[part] = float((logits.argmax(-1) == wanted[part].flatten())[known].float().mean())
+        logits, target = head(tokens).flatten(0, 1), wanted[part].flatten().to(tokens.device)
+        value = value + nn.functional.cross_entropy(logits, target)
+        figures[part] = float((logits.argmax(-1) == target)[target >= 0].float().mean())
     for name, head, labels in (("kinds", heads.kinds, kinds), ("colors", heads.colors, colors)):
-        target = torch.tensor(labels)
+        target = torch.tensor(labels, device=pooled.device)
         logits = head(pooled).view(len(texts), target.shape[1], -1)
         value = value + 3 * nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
         figures[f"pooled {name}"] = float((logits.argmax(-1) == target).all(-1).float().mean())

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fastgen.embedded.scenes import CANVASES, COLORS, draw, random_scene
+from fastgen.embedded.train.check import contact_sheet
 from fastgen.embedded.train.loop import Trainer, rng_of
 
 LR = 5e-3
@@ -54,10 +56,10 @@ def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
     return (pixels.float() / 127.5 - 1).to(memory_format=torch.channels_last)
 
 
-def train(folder: Path, out: Path, steps: int, seed: int) -> None:
-    """Train for `steps` in all, with the checkpoint in `folder`, and write the model to `out`."""
+def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu") -> None:
+    """Train for `steps` in all, with checkpoint and samples in `folder`, and write the model to `out`."""
     torch.manual_seed(seed)
-    vae = make()
+    vae = make().to(device)
 
     def matrices(name: str, weight: torch.Tensor) -> bool:
         return weight.dim() == 4 and "conv_out" not in name and name != "vae.encoder.conv_in.weight"
@@ -69,22 +71,23 @@ def train(folder: Path, out: Path, steps: int, seed: int) -> None:
         done = step / steps
         side, count = (32, 20) if done < 0.35 else (64, 12) if done < 0.7 else (None, 6)
         canvas = rng.choice(CANVASES)
-        x = to_tensor([picture(rng, canvas, side) for _ in range(count)])
+        x = to_tensor([picture(rng, canvas, side) for _ in range(count)]).to(device)
         latents = vae.encode(x).latent_dist
-        noise = torch.randn(latents.mean.shape, generator=generator)
+        noise = torch.randn(latents.mean.shape, generator=generator).to(device)
         off = vae.decode(latents.mean + latents.std * noise).sample - x
         rebuilt = off.abs().mean() + 2 * off.pow(2).mean()
         divergence = 0.5 * (latents.mean.pow(2) + latents.var - 1 - latents.logvar).mean()
         return rebuilt + KL * divergence, {"l1": float(off.detach().abs().mean()) / 2}
 
     def show(trainer: Trainer) -> str:
+        contact_sheet(rebuilt(vae), folder / "samples.png")
         return "rebuilt scenes: " + " ".join(f"{w}x{h} {d:.1f} dB" for (w, h), d in fidelity(vae).items())
 
     trainer.train(loss, show, show_every_s=90)
     with trainer.averages():
         mean, std = latent_statistics(vae)
         vae.register_to_config(scaling_factor=round(1 / std, 4), shift_factor=round(mean, 4))
-        vae.to(memory_format=torch.contiguous_format).save_pretrained(out)
+        vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(out)
     print(f"wrote {out}: scaling_factor {vae.config.scaling_factor}, shift_factor {vae.config.shift_factor}")
 
 
@@ -94,15 +97,28 @@ def fidelity(vae, count: int = 12) -> dict[tuple[int, int], float]:
     found = {}
     for canvas in CANVASES:
         rng = random.Random(f"fidelity-{canvas}")
-        x = to_tensor([draw(random_scene(rng, canvas)) for _ in range(count)])
+        x = to_tensor([draw(random_scene(rng, canvas)) for _ in range(count)]).to(vae.device)
         y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
         found[canvas] = float((-10 * ((y - x) / 2).pow(2).mean((1, 2, 3)).log10()).mean())
     return found
 
 
 @torch.no_grad()
+def rebuilt(vae) -> list[Image.Image]:
+    """Unseen scenes and what encoder and decoder make of them, in turns."""
+    rng, pictures = random.Random("rebuilt"), []
+    for canvas in CANVASES:
+        drawn = [draw(random_scene(rng, canvas)) for _ in range(5)]
+        decoded = vae.decode(vae.encode(to_tensor(drawn).to(vae.device)).latent_dist.mean).sample.clamp(-1, 1)
+        for old, new in zip(drawn, ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+            pictures += [Image.fromarray(old), Image.fromarray(new)]
+    return pictures
+
+
+@torch.no_grad()
 def latent_statistics(vae, count: int = 64) -> tuple[float, float]:
     """Mean and standard deviation over all latents of unseen scenes."""
     rng = random.Random("statistics")
-    latents = vae.encode(to_tensor([draw(random_scene(rng)) for _ in range(count)])).latent_dist.mean
+    x = to_tensor([draw(random_scene(rng)) for _ in range(count)]).to(vae.device)
+    latents = vae.encode(x).latent_dist.mean
     return float(latents.mean()), float(latents.std())
