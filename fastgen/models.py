@@ -157,7 +157,8 @@ def read_card(name: str, folder: Path) -> ModelCard:
     if not isinstance(channels, list) or not channels:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
     vae_scale = 2 ** (len(channels) - 1)
-    stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in sorted(folder.rglob("*")) if p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text changes no picture
+    stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
     return ModelCard(
         name,
         str(folder),

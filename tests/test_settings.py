@@ -19,7 +19,7 @@ def rows(rows_file):
 def test_the_model_gives_the_defaults(rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     t2i = resolve("t2i", rows, model="tiny", gpus="cpu")
-    assert (t2i.size, t2i.steps, t2i.guidance, t2i.dtype) == ((128, 128), 8, 3.5, "float32")
+    assert (t2i.size, t2i.steps, t2i.guidance, t2i.dtype) == ((128, 128), 12, 3.5, "float32")
     assert (t2i.n, t2i.seed, t2i.batch_size, t2i.limit, t2i.format) == (1, 0, 0, 0, "png")
     assert (t2i.output_key, t2i.out, t2i.image_root) == ("images", str(tmp_path / "fastgen-runs/t2i"), str(rows.parent))
     edit = resolve("edit", rows, model="tiny", gpus="cpu")

@@ -40,15 +40,16 @@ ON_SHAPES = 4.0
 """Extra weight of tokens with a shape in them: most of a scene is flat background."""
 FAR_PADDING = 480
 """Padding tokens that one may stand for in training: `max_sequence_length` up to 512."""
-FAR_FROM = 0.7
+FAR_FROM = 0.72
 """Share of the steps before that begins: amid so much padding the shapes' words are learnt slowly or not at all."""
-MEANING = 0.05
-"""Weight of the second loss, by which the picture's tokens, half-way through the transformer, say of what shape they are
-going to be: it teaches which words to look at (after REPA, Yu et al. 2024, with the scene's words for the features)."""
-SPARSE, SPARSE_TOKENS = 0.88, 44
+MEANING, OUTLINE = 0.05, 0.5
+"""Weights of two more losses, by which the picture's tokens, half-way through the transformer, say of what shape they are
+going to be, and which parts of them it covers: they teach which words to look at, and what a kind looks like at a place
+(after REPA, Yu et al. 2024, with what is known of the scene for the features)."""
+SPARSE, SPARSE_TOKENS = 0.93, 44
 """For this share of the steps only so many tokens of a picture are computed: those with shapes in them and some of the
 background, chosen anew each time. Positions are absolute, so the rest is not missed; a third of the time is saved."""
-DISTIL = 0.12
+DISTIL = 0.07
 """Share of the steps, at the end, that distil guidance."""
 MOST_GUIDANCE = 6.0
 DEFAULTS = Defaults(
@@ -164,18 +165,28 @@ class Meaning(nn.Module):
         super().__init__()
         self.lead = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
         self.heads = nn.ModuleDict({part: nn.Linear(width, len(names) + 1) for part, names in data.PARTS.items()})
+        self.outline = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 16))
 
-    def forward(self, hidden: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Loss, and the share of shapes' tokens that know their kind; labels (B, parts, N), weight (B, N)."""
-        lead, value = self.lead(hidden), 0.0
+    def forward(
+        self, hidden: torch.Tensor, labels: torch.Tensor, outline: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures: the share of shapes' tokens that know their kind, and how far off the outline is.
+
+        labels (B, parts, N), outline (B, N, 16) in 0..1, weight (B, N).
+        """
+        lead, covered = self.lead(hidden), self.outline(hidden)
+        off = nn.functional.binary_cross_entropy_with_logits(covered, outline, reduction="none").mean(2)
+        value = OUTLINE / MEANING * (off * weight).sum() / weight.sum()
+        missed = (covered.detach().sigmoid() - outline).abs().mean(2)
+        figures = {"outline": float((missed * weight).sum() / weight.sum())}
         for index, head in enumerate(self.heads.values()):
             logits = head(lead)
             off = nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, index], reduction="none")
             value = value + (off * weight).sum() / weight.sum()
             if index == 0:
                 known = labels[:, 0] < len(data.PARTS["kind"])
-                share = float((logits.argmax(-1) == labels[:, 0])[known].float().mean())
-        return value, share
+                figures["kind"] = float((logits.argmax(-1) == labels[:, 0])[known].float().mean())
+        return value, figures
 
 
 class Velocity(nn.Module):
@@ -227,7 +238,7 @@ def train(
     modules = {"transformer": model, "clip": encoders.clip, "t5": encoders.t5, "meaning": meaning}
     slow = {"clip": 0.1, "t5": 0.1}
     trainer = Trainer(
-        folder, modules, lambda n, w: n.startswith("transformer.") and matrices(n, w), LR, steps, slow=slow
+        folder, modules, lambda n, w: n.startswith("transformer.") and matrices(n, w), LR, steps, cool=0.3, slow=slow
     )
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
     learn, teach = (torch.compile(Velocity(m), dynamic=False) if compiled else Velocity(m) for m in (model, teacher))
@@ -237,13 +248,14 @@ def train(
         encoders.limit()
         rng, generator = rng_of(seed, step)
         edit = rng.random() < EDITS
-        x0, reference, texts, weight, labels, canvases = _batch(kept, encoders, rng, edit)
+        x0, reference, texts, weight, labels, outline, canvases = _batch(kept, encoders, rng, edit)
         chosen = None
         if step < SPARSE * steps:
             keys = torch.rand(weight.shape, generator=generator) * weight.bool() + (weight > 1)
             chosen = keys.topk(SPARSE_TOKENS).indices
             x0, weight = _pick(x0, chosen), weight.gather(1, chosen)
             labels = labels.gather(2, chosen[:, None].expand(-1, labels.shape[1], -1))
+            outline = _pick(outline, chosen)
             reference = None if reference is None else _pick(reference, chosen)
         length = EDIT_LENGTH if edit else LENGTH
         pooled, tokens = encoders(texts, length)
@@ -258,8 +270,8 @@ def train(
         sigma = torch.where(torch.rand(BATCH, generator=generator) < 0.8, SHIFT * u / (1 + (SHIFT - 1) * u), even)
         x = torch.lerp(x0, noise, sigma[:, None, None])
         guidance = 1 + (MOST_GUIDANCE - 1) * torch.rand(BATCH, generator=generator)
-        x0, x, noise, sigma, guidance, weight, labels = (
-            t.to(device) for t in (x0, x, noise, sigma, guidance, weight, labels)
+        x0, x, noise, sigma, guidance, weight, labels, outline = (
+            t.to(device) for t in (x0, x, noise, sigma, guidance, weight, labels, outline)
         )
         reference = None if reference is None else reference.to(device)
         target = noise - x0
@@ -282,7 +294,8 @@ def train(
         if high.any():
             figures[f"{name} high"] = float((off.detach() * weight)[high].sum() / weight[high].sum())
         if chosen is not None:
-            said, figures[f"{name} knows kind"] = meaning(half_way, labels, weight)
+            said, known = meaning(half_way, labels, outline, weight)
+            figures |= {f"{name} {part}": share for part, share in known.items()}
             value = value + MEANING * said
         return value, figures
 
@@ -298,8 +311,8 @@ def train(
 
 
 def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: bool):
-    """Clean latents, references or None, texts, weights and labels of tokens, and canvases of one batch."""
-    x0, reference, texts, weight, labels, canvases = [], [], [], [], [], []
+    """Clean latents, references or None, texts, weights, labels and outlines of tokens, and canvases of one batch."""
+    x0, reference, texts, weight, labels, outline, canvases = [], [], [], [], [], [], []
     while len(texts) < BATCH:
         index = rng.randrange(len(kept.pairs))
         scene, operation, _, after = kept.pairs[index]
@@ -307,12 +320,12 @@ def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: boo
         if edit:
             if rng.random() < 0.06:  # told nothing, it changes nothing: what guidance then strengthens is the change
                 texts.append("")
-                labels.append(kept.labels[index, 0])
+                shown = 0
                 x0.append(kept.before[index])
                 weight.append(before)
             else:
                 texts.append(say(operation, scene, rng).text)
-                labels.append(kept.labels[index, 1])
+                shown = 1
                 x0.append(kept.after[index])
                 weight.append(before | later | changes)
             reference.append(kept.before[index])
@@ -325,13 +338,16 @@ def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: boo
             texts.append("" if rng.random() < 0.1 else text)
             x0.append((kept.before if first else kept.after)[index])
             weight.append(before if first else later)
-            labels.append(kept.labels[index, 0 if first else 1])
+            shown = 0 if first else 1
+        labels.append(kept.labels[index, shown])
+        outline.append(kept.outline[index, shown])
         canvases.append(index // data.CHUNK % len(CANVASES))
     inside = torch.tensor([w // 16 * (h // 16) for w, h in CANVASES])[canvases]
     real = torch.arange(TOKENS)[None] < inside[:, None]
     weights = real * (1 + ON_SHAPES * torch.stack(weight))
     references = torch.stack(reference).float() if edit else None
-    return torch.stack(x0).float(), references, texts, weights, torch.stack(labels).long(), canvases
+    outlines = torch.stack(outline).float() / 255
+    return torch.stack(x0).float(), references, texts, weights, torch.stack(labels).long(), outlines, canvases
 
 
 @torch.no_grad()

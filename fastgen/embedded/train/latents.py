@@ -42,6 +42,8 @@ class Latents:
     """(pairs, 3, TOKENS), bool: tokens with a shape in them before and after, and those that the edit changes."""
     labels: torch.Tensor
     """(pairs, 2, len(PARTS), TOKENS), uint8: of what shape a token is before and after; see `label`."""
+    outline: torch.Tensor
+    """(pairs, 2, TOKENS, 16), uint8: how much of each 4x4 pixels of a token is covered by shapes, 0 to 255."""
 
 
 def _tokens(mask: np.ndarray) -> np.ndarray:
@@ -87,6 +89,16 @@ def _token_labels(scene: Scene) -> np.ndarray:
     return np.concatenate([flat, none.repeat(TOKENS - flat.shape[1], 1)], 1)
 
 
+def _outline(scene: Scene) -> np.ndarray:
+    whole = np.zeros((scene.height, scene.width), np.float32)
+    for shape in scene.shapes:
+        whole = np.maximum(whole, shape.coverage(scene.width, scene.height))
+    rows, columns = scene.height // 16, scene.width // 16
+    cells = whole.reshape(rows, 4, 4, columns, 4, 4).mean((2, 5))  # token row, cell row, token column, cell column
+    flat = cells.transpose(0, 2, 1, 3).reshape(rows * columns, 16)
+    return np.pad((flat * 255).round().astype(np.uint8), ((0, TOKENS - len(flat)), (0, 0)))
+
+
 def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
     """Read the latents from `folder`, and make the parts of them that are missing, `PART` pairs each.
 
@@ -109,7 +121,7 @@ def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -
 
 
 def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
-    before, after, touched, labels = [], [], [], []
+    before, after, touched, labels, outline = [], [], [], [], []
     for start in range(indexes.start, indexes.stop, CHUNK):
         found = [pair(seed, index) for index in range(start, start + CHUNK)]
         both = encode(vae, [draw(p[0]) for p in found] + [draw(p[3]) for p in found]).half()
@@ -119,9 +131,10 @@ def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
             shapes = [_tokens(_anything(scene)) for scene in (a, b)]
             touched.append(np.stack([*shapes, _tokens(changed(a, b, 1))]))
             labels.append(np.stack([_token_labels(scene) for scene in (a, b)]))
+            outline.append(np.stack([_outline(scene) for scene in (a, b)]))
     return {
         "before": torch.cat(before), "after": torch.cat(after), "touched": torch.from_numpy(np.stack(touched)),
-        "labels": torch.from_numpy(np.stack(labels)),
+        "labels": torch.from_numpy(np.stack(labels)), "outline": torch.from_numpy(np.stack(outline)),
     }  # fmt: skip
 
 

@@ -270,10 +270,10 @@ class Sight(nn.Module):
         return value, figures
 
 
-def see(model, pixels: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, SIDE, SIDE) as the picture tokens (B, tokens, width) that the text model reads."""
-    found = model.model.get_image_features(pixels[:, None])
-    return getattr(found, "pooler_output", found)
+def see(model, pixels: torch.Tensor):
+    """What vision tower and connector make of pictures (B, 3, SIDE, SIDE); its `pooler_output` are the picture tokens
+    (B, tokens, width) that the text model reads."""
+    return model.model.get_image_features(pixels[:, None], return_dict=True)
 
 
 def random_picture(rng: random.Random) -> tuple[Scene, np.ndarray]:
@@ -299,7 +299,7 @@ def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> No
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng, _ = rng_of(seed, step)
         scenes, pictures = zip(*(random_picture(rng) for _ in range(48)), strict=True)
-        return sight(see(model, to_pixels(pictures).to(device)), list(scenes))
+        return sight(see(model, to_pixels(pictures).to(device)).pooler_output, list(scenes))
 
     trainer.train(loss)
     with torch.no_grad():
@@ -349,11 +349,12 @@ def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", s
             ids[row, :total] = torch.tensor(known + wanted)
             labels[row, len(known) : total] = torch.tensor(wanted)
             mask[row, :total] = 1
-        features = see(model, to_pixels(pictures).to(device))
+        seen = see(model, to_pixels(pictures).to(device))
         value = model(
-            image_hidden_states=features, input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device)
-        ).loss
-        seen, _ = sight(features, scenes)
+            mm_encoder_outputs={"image": seen}, input_ids=ids.to(device), attention_mask=mask.to(device),
+            labels=labels.to(device),
+        ).loss  # fmt: skip
+        seen, _ = sight(seen.pooler_output, scenes)
         return value + 0.2 * seen, {form: float(value.detach())}
 
     def show(trainer: Trainer) -> str:

@@ -44,7 +44,7 @@ def test_png_carries_how_it_was_made(t2i):
     with Image.open(f"{t2i.settings.out}/{done.paths[1]}") as image:
         assert image.size == (128, 128)
         assert (image.text["prompt"], image.text["model"], image.text["seed"]) == ("a fox 🦊", "tiny", "6")
-        assert json.loads(image.text["settings"])["steps"] == 8
+        assert json.loads(image.text["settings"])["steps"] == t2i.settings.steps
 
 
 def test_every_copy_takes_its_own_seed(t2i):
