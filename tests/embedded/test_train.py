@@ -192,3 +192,6 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
     capsys.readouterr()
     flux.train(tmp_path / "flux", tmp_path / "vae" / "model", tmp_path / "tiny-flux", 8, 1, pairs=40, compiled=False)
     assert "goes on from step 8" in capsys.readouterr().out
+    flux.train(tmp_path / "more", tmp_path / "nothing", tmp_path / "again", 3, 1, pairs=40, compiled=False,
+               start=tmp_path / "tiny-flux")  # fmt: skip
+    assert read_card("again", tmp_path / "again").defaults == flux.DEFAULTS

@@ -49,6 +49,9 @@ def flux(
     folder: Folder = Path("fastgen-train"), steps: int = 14_000, seed: Seed = 1, threads: Threads = 0,
     device: Device = "auto",
     pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 20_000,
+    start: Annotated[
+        Path | None, typer.Option(help="A trained folder, such as the shipped one, to begin from instead of from nothing.")
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")] = True,
 ) -> None:  # fmt: skip
     """Text encoders and transformer, on the VAE that `vae` trained -> FOLDER/tiny-flux."""
@@ -56,9 +59,10 @@ def flux(
     from fastgen.embedded.train import flux
 
     trained = folder / "vae" / "model"
-    if not (trained / "config.json").exists():
+    if start is None and not (trained / "config.json").exists():
         raise SystemExit(f"error: {trained} is missing: train the VAE first (python -m fastgen.embedded.train vae)")
-    flux.train(folder / "flux", trained, folder / "tiny-flux", steps, seed, pairs=pairs, compiled=compiled, device=device)
+    flux.train(folder / "flux", trained, folder / "tiny-flux", steps, seed, pairs=pairs, compiled=compiled, device=device,
+               start=start)  # fmt: skip
 
 
 @app.command()
