@@ -17,6 +17,8 @@ import fastgen
 from fastgen.embedded.captioner import Captioner
 from fastgen.embedded.scenes import (
     CANVASES,
+    Scene,
+    Shape,
     Verdict,
     Wish,
     apply,
@@ -57,12 +59,10 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
         FastgenError: a run could not go on.
     """
     rng = random.Random(f"demo-{seed}")
-    prompts, sizes = [], []
-    for index in range(count):
-        canvas = CANVASES[index % len(CANVASES)]
-        scene = random_scene(rng, canvas, shapes=1 + index % 3 if index % 3 < 2 else 2)
-        prompts.append(FIRST if index == 0 else describe(scene, rng).text)
-        sizes.append("x".join(map(str, canvas)))
+    scenes = [random_scene(rng, CANVASES[i % len(CANVASES)], shapes=1 if i % 3 == 0 else 2) for i in range(count)]
+    scenes[0] = Scene("blue", (Shape("circle", "red", "large", "center"),))
+    prompts = [FIRST, *(describe(scene, rng).text for scene in scenes[1:])]
+    sizes = [f"{scene.width}x{scene.height}" for scene in scenes]
     say(f"pictures from {count} prompts ...")
     rows = [
         {"id": f"scene{i}", "prompt": prompt, "size": size, "seed": seed + i}
@@ -75,7 +75,7 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
     say("an edit of each ...")
     operations = ("recolor", "background", "add", "move", "resize", "remove")
     edits = []
-    for index, scene in enumerate(drawn):
+    for index, scene in enumerate(scenes):
         try:
             _, text, _ = random_edit(scene, rng, operations[index % len(operations)])
         except ValueError:  # no room in this scene

@@ -70,6 +70,15 @@ def test_it_does_not_take_noise_for_a_scene():
     assert all(read(noise).words() != random_scene(rng).words() for _ in range(20))
 
 
+def test_a_blob_is_no_circle():
+    """What a badly trained model draws must not pass for the kind that it happens to be nearest to."""
+    y, x = np.mgrid[0:128, 0:128] - 64.0
+    lumps = 24 + 9 * np.sin(3 * np.arctan2(y, x)) + 7 * np.sin(5 * np.arctan2(y, x) + 1)
+    picture = np.where((np.hypot(x, y) < lumps)[..., None], COLORS["red"], COLORS["blue"]).astype(np.uint8)
+    (shape,) = read(picture).shapes
+    assert shape.kind == "blob" and shape.color == "red" and shape.place == "center"
+
+
 def test_shapes_that_touch_are_told_apart_by_colour():
     canvas = np.zeros((128, 128, 3), np.uint8) + np.array(COLORS["white"], np.uint8)
     canvas[20:60, 30:70] = COLORS["red"]

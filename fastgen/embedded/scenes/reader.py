@@ -23,6 +23,12 @@ LEAST_AREA = 0.004
 """Share of the canvas; a smaller patch is a speck. The smallest shape of the world, a small cross, has 0.028."""
 
 
+LEAST_OVERLAP = 0.75
+"""Intersection over union with the nearest kind's outline; what has less is no kind but a BLOB. Drawings have 0.85 and more,
+JPEGs of them and blurred ones 0.8 (lowest of 254 shapes each)."""
+BLOB = "blob"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What of a wish a picture fulfils; what was not said counts as fulfilled."""
@@ -86,9 +92,12 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
     outline = _normal(mask)
     overlaps = {kind: (outline & known).sum() / (outline | known).sum() for kind, known in _outlines().items()}
     kind = max(overlaps, key=overlaps.get)
+    area = _unit_area(kind)
+    if overlaps[kind] < LEAST_OVERLAP:
+        kind = BLOB
     ys, xs = np.nonzero(mask)
     cx, cy = (xs.min() + xs.max() + 1) / 2, (ys.min() + ys.max() + 1) / 2
-    radius = (mask.sum() / _unit_area(kind)) ** 0.5 / (width * height) ** 0.5
+    radius = (mask.sum() / area) ** 0.5 / (width * height) ** 0.5
     size = min(SIZES, key=lambda name: abs(np.log(radius / SIZES[name])))
     return Shape(kind, _NAMES[color], size, _place(cx, cy, size, width, height))
 

@@ -49,7 +49,7 @@ going to be, and which parts of them it covers: they teach which words to look a
 SPARSE, SPARSE_TOKENS = 1.0, 44
 """For this share of the steps only so many tokens of a picture are computed: those with shapes in them and some of the
 background, chosen anew each time. Positions are absolute, so the rest is not missed; a third of the time is saved."""
-DISTIL = 0.041
+DISTIL = 0.083
 """Share of the steps, at the end, that distil guidance."""
 MOST_GUIDANCE = 6.0
 DEFAULTS = Defaults(
