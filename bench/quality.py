@@ -56,10 +56,11 @@ def through_diffusers(model: Path, count: int) -> dict:
 
 def through_fastgen(model: str, count: int) -> dict:
     """Scores of two run folders made by the whole path."""
+    from PIL import Image
+
     import fastgen
     from fastgen.embedded.scenes import CANVASES, describe, draw, random_edit, random_scene
     from fastgen.embedded.score import score
-    from PIL import Image
 
     rng = random.Random(f"{SEED}-fastgen")
     found = {}
@@ -84,8 +85,9 @@ def captioned(ask, count: int, pictures: list) -> dict:
 
     `ask(list of pictures) -> list of captions`.
     """
-    from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
     from PIL import Image
+
+    from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 
     rng = random.Random(f"{SEED}-captions")
     scenes = [random_scene(rng, CANVASES[i % len(CANVASES)]) for i in range(count)]
@@ -107,6 +109,7 @@ def _mean(values) -> float:
 def generated(model: Path, count: int) -> list:
     """Pictures by the embedded FLUX, each with the scene that the reader sees in it."""
     import numpy as np
+
     from fastgen.embedded.scenes import read
     from fastgen.embedded.train.check import check_prompts
 
@@ -178,9 +181,10 @@ def questions(answer, count: int) -> dict:
 
     `answer(picture, question, **options) -> text`, the options being those of the chat API.
     """
+    from PIL import Image
+
     from fastgen.embedded.scenes import CANVASES, draw, random_scene
     from fastgen.embedded.train.vlm import SCHEMA, as_json, question
-    from PIL import Image
 
     rng = random.Random(f"{SEED}-questions")
     right, structured = [], []
@@ -199,6 +203,7 @@ def main() -> None:
     import diffusers
     import torch
     import transformers
+
     from fastgen.embedded.captioner import TINY_VLM, Captioner
     from fastgen.models import TINY
 

@@ -27,6 +27,12 @@ def captioner():
     return Captioner()
 
 
+def goal(met: bool, found: object) -> None:
+    """What the models are to reach; where the shipped weights are short of it, the report says so with the figure."""
+    if not met:
+        pytest.xfail(f"the shipped weights are short of this goal: {found}")
+
+
 def size_of(folder) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -42,24 +48,29 @@ def test_they_are_small_and_whole():
 def test_it_draws_one_shape():
     found, _ = check_prompts(TINY, 50, shapes=1, seed=11)
     assert found["background"] >= 0.9 and found["kinds"] >= 0.5
+    right = found["kinds"] >= 0.9 and found["colors"] >= 0.94 and found["places"] >= 0.94
+    goal(found["background"] >= 0.98 and right, found)
 
 
 @pytest.mark.slow
 def test_it_draws_two_shapes():
     found, _ = check_prompts(TINY, 50, shapes=2, seed=12)
     assert found["all"] >= 0.15
+    goal(found["all"] >= 0.78, found)
 
 
 @pytest.mark.slow
 def test_it_draws_at_diffusers_own_text_length_and_steps():
     found, _ = check_prompts(TINY, 20, shapes=1, seed=13, length=512, steps=28)
     assert found["background"] >= 0.8
+    goal(found["all"] >= 0.8, found)
 
 
 @pytest.mark.slow
 def test_it_edits_and_leaves_the_rest_alone():
     found, _ = check_edits(TINY, 60, seed=14)
     assert found["all"] >= 0.15 and found["outside"] < 25
+    goal(found["all"] >= 0.8 and found["outside"] < 4, found)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -67,6 +78,7 @@ def test_it_edits_and_leaves_the_rest_alone():
 def test_every_kind_of_edit_works(operation):
     found, _ = check_edits(TINY, 10, seed=15, operation=operation)
     assert found["background"] >= 0.5
+    goal(found["all"] >= 0.6, found)
 
 
 def test_guidance_matters(flux_pictures):
@@ -109,6 +121,7 @@ def test_it_captions(captioner):
         system = SYSTEMS[0] if index % 3 == 0 else ""
         right += captioner.ask(picture, REQUESTS[index % len(REQUESTS)], system) == caption(scene)
     assert right >= 18
+    goal(right >= 26, f"{right} of 30")
 
 
 @pytest.mark.slow
@@ -121,8 +134,11 @@ def test_it_answers_questions_and_writes_json(captioner):
         right += captioner.ask(Image.fromarray(draw(scene)), asked) == answer
     assert right >= 8
     scene = Scene("blue", (Shape("circle", "red", "large", "center"),))
-    found = str(captioner.ask(Image.fromarray(draw(scene)), "Describe the image as JSON."))
+    found = captioner.ask(Image.fromarray(draw(scene)), "Describe the image as JSON.")
     assert "red" in found or "blue" in found
+    goal(right >= 24, f"{right} of 30")
+    found = json.loads(found)
+    goal("red" in json.dumps(found) or found.get("background") == "blue", found)
 
 
 @pytest.mark.slow
@@ -130,3 +146,4 @@ def test_it_captions_what_the_embedded_flux_draws(captioner):
     _, pictures = check_prompts(TINY, 20, shapes=1, seed=16)
     said = [captioner.ask(picture) == caption(read(np.asarray(picture))) for picture in pictures]
     assert sum(said) >= 1
+    goal(sum(said) >= 16, f"{sum(said)} of 20")

@@ -91,7 +91,7 @@ def test_the_command(folder, tmp_path):
     assert found == {"share": 1.0, "right": 1, "pictures": 1, "unjudged": 0,
                      "parts": dict.fromkeys(("count", "background", "kinds", "colors", "places", "sizes"), 1.0)}  # fmt: skip
     for wrong in (command(str(tmp_path / "nothing")), command()):
-        assert wrong.returncode == 1 and "error" in wrong.stderr or "RUN" in wrong.stderr
+        assert (wrong.returncode == 1 and "error" in wrong.stderr) or "RUN" in wrong.stderr
     (out / "results.jsonl").unlink()
     with pytest.raises(FastgenError, match="has not finished"):
         score(out)

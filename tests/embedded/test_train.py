@@ -133,7 +133,7 @@ def test_the_training_forward_is_that_of_diffusers(edit):
     model.set_attn_processor(flux.PerSample())
     where = flux.Positions(model, length, edit).of(list(range(count)), far)
     with torch.no_grad():
-        ours = flux.Velocity(model)(x, reference, words, pooled, sigma, guidance, *where)
+        ours, _ = flux.Velocity(model)(x, reference, words, pooled, sigma, guidance, *where)
     model.set_attn_processor(dict(usual))
     for i, (width, height) in enumerate(CANVASES):
         tokens = width * height // 256
@@ -187,7 +187,7 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
                compiled=False)  # fmt: skip
     card = read_card("new", tmp_path / "tiny-flux")
     assert card.defaults == flux.DEFAULTS
-    vlm.train(tmp_path / "vlm", tmp_path / "tiny-vlm", 3, 1)
+    vlm.train(tmp_path / "vlm", tmp_path / "tiny-vlm", 3, 1, sight_steps=2)
     assert (tmp_path / "tiny-vlm" / "model.safetensors").stat().st_size < 8e6
     capsys.readouterr()
     flux.train(tmp_path / "flux", tmp_path / "vae" / "model", tmp_path / "tiny-flux", 8, 1, pairs=40, compiled=False)

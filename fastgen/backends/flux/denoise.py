@@ -93,9 +93,9 @@ class Denoiser:
         key = (text, size, reference)
         found = self._rope.get(key)
         if found is None:
-            ids = [torch.zeros(text, 3), _grid(size, 0)]
+            ids = [torch.zeros(text, 3), position_ids(size, 0)]
             if reference != (0, 0):
-                ids.append(_grid(reference, 1))  # Kontext tells reference from picture by the first axis
+                ids.append(position_ids(reference, 1))  # Kontext tells reference from picture by the first axis
             if len(self._rope) > 64:
                 self._rope.clear()
             found = self._rope[key] = self.modules.transformer.pos_embed(torch.cat(ids).to(self.modules.device))
@@ -180,7 +180,7 @@ class _Group:
         return t.proj_out(t.norm_out(hidden[:, :tokens], embedding))
 
 
-def _grid(size: tuple[int, int], kind: int) -> torch.Tensor:
+def position_ids(size: tuple[int, int], kind: int) -> torch.Tensor:
     """Position ids (tokens, 3) of a picture: (kind, row, column) of each 16x16 patch."""
     width, height = size[0] // 16, size[1] // 16
     ids = torch.zeros(height, width, 3)

@@ -61,9 +61,7 @@ def check_edits(
     verdicts, pictures, outside = [], [], []
     for number, canvas in _batches(count, CANVASES):
         rng = random.Random(f"{seed}-edit-{number}")
-        scenes = [random_scene(rng, canvas) for _ in range(BATCH)]
-        edits = [random_edit(scene, rng, operation if operation != "add" or len(scene.shapes) < 3 else None)
-                 for scene in scenes]  # fmt: skip
+        scenes, edits = zip(*(_editable(rng, canvas, operation) for _ in range(BATCH)), strict=True)
         before = [Image.fromarray(draw(scene)) for scene in scenes]
         pixels = torch.from_numpy(np.stack(before)).permute(0, 3, 1, 2).float() / 255
         made = pipeline(
@@ -79,6 +77,16 @@ def check_edits(
                 outside.append(float(off[kept].mean()))
             pictures += [old, new]
     return _shares(verdicts) | {"outside": round(float(np.mean(outside)), 2)}, pictures
+
+
+def _editable(rng: random.Random, canvas: tuple[int, int], operation: str | None):
+    """A scene in which the operation is possible, and such an edit of it."""
+    while True:
+        scene = random_scene(rng, canvas)
+        try:
+            return scene, random_edit(scene, rng, operation)
+        except ValueError:  # no room for it, or nothing to do it to
+            continue
 
 
 def _batches(count: int, canvases):

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import random
 import shutil
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
 from torch import distributed, nn
 
+from fastgen.backends.flux.denoise import position_ids
 from fastgen.embedded.scenes import CANVASES, caption, describe
 from fastgen.embedded.scenes.edits import say
 from fastgen.embedded.train import latents as data
@@ -122,13 +121,10 @@ class Positions:
         for width, height in CANVASES:
             ids, filled = [torch.zeros(length, 3)], [torch.zeros(length)]
             for kind in range(1 + edit):
-                grid = torch.zeros(height // 16, width // 16, 3)
-                grid[..., 0] = kind
-                grid[..., 1] += torch.arange(height // 16)[:, None]
-                grid[..., 2] += torch.arange(width // 16)
-                tokens = grid.numel() // 3
-                ids.append(nn.functional.pad(grid.view(-1, 3), (0, 0, 0, TOKENS - tokens)))
-                filled.append(nn.functional.pad(torch.zeros(tokens), (0, TOKENS - tokens), value=-1e4))
+                grid = position_ids((width, height), kind)
+                room = TOKENS - len(grid)
+                ids.append(nn.functional.pad(grid, (0, 0, 0, room)))
+                filled.append(nn.functional.pad(torch.zeros(len(grid)), (0, room), value=-1e4))
             found = model.pos_embed(torch.cat(ids).to(model.device))
             cos.append(found[0])
             sin.append(found[1])

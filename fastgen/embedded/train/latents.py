@@ -15,7 +15,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.embedded.scenes import CANVASES, COLORS, KINDS, PLACES, SIZES, Edit, Scene, Text, changed, draw, random_edit, random_scene
+from fastgen.backends.flux.encode import pack
+from fastgen.embedded.scenes import (
+    CANVASES,
+    COLORS,
+    KINDS,
+    PLACES,
+    SIZES,
+    Edit,
+    Scene,
+    Text,
+    changed,
+    draw,
+    random_edit,
+    random_scene,
+)
 from fastgen.embedded.train.vae import to_tensor
 
 TOKENS = max(w // 16 * (h // 16) for w, h in CANVASES)
@@ -57,8 +71,7 @@ def _tokens(mask: np.ndarray) -> np.ndarray:
 def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
     """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
     latents = (vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
-    b, c, h, w = latents.shape
-    packed = latents.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+    packed = pack(latents.contiguous())
     return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1])).cpu()
 
 

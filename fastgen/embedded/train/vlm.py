@@ -1,9 +1,8 @@
 """Train the embedded VLM: idefics3 (the architecture that vLLM serves on a CPU), on drawn scenes.
 
 The vision tower learns to see first: every picture token says what shape is in its part of the picture. Left to the
-captions alone, kinds and places are learnt last and slowly. Then the whole
-learns the canonical caption for any request to describe, short answers to questions, and JSON under the keys that
-are asked for. Pictures are softened now and then, as a JPEG or a generated picture is.
+captions alone, kinds and places are learnt last and slowly. Then the whole learns the canonical caption for any request to
+describe, short answers to questions, and JSON under the keys that are asked for. Pictures are softened now and then, as a JPEG or a generated picture is.
 """
 
 from __future__ import annotations
