@@ -23,9 +23,9 @@ def draw_scenes(folder: Path) -> None:
     scenes = {
         "circle": circle,
         "pair": Scene(
-            "purple", (Shape("star", "white", "small", "top left"), Shape("square", "green", "large", "right")), 160, 112
+            "purple", (Shape("star", "white", "small", "top left"), Shape("square", "green", "large", "right")), 160, 128
         ),
-        "tall": Scene("pink", (Shape("triangle", "black", "large", "top"),), 96, 176),
+        "tall": Scene("pink", (Shape("triangle", "black", "large", "top"),), 128, 192),
     }
     for name, scene in scenes.items():
         Image.fromarray(draw_scene(scene)).save(folder / f"{name}.png")

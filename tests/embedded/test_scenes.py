@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +34,7 @@ from fastgen.embedded.scenes import (
     random_scene,
 )
 from fastgen.embedded.scenes.edits import say
-from fastgen.embedded.scenes.world import room_for
+from fastgen.embedded.scenes.world import GRID, room_for
 
 
 def scenes(count: int, seed: str, shapes: int | None = None):
@@ -56,6 +57,21 @@ def test_scenes_use_the_whole_world_and_their_shapes_keep_apart():
     assert len({width / height for width, height in CANVASES}) >= 4
 
 
+def test_a_shape_falls_on_the_tokens_alike_at_every_place_of_every_canvas():
+    def tokens(place: str, canvas: tuple[int, int]) -> np.ndarray:
+        shape = Shape("star", "red", "large", place)
+        x, y = map(int, shape.center(*canvas))
+        return shape.coverage(*canvas)[y - 2 * GRID : y + 2 * GRID, x - 2 * GRID : x + 2 * GRID]
+
+    for canvas in CANVASES:
+        centers = {Shape("star", "red", "large", place).center(*canvas) for place in PLACES}
+        assert len(centers) == len(PLACES) and all(x % GRID == y % GRID == 0 for x, y in centers)
+        for place in PLACES:
+            np.testing.assert_allclose(tokens(place, canvas), tokens("center", CANVASES[0]), atol=1e-3)
+    left, middle, right = (Shape("star", "red", "small", place).center(203, 150)[0] for place in ("left", "center", "right"))
+    assert middle - left == right - middle, "symmetrical on any canvas"
+
+
 def test_a_drawing_is_flat_and_as_said():
     scene = Scene("blue", (Shape("square", "red", "large", "top left"),), 160, 112)
     picture = draw(scene)
@@ -75,6 +91,8 @@ def test_every_description_is_understood():
         wish = parse(text.text)
         assert match(wish, scene).all, (text.text, scene.words())
         assert len(wish.shapes) == len(scene.shapes)
+        said = Counter((w.size or "large", w.place or "center") for w in wish.shapes)
+        assert said == Counter((s.size, s.place) for s in scene.shapes), "only what goes without saying is unsaid"
         for start, end, subject in text.spans:
             named = scene.background if subject == "background" else scene.shapes[subject].color
             assert named in text.text[start:end]

@@ -86,7 +86,8 @@ def caption(scene: Scene) -> str:
 
 
 def describe(scene: Scene, rng: random.Random) -> Text:
-    """One of many English descriptions. Sizes, places and now and then the background may be left unsaid."""
+    """One of many English descriptions. What goes without saying may be left unsaid: that a shape is large or in the
+    center; and now and then the background."""
     written = _Writer()
     background = f"{article(scene.background)} {scene.background} background"
     if not scene.shapes:
@@ -108,9 +109,9 @@ def describe(scene: Scene, rng: random.Random) -> Text:
             last = at == len(order) - 1
             written.add(", " if terse or not last else rng.choice((" and ", " and ", " and ", ", ", ", and ", " with ")))
         said = {"kind": rng.choice(KIND_WORDS[shape.kind] if rng.random() < 0.15 else (shape.kind,))}
-        if rng.random() < 0.6:
+        if shape.size == "small" or rng.random() < 0.4:
             said["size"] = rng.choice(SIZE_WORDS[shape.size])
-        if rng.random() < 0.87:
+        if shape.place != "center" or rng.random() < 0.6:
             words = PLACE_WORDS[shape.place]
             said["place"] = f", {shape.place}" if terse else words[0] if rng.random() < 0.5 else rng.choice(words)
         written.add(phrase(shape, **said, article_=not terse).replace(" ,", ","), index)

@@ -13,14 +13,14 @@ from itertools import permutations
 import numpy as np
 
 from fastgen.embedded.scenes.language import Wish
-from fastgen.embedded.scenes.world import COLORS, EDGE, KINDS, PLACES, SIZES, Scene, Shape
+from fastgen.embedded.scenes.world import COLORS, KINDS, PLACES, SIZES, Scene, Shape
 
 _NAMES = list(COLORS)
 _PALETTE = np.array(list(COLORS.values()), np.float32)
 _GRID = 40
 """Side of the masks that outlines are compared on."""
 LEAST_AREA = 0.004
-"""Share of the canvas; a smaller patch is a speck. The smallest shape of the world, a small cross, has 0.028."""
+"""Share of the canvas; a smaller patch is a speck. The smallest shape of the world, a small cross, has 0.025."""
 
 
 LEAST_OVERLAP = 0.75
@@ -97,7 +97,7 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
         kind = BLOB
     ys, xs = np.nonzero(mask)
     cx, cy = (xs.min() + xs.max() + 1) / 2, (ys.min() + ys.max() + 1) / 2
-    radius = (mask.sum() / area) ** 0.5 / (width * height) ** 0.5
+    radius = (mask.sum() / area) ** 0.5 / min(width, height)
     size = min(SIZES, key=lambda name: abs(np.log(radius / SIZES[name])))
     return Shape(kind, _NAMES[color], size, _place(cx, cy, size, width, height))
 
@@ -105,17 +105,13 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
 def _place(cx: float, cy: float, size: str, width: int, height: int) -> str:
     """The place whose centre, for a shape of that size on that canvas, is nearest."""
 
-    def off(place: str) -> float:
-        x, y = Shape("circle", "red", size, place).center(width, height)
-        # In units of the spacing between places, so that a narrow side counts as much as a long one.
-        return ((x - cx) / _spacing(width, size, height)) ** 2 + ((y - cy) / _spacing(height, size, width)) ** 2
+    def center(place: str) -> tuple[float, float]:
+        return Shape("circle", "red", size, place).center(width, height)
 
-    return min(PLACES, key=off)
-
-
-def _spacing(side: int, size: str, other: int) -> float:
-    room = SIZES[size] * (side * other) ** 0.5 + EDGE
-    return max(side / 2 - max(PLACES["left"][0] * side, room), 1.0)
+    # In units of the spacing between places, so that a narrow side counts as much as a long one.
+    (left, top), (x, y) = center("top left"), center("center")
+    across, down = max(x - left, 1.0), max(y - top, 1.0)
+    return min(PLACES, key=lambda p: ((center(p)[0] - cx) / across) ** 2 + ((center(p)[1] - cy) / down) ** 2)
 
 
 def match(wish: Wish, scene: Scene) -> Verdict:

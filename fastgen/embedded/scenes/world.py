@@ -23,11 +23,17 @@ PLACES: dict[str, tuple[float, float]] = {
     "left": (0.23, 0.5), "center": (0.5, 0.5), "right": (0.77, 0.5),
     "bottom left": (0.23, 0.77), "bottom": (0.5, 0.77), "bottom right": (0.77, 0.77),
 }  # fmt: skip
-"""Centres as shares of width and height, in reading order."""
-SIZES: dict[str, float] = {"small": 0.14, "large": 0.21}
-"""Radius as a share of the square root of the canvas' area, so that a shape has the same pixels on every canvas."""
-CANVASES: tuple[tuple[int, int], ...] = ((128, 128), (160, 112), (112, 160), (176, 96), (96, 176))
+"""Centres as shares of width and height, in reading order; `GRID` moves them a little."""
+GRID = 16
+"""Centres lie whole steps of so many pixels from the canvas' middle. One FLUX token is as wide, and every canvas' middle is
+on a border of tokens: so a shape falls on the tokens in the same way at every place of every canvas, and a kind is one
+outline to learn, not one for each place."""
+SIZES: dict[str, float] = {"small": 0.125, "large": 0.21}
+"""Radius as a share of the canvas' shorter side."""
+CANVASES: tuple[tuple[int, int], ...] = ((128, 128), (160, 128), (128, 160), (192, 128), (128, 192))
 """(width, height) that the models are trained on."""
+JITTER, JITTER_SCALE = 0.006, 0.02
+"""Most that a centre is off, in shares of the canvas, and a radius, in shares of itself."""
 EDGE = 3
 """Pixels that a shape keeps from the canvas' edge."""
 MOST_SHAPES = 3
@@ -88,13 +94,14 @@ class Shape:
 
     def radius(self, width: int, height: int) -> float:
         """In pixels."""
-        return SIZES[self.size] * self.scale * math.sqrt(width * height)
+        return SIZES[self.size] * self.scale * min(width, height)
 
     def center(self, width: int, height: int) -> tuple[float, float]:
         """In pixels; held inside the canvas."""
         x, y = PLACES[self.place]
         room = self.radius(width, height) + EDGE
-        return _held((x + self.dx) * width, room, width), _held((y + self.dy) * height, room, height)
+        across, down = _snapped(x, width) + self.dx * width, _snapped(y, height) + self.dy * height
+        return _held(across, room, width), _held(down, room, height)
 
     def coverage(self, width: int, height: int) -> np.ndarray:
         """Share of each pixel that the shape covers, (height, width) in 0..1."""
@@ -112,6 +119,10 @@ class Shape:
         y, x = np.mgrid[top:bottom, left:right].astype(np.float32) + 0.5
         distance = KINDS[self.kind]((x - cx) / radius, (y - cy) / radius) * radius
         return (slice(top, bottom), slice(left, right)), np.clip(0.5 - distance, 0, 1)
+
+
+def _snapped(share: float, side: int) -> float:
+    return side / 2 + GRID * round((share - 0.5) * side / GRID)
 
 
 def _held(at: float, room: float, side: int) -> float:
@@ -166,9 +177,9 @@ def random_shape(rng: random.Random, taken: set[str]) -> Shape:
         rng.choice([color for color in COLORS if color not in taken]),
         rng.choice(list(SIZES)),
         rng.choice(list(PLACES)),
-        rng.uniform(-0.015, 0.015),
-        rng.uniform(-0.015, 0.015),
-        rng.uniform(0.96, 1.04),
+        rng.uniform(-JITTER, JITTER),
+        rng.uniform(-JITTER, JITTER),
+        rng.uniform(1 - JITTER_SCALE, 1 + JITTER_SCALE),
     )
 
 

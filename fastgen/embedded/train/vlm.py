@@ -326,8 +326,9 @@ def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", s
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng, _ = rng_of(seed, step)
-        form = rng.choices(("caption", "question", "json"), (60, 26, 14))[0]
-        system = rng.choice(SYSTEMS) if rng.random() < 0.35 else ""  # for the whole batch: it is long
+        shared = random.Random(f"{seed}-{step}")  # alike in all processes: none waits for another
+        form = shared.choices(("caption", "question", "json"), (52, 30, 18))[0]
+        system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch: it is long
         scenes, pictures, rows = [], [], []
         for _ in range(BATCH if form != "json" else BATCH // 2):
             scene, picture = random_picture(rng)
