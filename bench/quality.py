@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import io
 import json
 import os
@@ -133,7 +134,7 @@ class Vllm:
                    "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']  # fmt: skip
         quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
                  "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_API_KEY": self.key}  # fmt: skip
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the server
         self.process = subprocess.Popen(
             command, env={**os.environ, **quiet}, stdout=self.log, stderr=self.log, start_new_session=True
         )
@@ -151,10 +152,8 @@ class Vllm:
         raise SystemExit("vLLM did not come up:\n" + self.log.read().decode("utf-8", "replace")[-3000:])
 
     def __exit__(self, *_) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # its engine processes outlive the server otherwise
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
     def answer(self, picture, question: str = ASKED, **options) -> str:
@@ -217,7 +216,7 @@ def main() -> None:
     args = parser.parse_args()
     found: dict = {
         "about": {
-            "date": time.strftime("%Y-%m-%d"), "command": "python -m bench.quality " + " ".join(os.sys.argv[1:]),
+            "date": time.strftime("%Y-%m-%d"), "command": "python -m bench.quality " + " ".join("PYTHON" if a == args.vllm else a for a in os.sys.argv[1:]),
             "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}", "torch": str(torch.__version__),
             "diffusers": diffusers.__version__, "transformers": transformers.__version__, "count": args.count,
             "steps": 12, "guidance": 3.5, "text_length": 64,

@@ -114,15 +114,21 @@ def test_labels_say_what_the_text_says():
             assert text._class(text._COLORS, meaning.background) == colors[-1]
 
 
-@pytest.mark.parametrize("edit", [False, True])
-def test_the_training_forward_is_that_of_diffusers(edit):
-    """All canvases in one batch, filled up and masked, one padding token standing for many: as one by one."""
+def untrained():
+    """The transformer with weights that all matter: as it is made, its blocks do nothing."""
     torch.manual_seed(0)
     model = flux.make()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 2:
                 weight.normal_(0, weight.shape[1] ** -0.5)
+    return model
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_the_training_forward_is_that_of_diffusers(edit):
+    """All canvases in one batch, filled up and masked, one padding token standing for many: as one by one."""
+    model = untrained()
     usual = copy.deepcopy(model.attn_processors)
     length = text.EDIT_LENGTH if edit else text.LENGTH
     count, far = len(CANVASES), torch.tensor([1.0, 1, 31, 1, 100])
@@ -150,6 +156,29 @@ def test_the_training_forward_is_that_of_diffusers(edit):
                 txt_ids=torch.zeros(padded.shape[1], 3),
             ).sample[:, :tokens]  # fmt: skip
         assert torch.allclose(ours[i : i + 1, :tokens], theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_the_tokens_that_stay_count_for_those_left_out(edit):
+    """Exactly so where the ground's tokens differ in nothing: neither in what they hold nor by their position."""
+    model = untrained()
+    model.set_attn_processor(flux.PerSample())
+    length, count = 12, len(CANVASES)
+    ground = torch.randn(count, 1, 64).expand(-1, latents.TOKENS, -1)
+    reference = torch.randn(count, 1, 64).expand(-1, latents.TOKENS, -1) if edit else None
+    words, pooled = torch.randn(count, length, text.WIDTH), torch.randn(count, text.WIDTH)
+    sigma, guidance = torch.rand(count), 1 + 4 * torch.rand(count)
+    positions = flux.Positions(model, length, edit)
+    chosen = torch.arange(20).expand(count, -1)
+    there = torch.tensor([w * h // 256 for w, h in CANVASES])[:, None]
+    made = []
+    for kept, counts in ((None, None), (chosen, (there / 20).expand(-1, 20))):
+        cos, sin, mask = positions.of(list(range(count)), torch.ones(count), kept, counts)
+        where = torch.ones_like(cos), torch.zeros_like(sin), mask
+        parts = [t if t is None or kept is None else t[:, :20] for t in (ground, reference)]
+        with torch.no_grad():
+            made.append(flux.Velocity(model)(*parts, words, pooled, sigma, guidance, *where)[0][:, :20])
+    assert torch.allclose(*made, atol=2e-5)
 
 
 def test_questions_have_true_answers():
