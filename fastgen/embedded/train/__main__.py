@@ -46,9 +46,9 @@ def vae(
 
 @app.command()
 def flux(
-    folder: Folder = Path("fastgen-train"), steps: int = 14_000, seed: Seed = 1, threads: Threads = 0,
+    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0,
     device: Device = "auto",
-    pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 20_000,
+    pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 12_000,
     start: Annotated[
         Path | None, typer.Option(help="A trained folder, such as the shipped one, to begin from instead of from nothing.")
     ] = None,

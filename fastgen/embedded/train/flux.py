@@ -213,7 +213,7 @@ class Velocity(nn.Module):
 
 
 def train(
-    folder: Path, vae_folder: Path, out: Path, steps: int, seed: int, *, pairs: int = 20_000, text_steps: int = 500,
+    folder: Path, vae_folder: Path, out: Path, steps: int, seed: int, *, pairs: int = 12_000, text_steps: int = 500,
     compiled: bool = True, device: str = "cpu", start: Path | None = None,
 ) -> None:  # fmt: skip
     """Train with the checkpoint and the latents in `folder`, and write the whole FLUX folder to `out`.
