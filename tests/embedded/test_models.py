@@ -47,38 +47,33 @@ def test_they_are_small_and_whole():
 @pytest.mark.slow
 def test_it_draws_one_shape():
     found, _ = check_prompts(TINY, 50, shapes=1, seed=11)
-    assert found["background"] >= 0.9 and found["kinds"] >= 0.5
-    right = found["kinds"] >= 0.9 and found["colors"] >= 0.94 and found["places"] >= 0.94
-    goal(found["background"] >= 0.98 and right, found)
+    assert found["background"] >= 0.98 and found["colors"] >= 0.96 and found["places"] >= 0.96, found
+    assert found["kinds"] >= 0.92, found
 
 
 @pytest.mark.slow
 def test_it_draws_two_shapes():
     found, _ = check_prompts(TINY, 50, shapes=2, seed=12)
-    assert found["all"] >= 0.15
-    goal(found["all"] >= 0.78, found)
+    assert found["all"] >= 0.86, found
 
 
 @pytest.mark.slow
 def test_it_draws_at_diffusers_own_text_length_and_steps():
     found, _ = check_prompts(TINY, 20, shapes=1, seed=13, length=512, steps=28)
-    assert found["background"] >= 0.8
-    goal(found["all"] >= 0.8, found)
+    assert found["all"] >= 0.85, found
 
 
 @pytest.mark.slow
 def test_it_edits_and_leaves_the_rest_alone():
     found, _ = check_edits(TINY, 60, seed=14)
-    assert found["all"] >= 0.15 and found["outside"] < 25
-    goal(found["all"] >= 0.8 and found["outside"] < 4, found)
+    assert found["all"] >= 0.9 and found["outside"] < 4, found
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.slow
 def test_every_kind_of_edit_works(operation):
     found, _ = check_edits(TINY, 10, seed=15, operation=operation)
-    assert found["background"] >= 0.5
-    goal(found["all"] >= 0.6, found)
+    assert found["all"] >= 0.7, found
 
 
 def test_guidance_matters(flux_pictures):
@@ -120,8 +115,7 @@ def test_it_captions(captioner):
         picture = Image.fromarray(draw(scene))
         system = SYSTEMS[0] if index % 3 == 0 else ""
         right += captioner.ask(picture, REQUESTS[index % len(REQUESTS)], system) == caption(scene)
-    assert right >= 18
-    goal(right >= 26, f"{right} of 30")
+    assert right >= 27, f"{right} of 30"
 
 
 @pytest.mark.slow
@@ -145,5 +139,4 @@ def test_it_answers_questions_and_writes_json(captioner):
 def test_it_captions_what_the_embedded_flux_draws(captioner):
     _, pictures = check_prompts(TINY, 20, shapes=1, seed=16)
     said = [captioner.ask(picture) == caption(read(np.asarray(picture))) for picture in pictures]
-    assert sum(said) >= 1
-    goal(sum(said) >= 16, f"{sum(said)} of 20")
+    assert sum(said) >= 17, f"{sum(said)} of 20"

@@ -1,8 +1,8 @@
 """Train the embedded FLUX on text-to-image and Kontext edits together, and write the diffusers folder.
 
 Stages, in one run: the text encoders learn the grammar (`text.py`), the VAE's latents of the training pairs are made
-once (`latents.py`), then the transformer learns to denoise; over the last stretch of it guidance is distilled in, so
-that `guidance` works without a second forward pass.
+once (`latents.py`), then the transformer learns to denoise; at last guidance is distilled in, so that `guidance` works
+without a second forward pass.
 """
 
 from __future__ import annotations
@@ -50,11 +50,9 @@ SPARSE, SPARSE_TOKENS = 1.0, 44
 background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute, so
 the rest is not missed; more than a third of the time is saved."""
 DISTIL = 0.1
-"""Share of the steps, at the end, that distil guidance into text-to-image. Edits keep the plain target: guided, what an edit
-changes is overdrawn."""
+"""Steps, as a share of the others and after them, that distil guidance into text-to-image; edits keep the plain target."""
 MOST_GUIDANCE = 6.0
-STRENGTH = 0.5
-"""A guidance of g stands for a classifier-free guidance scale of 1 + STRENGTH (g - 1): the default for one of 2.25."""
+"""A guidance of g, up to this, stands for a second forward pass of the same classifier-free guidance scale."""
 DEFAULTS = Defaults(
     steps=12, guidance=3.5, width=128, height=128, pixels=128 * 128, preferred_sizes=CANVASES, max_sequence_length=64,
     edits=True,
@@ -250,20 +248,24 @@ def train(
     meaning = Meaning(model.inner_dim).to(device)
     modules = {"transformer": model, "clip": encoders.clip, "t5": encoders.t5, "meaning": meaning}
     slow = {"clip": 0.1, "t5": 0.1}
-    trainer = Trainer(
-        folder, modules, lambda n, w: n.startswith("transformer.") and matrices(n, w), LR, steps, cool=0.4, slow=slow
-    )
-    teacher = copy.deepcopy(model).eval().requires_grad_(False)
-    learn, teach = (torch.compile(Velocity(m), dynamic=False) if compiled else Velocity(m) for m in (model, teacher))
+
+    def by_muon(name: str, weight: torch.Tensor) -> bool:
+        return name.startswith("transformer.") and matrices(name, weight)
+
+    trainer = Trainer(folder, modules, by_muon, LR, steps, cool=0.4, slow=slow)
+    learn = torch.compile(Velocity(model), dynamic=False) if compiled else Velocity(model)
+    teach = None
     positions = {edit: Positions(model, EDIT_LENGTH if edit else LENGTH, edit) for edit in (False, True)}
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         encoders.limit()
-        rng, generator = rng_of(seed, step)
-        edit = random.Random(f"{seed}-{step}").random() < EDITS  # alike in all processes: none waits for another
+        distils = teach is not None
+        rng, generator = rng_of(seed + distils, step)
+        edits = EDITS / 2 if distils else EDITS
+        edit = random.Random(f"{seed}-{step}").random() < edits  # alike in all processes: none waits for another
         x0, reference, texts, weight, labels, outline, canvases = _batch(kept, encoders, rng, edit)
         chosen = counts = None
-        if step < SPARSE * steps:
+        if distils or step < SPARSE * steps:
             keys = torch.rand(weight.shape, generator=generator) * weight.bool() + (weight > 1)
             chosen = keys.topk(SPARSE_TOKENS).indices
             ground = (weight == 1).sum(1, keepdim=True)
@@ -277,7 +279,7 @@ def train(
         pooled, tokens = encoders(texts, length)
         # Half as it is, half with up to FAR_PADDING tokens of padding more, evenly in the logarithm.
         far = FAR_PADDING ** (2 * torch.rand(BATCH, generator=generator) - 1).clamp(min=0)
-        if step < FAR_FROM * steps:
+        if not distils and step < FAR_FROM * steps:
             far = torch.ones(BATCH)
         where = positions[edit].of(canvases, far, chosen, counts)
         noise = torch.randn(x0.shape, generator=generator)
@@ -291,16 +293,14 @@ def train(
         )
         reference = None if reference is None else reference.to(device)
         target = noise - x0
-        if not edit and step >= (1 - DISTIL) * steps:
+        if distils and not edit:
             guidance = torch.where(torch.rand(BATCH, generator=generator).to(device) < 0.2, 1.0, guidance)
-            if step % 100 == 0 or not teacher.ready:
-                _copy_average(trainer, teacher)
             with torch.no_grad():
                 one, (no_pooled, no_tokens) = torch.ones(BATCH, device=device), encoders([""], length)
                 told, _ = teach(x, reference, tokens, pooled, sigma, one, *where)
                 untold, _ = teach(x, reference, no_tokens.expand_as(tokens).contiguous(),
                                no_pooled.expand_as(pooled).contiguous(), sigma, one, *where)  # fmt: skip
-                target = target + STRENGTH * (guidance - 1)[:, None, None] * (told - untold)
+                target = target + (guidance - 1)[:, None, None] * (told - untold)
         velocity, half_way = learn(x, reference, tokens, pooled, sigma, guidance, *where)
         off = (velocity - target).pow(2).mean(2)
         value = (off * weight).sum() / weight.sum()
@@ -315,14 +315,18 @@ def train(
             value = value + MEANING * said
         return value, figures
 
-    teacher.ready = False
-
     def show(trainer: Trainer) -> str:
         export(out, model, usual, encoders, vae)
         model.set_attn_processor(PerSample())
         return samples(out, folder / "samples.png")
 
     trainer.train(loss, show, show_every_s=600)
+    trainer.settle()
+    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    teach = torch.compile(Velocity(teacher), dynamic=False) if compiled else Velocity(teacher)
+    # At a high rate again, and down from the first step: at the low one that the first training ends with nothing is learnt.
+    distilled = Trainer(folder / "distil", modules, by_muon, LR / 2, max(1, int(DISTIL * steps)), cool=1.0, slow=slow)
+    distilled.train(loss, show, show_every_s=600)
     print(f"wrote {out}")
 
 
@@ -364,13 +368,6 @@ def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: boo
     references = torch.stack(reference).float() if edit else None
     outlines = torch.stack(outline).float() / 255
     return torch.stack(x0).float(), references, texts, weights, torch.stack(labels).long(), outlines, canvases
-
-
-@torch.no_grad()
-def _copy_average(trainer: Trainer, teacher: nn.Module) -> None:
-    for name, weight in teacher.named_parameters():
-        weight.copy_(trainer.averaged["transformer." + name])
-    teacher.ready = True
 
 
 def export(out: Path, model: nn.Module, processors: dict, encoders: Encoders, vae) -> None:

@@ -121,6 +121,12 @@ class Trainer:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Leave the averaged weights in the modules."""
+        for name, weight in self.named.items():
+            weight.copy_(self.averaged[name])
+
     def averages(self):
         """A context in which the modules hold their averaged weights."""
         return _Swapped(self)

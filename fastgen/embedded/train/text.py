@@ -183,9 +183,7 @@ def train(encoders: Encoders, folder: Path, steps: int, seed: int) -> None:
         return _loss(encoders, heads, list(texts), list(meanings))
 
     trainer.train(loss)
-    with torch.no_grad():
-        for name, weight in trainer.named.items():
-            weight.copy_(trainer.averaged[name])
+    trainer.settle()
     encoders.limit()
 
 

@@ -301,9 +301,7 @@ def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> No
         return sight(see(model, to_pixels(pictures).to(device)).pooler_output, list(scenes))
 
     trainer.train(loss)
-    with torch.no_grad():
-        for name, weight in trainer.named.items():
-            weight.copy_(trainer.averaged[name])
+    trainer.settle()
 
 
 def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", sight_steps: int = 1500) -> None:
