@@ -53,6 +53,10 @@ DISTIL = 0.1
 """Steps, as a share of the others and after them, that distil guidance into text-to-image; edits keep the plain target."""
 MOST_GUIDANCE = 6.0
 """A guidance of g, up to this, stands for a second forward pass of the same classifier-free guidance scale."""
+MIXED = 0.5
+"""Share of the distilled weights in the end; the rest are those before. Guidance matters half as much, and what the
+distilling cost in right pictures is mostly given back (source: Wortsman et al. 2022, "robust fine-tuning", weight-space
+ensembles; figures in bench/LOG.md)."""
 DEFAULTS = Defaults(
     steps=12, guidance=3.5, width=128, height=128, pixels=128 * 128, preferred_sizes=CANVASES, max_sequence_length=64,
     edits=True,
@@ -326,8 +330,13 @@ def train(
     teach = torch.compile(Velocity(teacher), dynamic=False) if compiled else Velocity(teacher)
     # At a high rate again, and down from the first step: at the low one that the first training ends with nothing is learnt.
     distilled = Trainer(folder / "distil", modules, by_muon, LR / 2, max(1, int(DISTIL * steps)), cool=1.0, slow=slow)
-    distilled.train(loss, show, show_every_s=600)
-    print(f"wrote {out}")
+    distilled.train(loss)
+    for name, weight in distilled.averaged.items():
+        weight.lerp_(trainer.averaged[name], 1 - MIXED)
+    if not rank():
+        with distilled.averages():
+            print(show(distilled))
+        print(f"wrote {out}")
 
 
 def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: bool):
