@@ -186,7 +186,7 @@ def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
             f"{key}.lora_B.weight": torch.randn(128, 4) * 0.3,
         }
     save_file(weights, tmp_path / "style.safetensors")
-    row = [{"id": "lora", "prompt": "a fox", "seed": 1}]
+    row = [{"id": "lora", "prompt": "a red circle on a blue background", "seed": 1}]
     plain = pixels(t2i, run(t2i, row)[0].paths[0])
 
     def with_scale(scale):
@@ -197,7 +197,7 @@ def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
             backend.close()
 
     assert abs(with_scale(0.0) - plain).max() <= 1
-    assert abs(with_scale(1.0) - plain).mean() > abs(with_scale(0.2) - plain).mean() > 0.1
+    assert abs(with_scale(1.0) - plain).mean() > abs(with_scale(0.5) - plain).mean() > 0.01
 
 
 def test_a_lora_for_another_model_is_refused(tmp_path):
