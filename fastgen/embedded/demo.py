@@ -125,10 +125,10 @@ def _run(task: str, out: Path, rows: list[dict], **flags) -> list[Path]:
 TEXT, GOOD, BAD, PAPER = "#222222", "#1a7f37", "#c62828", "#ffffff"
 
 
-def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int = 230, scale: float = 1.25) -> None:
+def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int = 235, scale: float = 1.1) -> None:
     """Two rows of panels, pictures above their edits, each with its words and its verdicts."""
     font = ImageFont.load_default(14)
-    height = int(176 * scale) + 150
+    height = int(max(max(canvas) for canvas in CANVASES) * scale) + 200  # and up to ten lines of text
     sheet = Image.new("RGB", (max(len(above), 1) * width + 20, 2 * height + 20), PAPER)
     pen = ImageDraw.Draw(sheet)
     for row, panels in enumerate((above, below)):

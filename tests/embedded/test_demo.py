@@ -29,4 +29,4 @@ def test_long_words_stay_in_their_panel(tmp_path):
     panel = Panel("word " * 40, tmp_path / "p.png", False, "x" * 90, False)
     contact_sheet([panel], [panel], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 250
+        assert sheet.width == 255
