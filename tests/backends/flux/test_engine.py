@@ -182,8 +182,8 @@ def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
     for block in range(2):
         key = f"transformer.transformer_blocks.{block}.attn.to_q"
         weights |= {
-            f"{key}.lora_A.weight": torch.randn(4, 128) * 0.3,
-            f"{key}.lora_B.weight": torch.randn(128, 4) * 0.3,
+            f"{key}.lora_A.weight": torch.randn(4, 128) * 0.6,
+            f"{key}.lora_B.weight": torch.randn(128, 4) * 0.6,
         }
     save_file(weights, tmp_path / "style.safetensors")
     row = [{"id": "lora", "prompt": "a red circle on a blue background", "seed": 1}]
@@ -197,7 +197,7 @@ def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
             backend.close()
 
     assert abs(with_scale(0.0) - plain).max() <= 1
-    assert abs(with_scale(1.0) - plain).mean() > abs(with_scale(0.5) - plain).mean() > 0.01
+    assert abs(with_scale(1.0) - plain).mean() > abs(with_scale(0.5) - plain).mean() > 0.1
 
 
 def test_a_lora_for_another_model_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from fastgen.types import Bucket
 from tests.backends.flux.conftest import picture
 
 TOLERANCE = 1e-3
-PROMPTS = ["a red circle", "a dog on a blue background, painting", "一杯茶 🍵", "word " * 300]
+PROMPTS = ["a red circle", "a dog on a blue background, painting", "a red circle 一杯茶 🍵", "a red circle on blue, " * 60]
 SETTINGS = [(8, 3.5, 1), (5, 2.0, 2), (8, 1.0, 3), (12, 5.0, 2**40)]
 """(steps, guidance, seed): different in every way that samples of one batch may differ."""
 
@@ -36,7 +36,7 @@ def test_text_to_image_equals_flux_pipeline(t2i, flux_pipeline, size, most):
     for sample, got in zip(samples, t2i.pixels(samples, Bucket("t2i", *size, (0, 0), 1)), strict=True):
         at = samples.index(sample)
         want = reference(flux_pipeline, PROMPTS[at], size, *SETTINGS[at])
-        assert want.std() > 0.02 or at > 1, "a flat picture proves nothing"
+        assert want.std() > 0.02, "a flat picture proves nothing"
         assert (got - want).abs().max() < TOLERANCE
 
 
@@ -73,5 +73,6 @@ def test_inputs_matter(t2i):
 
     base = make()
     assert (base - make()).abs().max() == 0
-    for other in (make(prompt="a blue house"), make(guidance=1.0), make(seed=2)):
-        assert (base - other).abs().mean() > 0.0005
+    for other in (make(prompt="a blue house"), make(seed=2)):
+        assert (base - other).abs().mean() > 0.003
+    assert (base - make(guidance=1.0)).abs().mean() > 0.0005
