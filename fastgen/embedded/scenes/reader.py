@@ -105,13 +105,11 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
 def _place(cx: float, cy: float, size: str, width: int, height: int) -> str:
     """The place whose centre, for a shape of that size on that canvas, is nearest."""
 
-    def center(place: str) -> tuple[float, float]:
-        return Shape("circle", "red", size, place).center(width, height)
-
+    centers = {place: Shape("circle", "red", size, place).center(width, height) for place in PLACES}
     # In units of the spacing between places, so that a narrow side counts as much as a long one.
-    (left, top), (x, y) = center("top left"), center("center")
+    (left, top), (x, y) = centers["top left"], centers["center"]
     across, down = max(x - left, 1.0), max(y - top, 1.0)
-    return min(PLACES, key=lambda p: ((center(p)[0] - cx) / across) ** 2 + ((center(p)[1] - cy) / down) ** 2)
+    return min(PLACES, key=lambda p: ((centers[p][0] - cx) / across) ** 2 + ((centers[p][1] - cy) / down) ** 2)
 
 
 def match(wish: Wish, scene: Scene) -> Verdict:
