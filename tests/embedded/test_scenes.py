@@ -34,7 +34,7 @@ from fastgen.embedded.scenes import (
     random_scene,
 )
 from fastgen.embedded.scenes.edits import say
-from fastgen.embedded.scenes.world import GRID, room_for
+from fastgen.embedded.scenes.world import GRID, USUAL, room_for
 
 
 def scenes(count: int, seed: str, shapes: int | None = None):
@@ -91,7 +91,10 @@ def test_every_description_is_understood():
         wish = parse(text.text)
         assert match(wish, scene).all, (text.text, scene.words())
         assert len(wish.shapes) == len(scene.shapes)
-        said = Counter((w.size or "large", w.place or "center") for w in wish.shapes)
+        places = [w.place for w in wish.shapes]
+        if not any(places):
+            places = USUAL.get(len(places), [])
+        said = Counter((w.size or "large", p or "center") for w, p in zip(wish.shapes, places, strict=True))
         assert said == Counter((s.size, s.place) for s in scene.shapes), "only what goes without saying is unsaid"
         for start, end, subject in text.spans:
             named = scene.background if subject == "background" else scene.shapes[subject].color

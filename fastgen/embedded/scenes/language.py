@@ -87,7 +87,7 @@ def caption(scene: Scene) -> str:
 
 def describe(scene: Scene, rng: random.Random) -> Text:
     """One of many English descriptions. What goes without saying may be left unsaid: that a shape is large or in the
-    center; and now and then the background."""
+    center, that several are where `USUAL` has them, in the order in which they are named; and now and then the background."""
     written = _Writer()
     background = f"{article(scene.background)} {scene.background} background"
     if not scene.shapes:
@@ -102,7 +102,8 @@ def describe(scene: Scene, rng: random.Random) -> Text:
     elif form < 0.18:
         written.add(background, "background").add(" with ")
     order = list(enumerate(scene.shapes))
-    if rng.random() < 0.5:
+    arranged = len(order) > 1 and scene.usual and rng.random() < 0.7
+    if not arranged and rng.random() < 0.5:
         rng.shuffle(order)
     for at, (index, shape) in enumerate(order):
         if at:
@@ -111,7 +112,7 @@ def describe(scene: Scene, rng: random.Random) -> Text:
         said = {"kind": rng.choice(KIND_WORDS[shape.kind] if rng.random() < 0.15 else (shape.kind,))}
         if shape.size == "small" or rng.random() < 0.4:
             said["size"] = rng.choice(SIZE_WORDS[shape.size])
-        if shape.place != "center" or rng.random() < 0.6:
+        if not arranged and (shape.place != "center" or rng.random() < 0.6):
             words = PLACE_WORDS[shape.place]
             said["place"] = f", {shape.place}" if terse else words[0] if rng.random() < 0.5 else rng.choice(words)
         written.add(phrase(shape, **said, article_=not terse).replace(" ,", ","), index)

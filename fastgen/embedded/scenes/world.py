@@ -78,6 +78,14 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 """Name -> signed distance in units of the radius, negative inside; x to the right, y downwards."""
 REACH = {"circle": 1.0, "square": 1.22, "triangle": 1.42, "star": 1.1, "cross": 1.07}
 """Radius of the circle around each kind, in the same units."""
+BOX = {"circle": (1.0, 1.0), "square": (0.86, 0.86), "triangle": (1.08, 0.95), "star": (1.05, 1.0), "cross": (1.0, 1.0)}
+"""Half the width and height of the box around each kind, in the same units."""
+USUAL: dict[int, tuple[str, ...]] = {
+    1: ("center",), 2: ("left", "right"), 3: ("top left", "top right", "bottom"),
+}  # fmt: skip
+"""Number of shapes -> where they are, in the order in which they are named, when none of them is said to be anywhere."""
+ARRANGED = 0.25
+"""Share of the random scenes of several shapes that are arranged so, with large ones."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,11 @@ class Scene:
     def colors(self) -> set[str]:
         return {self.background, *(shape.color for shape in self.shapes)}
 
+    @property
+    def usual(self) -> bool:
+        """Whether all is as it is when neither sizes nor places are said."""
+        return tuple(s.place for s in self.shapes) == USUAL.get(len(self.shapes)) and all(s.size == "large" for s in self.shapes)
+
     def words(self) -> tuple:
         """What the scene is without its jitter; equal words describe equal scenes."""
         return self.background, tuple((s.kind, s.color, s.size, s.place) for s in self.shapes)
@@ -161,11 +174,16 @@ def draw(scene: Scene, palette: dict[str, tuple[int, int, int]] = COLORS) -> np.
 
 
 def room_for(shape: Shape, others: tuple[Shape, ...], width: int, height: int) -> bool:
-    """Whether a shape touches none of the others, judged by the circles around them."""
+    """Whether a shape touches none of the others, judged by the circles and the boxes around them."""
     (x, y), radius = shape.center(width, height), shape.radius(width, height)
+    (across, down), reach = (radius * half for half in BOX[shape.kind]), REACH[shape.kind] * radius
     for other in others:
         (ox, oy), far = other.center(width, height), other.radius(width, height)
-        if math.hypot(x - ox, y - oy) < REACH[shape.kind] * radius + REACH[other.kind] * far + 2:
+        (o_across, o_down), o_reach = (far * half for half in BOX[other.kind]), REACH[other.kind] * far
+        apart = max(
+            math.hypot(x - ox, y - oy) - reach - o_reach, abs(x - ox) - across - o_across, abs(y - oy) - down - o_down
+        )
+        if apart < 2:
             return False
     return True
 
@@ -190,11 +208,14 @@ def random_scene(rng: random.Random, canvas: tuple[int, int] = CANVASES[0], shap
         shapes: how many; by default one (45 %), two (40 %) or three.
     """
     count = shapes if shapes is not None else rng.choices((1, 2, 3), (45, 40, 15))[0]
+    arranged = count > 1 and rng.random() < ARRANGED
     while True:
         scene = Scene(rng.choice(list(COLORS)), (), *canvas)
         for _ in range(40):
             if len(scene.shapes) == count:
                 return scene
             shape = random_shape(rng, scene.colors)
+            if arranged:
+                shape = replace(shape, size="large", place=USUAL[count][len(scene.shapes)])
             if room_for(shape, scene.shapes, *canvas):
                 scene = replace(scene, shapes=(*scene.shapes, shape))

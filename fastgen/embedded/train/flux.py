@@ -50,13 +50,10 @@ SPARSE, SPARSE_TOKENS = 1.0, 44
 background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute, so
 the rest is not missed; more than a third of the time is saved."""
 DISTIL = 0.1
-"""Steps, as a share of the others and after them, that distil guidance into text-to-image; edits keep the plain target."""
+"""Steps, as a share of the others and after them, that distil guidance. They train the guidance embedder alone: whatever the
+rest has learnt stays as it is."""
 MOST_GUIDANCE = 6.0
 """A guidance of g, up to this, stands for a second forward pass of the same classifier-free guidance scale."""
-MIXED = 0.5
-"""Share of the distilled weights in the end; the rest are those before. Guidance matters half as much, and what the
-distilling cost in right pictures is mostly given back (source: Wortsman et al. 2022, "robust fine-tuning", weight-space
-ensembles; figures in bench/LOG.md)."""
 DEFAULTS = Defaults(
     steps=12, guidance=3.5, width=128, height=128, pixels=128 * 128, preferred_sizes=CANVASES, max_sequence_length=64,
     edits=True,
@@ -313,7 +310,7 @@ def train(
         figures = {name: float(value.detach())}
         if high.any():
             figures[f"{name} high"] = float((off.detach() * weight)[high].sum() / weight[high].sum())
-        if chosen is not None:
+        if chosen is not None and not distils:
             said, known = meaning(half_way, labels, outline, weight)
             figures |= {f"{name} {part}": share for part, share in known.items()}
             value = value + MEANING * said
@@ -328,14 +325,14 @@ def train(
     trainer.settle()
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
     teach = torch.compile(Velocity(teacher), dynamic=False) if compiled else Velocity(teacher)
-    # At a high rate again, and down from the first step: at the low one that the first training ends with nothing is learnt.
-    distilled = Trainer(folder / "distil", modules, by_muon, LR / 2, max(1, int(DISTIL * steps)), cool=1.0, slow=slow)
+    for module in modules.values():
+        module.requires_grad_(False)
+    embedder = model.time_text_embed.guidance_embedder.requires_grad_(True)
+    distilled = Trainer(folder / "distil", {"guidance": embedder}, lambda _, w: w.dim() == 2, LR, int(DISTIL * steps), cool=1.0)
     distilled.train(loss)
-    for name, weight in distilled.averaged.items():
-        weight.lerp_(trainer.averaged[name], 1 - MIXED)
+    distilled.settle()
     if not rank():
-        with distilled.averages():
-            print(show(distilled))
+        print(show(distilled))
         print(f"wrote {out}")
 
 
