@@ -1,4 +1,4 @@
-"""Offline, high-throughput image generation and editing on your own GPUs.
+"""Offline, high-throughput image generation, image editing and captioning on your own GPUs.
 
 The public names. They are imported when first used, so that `import fastgen` costs nothing.
 """
@@ -10,10 +10,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "generate": "fastgen.api",
     "explain": "fastgen.api",
-    "resolve": "fastgen.settings",
+    "resolve": "fastgen.resolver",
     "Settings": "fastgen.settings",
     "Request": "fastgen.types",
     "ImageParams": "fastgen.types",
+    "TextParams": "fastgen.types",
     "Done": "fastgen.types",
     "Failed": "fastgen.types",
     "FastgenError": "fastgen.errors",
@@ -22,6 +23,7 @@ _HOMES = {
     "RunFolderError": "fastgen.errors",
     "InputError": "fastgen.errors",
     "EngineError": "fastgen.errors",
+    "BudgetError": "fastgen.errors",
     "DiskError": "fastgen.errors",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fastgen.backends import streams
 from fastgen.data.journal import Journal
 from fastgen.folder import JOURNAL
 from fastgen.intake import Kept, Known, triage
-from fastgen.plan import Window
+from fastgen.groups import Group
 from fastgen.run import Emit, Run
 from fastgen.settings import Settings
 from fastgen.types import Bucket, Done, Failed, Request, Result
@@ -44,7 +43,7 @@ def explain(settings: Settings) -> dict:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...]}
     """
-    window = Window(settings.batch_for, sum(map(streams, settings.devices)))
+    window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad: list[Failed] = []
     plan: dict[Bucket, Counter[str]] = {}

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgen.wording import MAX_PIXELS, PROMPT, SYSTEM
+
 if TYPE_CHECKING:
     from fastgen.errors import FastgenError
 
 app = typer.Typer(
     name="fastgen",
-    help="Images from prompts, and edits of images, from a file of rows on your own GPUs. Kill it at any time; the same "
-    "command goes on where it was.",
+    help="Images from prompts, edits of images and captions of images, from a file of rows on your own GPUs, or from APIs. "
+    "Kill it at any time; the same command goes on where it was.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,7 +47,66 @@ Model = Annotated[
 Gpus = Annotated[
     str, typer.Option(help="0,1 or all or cpu or cpu:N: one engine process each.  [default: all GPUs, else cpu]")
 ]
-Backend = Annotated[str, typer.Option(help="local: the model runs on this machine.")]
+Backend = Annotated[
+    str, typer.Option(help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]")
+]
+CaptionBackend = Annotated[
+    str,
+    typer.Option(
+        help="vllm: a vLLM server on this machine, started and ended by this command, or one that runs (--base-url). openai, "
+        "gemini: an API of that format.  [default: vllm]"
+    ),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where the API or the running vLLM is.  [default: the vendor's own]")
+]
+VllmCommand = Annotated[
+    str | None,
+    typer.Option(metavar="COMMAND", help="vLLM's server, or a Python that has vLLM.  [default: where setup vllm put it]"),
+]
+Fallback = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Backends for rows that the first cannot do: openai,gemini. Each may name a model and a place: "
+        "openai:gpt-image-2@http://host/v1.",
+    ),
+]
+FallbackOnRefusal = Annotated[
+    bool, typer.Option("--fallback-on-refusal", help="Also for rows whose content a backend refused.")
+]
+MaxInflight = Annotated[int | None, typer.Option(metavar="N", help="Requests to an API at the same time, at most.")]
+Rpm = Annotated[int, typer.Option(metavar="N", help="Requests to an API a minute, at most; 0: as many as it takes.")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="For one request to an API.  [default: 600, for captions 120]")
+]
+MaxCost = Annotated[float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")]
+Quality = Annotated[str, typer.Option(help="APIs only: low, medium, high ..., for rows that do not say.")]
+Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
+AspectRatio = Annotated[str, typer.Option(help="APIs only: such as 16:9.")]
+Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
+Pictures = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="INPUT", help="Rows: a .jsonl file, or a .json list; or a folder of pictures. Without it: bundled examples."
+    ),
+]
+VlmModel = Annotated[
+    str,
+    typer.Option(
+        help="Hub id or local folder of a VLM, an API's model, 'tiny' (embedded), or 'auto': Qwen3-VL where a CUDA GPU is, "
+        "else 'tiny'; for an API its usual one."
+    ),
+]
+Prompt = Annotated[str, typer.Option(metavar="TEXT", help="For rows that bring no text.")]
+System = Annotated[str, typer.Option(metavar="TEXT", help="Instructions that go first; '' for none.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens of a caption, at most; one that needs more fails as 'truncated'.")]
+Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.")]
+MaxPixels = Annotated[int, typer.Option(help="Larger pictures are scaled down to so many pixels before they are sent.")]
+Schema = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON schema: captions are objects that fit it, instead of texts.")
+]
+CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
 Size = Annotated[
     str | None,
     typer.Option(
@@ -92,7 +153,7 @@ def root(version: Version = False) -> None: ...
 
 
 def _command(task: str, help: str):
-    """A command with the flags that all tasks on pictures share."""
+    """A command with the flags that all tasks that make pictures share."""
 
     @app.command(task, help=help)
     def command(
@@ -101,7 +162,10 @@ def _command(task: str, help: str):
         format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
         transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
         fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
-        quiet: Quiet = False, backend: Backend = "local",
+        quiet: Quiet = False, backend: Backend = "", base_url: BaseUrl = None, fallback: Fallback = "",
+        fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
+        timeout: Timeout = None, max_cost: MaxCost = 0.0, quality: Quality = "", background: Background = "",
+        aspect_ratio: AspectRatio = "", resolution: Resolution = "",
     ) -> None:  # fmt: skip
         flags = dict(locals())
         flags.pop("task", None)
@@ -112,6 +176,42 @@ def _command(task: str, help: str):
 
 t2i = _command("t2i", "Pictures from prompts.")
 edit = _command("edit", "Edits of pictures by instruction: one or several turns, several references, masks.")
+
+
+@app.command()
+def caption(
+    input: Pictures = None, out: Out = None, backend: CaptionBackend = "", model: VlmModel = "auto", gpus: Gpus = "",
+    prompt: Prompt = PROMPT, system: System = SYSTEM, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0,
+    seed: Seed = 0, max_pixels: MaxPixels = MAX_PIXELS, schema: Schema = None, output_key: CaptionKey = None,
+    image_root: ImageRoot = None, base_url: BaseUrl = None, vllm_command: VllmCommand = None, fallback: Fallback = "",
+    fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
+    timeout: Timeout = None, max_cost: MaxCost = 0.0, limit: Limit = None, fresh: Fresh = False,
+    retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Captions, answers or structured descriptions of pictures, by a VLM."""
+    _run("caption", dict(locals()))
+
+
+@app.command()
+def setup(
+    what: Annotated[str, typer.Argument(metavar="vllm", help="What to set up.")],
+    cpu: Annotated[bool, typer.Option("--cpu", help="For the CPU, though there is a GPU.")] = False,
+) -> None:
+    """Make an environment of its own for vLLM, which `caption --backend vllm` then finds."""
+    from fastgen import vllm_home
+    from fastgen.errors import FastgenError
+    from fastgen.hardware import find_gpus
+
+    if what != "vllm":
+        print(f"error: setup {what}: there is only `setup vllm`", file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        place = vllm_home.make(on_gpu=bool(find_gpus()) and not cpu)
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    print(f"vLLM is in {place}; `fastgen caption` finds it there")
 
 
 @app.command()
@@ -144,14 +244,15 @@ def demo(
 def _run(task: str, flags: dict) -> None:
     from fastgen import examples
     from fastgen.errors import FastgenError
-    from fastgen.settings import resolve
+    from fastgen.resolver import resolve
 
     voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
     flags.pop("quiet", None)
     dry_run = flags.pop("dry_run")
     if flags["input"] is None:
         flags["input"] = examples.find(task, flags)
-    flags["lora"] = tuple(flags["lora"] or ())
+    if "lora" in flags:
+        flags["lora"] = tuple(flags["lora"] or ())
     try:
         settings = resolve(task, **flags)
     except FastgenError as error:
@@ -232,6 +333,9 @@ def _explain(settings, voice: str) -> None:
     profile = settings.profile
     why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
     print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
+    if settings.is_remote:
+        print(f"{settings.backend}: one row a request, up to {settings.endpoint.max_inflight} at once")
+        return
     print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
     for bucket in plan["buckets"]:
         print(

@@ -14,10 +14,10 @@ from queue import SimpleQueue
 from fastgen import policy
 from fastgen.backends import slots
 from fastgen.errors import EngineError, ModelError
+from fastgen.groups import Group
 from fastgen.lanes import Lane, LaneDied
 from fastgen.lanes.process import ProcessLane
 from fastgen.plan import halves
-from fastgen.settings import Settings
 from fastgen.types import Batch, Failed
 
 MAX_STARTS = 3
@@ -33,6 +33,7 @@ class Seat:
     """A lane and what it is doing."""
 
     lane: Lane
+    group: Group
     ready: bool = False
     was_ready: bool = False
     failed_starts: int = 0
@@ -55,8 +56,7 @@ class Casualties:
 class Crew:
     """Args: inbox: where answers go; emit: called as emit(event, **facts)."""
 
-    def __init__(self, settings: Settings, inbox: SimpleQueue, emit: Emit):
-        self.settings = settings
+    def __init__(self, inbox: SimpleQueue, emit: Emit):
         self.inbox = inbox
         self.emit = emit
         self.seats: list[Seat] = []
@@ -66,12 +66,19 @@ class Crew:
         self._poison_streak = 0
         self._number = 0
 
-    def start(self) -> None:
-        """Start a lane per device, all at once."""
-        for device in self.settings.devices:
-            seat = Seat(ProcessLane(self.settings, device, slots(device)))
+    def start(self, group: Group) -> None:
+        """Start a lane per device of a group, all at once."""
+        group.started = True
+        for device in group.settings.devices:
+            seat = Seat(ProcessLane(group.settings, device, slots(group.settings, device)), group)
             self.seats.append(seat)
             self._start(seat)
+
+    def dismiss(self, group: Group) -> None:
+        """Let the lanes of a group go that hold nothing; the others go when they are asked again."""
+        for seat in [s for s in self.seats if s.group is group and not s.flying]:
+            self.seats.remove(seat)
+            seat.lane.stop()
 
     def free(self) -> list[Seat]:
         """Seats that can take a batch, the least busy first."""
@@ -82,7 +89,8 @@ class Crew:
         self._number += 1
         number = self._number
         seat.flying[number] = batch
-        seat.lane.submit(batch).add_done_callback(lambda future: self.inbox.put((seat, number, future)))
+        seen = Batch(batch.bucket, tuple(map(seat.group.view, batch.requests)))
+        seat.lane.submit(seen).add_done_callback(lambda future: self.inbox.put((seat, number, future)))
 
     @property
     def flying(self) -> bool:
@@ -117,7 +125,7 @@ class Crew:
                 self._start(seat)
                 return
             self.seats.remove(seat)
-            if not self.seats:
+            if not any(other.group is seat.group for other in self.seats):
                 raise EngineError(f"the engine on {seat.lane.name} did not start {MAX_STARTS} times: {error}") from None
             self.emit("warning", message=f"{seat.lane.name} is given up after {MAX_STARTS} failed starts: {error}")
             return
@@ -145,9 +153,9 @@ class Crew:
                 lost.suspects = held
             else:
                 message = f"it ended its engine process {policy.MAX_KILLS} times while it ran there alone: {death}"
-                name = self.settings.model.name
+                settings = seat.group.settings
                 poisoned = Failed(
-                    request.id, "poison", message, "", self.settings.backend, name, request.content, policy.MAX_KILLS
+                    request.id, "poison", message, "", settings.backend, settings.model.name, request.content, policy.MAX_KILLS
                 )
                 lost.poisoned = [poisoned]
                 self._poison_streak += 1

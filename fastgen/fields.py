@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from fastgen.data import images
 from fastgen.errors import InputError
-from fastgen.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings, check_size, parse_size
+from fastgen.settings import IMAGE_FIELDS, PROMPT_FIELDS, WISHES, Settings, check_size, parse_size
 
 MAX_PROMPT_CHARACTERS = 32_000
 MAX_TURNS = 64
 MAX_IMAGES = 16
 USER_ROLES = ("user", "human")
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
+         "bot": "assistant", "system": "system", "developer": "system"}  # fmt: skip
+MARK = "<image>"
+"""The place of a picture in a text."""
 
 
 def read_prompts(fields: dict) -> tuple[str, ...]:
@@ -37,8 +41,59 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
     raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
 
 
+def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str, str], ...]:
+    """A caption's turns as (role, text), the last one the user's, with as many `<image>` marks as there are pictures, or
+    none: from `prompt`, `conversation` or `conversations`, earlier turns included; `default` where the row says nothing."""
+    turns: list[tuple[str, str]] = []
+    name = next((name for name in PROMPT_FIELDS if fields.get(name) not in (None, "", [])), "prompt")
+    if name == "prompt":
+        if text := fields.get("prompt"):
+            turns = [("user", read_text(text, name))]
+    else:
+        turns = _all_turns(fields[name], name)
+    while turns and turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
+        turns.pop()
+    if len(turns) > MAX_TURNS:
+        raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
+    for _, text in turns:
+        if len(text) > MAX_PROMPT_CHARACTERS:
+            raise InputError(f"a turn has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name)
+    words = [text.replace(MARK, "").strip() for _, text in turns]
+    if not turns:
+        turns, words = [("user", default)], [default]
+    elif not words[-1]:
+        turns[-1] = ("user", (turns[-1][1] + default) if MARK in turns[-1][1] else default)
+    marks = sum(text.count(MARK) for _, text in turns)
+    if marks and marks != pictures:
+        raise InputError(f"{marks} {MARK} marks for {pictures} pictures; give one mark a picture, or none", name)
+    return tuple(turns)
+
+
+def _all_turns(value: object, name: str) -> list[tuple[str, str]]:
+    """Turns of every role, under the names that chat models have for them."""
+    shape = _shape(name)
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise InputError(f"must be a list of turns: {shape}", name)
+    found = []
+    for turn in value:
+        role = turn.get("role", turn.get("from", "user"))
+        known = ROLES.get(role.lower()) if isinstance(role, str) else None
+        if known is None:
+            raise InputError(f"a turn's role is one of {', '.join(ROLES)}: {shape}", name)
+        content = turn.get("content", turn.get("value"))
+        if isinstance(content, list):  # OpenAI's list of parts
+            parts = [MARK if p.get("type") in ("image", "image_url") else p.get("text", "") for p in content if isinstance(p, dict)]
+            content = "\n".join(p for p in parts if isinstance(p, str))
+        found.append((known, read_text(content, name) if content is not None else ""))
+    return found
+
+
+def _shape(name: str) -> str:
+    return '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
+
+
 def _turns(value: object, name: str) -> list[str]:
-    shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
+    shape = _shape(name)
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise InputError(f"must be a list of turns: {shape}", name)
     turns = []
@@ -60,6 +115,8 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
     size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
     name = "size" if size is not None else "width"
     try:
+        if size == "auto" and settings.is_remote:
+            return None
         if size is not None:
             if isinstance(size, str):
                 wanted = parse_size(size)
@@ -79,17 +136,28 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
             wanted = (read_whole(fields, "width", 0, 1, 10**9), read_whole(fields, "height", 0, 1, 10**9))
         else:
             return None
-        check_size(*wanted, settings.model)
+        if not settings.is_remote:  # what an API makes of it is in its own data
+            check_size(*wanted, settings.model)
     except ValueError as error:
         raise InputError(str(error), name) from None
     return wanted
 
 
-def read_images(fields: dict, root: str) -> tuple[str, tuple[str, ...]]:
-    """The field, `images` or `image`, and the absolute paths of the pictures to edit: a path or a list of them."""
+def read_wishes(fields: dict, settings: Settings) -> dict[str, str]:
+    """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is asked."""
+    wishes = dict(settings.wishes)
+    if any(link.backend in ("openai", "gemini") for link in settings.chain):
+        for name in WISHES:
+            if fields.get(name) not in (None, ""):
+                wishes[name] = read_text(fields[name], name).strip()
+    return wishes
+
+
+def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...]]:
+    """The field, `images` or `image`, and the absolute paths of the row's pictures: a path or a list of them."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
     if name is None:
-        raise InputError("no picture to edit: give a path, or a list of paths, in `images` or `image`", "images")
+        raise InputError(f"no picture to {task}: give a path, or a list of paths, in `images` or `image`", "images")
     value = fields[name]
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:

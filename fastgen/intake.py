@@ -14,13 +14,24 @@ from pathlib import Path
 
 import msgspec
 
+from fastgen import policy
 from fastgen.data import images, rows
 from fastgen.data.journal import Journal
 from fastgen.data.rows import Row
 from fastgen.errors import InputError
-from fastgen.fields import is_unicode, read_images, read_prompts, read_real, read_size, read_text, read_whole
+from fastgen.fields import (
+    is_unicode,
+    read_dialogue,
+    read_images,
+    read_prompts,
+    read_real,
+    read_size,
+    read_text,
+    read_whole,
+    read_wishes,
+)
 from fastgen.settings import MAX_N, MAX_SEED, MAX_STEPS, Settings
-from fastgen.types import Done, Failed, ImageParams, Request
+from fastgen.types import Done, Failed, ImageParams, Request, TextParams
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -51,7 +62,8 @@ def triage(settings: Settings, journal: Journal | None) -> Iterator[Request | Fa
     """What is to be done about each row, in order, given what the journal has.
 
     A done row whose pictures are there is Known; so is a failed one, unless --retry-failed. Rows that failed as bad
-    input are looked at again each time, since that costs nothing: what was mended becomes a Request.
+    input are looked at again each time, since that costs nothing: what was mended becomes a Request. So do rows that a
+    service turned away for what was not their fault (`policy.AGAIN`).
     """
     intake = Intake(settings)
     out = Path(settings.out)
@@ -59,7 +71,7 @@ def triage(settings: Settings, journal: Journal | None) -> Iterator[Request | Fa
         identity = intake.identify(row)
         known = journal.get(identity.id, identity.content) if journal else None
         if (isinstance(known, Done) and not identity.error and all((os.path.exists(out / p)) for p in known.paths)) or (
-            isinstance(known, Failed) and known.kind != "input" and not settings.retry_failed
+            isinstance(known, Failed) and known.kind not in policy.AGAIN and not settings.retry_failed
         ):
             yield Known(known)
         else:
@@ -127,29 +139,38 @@ class Intake:
             )  # fmt: skip
 
     def _request(self, identity: Identity, number: int) -> Request:
-        settings, id, fields = self.settings, identity.id, identity.fields
-        prompts = read_prompts(fields)
-        size = read_size(fields, settings)
-        steps = read_whole(fields, "steps", settings.steps, 1, MAX_STEPS)
-        guidance = read_real(fields, "guidance", settings.guidance)
-        seed = read_whole(fields, "seed", None, 0, MAX_SEED)
-        n = read_whole(fields, "n", settings.n, 1, MAX_N)
-        if seed is None:
-            seed = row_seed(settings.seed, id)
+        fields = identity.fields
+        if self.settings.task == "caption":
+            return self._caption(identity, number)
+        # What the engine on this machine must know is made out even where an API comes first: a row may end up here.
+        settings = next((link for link in self.settings.chain if not link.is_remote), self.settings)
+        id, prompts = identity.id, read_prompts(fields)
+        own_size = read_size(fields, settings)
+        size = own_size or settings.size
+        how = {
+            "steps": read_whole(fields, "steps", settings.steps, 1, MAX_STEPS),
+            "guidance": read_real(fields, "guidance", settings.guidance),
+            "seed": self._seed(fields, id), "n": read_whole(fields, "n", settings.n, 1, MAX_N), **read_wishes(fields, self.settings),
+        }  # fmt: skip
+        remote = next((link for link in self.settings.chain if link.is_remote), None)
+        asked = own_size or (remote.size if remote else None)  # a remote link has a size only where --size was given
+        base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":
-            width, height = size or settings.size
-            params = ImageParams(width, height, steps, guidance, seed, n)
-            return Request(id, "t2i", prompts, params, (width, height), content=identity.content, row=number)
-        image_field, paths = read_images(fields, settings.image_root)
+            width, height = size or (0, 0)
+            return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)
+        image_field, paths = read_images(fields, settings.image_root, settings.task)
         mask = fields.get("mask") or ""
         if mask:
             mask = images.locate(read_text(mask, "mask"), settings.image_root, "mask")
             images.probe(mask, "mask")
         shapes = [images.probe(path, image_field) for path in paths]
+        base |= {"images": paths, "mask": mask, "image_field": image_field}
+        if settings.is_remote:
+            return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
         first = shapes[0]
-        render = size or settings.size or fit(first, settings)
+        render = size or fit(first, settings)
         # A mask promises that all else stays as it was, so without a wish for a size the picture keeps its own.
-        saved = first if mask and not (size or settings.size) else render
+        saved = first if mask and not size else render
         sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
         if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
             raise InputError(
@@ -157,10 +178,29 @@ class Intake:
                 f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop or scale",
                 image_field,
             )
-        return Request(
-            id, "edit", prompts, ImageParams(*saved, steps, guidance, seed, n), render, paths, mask,
-            reference_size(sheet, render, settings), identity.content, number, image_field,
+        reference = reference_size(sheet, render, settings)
+        return Request(id, "edit", prompts, ImageParams(*saved, **how), render, reference=reference, **base)
+
+    def _caption(self, identity: Identity, number: int) -> Request:
+        settings, fields = self.settings, identity.fields
+        image_field, paths = read_images(fields, settings.image_root, settings.task)
+        missing = next((path for path in paths if not os.path.exists(path)), None)
+        if missing is not None:
+            raise InputError(f"{missing}: no such file; check the path and --image-root", image_field)
+        text = settings.text
+        params = TextParams(
+            read_whole(fields, "max_tokens", text.max_tokens, 1, 1_000_000),
+            read_real(fields, "temperature", text.temperature), self._seed(fields, identity.id) & 0x7FFFFFFF,
         )  # fmt: skip
+        dialogue = read_dialogue(fields, len(paths), text.prompt)
+        return Request(
+            identity.id, "caption", (), params, images=paths, dialogue=dialogue, content=identity.content, row=number,
+            image_field=image_field,
+        )  # fmt: skip
+
+    def _seed(self, fields: dict, id: str) -> int:
+        seed = read_whole(fields, "seed", None, 0, MAX_SEED)
+        return row_seed(self.settings.seed, id) if seed is None else seed
 
 
 def filled(value: object) -> bool:

@@ -17,6 +17,8 @@ from fastgen.types import Task
 
 TINY = Path(__file__).parent / "embedded" / "tiny-flux"
 """The embedded model."""
+TINY_VLM = TINY.with_name("tiny-vlm")
+"""The embedded captioner."""
 AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs/FLUX.1-Kontext-dev"}
 PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")

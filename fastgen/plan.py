@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastgen.types import Batch, Bucket, Request
+from fastgen.types import Batch, Bucket, ImageParams, Request
 
 WINDOW = 4096
 """Requests held at once: enough to fill batches from mixed sizes, small enough to forget."""
@@ -77,7 +77,7 @@ class Window:
         waiting = self._buckets[bucket]
         if bucket in self._unsorted:
             # From the end, because that is where a list gives cheaply.
-            waiting.sort(key=lambda r: (r.params.steps, r.prompts), reverse=True)
+            waiting.sort(key=_order, reverse=True)
             self._unsorted.discard(bucket)
         taken, samples = [waiting.pop()], 0
         samples = taken[0].samples
@@ -89,6 +89,12 @@ class Window:
         if not waiting:
             del self._buckets[bucket], self._samples[bucket]
         return Batch(bucket, tuple(taken))
+
+
+def _order(request: Request) -> tuple:
+    """Equal steps and prompts side by side; captions in the order of their rows."""
+    params = request.params
+    return (params.steps, request.prompts) if isinstance(params, ImageParams) else (request.row,)
 
 
 def halves(batch: Batch) -> list[Batch]:

@@ -1,7 +1,8 @@
 """How a kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
 
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
-through the model together; a size not listed takes the next larger one, beyond the last it is 1) and [measured].
+through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that vLLM
+serves, [serve]; and [measured].
 Adding a GPU is adding a file.
 """
 
@@ -46,12 +47,36 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
 
+class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How vLLM serves a VLM here. What is 0 or empty is left to vLLM."""
+
+    max_inflight: int = 0
+    """Requests at the same time that keep it busy."""
+    dtype: str = ""
+    quantization: str = ""
+    """Such as "fp8"."""
+    max_model_len: int = 0
+    max_num_seqs: int = 0
+    max_num_batched_tokens: int = 0
+    gpu_memory_utilization: float = 0.0
+    kv_cache_memory_bytes: str = ""
+    api_server_count: int = 0
+    mm_processor_cache_gb: float = -1.0
+    """-1 leaves it to vLLM; 0 is right for pictures that do not repeat."""
+    images_per_prompt: int = 0
+    enforce_eager: bool = False
+    arguments: tuple[str, ...] = ()
+    """Further ones, as vLLM's command line takes them."""
+    environment: dict[str, str] = {}
+
+
 class Profile(msgspec.Struct, frozen=True):
     name: str
     why: str
     batch: tuple[tuple[int, int], ...]
     """(pixels up to, samples), ascending."""
     measured: Measured
+    serve: Serve = Serve()
 
     def batch_for(self, pixels: int) -> int:
         return next((samples for most, samples in self.batch if pixels <= most), 1)
@@ -59,8 +84,9 @@ class Profile(msgspec.Struct, frozen=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     match: Match
-    batch: dict[str, int]
     measured: Measured
+    batch: dict[str, int] = {}
+    serve: Serve = Serve()
 
 
 def load(path: Path) -> tuple[Match, Profile]:
@@ -68,8 +94,8 @@ def load(path: Path) -> tuple[Match, Profile]:
     try:
         raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
         batch = tuple(sorted((_pixels(size), samples) for size, samples in raw.batch.items()))
-        if not batch or any(samples < 1 for _, samples in batch):
-            raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each")
+        if (not batch and raw.serve == Serve()) or any(samples < 1 for _, samples in batch):
+            raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each (or, for a VLM, [serve])")
         if raw.measured.status not in ("measured", "unmeasured"):
             raise ValueError("[measured] status is 'measured' or 'unmeasured'")
         if raw.measured.status == "measured" and not (
@@ -78,7 +104,7 @@ def load(path: Path) -> tuple[Match, Profile]:
             raise ValueError("[measured] needs date, hardware and command")
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(f"profile {path.name}: {error}") from None
-    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured)
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve)
 
 
 def _pixels(size: str) -> int:

@@ -12,7 +12,7 @@ import time
 from typing import TextIO
 
 from fastgen.settings import Settings
-from fastgen.tables import describe
+from fastgen.tables import describe, output
 from fastgen.types import Done, Result
 
 MOST_FAILURES_SHOWN = 20
@@ -46,11 +46,17 @@ class Report:
         for note in settings.notes:
             self._say(f"note: {note}")
         unmeasured = "" if profile.measured.status == "measured" else ", unmeasured: conservative batch sizes"
-        batch = settings.batch_size or f"by profile '{profile.name}' (matches {profile.why}{unmeasured})"
-        self._say(
-            f"{settings.task}: {settings.input}\nmodel {settings.model.name} on {where}, {settings.dtype}, batch {batch}"
-        )
-        if settings.task == "edit":
+        chosen = f"profile '{profile.name}' (matches {profile.why}{unmeasured})"
+        if settings.is_remote:
+            how = f"up to {settings.endpoint.max_inflight} requests at once"
+            how += f", {chosen}" if settings.backend == "vllm" and not settings.endpoint.base_url else ""
+            where = settings.endpoint.base_url or (where if settings.backend == "vllm" else f"{settings.backend}'s own service")
+        else:
+            how = f"{settings.dtype}, batch {settings.batch_size or f'by {chosen}'}"
+        self._say(f"{settings.task}: {settings.input}\nbackend {settings.backend}, model {settings.model.name} on {where}, {how}")
+        for link in settings.fallbacks:
+            self._say(f"then, for rows that it cannot do: {link.backend}, model {link.model.name}")
+        if settings.task != "t2i":
             self._say(f"relative picture paths start at {settings.image_root}")
         self._say(f"out: {settings.out}")
         if sys.stderr.isatty():
@@ -76,10 +82,11 @@ class Report:
     def result(self, result: Result, counts: dict[str, int]) -> None:
         """A result was committed."""
         self.rows = counts.get("done", 0) + counts.get("failed", 0) + counts.get("kept", 0)
-        self.images = counts.get("images", 0)
+        self.images = counts.get("images", 0) + counts.get("captions", 0)
         if self.voice == "json":
             if isinstance(result, Done):
-                self._json("row_done", paths=result.paths, **describe(result))
+                key = self.settings.output_key if result.text else "paths"
+                self._json("row_done", **{key: output(result, self.settings)}, **describe(result))
         elif self._bar is not None:
             self._bar.update(0, completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate())
         elif self.voice == "human" and time.monotonic() - self._said > PLAIN_EVERY_S:
@@ -96,10 +103,15 @@ class Report:
             self._json("summary", state=state, exit_code=exit_code, message=message, out=self.settings.out, **summary)
             return
         if self.voice == "human" and state in ("finished", "interrupted"):
-            rate = summary.get("images_per_second")
+            made = "captions" if self.settings.task == "caption" else "images"
+            rate = summary.get(f"{made}_per_second")
             text = f"{counts.get('done', 0)} done, {counts.get('failed', 0)} failed, {counts.get('kept', 0)} kept as they were"
-            text += f"; {counts.get('images', 0)} images made in {time.monotonic() - self.started:.1f} s"
+            text += f"; {counts.get(made, 0)} {made} made in {time.monotonic() - self.started:.1f} s"
             text += f" ({rate:.2f} a second once loaded)" if rate else ""
+            if len(served := summary.get("served_by", {})) > 1:
+                text += "; served by " + ", ".join(f"{name}: {rows}" for name, rows in served.items())
+            if cost := summary.get("cost_usd"):
+                text += f"; {cost:.4f} USD so far, as far as known"
             self._say(text)
             if state == "finished":
                 self._say(f"table: {self.settings.out}/results.jsonl")
@@ -114,7 +126,7 @@ class Report:
 
     def _rate(self) -> str:
         seconds = max(1e-9, time.monotonic() - self.started)
-        return f"{self.images / seconds:.2f} images/s"
+        return f"{self.images / seconds:.2f} {'captions' if self.settings.task == 'caption' else 'images'}/s"
 
     def _open_bar(self) -> None:
         from rich.console import Console

@@ -8,29 +8,43 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
 
-from fastgen import policy
-from fastgen.backends import streams
+from fastgen import policy, services
 from fastgen.crew import Crew, Emit, Seat
 from fastgen.data.journal import Journal
-from fastgen.errors import DiskError, FastgenError, SettingsError
+from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
+from fastgen.groups import Group
 from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
-from fastgen.plan import Window, halves
+from fastgen.ledger import Ledger
+from fastgen.plan import halves
 from fastgen.settings import Settings
 from fastgen.tables import write_tables
 from fastgen.types import Batch, Done, Failed, Request, Result
 
 READ_AHEAD = 256
 """Rows read before the loop looks at its messages again."""
+
+
+@dataclass
+class Tries:
+    """How often a row was tried so far."""
+
+    all: int = 0
+    strikes: int = 0
+    """At the backend where it is now, without those that were only asked to wait."""
+    waits: int = 0
+    cost: float = 0.0
+    """USD of tries that gave nothing."""
 
 
 class Run:
@@ -63,24 +77,25 @@ class Run:
         self.emit = emit
         self.state = "running"
         self.counts: Counter[str] = Counter()
-        """rows; done, failed, kept (in all); new (made in this run), images (made in this run)."""
+        """rows; done, failed, kept (in all); new, images, captions (made in this run)."""
+        self.served_by: Counter[str] = Counter()
+        """Rows done in this run, by "backend model"."""
         self.stages: Counter[str] = Counter()
         """Seconds by stage, summed over batches and lanes."""
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._window = Window(settings.batch_for, sum(map(streams, settings.devices)))
+        self._ledger = Ledger(self.folder.path, settings.max_cost)
+        self._groups = [Group(link, place) for place, link in enumerate(settings.chain)]
         self._inbox: SimpleQueue = SimpleQueue()
-        self._crew = Crew(settings, self._inbox, emit)
+        self._crew = Crew(self._inbox, emit)
         self._rows_left = True
-        self._queue: deque[Batch] = deque()
-        """Parts of batches that failed together."""
-        self._suspects: deque[Batch] = deque()
-        """Batches that were on a lane when it died: each runs with nothing beside it."""
-        self._later: list[tuple[float, int, Request]] = []
-        """Heap of (due, tie-breaker, request): retries."""
-        self._attempts: dict[str, int] = {}
+        self._later: list[tuple[float, int, Request, Group]] = []
+        """Heap of (due, tie-breaker, request, where): retries."""
+        self._tries: dict[str, Tries] = {}
+        self._ending: FastgenError | None = None
+        """Why the run takes no more batches: what is under way is finished, then this is raised."""
 
     # The run
 
@@ -104,7 +119,7 @@ class Run:
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()
-                if self._interrupted and not self._crew.flying:
+                if self._winding_down and not self._crew.flying:
                     break
                 if not self._rows_left and not self._pending():
                     break
@@ -112,6 +127,8 @@ class Run:
             del feed  # and with it what it remembers of the rows
             self._crew.stop()
             self._journal.sync()
+            if self._ending is not None:
+                raise self._ending
             if self._interrupted:
                 self.state = "interrupted"
             else:
@@ -126,6 +143,7 @@ class Run:
         finally:
             self._crew.stop(now=True)
             self._journal.close()
+            self._ledger.close()
             self.folder.close()
 
     def interrupt(self) -> None:
@@ -141,29 +159,37 @@ class Run:
     def _interrupted(self) -> bool:
         return self.state == "interrupting"
 
+    @property
+    def _winding_down(self) -> bool:
+        return self._interrupted or self._ending is not None
+
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         busy = max(0.0, self.busy_until - self.busy_since)
+        made = "captions" if self.settings.task == "caption" else "images"
         engines = sum(facts.get("streams", 1) for facts in self._crew.facts.values())
         model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, engines)
         return {
             "counts": dict(self.counts),
-            "images_per_second": round(self.counts["images"] / busy, 3) if busy else None,
+            f"{made}_per_second": round(self.counts[made] / busy, 3) if busy else None,
             "busy_seconds": round(busy, 3),
             "outside_model": round(1 - model / busy, 4) if busy and model else None,
             "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "engines": self._crew.facts,
+            **({"served_by": dict(self.served_by)} if self.served_by else {}),
+            **({"cost_usd": round(self._ledger.spent, 6)} if self._ledger.spent else {}),
         }
 
     # Rows in
 
     def _read_ahead(self, feed: Iterator[Request | Failed | Kept | Known]) -> Iterator[Result]:
         """Fill the window from the rows, in steps while lanes have something to say."""
-        while self._later and self._later[0][0] <= time.monotonic():
-            self._window.add(heapq.heappop(self._later)[2])
         failed: list[Result] = []
+        while self._later and self._later[0][0] <= time.monotonic():
+            _, _, request, group = heapq.heappop(self._later)
+            failed += self._assign(request, group.place)
         read = 0
-        while self._rows_left and not self._window.full and not self._interrupted:
+        while self._rows_left and not self._full and not self._winding_down:
             if read >= READ_AHEAD and not self._inbox.empty():
                 break
             read += 1
@@ -174,9 +200,7 @@ class Run:
             self.counts["rows"] += 1
             match item:
                 case Request():
-                    self._window.add(item)
-                    if not self._crew.seats:
-                        self._crew.start()
+                    failed += self._assign(item)
                 case Failed():
                     failed.append(item)
                 case Kept():
@@ -190,36 +214,77 @@ class Run:
             raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
         yield from self._commit(failed)
 
+    @property
+    def _full(self) -> bool:
+        return any(group.window.full for group in self._groups)
+
+    def _assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> list[Result]:
+        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails: with
+        `failure`, why the backend before gave up on it, or with what none of them can do."""
+        cannot = failure
+        for group in self._groups[place:]:
+            if group.closed:
+                continue
+            if reason := services.refuse(group.settings, group.view(request)):
+                settings = group.settings
+                message = f"row {request.row}: {settings.backend} {settings.model.name}: {reason}"
+                cannot = cannot or Failed(
+                    request.id, "unsupported", message, "", settings.backend, settings.model.name, request.content
+                )
+                continue
+            if not group.started:
+                self._crew.start(group)
+            group.window.add(request)
+            return []
+        if cannot is None:  # all that could have done it are closed: the run is ending, the row stays for the next one
+            self._end(EngineError(f"no backend is left: {self._groups[-1].closed}"))
+            return []
+        self._tries.pop(request.id, None)
+        return [cannot]
+
     # Batches out
 
     def _dispatch(self) -> None:
         """Give every lane with a free slot a batch, the least busy first, while there are any."""
-        given = not self._interrupted
+        given = not self._winding_down
         while given:
             given = False
             for seat in self._crew.free():
-                batch = self._next_batch(seat)
-                if batch is not None:
-                    self._crew.submit(seat, batch)
-                    given = True
+                if seat.group.closed:
+                    continue
+                batch, suspect = seat.group.next_batch(not seat.flying, ended=not self._rows_left)
+                if batch is None:
+                    continue
+                if not self._afford(seat.group, batch):
+                    seat.group.queue.appendleft(batch)
+                    if not self._crew.flying:
+                        self._end(BudgetError(
+                            f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row "
+                            f"could cost up to {services.estimate(seat.group.settings, seat.group.view(batch.requests[0])):.4f} USD"
+                        ))  # fmt: skip
+                    return
+                seat.exclusive = suspect
+                self._crew.submit(seat, batch)
+                given = True
 
-    def _next_batch(self, seat: Seat) -> Batch | None:
-        if self._suspects:
-            if seat.flying:
-                return None
-            seat.exclusive = True
-            return self._suspects.popleft()
-        return self._queue.popleft() if self._queue else self._window.draw(ended=not self._rows_left)
+    def _afford(self, group: Group, batch: Batch) -> bool:
+        """Set aside what the batch may cost."""
+        for index, request in enumerate(batch.requests):
+            if not self._ledger.reserve(request.id, services.estimate(group.settings, group.view(request))):
+                for before in batch.requests[:index]:
+                    self._ledger.settle(before.id, 0.0)
+                return False
+        return True
 
     def _pending(self) -> bool:
-        return bool(self._crew.flying or len(self._window) or self._queue or self._suspects or self._later)
+        return bool(self._crew.flying or self._later or any(len(group) for group in self._groups))
 
     # Results back
 
     def _settle_next(self) -> Iterator[Result]:
         """Wait for the next message, or for the next retry to be due, and settle it."""
         timeout = None
-        if self._later:
+        if self._later and not self._winding_down:
             timeout = max(0.0, self._later[0][0] - time.monotonic())
         try:
             message = self._inbox.get(timeout=timeout)
@@ -230,50 +295,110 @@ class Run:
             return
         seat, number, future = message
         if number == 0:
-            self._crew.settle_start(seat, future)
-            if seat.ready:
-                self.busy_since = self.busy_since or time.monotonic()
+            yield from self._settle_start(seat, future)
         elif number in seat.flying:
             yield from self._settle_batch(seat, number, future)
 
+    def _settle_start(self, seat: Seat, future: Future) -> Iterator[Result]:
+        try:
+            self._crew.settle_start(seat, future)
+        except (EngineError, ModelError) as error:
+            yield from self._close(seat.group, error)
+            return
+        if seat.ready:
+            self.busy_since = self.busy_since or time.monotonic()
+
     def _settle_batch(self, seat: Seat, number: int, future: Future) -> Iterator[Result]:
+        group = seat.group
         try:
             results = future.result()
         except LaneDied as death:
-            lost = self._crew.settle_death(seat, death)
-            self._queue.extend(lost.innocent)
-            self._suspects.extend(lost.suspects)
+            for batch in seat.flying.values():
+                for request in batch.requests:
+                    self._ledger.settle(request.id, None)
+            try:
+                lost = self._crew.settle_death(seat, death)
+            except EngineError as error:
+                yield from self._close(group, error)
+                return
+            group.queue.extend(lost.innocent)
+            group.suspects.extend(lost.suspects)
             yield from self._commit(lost.poisoned)
             return
         batch = self._crew.landed(seat, number)
-        self.busy_until = time.monotonic()
+        self.busy_until = now = time.monotonic()
         final: list[Result] = []
         split: list[Request] = []
+        closing = ""
         for request, result in zip(batch.requests, results, strict=True):
-            attempts = self._attempts.get(request.id, 0) + 1
-            result = replace(result, content=request.content, attempts=attempts)
-            if isinstance(result, Failed) and result.kind == "input":  # found by the backend, which knows no rows
-                field = f", field {result.field}" if result.field else ""
-                result = replace(result, message=f"row {request.row}{field}: {result.message}")
+            self._ledger.settle(request.id, result.cost)
+            closing = closing or (not group.closed and group.learn(result, now, self._is_last(group))) or ""
+            tries = self._tries.setdefault(request.id, Tries())
+            tries.all += 1
+            tries.cost += result.cost
+            result = replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
             if isinstance(result, Done):
-                self._attempts.pop(request.id, None)
+                del self._tries[request.id]
                 final.append(result)
                 continue
-            match policy.decide(result, alone=len(batch.requests) == 1):
+            if result.kind == "input":  # found by the backend, which knows no rows
+                field = f", field {result.field}" if result.field else ""
+                result = replace(result, message=f"row {request.row}{field}: {result.message}")
+            if result.kind == "rate_limited":
+                tries.waits += 1
+            else:
+                tries.strikes += 1
+            count = tries.waits if result.kind == "rate_limited" else tries.strikes
+            match policy.decide(replace(result, attempts=count), alone=len(batch.requests) == 1):
                 case "retry":
-                    self._attempts[request.id] = attempts
-                    due = time.monotonic() + 0.25 * 2**attempts
-                    heapq.heappush(self._later, (due, id(request), request))
+                    due = time.monotonic() + max(result.retry_after, 0.25 * 2 ** min(count, 7))
+                    heapq.heappush(self._later, (due, id(request), request, group))
                 case "split":
                     split.append(request)
                 case "stop":
                     raise DiskError(result.message)
                 case "give up":
-                    self._attempts.pop(request.id, None)
-                    final.append(result)
+                    final += self._move_on(request, result, group)
         if split:
-            self._queue.extend(halves(Batch(batch.bucket, tuple(split))))
+            group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
         yield from self._commit(final)
+        if closing:
+            yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
+        """A backend has given up on a row: to the next one, or it has failed."""
+        tries = self._tries[request.id]
+        if policy.moves(failed, self.settings.fallback_on_refusal):
+            tries.strikes = tries.waits = 0
+            return self._assign(request, group.place + 1, failed)
+        del self._tries[request.id]
+        return [failed]
+
+    def _is_last(self, group: Group) -> bool:
+        return all(other.closed for other in self._groups[group.place + 1 :])
+
+    def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
+        """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
+        if group.closed:
+            return
+        group.closed = str(error)
+        if self._is_last(group):
+            if group.place == 0 and not self._crew.flying:
+                raise error
+            self._end(error)
+            return
+        names = ", ".join(g.settings.backend for g in self._groups[group.place + 1 :] if not g.closed)
+        self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
+        failed: list[Result] = []
+        for request in [*group.take_back(), *(r for _, _, r, where in self._later if where is group)]:
+            failed += self._assign(request, group.place + 1)
+        self._later = [entry for entry in self._later if entry[3] is not group]
+        heapq.heapify(self._later)
+        self._crew.dismiss(group)
+        yield from self._commit(failed)
+
+    def _end(self, error: FastgenError) -> None:
+        self._ending = self._ending or error
 
     def _commit(self, results: list[Result]) -> Iterator[Result]:
         """Into the journal first; only then does anybody hear of it."""
@@ -286,7 +411,10 @@ class Run:
                 self.counts["done"] += 1
                 self.counts["new"] += 1
                 self.counts["images"] += len(result.paths)
+                self.counts["captions"] += bool(result.text)
                 self.stages.update(result.stages)
+                if self.settings.fallbacks:
+                    self.served_by[f"{result.backend} {result.model}"] += 1
             else:
                 self.counts["failed"] += 1
                 self._say_failed(result)

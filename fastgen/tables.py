@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from fastgen.data import artifacts, rows
 from fastgen.data.journal import Journal
@@ -12,7 +15,7 @@ from fastgen.errors import FastgenError
 from fastgen.folder import FAILURES, RESULTS
 from fastgen.intake import Intake, filled
 from fastgen.settings import Settings
-from fastgen.types import Done, Failed, Result
+from fastgen.types import Done, Failed, ImageParams, Result
 
 
 def write_tables(settings: Settings, journal: Journal) -> None:
@@ -42,7 +45,7 @@ def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]
             about = identity.fields.get("fastgen", {"id": identity.id, "status": "kept"})
             yield rows.splice(row, {"fastgen": about}), False
         elif isinstance(result, Done):
-            yield rows.splice(row, {key: result.paths, "fastgen": describe(result)}), False
+            yield rows.splice(row, {key: output(result, settings), "fastgen": describe(result)}), False
         elif isinstance(result, Failed):
             added = {"fastgen": describe(result)}
             if not identity.fields and identity.error is not None:
@@ -63,15 +66,27 @@ def _read(settings: Settings) -> Iterator[rows.Row]:
         ) from None
 
 
+def output(result: Done, settings: Settings) -> object:
+    """What stands in the row's output field: paths, a text, or under a schema its JSON."""
+    if settings.task != "caption":
+        return result.paths
+    return json.loads(result.text) if settings.text.schema else result.text
+
+
 def describe(result: Result) -> dict:
     """The `fastgen` object of a row."""
     about = {"id": result.id, "status": "done", "backend": result.backend, "model": result.model}
+    cost = {"cost_usd": result.cost} if result.cost else {}
     if isinstance(result, Done):
-        params = result.params
-        about |= {
-            "seed": params.seed, "width": params.width, "height": params.height, "steps": params.steps,
-            "guidance": params.guidance, "seconds": result.seconds, "attempts": result.attempts,
-        }  # fmt: skip
+        how = asdict(result.params)
+        if isinstance(result.params, ImageParams):
+            how.pop("n")
+            if not how["width"]:
+                del how["width"], how["height"]
+            if result.backend in ("openai", "gemini"):  # which know none of them
+                del how["steps"], how["guidance"], how["seed"]
+        about |= {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
+        about |= {"usage": result.usage} if result.usage else {}
         return about | ({"warnings": result.warnings} if result.warnings else {})
     error = {"kind": result.kind, "message": result.message, **({"field": result.field} if result.field else {})}
-    return about | {"status": "failed", "attempts": result.attempts, "error": error}
+    return about | {"status": "failed", "attempts": result.attempts, **cost, "error": error}

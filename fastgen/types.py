@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Task = Literal["t2i", "edit"]
+Task = Literal["t2i", "edit", "caption"]
 
 # Why a row has no result. `policy.py` decides what each kind leads to.
 Kind = Literal[
@@ -20,11 +20,23 @@ Kind = Literal[
     "internal",  # the backend raised something unforeseen
     "poison",  # it killed its lane, alone, twice
     "disk",  # the output disk refuses writes
+    "unavailable",  # nobody answers there: no connection, no reply in time, a server error that stays
+    "rate_limited",  # the service asks for patience
+    "quota",  # the account has nothing left there
+    "unauthorized",  # the key is wrong or may not do this
+    "gone",  # the service does not have the model, or no longer
+    "unsupported",  # this backend or model cannot do what the row asks
+    "truncated",  # the answer was cut off at the token limit
+    "empty",  # an answer with nothing in it
+    "malformed",  # an answer that is not what the service promises: no JSON, not under the schema, a broken picture
 ]
 
 
-class ImageParams(msgspec.Struct, frozen=True):
-    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels."""
+class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels; 0 where an API decides.
+
+    The last four are words of the APIs, "" where the service decides; the engine on this machine knows none of them.
+    """
 
     width: int
     height: int
@@ -32,6 +44,18 @@ class ImageParams(msgspec.Struct, frozen=True):
     guidance: float
     seed: int
     n: int
+    quality: str = ""
+    background: str = ""
+    aspect_ratio: str = ""
+    resolution: str = ""
+
+
+class TextParams(msgspec.Struct, frozen=True, tag="text"):
+    """How a text is to be made."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -43,12 +67,16 @@ class Request(msgspec.Struct, frozen=True):
     id: str
     task: Task
     prompts: tuple[str, ...]
-    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other."""
-    params: ImageParams
-    render: tuple[int, int]
+    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other. caption: none, see `dialogue`."""
+    params: ImageParams | TextParams
+    render: tuple[int, int] = (0, 0)
     """(width, height) at which the model works; differs from the saved size only for a masked edit."""
     images: tuple[str, ...] = ()
-    """Input pictures, absolute paths. Several are references of one edit."""
+    """Input pictures, absolute paths. Several are references of one edit, or the pictures that a caption is about."""
+    dialogue: tuple[tuple[str, str], ...] = ()
+    """caption: (role, text) of every turn, the last one the user's; each `<image>` in a text is the place of one picture."""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) that the row or --size asked for; (0, 0) if neither did, and an API may decide."""
     mask: str = ""
     reference: tuple[int, int] = (0, 0)
     """(width, height) to which the input pictures are brought for the model; (0, 0) without any."""
@@ -62,6 +90,8 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def samples(self) -> int:
         """Pictures that are in the making at the same time."""
+        if not isinstance(self.params, ImageParams):
+            return 1
         return self.params.n * (len(self.prompts) if self.task == "t2i" else 1)
 
 
@@ -80,7 +110,7 @@ class Bucket(msgspec.Struct, frozen=True, order=True):
         return cls(request.task, *request.render, request.reference, turns)
 
     def __str__(self) -> str:
-        text = f"{self.task} {self.width}x{self.height}"
+        text = self.task if (self.width, self.height) == (0, 0) else f"{self.task} {self.width}x{self.height}"
         if self.reference != (0, 0):
             text += f", reference {self.reference[0]}x{self.reference[1]}"
         return text + (f", {self.turns} turns" if self.turns > 1 else "")
@@ -100,16 +130,23 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
 
     id: str
     backend: str
+    """Who served it."""
     model: str
     paths: tuple[str, ...]
-    params: ImageParams
+    params: ImageParams | TextParams
     seconds: float
-    """This request's share of its batch's time in the engine."""
+    """This request's share of its batch's time in the engine; the time of the call where it went to an API."""
     content: str = ""
     attempts: int = 1
+    text: str = ""
+    """caption: what was said."""
     warnings: tuple[str, ...] = ()
     stages: dict[str, float] = {}
     """Seconds by stage for the whole batch; on the first result of a batch only."""
+    usage: dict[str, int] = {}
+    """Tokens, as the service counted them."""
+    cost: float = 0.0
+    """USD, over all attempts."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit_defaults=True):
@@ -121,6 +158,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
     model: str = ""
     content: str = ""
     attempts: int = 1
+    retry_after: float = 0.0
+    """Seconds that the service asked to wait; 0 if it did not say."""
+    cost: float = 0.0
+    """USD that the attempts cost or, where nobody can tell (no reply in time), may have cost at most."""
 
 
 Result = Done | Failed

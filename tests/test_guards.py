@@ -23,12 +23,12 @@ LAYERS = [
     {"cli", "__main__", "dataflow", "examples"},
     {"embedded"},
     {"api"},
-    {"run", "crew", "intake", "fields", "plan", "policy", "report", "folder", "tables"},
+    {"run", "crew", "groups", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver"},
     {"lanes"},
     {"backends"},
     {"opt"},
     {"data"},
-    {"types", "errors", "settings", "hardware", "models", "profile", "__init__"},
+    {"types", "errors", "settings", "services", "vllm_home", "wording", "hardware", "models", "profile", "__init__"},
 ]
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "safetensors"}
 MAY_BE_HEAVY = ("backends/flux/", "opt/", "embedded/")
@@ -138,28 +138,38 @@ def test_the_main_process_never_loads_the_engine(tmp_path):
     assert code == 0 and not HEAVY & set(modules)
 
 
-FLAGS = {
-    "--out", "-o", "--model", "--gpus", "--backend", "--size", "--steps", "--guidance", "--n", "--seed", "--dtype",
-    "--batch-size", "--format", "--output-key", "--image-root", "--lora", "--transformer", "--max-sequence-length",
-    "--limit", "--fresh", "--retry-failed", "--dry-run", "--json", "--quiet", "-q",
+API_FLAGS = {
+    "--base-url", "--fallback", "--fallback-on-refusal", "--max-inflight", "--rpm", "--timeout", "--max-cost",
+}  # fmt: skip
+RUN_FLAGS = {
+    "--out", "-o", "--model", "--gpus", "--backend", "--seed", "--output-key", "--image-root", "--limit", "--fresh",
+    "--retry-failed", "--dry-run", "--json", "--quiet", "-q",
+}  # fmt: skip
+PICTURE_FLAGS = RUN_FLAGS | API_FLAGS | {
+    "--size", "--steps", "--guidance", "--n", "--dtype", "--batch-size", "--format", "--lora", "--transformer",
+    "--max-sequence-length", "--quality", "--background", "--aspect-ratio", "--resolution",
+}  # fmt: skip
+CAPTION_FLAGS = RUN_FLAGS | API_FLAGS | {
+    "--prompt", "--system", "--max-tokens", "--temperature", "--max-pixels", "--schema", "--vllm-command",
 }  # fmt: skip
 
 
 def test_the_flags_are_frozen():
     command = typer.main.get_command(cli.app)
-    assert set(command.commands) == {"t2i", "edit", "demo"}
-    for task in ("t2i", "edit"):
+    assert set(command.commands) == {"t2i", "edit", "caption", "demo", "setup"}
+    for task, wanted in (("t2i", PICTURE_FLAGS), ("edit", PICTURE_FLAGS), ("caption", CAPTION_FLAGS)):
         parameters = command.commands[task].params
         flags = {flag for p in parameters if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)}
-        assert flags - {"--help", "-h"} == FLAGS
+        assert flags - {"--help", "-h"} == wanted
         assert [p.name for p in parameters if p.param_type_name == "argument"] == ["input"]
         assert all(p.help for p in parameters if p.param_type_name == "option" and p.name != "help")
 
 
 def test_the_public_names_are_frozen():
     assert set(fastgen.__all__) == {
-        "generate", "explain", "resolve", "Settings", "Request", "ImageParams", "Done", "Failed", "FastgenError",
-        "SettingsError", "ModelError", "RunFolderError", "InputError", "EngineError", "DiskError", "__version__",
+        "generate", "explain", "resolve", "Settings", "Request", "ImageParams", "TextParams", "Done", "Failed", "FastgenError",
+        "SettingsError", "ModelError", "RunFolderError", "InputError", "EngineError", "BudgetError", "DiskError",
+        "__version__",
     }  # fmt: skip
     assert all(getattr(fastgen, name) is not None for name in fastgen.__all__)
     assert set(dir(fastgen)) >= set(fastgen.__all__)

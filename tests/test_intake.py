@@ -15,7 +15,8 @@ from PIL import Image
 from fastgen.data.rows import Row
 from fastgen.intake import Intake, Kept, filled, fit, row_seed
 from fastgen.models import FAKE, KONTEXT_SIZES, Defaults
-from fastgen.settings import MAX_SEED, resolve
+from fastgen.resolver import resolve
+from fastgen.settings import MAX_SEED
 from fastgen.types import Failed, Request
 
 T2I = resolve("t2i", backend="fake", gpus="cpu", size="96x64", steps=5, guidance=1.5, n=2, seed=3)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from fastgen.errors import SettingsError
-from fastgen.settings import resolve
+from fastgen.resolver import resolve
 
 
 @pytest.fixture
@@ -120,7 +120,5 @@ def test_flags_and_arguments_of_resolve_have_the_same_names():
     from fastgen import cli
 
     only_shown = {"json", "quiet", "dry_run"}
-    for command in (cli.t2i, cli.edit):
-        assert set(inspect.signature(command).parameters) - only_shown == set(inspect.signature(resolve).parameters) - {
-            "task"
-        }
+    offered = [set(inspect.signature(command).parameters) - only_shown for command in (cli.t2i, cli.edit, cli.caption)]
+    assert set.union(*offered) == set(inspect.signature(resolve).parameters) - {"task"}

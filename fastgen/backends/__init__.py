@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TABLE = {
     ("local", "flux"): "fastgen.backends.flux.backend:FluxBackend",
     ("fake", "fake"): "fastgen.backends.fake:FakeBackend",
+    ("vllm", "vlm"): "fastgen.backends.remote.vllm:VllmBackend",
+    ("openai", "api"): "fastgen.backends.remote.openai_api:OpenAIBackend",
+    ("gemini", "api"): "fastgen.backends.remote.gemini_api:GeminiBackend",
 }
 
 
@@ -31,9 +34,13 @@ def streams(device: Device) -> int:
     A GPU is filled by one. Of CPU cores each works on a batch of its own, up to four: cores that share one small batch
     spend their time waiting for each other (bench/LOG.md).
     """
-    return 1 if device.kind == "cuda" else min(4, device.threads)
+    return 1 if device.kind != "cpu" else min(4, device.threads)
 
 
-def slots(device: Device) -> int:
-    """Batches that a lane holds at once: those in the engine, and others that load or save their pictures."""
+def slots(settings: Settings, device: Device) -> int:
+    """Batches that a lane holds at once: those in the engine or on their way to a service, and others that load or save
+    their pictures."""
+    if settings.is_remote:
+        share = -(-settings.endpoint.max_inflight // len(settings.devices))
+        return share + max(2, share // 4)
     return streams(device) + (2 if device.kind == "cuda" else 1)

@@ -56,6 +56,12 @@ def probe(path: str, field: str) -> tuple[int, int]:
         return (height, width) if exif.get(_EXIF_ORIENTATION) in _SIDEWAYS else (width, height)
 
 
+def is_turned(path: str) -> bool:
+    """Whether EXIF data says that the picture is to be turned or mirrored."""
+    with _open(path, "") as image:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+
+
 def load(path: str, field: str) -> Image:
     """The picture as upright RGB; transparency is laid on white. Raises InputError."""
     from PIL import Image

@@ -82,7 +82,10 @@ class Journal:
                 return None
             line += chunk
         body = _checked(line[: line.index(b"\n") + 1])
-        result = None if body is None else _decode(body)
+        try:
+            result = None if body is None else _decode(body)
+        except msgspec.ValidationError:  # of a version that wrote something else
+            result = None
         return result if result is not None and (result.id, result.content) == (id, content) else None
 
     def append(self, results: list[Result]) -> None:

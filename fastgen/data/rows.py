@@ -7,6 +7,7 @@ Adding a reader: yield `Row`s from one more suffix in `read`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import msgspec
 
 from fastgen.errors import InputError, SettingsError
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Names of files that count as pictures where INPUT is a folder."""
 _BOM = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -55,12 +58,15 @@ def _lenient(raw: bytes, first: Exception):
 
 
 def read(path: Path, limit: int = 0) -> Iterator[Row]:
-    """The rows of a .jsonl or .json file in order, blank lines left out; the first `limit` of them if not 0.
+    """The rows of a .jsonl or .json file in order, blank lines left out, or of a folder of pictures; the first `limit` of
+    them if not 0.
 
     Raises:
         SettingsError: a .json file that is not a list (a broken .jsonl line is the fault of that row alone).
     """
-    if path.suffix.lower() == ".json":
+    if path.is_dir():
+        rows = _read_folder(path)
+    elif path.suffix.lower() == ".json":
         rows = _read_list(path)
     else:
         rows = _read_lines(path)
@@ -97,9 +103,20 @@ def _read_list(path: Path) -> Iterator[Row]:
         yield Row(number, bytes(item))
 
 
+def _read_folder(path: Path) -> Iterator[Row]:
+    """A row for every picture in a folder and those below it, by name: {"image": path from there}."""
+    number = 0
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(PICTURES) and not name.startswith("."):
+                number += 1
+                yield Row(number, _encode({"image": os.path.relpath(os.path.join(folder, name), path)}))
+
+
 def estimate(path: Path) -> int:
     """About how many rows a .jsonl file has (its lines), for a progress bar; 0 where that is not known."""
-    if path.suffix.lower() == ".json":
+    if path.is_dir() or path.suffix.lower() == ".json":
         return 0
     with path.open("rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-TINY_VLM = Path(__file__).parent / "tiny-vlm"
+from fastgen.models import TINY_VLM
 
 
 class Captioner:

@@ -1,4 +1,4 @@
-"""Rows and pictures that `fastgen t2i` and `fastgen edit` run without INPUT, in small and in full size."""
+"""Rows and pictures that `fastgen t2i`, `edit` and `caption` run without INPUT, in small and in full size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ def find(task: str, flags: dict) -> Path:
     """The bundled rows for a task: small pictures for the embedded model, full-size ones for a real one."""
     from fastgen import hardware
 
+    if flags["backend"] in ("openai", "gemini") or flags.get("base_url"):
+        return FOLDER / "full" / f"{task}.jsonl"
     small = flags["model"] == "tiny" or flags["backend"] == "fake"
     if flags["model"] == "auto" and not small:
         small = flags["gpus"].startswith("cpu") or not hardware.find_gpus()

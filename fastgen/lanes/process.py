@@ -136,7 +136,7 @@ class ProcessLane:
                 # End of input; the child finishes what it holds and leaves.
                 with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
                     duplicate.shutdown(socket.SHUT_WR)
-                process.wait(timeout=10)
+                process.wait(timeout=12)
             except (OSError, subprocess.TimeoutExpired):
                 process.kill()
         process.wait()

@@ -70,6 +70,11 @@ def main(descriptor: int) -> None:
             assert isinstance(work, Work)
             pool.submit(run, work.number, work.batch)
     except (EOFError, OSError):
+        # A server of the backend's is ended in good order; if that hangs, its leash does it (backends/remote/leash.py).
+        threading.Timer(9, os._exit, (0,)).start()
+        if backend is not None:
+            with suppress(Exception):
+                backend.close()
         os._exit(0)
 
 

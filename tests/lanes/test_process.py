@@ -137,7 +137,7 @@ OWNER = """
 import sys
 from fastgen.folder import RunFolder
 from fastgen.lanes.process import ProcessLane
-from fastgen.settings import resolve
+from fastgen.resolver import resolve
 settings = resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
 folder = RunFolder(settings)
 lane = ProcessLane(settings, settings.devices[0], 2)

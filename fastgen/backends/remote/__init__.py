@@ -1,0 +1,9 @@
+"""Backends that are reached over HTTP: a vLLM server (ours or another one), OpenAI, Gemini. One request a batch, many at once.
+
+gate.py        how many requests at once, and when: shared by all threads of an endpoint
+pictures.py    files -> what travels, scaled down once
+dialogue.py    turns with <image> marks -> messages of parts
+verdict.py     what came back -> a text, or why it is none
+vllm.py        a vLLM server, started and watched by vllm_server.py, over plain HTTP
+openai_api.py  gemini_api.py   the vendors' own SDKs
+"""

@@ -1,0 +1,131 @@
+"""One try of one request at a paid API: passes each call through the gate, counts what it costs, checks and writes what
+comes back. Knows no SDK: they raise, their backend says with `Declined` what that means."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fastgen import services
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import OUTCOMES, Declined
+from fastgen.data import artifacts
+from fastgen.errors import InputError
+from fastgen.settings import Settings
+from fastgen.types import Done, ImageParams, Request, Result, TextParams
+
+Answer = TypeVar("Answer")
+SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
+NAMES = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
+"""Pillow's word for a format, as the ending of a file and as `--format` has it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture that an API made, found whole."""
+
+    data: bytes
+    kind: str
+    """By its own first bytes, whatever was asked for: PNG, JPEG, ..."""
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, data: bytes) -> Made:
+        """Raises Declined."""
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+                kind, size = picture.format or "", picture.size
+        except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
+            raise Declined("malformed", f"the picture in the answer cannot be decoded: {error}") from None
+        if kind not in SUFFIXES:
+            raise Declined("malformed", f"the answer holds a {kind} file; PNG, JPEG or WebP was expected")
+        return cls(data, kind, size)
+
+    @property
+    def mime(self) -> str:
+        return f"image/{NAMES[self.kind]}"
+
+
+class Attempt:
+    def __init__(self, settings: Settings, request: Request, gate: Gate):
+        self.settings, self.request, self.gate = settings, request, gate
+        self.usage: dict[str, int] = {}
+        self.cost = 0.0
+        """USD, of the calls that were answered."""
+        self.paths: list[str] = []
+        self.warnings: list[str] = []
+        self._started = time.monotonic()
+
+    @classmethod
+    def run(cls, settings: Settings, request: Request, gate: Gate, work: Callable[[Attempt], str]) -> Result:
+        """`work` does it, and returns the text of a caption. Raises DiskError."""
+        attempt = cls(settings, request, gate)
+        try:
+            return attempt._done(work(attempt))
+        except InputError as error:
+            declined = Declined("input", str(error), error.field)
+        except Declined as error:
+            declined = error
+        declined.cost += attempt.cost
+        return declined.failed(request, settings.backend, settings.model.name)
+
+    def call(self, send: Callable[[], Answer]) -> Answer:
+        """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
+        ticket = self.gate.enter()
+        outcome, wait = "neither", 0.0
+        try:
+            answer = send()
+            outcome = "answered"
+            return answer
+        except Declined as declined:
+            outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
+            raise
+        finally:
+            self.gate.leave(ticket, outcome, wait)
+
+    def bill(self, usage: dict[str, int], n: int = 1) -> None:
+        """Count what an answer used; where it does not say, its output is taken to be the dearest."""
+        for key, tokens in usage.items():
+            self.usage[key] = self.usage.get(key, 0) + tokens
+        self.cost += services.cost_of(self.settings, usage, self._params(n))
+
+    def at_most(self, prompts: tuple[str, ...], n: int = 1) -> float:
+        """USD that one call may have cost, where its answer never came or cannot be read."""
+        call = msgspec.structs.replace(self.request, prompts=prompts, params=self._params(n))
+        return services.estimate(self.settings, call)
+
+    def _params(self, n: int) -> ImageParams | TextParams:
+        params = self.request.params
+        return msgspec.structs.replace(params, n=n) if isinstance(params, ImageParams) else params
+
+    def keep(self, made: Made, wanted: tuple[int, int] = (0, 0)) -> None:
+        """Write the next picture as it came. `wanted`: (width, height); (0, 0) if any will do. Raises DiskError."""
+        number = len(self.paths)
+        asked = self.settings.format
+        if NAMES[made.kind] != asked:
+            self.warnings.append(f"picture {number} came as {NAMES[made.kind]}, not {asked}; it is kept as it came")
+        if all(wanted) and made.size != wanted:
+            got, want = (f"{width}x{height}" for width, height in (made.size, wanted))
+            self.warnings.append(f"picture {number} came at {got}, not {want}; it is kept as it came")
+        path = f"{artifacts.IMAGES}/{artifacts.file_name(self.request.id, number, SUFFIXES[made.kind])}"
+        artifacts.write(Path(self.settings.out), path, made.data)
+        self.paths.append(path)
+
+    def _done(self, text: str) -> Done:
+        if self.paths:
+            artifacts.sync_folder(Path(self.settings.out) / artifacts.IMAGES)
+        settings, request = self.settings, self.request
+        return Done(
+            id=request.id, backend=settings.backend, model=settings.model.name, paths=tuple(self.paths), params=request.params,
+            seconds=round(time.monotonic() - self._started, 4), text=text, content=request.content, usage=self.usage,
+            warnings=tuple(dict.fromkeys(self.warnings)), cost=round(self.cost, 8),
+        )  # fmt: skip

@@ -1,0 +1,37 @@
+"""A request's turns -> messages of parts, with the pictures where the `<image>` marks are. Knows no API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastgen.types import Request
+
+MARK = "<image>"
+
+
+def messages(request: Request, system: str, text: Callable[[str], Any], picture: Callable[[int], Any]) -> list[tuple[str, list]]:
+    """(role, parts) of every turn.
+
+    Args:
+        system: instructions for rows that bring none; "" for none.
+        text, picture: make a part of a text, and of picture number i of `request.images`.
+    """
+    found: list[tuple[str, list]] = []
+    if system and not any(role == "system" for role, _ in request.dialogue):
+        found.append(("system", [text(system)]))
+    marked = any(MARK in words for _, words in request.dialogue)
+    number, first_user = 0, True
+    for role, words in request.dialogue:
+        parts: list = []
+        if role == "user" and first_user and not marked:
+            parts += [picture(i) for i in range(len(request.images))]
+            first_user = False
+        for index, piece in enumerate(words.split(MARK)):
+            if index:
+                parts.append(picture(number))
+                number += 1
+            if piece.strip():
+                parts.append(text(piece.strip() if MARK in words else piece))
+        found.append((role, parts or [text("")]))
+    return found

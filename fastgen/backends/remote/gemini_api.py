@@ -1,0 +1,306 @@
+"""Gemini, through the vendor's SDK: pictures, edits as a conversation, captions. Every refusal comes with status 200 there.
+
+It has no word for a mask, nor for several pictures: a mask travels as one more picture and is kept to here, and each
+picture is a call. Knows the SDK's exceptions, and nothing of retries."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import threading
+from typing import Any
+
+from fastgen import services
+from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import Declined
+from fastgen.data import images
+from fastgen.errors import ModelError
+from fastgen.hardware import Device
+from fastgen.settings import Settings
+from fastgen.types import Batch, Request, Result
+
+OLDER = "v1beta"
+"""What gateways serve that do not know the SDK's own version yet."""
+REFUSED = {
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
+    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
+}  # fmt: skip
+MASK = (
+    "The last picture is a mask of the first one. Change only what is white in the mask, keep all else as it is, and "
+    "answer with the whole first picture, changed: "
+)
+
+
+class GeminiBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.model = settings.model.name
+        self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
+        self.base_url, self.version = services.gemini_place(settings.endpoint.base_url)
+        self._may_change = not self.version
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> dict:
+        from google import genai
+
+        endpoint = self.settings.endpoint
+        self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
+        if endpoint.key_name and not self._key:
+            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        self._client(self.version)
+        where = endpoint.base_url or "https://generativelanguage.googleapis.com"
+        return {"base_url": where, "sdk": f"google-genai {genai.__version__}", "streams": endpoint.max_inflight}
+
+    def _client(self, version: str) -> Any:
+        """The one client for an API version; the SDK closes the connections of those that nobody holds."""
+        import httpx2
+        from google import genai
+        from google.genai import types
+
+        with self._lock:
+            if version not in self._clients:
+                endpoint, most = self.settings.endpoint, self.settings.endpoint.max_inflight
+                options = types.HttpOptions(
+                    base_url=self.base_url or None, api_version=version or None, timeout=round(endpoint.timeout_s * 1000),
+                    retry_options=types.HttpRetryOptions(attempts=1),
+                    client_args={"limits": httpx2.Limits(max_connections=most, max_keepalive_connections=most)},
+                )  # fmt: skip
+                self._clients[version] = genai.Client(api_key=self._key or "none", vertexai=False, http_options=options)
+            return self._clients[version]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    def run(self, batch: Batch) -> list[Result]:
+        work = {"t2i": self._draw, "edit": self._edit, "caption": self._caption}
+        return [Attempt.run(self.settings, one, self.gate, work[one.task]) for one in batch.requests]
+
+    # The three tasks
+
+    def _draw(self, attempt: Attempt) -> str:
+        config = self._drawing(attempt.request)
+        for prompt in attempt.request.prompts:
+            for _ in range(attempt.request.params.n):
+                answer = self._ask(attempt, [self._turn(prompt)], config, prompt)
+                attempt.keep(self._picture(attempt, answer), self._wanted(attempt.request))
+        return ""
+
+    def _edit(self, attempt: Attempt) -> str:
+        request = attempt.request
+        config = self._drawing(request)
+        given = [pictures.prepare(path, request.image_field) for path in request.images]
+        blobs = [(one.data, one.mime) for one in given]
+        first, mask = request.prompts[0], None
+        if request.mask:
+            mask = images.load_mask(request.mask, given[0].size)
+            written = io.BytesIO()
+            mask.save(written, "PNG")
+            blobs.append((written.getvalue(), "image/png"))
+            first = MASK + first
+        for _ in range(request.params.n):
+            # All turns go along each time, the model's with the signatures that they came with.
+            contents: list = []
+            for prompt in request.prompts:
+                contents.append(self._turn(prompt) if contents else self._turn(first, blobs))
+                answer = self._ask(attempt, list(contents), config, prompt)
+                made = self._picture(attempt, answer)
+                contents.append(answer.candidates[0].content)
+            if mask is not None:
+                attempt.keep(self._pasted(made, request, mask))
+            else:
+                attempt.keep(made, self._wanted(request))
+        return ""
+
+    def _caption(self, attempt: Attempt) -> str:
+        from google.genai import types
+
+        request, text = attempt.request, self.settings.text
+
+        def picture(index: int) -> Any:
+            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            return types.Part.from_bytes(data=found.data, mime_type=found.mime)
+
+        turns = dialogue.messages(request, text.system, lambda words: types.Part.from_text(text=words), picture)
+        system = [part for role, parts in turns if role == "system" for part in parts]
+        roles = {"assistant": "model"}
+        contents = [types.Content(role=roles.get(r, r), parts=parts) for r, parts in turns if r != "system"]
+        form = {"response_mime_type": "application/json", "response_json_schema": json.loads(text.schema)} if text.schema else {}
+        config = types.GenerateContentConfig(
+            system_instruction=types.Content(parts=system) if system else None, seed=self._seed(request),
+            max_output_tokens=request.params.max_tokens, temperature=request.params.temperature, **form,
+        )  # fmt: skip
+        answer = self._ask(attempt, contents, config, "")
+        parts = self._parts(answer)
+        words = "".join(part.text for part in parts if isinstance(part.text, str))
+        reason = "length" if self._finish(answer) == "MAX_TOKENS" else None
+        return verdict.text_of(words, reason, None, text.schema)
+
+    # What goes out
+
+    def _turn(self, prompt: str, blobs: list[tuple[bytes, str]] = ()) -> Any:
+        from google.genai import types
+
+        parts = [types.Part.from_bytes(data=data, mime_type=mime) for data, mime in blobs]
+        return types.Content(role="user", parts=[*parts, types.Part.from_text(text=prompt)])
+
+    def _drawing(self, request: Request) -> Any:
+        from google.genai import types
+
+        ratio, size = services.shape(self.settings, request.params)
+        image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
+        return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
+
+    def _seed(self, request: Request) -> int:
+        return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
+
+    def _wanted(self, request: Request) -> tuple[int, int]:
+        return request.params.width, request.params.height
+
+    def _ask(self, attempt: Attempt, contents: list, config: Any, prompt: str) -> Any:
+        """One answer, billed, in which something was said. Raises Declined."""
+        from google.genai import errors
+
+        at_most = attempt.at_most((prompt,) if prompt else (), 1)
+
+        def send() -> Any:
+            version, may_change = self.version, self._may_change
+            try:
+                try:
+                    answer = self._client(version).models.generate_content(model=self.model, contents=contents, config=config)
+                except errors.APIError as error:
+                    if not (may_change and error.code == 404 and self.model not in str(error.details)):
+                        raise
+                    version = OLDER
+                    answer = self._client(version).models.generate_content(model=self.model, contents=contents, config=config)
+            except Exception as error:  # APIError, JSON errors, and the classes of two generations of one library
+                raise self._declined(error, at_most) from None
+            self.version, self._may_change = version, False
+            return answer
+
+        answer = attempt.call(send)
+        attempt.bill(_tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)))
+        self._check(answer)
+        return answer
+
+    # What comes back
+
+    def _finish(self, answer: Any) -> str:
+        reason = answer.candidates[0].finish_reason
+        return str(getattr(reason, "value", reason) or "")
+
+    def _parts(self, answer: Any) -> list:
+        """Those that are no thoughts."""
+        content = answer.candidates[0].content
+        return [part for part in (content.parts if content else None) or () if not part.thought]
+
+    def _check(self, answer: Any) -> None:
+        """Raises Declined where an answer says that it is none."""
+        blocked = getattr(getattr(answer, "prompt_feedback", None), "block_reason", None)
+        if blocked:
+            raise Declined("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
+        if not getattr(answer, "candidates", None):
+            raise Declined("empty", "the answer holds no candidates")
+        reason = self._finish(answer)
+        if reason in REFUSED:
+            words = " ".join(part.text for part in self._parts(answer) if part.text)
+            said = words or answer.candidates[0].finish_message or ""
+            raise Declined("refused", f"{reason}: {self._clean(said)}" if said else f"the answer was withheld: {reason}")
+        if "MALFORMED" in reason or "TOOL_CALL" in reason or reason == "MISSING_THOUGHT_SIGNATURE":
+            raise Declined("malformed", f"the answer broke off: {reason}")
+        if reason in ("OTHER", "IMAGE_OTHER"):
+            raise Declined("empty", f"the service gives no answer and no reason: {reason}")
+
+    def _picture(self, attempt: Attempt, answer: Any) -> Made:
+        """The picture in an answer, checked. Raises Declined."""
+        parts = self._parts(answer)
+        found = [part.inline_data.data for part in parts if part.inline_data and part.inline_data.data]
+        if not found:
+            words = " ".join(part.text for part in parts if part.text)
+            if self._finish(answer) == "MAX_TOKENS":
+                raise Declined("truncated", "the answer was cut off before its picture")
+            if words.strip():
+                raise Declined("refused", f"the model answered with words instead of a picture: {self._clean(words)}")
+            raise Declined("empty", "the answer holds no picture")
+        if len(found) > 1:
+            attempt.warnings.append(f"{len(found)} pictures came for one; the first is kept")
+        return Made.of(found[0])
+
+    def _pasted(self, made: Made, request: Request, mask: Any) -> Made:
+        """The result where the mask is white, the input elsewhere: the model may have changed all of it."""
+        from PIL import Image
+
+        before = images.load(request.images[0], request.image_field)
+        with Image.open(io.BytesIO(made.data)) as after:
+            after = after.convert("RGB")
+            after = after if after.size == before.size else after.resize(before.size, Image.Resampling.LANCZOS)
+        whole = Image.composite(after, before, mask)
+        return Made(images.encode(whole, self.settings.format, {}), self.settings.format.upper(), whole.size)
+
+    def _declined(self, error: Exception, at_most: float) -> Declined:
+        """What an exception of the SDK means."""
+        from google.genai import errors
+
+        if isinstance(error, errors.APIError):
+            return self._complaint(error)
+        name = type(error).__name__
+        if isinstance(error, ValueError):
+            return Declined("malformed", f"the answer cannot be read: {name}: {self._clean(error)}", cost=at_most)
+        if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
+            # A service that has the request may have done the work, and billed it.
+            lost = name not in ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+            return Declined("unavailable", f"no answer: {name}: {self._clean(error)}", cost=at_most if lost else 0.0)
+        return Declined("internal", f"{name}: {self._clean(error)}", cost=at_most)
+
+    def _complaint(self, error: Any) -> Declined:
+        status, message = str(error.status or ""), self._clean(error.message or error)
+        body = error.details.get("error") if isinstance(error.details, dict) else None
+        details = body.get("details") if isinstance(body, dict) else None
+        details = [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+        said = f"{error.code} {status}: {message}"
+        if error.code == 429:
+            wait = next((float(one["retryDelay"][:-1]) for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), 0.0)
+            quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
+            over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
+            if over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message)):
+                return Declined("quota", said)
+            wait = wait or verdict.seconds_of((getattr(error.response, "headers", None) or {}).get("retry-after"))
+            return Declined("rate_limited", said, retry_after=wait)
+        if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
+            return Declined("unauthorized", said)
+        if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the place is not served
+            return Declined("unauthorized", said)
+        if not isinstance(error.code, int) or error.code < 300:
+            return Declined("malformed", said)
+        return verdict.of_status(error.code, status, message)
+
+    def _clean(self, said: object) -> str:
+        text = str(said)
+        return verdict.shorten(text.replace(self._key, "...") if self._key else text)
+
+
+_DELAY = re.compile(r"\d+(\.\d+)?s")
+
+
+def _tokens(usage: Any, drawing: bool) -> dict[str, int]:
+    """What was used, as far as the answer says; of one that draws, what is not told apart is the picture."""
+    if usage is None:
+        return {}
+
+    def pictured(details: Any) -> int:
+        return sum(one.token_count or 0 for one in details or () if getattr(one.modality, "value", one.modality) == "IMAGE")
+
+    asked, made = usage.prompt_token_count or 0, usage.candidates_token_count or 0
+    pictures_in, pictures_out = pictured(usage.prompt_tokens_details), pictured(usage.candidates_tokens_details)
+    if drawing and not usage.candidates_tokens_details:
+        pictures_out = made
+    found = {
+        "text_in": asked - pictures_in, "image_in": pictures_in, "image_out": pictures_out,
+        "text_out": made - pictures_out + (usage.thoughts_token_count or 0),
+    }  # fmt: skip
+    return {word: tokens for word, tokens in found.items() if tokens > 0}

@@ -1,0 +1,54 @@
+"""Runs a program in a session of its own and ends all of it when its own stdin closes: python -m ... COMMAND...
+
+Whoever started it holds the other end of that pipe, so that the program cannot outlive them, not even when they are
+killed. vLLM's main process leaves its engine processes behind when it is killed; ending the session's group does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+GRACE_S = 3.0
+_PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
+
+
+def _with_parent() -> None:
+    """Linux: end the program too, should this process be killed itself."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main(command: list[str]) -> int:
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # the end of stdin decides
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_with_parent, restore_signals=True
+    )
+    while child.poll() is None:
+        ready, _, _ = select.select([0], [], [], 0.5)
+        if ready and not os.read(0, 4096):
+            break
+    _end(child)
+    return child.returncode if child.returncode is not None else 1
+
+
+def _end(child: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,302 @@
+"""OpenAI and whoever speaks its format, through the vendor's SDK: images, edits with masks, chat completions with pictures.
+
+Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastgen import services
+from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import Declined
+from fastgen.errors import ModelError
+from fastgen.hardware import Device
+from fastgen.settings import Settings
+from fastgen.types import Batch, Result
+
+VENDOR = "api.openai.com"
+CONNECT_S = 10.0
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""Two words for one thing; which one a server knows depends on it."""
+MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort")
+"""What a caption can do without, where the model knows no such word."""
+MOST_N = 10
+FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
+"""Of a row, by the names that they have here too."""
+
+
+class OpenAIBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.model = settings.model.name
+        self.known = services.find("openai", self.model)
+        self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
+        self._unknown: set[str] = set()
+        """Words that this model has refused."""
+        host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
+        theirs = host == VENDOR or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
+        self._limit = LIMITS[theirs]
+        self._lock = threading.Lock()
+
+    def open(self) -> dict:
+        import httpx2
+        import openai
+
+        endpoint = self.settings.endpoint
+        self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
+        if endpoint.key_name and not self._key:
+            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        most = endpoint.max_inflight
+        self.http = openai.DefaultHttpxClient(
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+            timeout=httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
+        )
+        self.client = openai.OpenAI(
+            api_key=self._key or "none", base_url=endpoint.base_url or f"https://{VENDOR}/v1", max_retries=0,
+            timeout=self.http.timeout, http_client=self.http,
+        )  # fmt: skip
+        return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
+
+    def close(self) -> None:
+        self.client.close()
+
+    def run(self, batch: Batch) -> list[Result]:
+        work = {"t2i": self._draw, "edit": self._edit, "caption": self._caption}
+        return [Attempt.run(self.settings, one, self.gate, work[one.task]) for one in batch.requests]
+
+    # The three tasks
+
+    def _draw(self, attempt: Attempt) -> str:
+        most = (self.known.most_n if self.known else 0) or MOST_N
+        for prompt in attempt.request.prompts:
+            left = attempt.request.params.n
+            while left > 0:
+                n = min(left, most)
+                left -= n
+                for made in self._images(attempt, self.client.images.generate, prompt, n):
+                    attempt.keep(made, self._size(attempt))
+        return ""
+
+    def _edit(self, attempt: Attempt) -> str:
+        request = attempt.request
+        given = [pictures.prepare(path, request.image_field) for path in request.images]
+        files = [(one.name, one.data, one.mime) for one in given]
+        first: dict = {"image": files[0] if len(files) == 1 else files}
+        if request.mask:
+            first["mask"] = ("mask.png", pictures.mask_for_openai(request.mask, given[0].size), "image/png")
+        prompt, *later = request.prompts
+        most = 1 if later else (self.known.most_n if self.known else 0) or MOST_N
+        left = request.params.n
+        while left > 0:
+            n = min(left, most)
+            left -= n
+            for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
+                for then in later:
+                    image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
+                    (made,) = self._images(attempt, self.client.images.edit, then, 1, image=image)
+                attempt.keep(made, self._size(attempt))
+        return ""
+
+    def _caption(self, attempt: Attempt) -> str:
+        request, text = attempt.request, self.settings.text
+
+        def picture(index: int) -> dict:
+            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            return {"type": "image_url", "image_url": {"url": f"data:{found.mime};base64,{found.base64()}"}}
+
+        turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
+        words: dict[str, Any] = {"model": self.model, "messages": [{"role": r, "content": _plain(p)} for r, p in turns]}
+        words |= {"temperature": request.params.temperature, "seed": request.params.seed}
+        if self.known and self.known.reasoning:
+            words["reasoning_effort"] = self.known.reasoning
+        if text.schema:
+            schema = json.loads(text.schema)
+            form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
+            words["response_format"] = {"type": "json_schema", "json_schema": form}
+        answer = self._chat(attempt, words)
+        attempt.bill(_tokens(answer))
+        choices = getattr(answer, "choices", None)
+        if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
+            raise Declined("malformed", f"the answer is no chat completion: {self._clean(answer)}")
+        said = choices[0].message
+        for gone in sorted(self._unknown - set(LIMITS)):
+            attempt.warnings.append(f"{self.model} knows no {gone}; it was left out")
+        return verdict.text_of(
+            getattr(said, "content", None), choices[0].finish_reason, getattr(said, "refusal", None), text.schema
+        )
+
+    # Calls
+
+    def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
+        """`n` pictures, which are checked, from one call."""
+        params, words = attempt.request.params, {"model": self.model, "prompt": prompt, **files}
+        size = self._size(attempt)
+        words |= {"n": n} if n > 1 else {}
+        words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}
+        words |= {w: v for w in services.WORDS["openai"] if (v := getattr(params, w)) not in ("", "auto")}
+        if (self.known and self.known.formats) or self.settings.format != "png":
+            words["output_format"] = self.settings.format
+        at_most = attempt.at_most((prompt,), n)
+        answer = attempt.call(lambda: self._send(ask, words, at_most))
+        data = getattr(answer, "data", None)
+        usage = _tokens(answer)
+        if not isinstance(data, list) or not data:
+            declined = Declined("malformed", f"the answer holds no pictures: {self._clean(answer)}")
+            if usage:
+                attempt.bill(usage, n)
+            else:
+                declined.cost = at_most
+            raise declined
+        attempt.bill(usage, n)
+        if len(data) < n:
+            raise Declined("malformed", f"{n} pictures were asked for, {len(data)} came")
+        return [Made.of(self._bytes(one)) for one in data[:n]]
+
+    def _chat(self, attempt: Attempt, words: dict[str, Any]) -> object:
+        """Ask, without the words that the model has refused; a refusal of another one is taken note of."""
+        import openai
+
+        at_most = attempt.at_most(())
+        while True:
+            limit, unknown = self._limit, set(self._unknown)
+            sent = {word: value for word, value in words.items() if word not in unknown}
+            sent[limit] = attempt.request.params.max_tokens
+
+            def send(sent=sent) -> object:
+                return self._send(self.client.chat.completions.create, sent, at_most, plain=openai.BadRequestError)
+
+            answer = attempt.call(send)
+            if not isinstance(answer, openai.BadRequestError):
+                return answer
+            word = _refused_word(answer, sent)
+            with self._lock:
+                if word in LIMITS and LIMITS[word == LIMITS[0]] not in self._unknown:
+                    self._unknown.add(word)
+                    self._limit = LIMITS[word == LIMITS[0]]
+                elif word and word not in LIMITS:
+                    self._unknown.add(word)
+                elif limit == self._limit:  # else another thread has learned it meanwhile
+                    raise self._declined(answer, at_most)
+
+    def _send(self, ask: Callable, words: dict[str, Any], at_most: float, plain: tuple | type = ()) -> Any:
+        """The SDK's answer. Errors become Declined; those in `plain` are returned."""
+        import openai
+
+        try:
+            return ask(**words)
+        except plain as error:
+            return error
+        except (openai.OpenAIError, ValueError) as error:  # broken JSON is a ValueError
+            raise self._declined(error, at_most) from None
+
+    def _declined(self, error: Exception, at_most: float) -> Declined:
+        """What an exception of the SDK means."""
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            headers = error.response.headers
+            wait = verdict.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
+            said = error.body.get("message") if isinstance(error.body, dict) else None
+            code = error.code or error.type
+            code = "" if code is None or str(code) == str(error.status_code) else str(code)
+            found = verdict.of_status(error.status_code, code, self._clean(said or error.message), wait)
+            if found.kind == "input" and isinstance(error.param, str):
+                named = re.sub(r"^image\b.*", "images", error.param)
+                found.field = named if named in FIELDS else ""
+            return found
+        if isinstance(error, openai.APIConnectionError):
+            # A service that has the request may have done the work, and billed it.
+            cause = error.__cause__
+            lost = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+            what = f"{type(cause).__name__}: {self._clean(cause)}" if cause is not None else self._clean(error)
+            return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
+        return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {self._clean(error)}", cost=at_most)
+
+    # Small things
+
+    def _size(self, attempt: Attempt) -> tuple[int, int]:
+        return attempt.request.params.width, attempt.request.params.height
+
+    def _bytes(self, item: Any) -> bytes:
+        """A picture's data. Raises Declined."""
+        if isinstance(packed := getattr(item, "b64_json", None), str) and packed:
+            try:
+                return base64.b64decode(packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True)
+            except binascii.Error as error:
+                raise Declined("malformed", f"the picture in the answer is no base64: {error}") from None
+        url = getattr(item, "url", None)
+        if not isinstance(url, str) or not url:
+            raise Declined("malformed", "the answer holds neither a picture nor its address")
+        if urlsplit(url)[:2] != urlsplit(str(self.client.base_url))[:2]:
+            raise Declined("malformed", f"the picture is elsewhere, at {self._clean(url)}; only the server asked is read from")
+        try:
+            reply = self.http.get(url, follow_redirects=False, timeout=self.settings.endpoint.timeout_s)
+            if reply.status_code != 200:
+                raise Declined("malformed", f"the picture's address answers {reply.status_code}")
+            return reply.content
+        except Declined:
+            raise
+        except Exception as error:  # the classes of two generations of one library
+            raise Declined("malformed", f"the picture cannot be read from its address: {self._clean(error)}") from None
+
+    def _clean(self, said: object) -> str:
+        text = str(said)
+        return verdict.shorten(text.replace(self._key, "...") if self._key else text)
+
+
+def _refused_word(error: Any, sent: dict[str, Any]) -> str:
+    """Which of the words that can be done without a 400 is about; "" for none."""
+    said = str(error.message)
+    if error.code not in ("unsupported_parameter", "unknown_parameter", "unsupported_value") and not re.search(
+        r"unsupported|not support|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted", said, re.IGNORECASE
+    ):
+        return ""
+    named = [word for word in MAY_GO if word in sent and re.search(rf"(?<!\w){word}(?!\w)", f"{error.param} {said}")]
+    return error.param if error.param in named else named[0] if named else ""
+
+
+def _tokens(answer: Any) -> dict[str, int]:
+    """What was used, as far as the answer says."""
+    usage = getattr(answer, "usage", None)
+
+    def count(name: str, of: Any = usage) -> int:
+        value = getattr(of, name, None)
+        return value if isinstance(value, int) and value > 0 else 0
+
+    if taken := count("prompt_tokens"):
+        return {"text_in": taken, "text_out": count("completion_tokens")}
+    taken, made = count("input_tokens"), count("output_tokens")
+    if not taken + made:
+        return {}
+    pictures_in = count("image_tokens", getattr(usage, "input_tokens_details", None))
+    words_out = count("text_tokens", getattr(usage, "output_tokens_details", None))
+    found = {"text_in": max(0, taken - pictures_in), "image_in": pictures_in, "text_out": words_out}
+    return {word: value for word, value in (found | {"image_out": max(0, made - words_out)}).items() if value}
+
+
+def _plain(parts: list) -> list | str:
+    """A single text as a string, which every server takes in system and assistant turns."""
+    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts
+
+
+def _is_strict(schema: object) -> bool:
+    """Whether every object in a schema is closed and wants all its keys: OpenAI's strict mode takes no others."""
+    if isinstance(schema, list):
+        return all(map(_is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    named = schema.get("properties")
+    closed = schema.get("additionalProperties") is False and not set(named or ()) - set(schema.get("required") or ())
+    if (isinstance(named, dict) or schema.get("type") == "object") and not closed:
+        return False
+    return all(map(_is_strict, schema.values()))

@@ -1,0 +1,92 @@
+"""Picture files as they travel to an API: their own bytes where those will do, else upright, scaled down and encoded once.
+
+Decoding takes memory, so only a few pictures are decoded at the same time, whatever the number of requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import threading
+from dataclasses import dataclass
+
+from fastgen.data import images
+from fastgen.errors import InputError
+
+MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+"""How a whole file ends; what follows (some cameras add things) sends it through decoding."""
+_decoding = threading.BoundedSemaphore((os.cpu_count() or 1) + 1)
+
+
+@dataclass(frozen=True)
+class Picture:
+    data: bytes
+    mime: str
+    size: tuple[int, int]
+    """(width, height) of what travels."""
+
+    @property
+    def name(self) -> str:
+        return "image." + self.mime.partition("/")[2]
+
+    def base64(self) -> str:
+        return base64.b64encode(self.data).decode("ascii")
+
+
+def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
+    """The picture, at most `max_pixels` large where that is not 0. Raises InputError."""
+    from PIL import Image
+
+    if (found := _as_it_is(path, field, max_pixels)) is not None:
+        return found
+    with _decoding:
+        picture = images.load(path, field)
+        width, height = picture.size
+        if max_pixels and width * height > max_pixels:
+            shrink = (max_pixels / (width * height)) ** 0.5
+            picture = picture.resize((max(1, int(width * shrink)), max(1, int(height * shrink))), Image.Resampling.BICUBIC)
+        written = io.BytesIO()
+        # Flat drawings and masks suffer from JPEG and are small as PNG; photographs are the other way round.
+        if max_pixels and not _is_flat(picture):
+            picture.save(written, "JPEG", quality=92)
+            return Picture(written.getvalue(), MIME["JPEG"], picture.size)
+        picture.save(written, "PNG", compress_level=1)
+        return Picture(written.getvalue(), MIME["PNG"], picture.size)
+
+
+def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
+    """The file's own bytes, if it is small enough, upright, opaque and whole."""
+    width, height = images.probe(path, field)
+    if max_pixels and width * height > max_pixels:
+        return None
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}", field) from None
+    kind = "PNG" if data.startswith(b"\x89PNG") else "JPEG" if data.startswith(b"\xff\xd8") else ""
+    if not kind or not data.endswith(_ENDS[kind]):
+        return None
+    if kind == "PNG" and (data[24] != 8 or data[25] not in (0, 2) or b"tRNS" in data[:4096] or b"eXIf" in data[:4096]):
+        return None  # 16 bits, a palette or transparency: what servers make of those differs
+    if kind == "JPEG" and images.is_turned(path):
+        return None
+    return Picture(data, MIME[kind], (width, height))
+
+
+def _is_flat(picture) -> bool:
+    return picture.resize((64, 64)).getcolors(maxcolors=512) is not None
+
+
+def mask_for_openai(path: str, size: tuple[int, int]) -> bytes:
+    """The mask as OpenAI wants it: a PNG of `size` in which what is to be repainted is transparent. Raises InputError."""
+    from PIL import Image, ImageOps
+
+    mask = images.load_mask(path, size)
+    picture = Image.new("RGBA", size, (255, 255, 255, 255))
+    picture.putalpha(ImageOps.invert(mask))
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    return written.getvalue()

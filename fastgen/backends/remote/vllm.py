@@ -1,0 +1,223 @@
+"""Captions from a vLLM server, ours or one that runs, over plain HTTP in OpenAI's chat format.
+
+Not through the SDK: at a thousand small answers a second its own work would be the limit. What is sent is built once,
+from bytes; the answers are read with msgspec.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+
+from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import Declined
+from fastgen.backends.remote.vllm_server import Server
+from fastgen.errors import EngineError, InputError, ModelError
+from fastgen.hardware import Device
+from fastgen.settings import Settings
+from fastgen.types import Batch, Done, Request, Result
+
+MOST_RESTARTS = 1
+_encode = msgspec.json.Encoder().encode
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Reply(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    code: str | int | None = None
+    type: str | None = None
+
+
+class _Refusal(msgspec.Struct):
+    error: _Error | str | None = None
+    message: str = ""
+
+
+_reply = msgspec.json.Decoder(_Reply).decode
+_refusal = msgspec.json.Decoder(_Refusal).decode
+
+
+class VllmBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.server = None if settings.endpoint.base_url else Server(settings, device)
+        self.model = settings.model.name
+        endpoint = settings.endpoint
+        lanes = max(1, len(settings.devices))
+        self.gate = Gate(-(-endpoint.max_inflight // lanes), -(-endpoint.rpm // lanes))
+        self._restarts = 0
+        self._revival = threading.Lock()
+        self._template = b""
+
+    # Open and close
+
+    def open(self) -> dict:
+        started = time.monotonic()
+        endpoint = self.settings.endpoint
+        if self.server:
+            self.server.start()
+        key = self.server.key if self.server else os.environ.get(endpoint.key_name, "")
+        self._key = key
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
+        options = {"maxsize": self.gate.most, "retries": False, "timeout": timeout, "num_pools": 2}
+        base = self.server.url if self.server else endpoint.base_url
+        proxy = urllib.request.getproxies().get(urlsplit(base).scheme)
+        if proxy and not urllib.request.proxy_bypass(urlsplit(base).hostname or ""):
+            self.http: urllib3.PoolManager = urllib3.ProxyManager(proxy, **options)
+        else:
+            self.http = urllib3.PoolManager(**options)
+        if not self.server and self.model == "auto":
+            self.model = self._served()
+        return {"model": self.model, "base_url": base, "load_seconds": round(time.monotonic() - started, 1), "streams": 1}
+
+    def close(self) -> None:
+        if self.server:
+            self.server.stop()
+
+    def _served(self) -> str:
+        """The first model that a running server names."""
+        url = f"{self.settings.endpoint.base_url}/models"
+        try:
+            reply = self.http.request("GET", url, headers=self._headers)
+            return str(msgspec.json.decode(reply.data)["data"][0]["id"])
+        except urllib3.exceptions.HTTPError as error:
+            raise EngineError(f"--base-url: {url} does not answer: {verdict.shorten(error)}") from None
+        except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+            raise ModelError(f"--base-url: {url} names no model; name it with --model") from None
+
+    # One request
+
+    def run(self, batch: Batch) -> list[Result]:
+        return [self._caption(request) for request in batch.requests]
+
+    def _caption(self, request: Request) -> Result:
+        started = time.monotonic()
+        try:
+            body = self._body(request)
+            text, usage = self._ask(body)
+        except InputError as error:
+            return Declined("input", str(error), error.field).failed(request, "vllm", self.model)
+        except Declined as declined:
+            return declined.failed(request, "vllm", self.model)
+        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
+        seconds = round(time.monotonic() - started, 4)
+        return Done(request.id, "vllm", self.model, (), request.params, seconds, text=text, usage=tokens)
+
+    def _body(self, request: Request) -> bytes:
+        text, params = self.settings.text, request.params
+
+        def picture(index: int) -> dict:
+            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            url = msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
+            return {"type": "image_url", "image_url": {"url": url}}
+
+        turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
+        body: dict = {
+            "model": self.model, "max_tokens": params.max_tokens, "temperature": params.temperature, "seed": params.seed,
+            "messages": [{"role": role, "content": _plain(parts)} for role, parts in turns],
+        }  # fmt: skip
+        if text.schema:
+            schema = {"name": "caption", "strict": True, "schema": msgspec.Raw(text.schema.encode())}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return _encode(body)
+
+    def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
+        ticket = self.gate.enter()
+        outcome, wait = "answered", 0.0
+        try:
+            url = f"{self.server.url if self.server else self.settings.endpoint.base_url}/chat/completions"
+            reply = self._post(url, body)
+            return self._read(reply)
+        except Declined as declined:
+            outcome = verdict.OUTCOMES.get(declined.kind, "neither")
+            wait = declined.retry_after
+            raise
+        finally:
+            self.gate.leave(ticket, outcome, wait)
+
+    def _post(self, url: str, body: bytes) -> urllib3.BaseHTTPResponse:
+        try:
+            return self.http.request("POST", url, body=body, headers=self._headers)
+        except urllib3.exceptions.HTTPError as error:
+            if self.server and not self.server.alive:
+                self._revive()
+            raise Declined("unavailable", f"no answer: {type(error).__name__}: {verdict.shorten(error)}") from None
+
+    def _read(self, reply: urllib3.BaseHTTPResponse) -> tuple[str, _Usage | None]:
+        if reply.status != 200:
+            raise self._complaint(reply)
+        try:
+            answer = _reply(reply.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Declined("malformed", f"the answer is not a chat completion: {self._clean(reply.data)}") from None
+        if not answer.choices:
+            raise Declined("malformed", "the answer holds no choices")
+        choice = answer.choices[0]
+        text = verdict.text_of(choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema)
+        return text, answer.usage
+
+    def _complaint(self, reply: urllib3.BaseHTTPResponse) -> Declined:
+        wait = verdict.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
+        code, message = "", self._clean(reply.data)
+        try:
+            said = _refusal(reply.data)
+            error = said.error
+            if isinstance(error, _Error):
+                code, message = str(error.code or error.type or ""), error.message
+            else:
+                message = str(error or said.message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        code = "" if code == str(reply.status) else code
+        return verdict.of_status(reply.status, code, self._clean(message), wait)
+
+    def _clean(self, text: bytes | str) -> str:
+        words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return verdict.shorten(words.replace(self._key, "...") if self._key else words)
+
+    def _revive(self) -> None:
+        """Start our server again, once. Raises Declined when it is lost."""
+        with self._revival:
+            if self.server.alive:
+                return
+            words = self.server.last_words()
+            if self._restarts >= MOST_RESTARTS:
+                raise Declined("unavailable", f"vLLM ended again after it was started anew{words}")
+            self._restarts += 1
+            try:
+                self.server.start()
+            except EngineError as error:
+                raise Declined("unavailable", str(error)) from None
+
+
+def _plain(parts: list) -> list | str:
+    """A single text as a string, which every server takes in system and assistant turns."""
+    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts

@@ -1,0 +1,245 @@
+"""The OpenAI backend through the real SDK, against the simulator: what is sent, what is made of each answer, what it costs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("openai")
+
+from fastgen import services
+from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
+from fastgen.resolver import resolve
+from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
+from tests.simulator import Simulator, drawing
+
+KEY = "test-key"
+
+
+@pytest.fixture(scope="module")
+def sim():
+    prices = {"gpt-6-luna": (0.1, 0.1, 0.5, 0.5), "gpt-5": (0, 0, 0, 0), "some-model": (0, 0, 0, 0)}
+    with Simulator(hang_s=3, models={"some-model"}, prices=prices) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(sim, tmp_path, monkeypatch):
+    """ask(task, *prompts, **request fields; flags={...}) -> (result, what the simulator saw)."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    (tmp_path / "images").mkdir()
+    (tmp_path / ".partial").mkdir()
+    opened = []
+
+    def one(task, *prompts, flags=None, n=1, backend=None, **about):
+        flags = {"out": tmp_path, "backend": "openai", "base_url": sim.openai_url, "timeout": 1, **(flags or {})}
+        backend = backend or OpenAIBackend(resolve(task, None, **flags), None)
+        if not hasattr(backend, "client"):
+            backend.open()
+            opened.append(backend)
+        if task == "caption":
+            request = Request("a", task, (), TextParams(300, 0.0, 5), dialogue=(("user", prompts[0]),), **about)
+        else:
+            params = ImageParams(*about.pop("size", (0, 0)), 28, 3.5, 0, n, **about.pop("words", {}))
+            request = Request("a", task, prompts, params, **about)
+        sim.reset()
+        (result,) = backend.run(Batch(Bucket.of(request), (request,)))
+        assert backend.gate.inflight == 0
+        assert result.cost <= services.estimate(backend.settings, request) + 1e-9 or isinstance(result, Failed)
+        assert sim.ledger_usd <= result.cost + 1e-9, "what was billed is counted"
+        return result, list(sim.requests)
+
+    yield one
+    for backend in opened:
+        backend.close()
+
+
+@pytest.fixture
+def picture(tmp_path):
+    def make(name="in.png", size=(1024, 1024), colour="red", **how):
+        Image.new("RGB", size, colour).save(tmp_path / name, **how)
+        return str(tmp_path / name)
+
+    return make
+
+
+def load(tmp_path, path) -> Image.Image:
+    return Image.open(tmp_path / path)
+
+
+def test_only_what_is_asked_for_is_sent(ask, sim, tmp_path):
+    result, (seen,) = ask("t2i", "a cat")
+    assert seen.params == {"model": "gpt-image-2", "output_format": "png"} and seen.key == KEY
+    assert load(tmp_path, result.paths[0]).size == (1024, 1024) and not result.warnings
+    assert result.cost == pytest.approx(sim.ledger_usd) and result.usage["image_out"] > 0
+    words = {"quality": "low", "background": "transparent"}
+    result, (seen,) = ask("t2i", "a cat", size=(1536, 1024), words=words, n=3, flags={"format": "webp"})
+    assert seen.params == {
+        "model": "gpt-image-2", "output_format": "webp", "n": 3, "size": "1536x1024", **words
+    }  # fmt: skip
+    assert result.paths == tuple(f"images/a_{i}.webp" for i in range(3))
+    result, (seen,) = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
+    assert seen.params == {"model": "some-model"}, "of an unknown model nothing is taken for granted"
+
+
+def test_pictures_are_numbered_by_prompt_and_copy(ask, tmp_path):
+    result, seen = ask("t2i", "one", "two", n=12)
+    assert [r.params.get("n") for r in seen] == [10, 2, 10, 2], "ten at a time"
+    assert len(result.paths) == 24
+    first = [load(tmp_path, result.paths[i]).getpixel((3, 3)) for i in (0, 12)]
+    assert first == [drawing.prompt_colour("one"), drawing.prompt_colour("two")]
+
+
+def test_an_edit_sends_pictures_as_they_are_and_the_mask_as_alpha(ask, picture, tmp_path):
+    mask = Image.new("L", (512, 512), 0)
+    mask.paste(255, (0, 0, 256, 512))
+    mask.save(tmp_path / "mask.png")
+    images = (picture(), picture("b.jpg", colour="blue"))
+    result, (seen,) = ask("edit", "make it green", images=images, mask=str(tmp_path / "mask.png"), size=(1024, 1024))
+    assert [one.mime for one in seen.images] == ["image/png", "image/jpeg"]
+    assert seen.images[1].bytes == (tmp_path / "b.jpg").stat().st_size, "its own bytes"
+    assert seen.mask.size == (1024, 1024) and seen.mask.mode == "RGBA"
+    alpha = seen.mask.getchannel("A")
+    assert (alpha.getpixel((100, 500)), alpha.getpixel((900, 500))) == (0, 255), "what is white is to be repainted"
+    made = load(tmp_path, result.paths[0])
+    assert made.getpixel((900, 500)) == (255, 0, 0) and made.getpixel((100, 3)) == drawing.prompt_colour("make it green")
+
+
+def test_later_turns_edit_the_result_before_them(ask, picture, tmp_path):
+    picture("mask.png", colour="white")
+    images = (picture(), picture("b.png", colour="blue"))
+    result, seen = ask("edit", "first", "second", images=images, mask=str(tmp_path / "mask.png"), n=2)
+    assert [r.prompt for r in seen] == ["first", "second", "first", "second"] and len(result.paths) == 2
+    assert [len(r.images) for r in seen] == [2, 1, 2, 1] and [bool(r.mask) for r in seen] == [True, False] * 2
+    assert seen[1].images[0].sha256 != seen[0].images[0].sha256
+
+
+def test_captions(ask, picture):
+    pictures = (picture(size=(64, 48)), picture("b.jpg", size=(32, 32)))
+    result, (seen,) = ask("caption", "compare <image> with <image>", images=pictures)
+    assert result.text.startswith("A plain view with 64x48 of #ff0000") and not result.paths
+    assert seen.params["max_completion_tokens"] == 300 and "max_tokens" not in seen.params
+    assert (seen.params["temperature"], seen.params["seed"], seen.params["reasoning_effort"]) == (0.0, 5, "none")
+    assert result.usage["text_in"] > 0 and result.usage["text_out"] > 0
+    result, (seen,) = ask("caption", "what?", images=pictures[:1], flags={"max_pixels": 1024})
+    assert seen.images[0].size[0] * seen.images[0].size[1] <= 1024
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    closed = {**schema, "required": ["text"], "additionalProperties": False}
+    for given, strict in ((closed, True), (schema, False)):
+        result, (seen,) = ask("caption", "what?", images=pictures[:1], flags={"schema": given})
+        assert result.text.startswith('{"text": "A plain view') and _is_strict(given) == strict
+        assert seen.params["response_format"]["json_schema"]["strict"] == strict
+
+
+def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
+    result, seen = ask("caption", "what?", images=(picture(),), flags={"model": "gpt-5-chat"})
+    assert result.kind == "gone" and len(seen) == 1
+    backend = OpenAIBackend(resolve("caption", None, backend="openai", base_url=sim.openai_url, model="gpt-5-2026-01-01"), None)
+    backend._limit = "max_tokens"  # as if it were anybody's server
+    result, seen = ask("caption", "what?", images=(picture(),), backend=backend)
+    assert [("max_tokens" in r.params, r.status) for r in seen] == [(True, 400), (False, 200)] and result.text
+    result, seen = ask("caption", "and?", images=(picture(),), backend=backend)
+    assert len(seen) == 1, "it is remembered"
+
+
+@pytest.mark.parametrize(
+    "task, fault, kind, says",
+    [
+        ("t2i", "moderation", "refused", "safety system"),
+        ("t2i", "insufficient_quota", "quota", "current quota"),
+        ("t2i", "per_day_quota", "quota", "per day"),
+        ("t2i", "unauthorized", "unauthorized", "401"),
+        ("t2i", "html_200", "malformed", "<html>"),
+        ("t2i", "data_null", "malformed", "no pictures"),
+        ("t2i", "cut_json", "malformed", "cannot be read"),
+        ("t2i", "hang", "unavailable", "ReadTimeout"),
+        ("t2i", "disconnect", "unavailable", "disconnected"),
+        ("t2i", "error_500", "unavailable", "500"),
+        ("t2i", "overloaded", "unavailable", "503"),
+        ("t2i", "rate_limit_after", "rate_limited", "per min"),
+        ("edit", "moderation", "refused", "safety system"),
+        ("edit", "empty_choices", "malformed", "no pictures"),
+        ("caption", "empty_choices", "malformed", "no chat completion"),
+        ("caption", "html_200", "malformed", "no chat completion"),
+        ("caption", "refusal_field", "refused", "declined"),
+        ("caption", "refusal_text", "refused", "declined"),
+        ("caption", "content_filter", "refused", "filter"),
+        ("caption", "length", "truncated", "--max-tokens"),
+        ("caption", "empty_text", "empty", "no text"),
+    ],
+)
+def test_faults_are_told_apart(ask, picture, task, fault, kind, says):
+    result, seen = ask(task, f"fault:{fault}", images=() if task == "t2i" else (picture(),))
+    assert isinstance(result, Failed) and (result.kind, len(seen)) == (kind, 1) and says in result.message
+    assert KEY not in result.message
+    if fault in ("hang", "disconnect", "cut_json"):
+        assert result.cost > 0, "it may have been billed"
+    if fault == "rate_limit_after":
+        assert result.retry_after == 1.0
+
+
+def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
+    result, _ = ask("t2i", "fault:jpeg_for_png")
+    assert result.paths == ("images/a_0.jpg",) and "came as jpeg, not png" in result.warnings[0]
+    result, _ = ask("t2i", "fault:wrong_size", size=(1024, 1024))
+    assert isinstance(result, Done) and "came at 512x1024, not 1024x1024" in result.warnings[0]
+
+
+def test_no_server_costs_nothing_and_bad_pictures_are_not_sent(ask, tmp_path):
+    result, _ = ask("t2i", "a", flags={"base_url": "http://127.0.0.1:9/v1"})
+    assert (result.kind, result.cost) == ("unavailable", 0.0)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    result, seen = ask("edit", "a", images=(str(tmp_path / "broken.png"),))
+    assert (result.kind, result.field, seen) == ("input", "images", [])
+
+
+def test_the_key_is_never_told(ask, sim, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-mine")
+    backend = OpenAIBackend(resolve("t2i", None, backend="openai", base_url=sim.openai_url, out=tmp_path), None)
+    result, _ = ask("t2i", "a", backend=backend)
+    assert result.kind == "unauthorized" and "secret" not in f"{result} {backend.settings} {backend.open()}"
+    assert backend._clean("it was secret-of-mine, at sk-abcdefghijk") == "it was ..., at sk-..."
+
+
+def test_pictures_by_address_come_from_the_same_server_only(ask):
+    backend = ask("t2i", "a")  # opens one, which is closed with the fixture
+    del backend
+    opened = OpenAIBackend(resolve("t2i", None, backend="openai", base_url="http://127.0.0.1:9/v1"), None)
+    opened.open()
+    with pytest.raises(Exception, match="elsewhere"):
+        opened._bytes(SimpleNamespace(b64_json=None, url="http://example.com/a.png"))
+    with pytest.raises(Exception, match="cannot be read from its address"):
+        opened._bytes(SimpleNamespace(b64_json=None, url="http://127.0.0.1:9/a.png"))
+    with pytest.raises(Exception, match="no base64"):
+        opened._bytes(SimpleNamespace(b64_json="%%%", url=None))
+    packed = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(packed, "PNG")
+    data = "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
+    assert opened._bytes(SimpleNamespace(b64_json=data)) == packed.getvalue()
+    opened.close()
+
+
+def test_many_threads_share_one_backend(sim, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settings = resolve("caption", None, backend="openai", base_url=sim.openai_url, out=tmp_path)
+    backend = OpenAIBackend(settings, None)
+    backend.open()
+    sim.reset()
+    results = {}
+
+    def work(i):
+        request = Request(f"r{i}", "caption", (), TextParams(300, 0.0, 0), dialogue=(("user", f"number {i}"),))
+        (results[i],) = backend.run(Batch(Bucket.of(request), (request,)))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(40)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len({r.text for r in results.values()}) == 40 and backend.gate.inflight == 0
+    assert sum(r.cost for r in results.values()) < 1 and len(sim.requests) == 40
+    backend.close()
