@@ -74,11 +74,11 @@ class Crew:
             self.seats.append(seat)
             self._start(seat)
 
-    def dismiss(self, group: Group) -> None:
-        """Let the lanes of a group go that hold nothing; the others go when they are asked again."""
-        for seat in [s for s in self.seats if s.group is group and not s.flying]:
-            self.seats.remove(seat)
-            seat.lane.stop()
+    def let_go(self, group: Group | None = None) -> None:
+        """Have lanes, of one group or all, send back what they have not begun. They take nothing after that."""
+        for seat in self.seats:
+            if group in (None, seat.group):
+                seat.lane.let_go()
 
     def free(self) -> list[Seat]:
         """Seats that can take a batch, the least busy first."""

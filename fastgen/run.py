@@ -291,6 +291,7 @@ class Run:
         except Empty:
             return
         if message is None:  # interrupt(), which may be in a signal handler and so says nothing itself
+            self._crew.let_go()
             self.emit("warning", message="finishing the batches under way; once more to stop at once")
             return
         seat, number, future = message
@@ -332,9 +333,10 @@ class Run:
         closing = ""
         for request, result in zip(batch.requests, results, strict=True):
             self._ledger.settle(request.id, result.cost)
-            closing = closing or (not group.closed and group.learn(result, now, self._is_last(group))) or ""
+            if result.attempts and not group.closed:
+                closing = closing or group.learn(result, now, self._is_last(group))
             tries = self._tries.setdefault(request.id, Tries())
-            tries.all += 1
+            tries.all += result.attempts
             tries.cost += result.cost
             result = replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
             if isinstance(result, Done):
@@ -348,16 +350,18 @@ class Run:
                 tries.waits += 1
             else:
                 tries.strikes += 1
+            if self._winding_down and (result.kind in policy.AGAIN or not result.attempts) and result.kind != "input":
+                continue  # not its fault: it stays for the next run
             count = tries.waits if result.kind == "rate_limited" else tries.strikes
             match policy.decide(replace(result, attempts=count), alone=len(batch.requests) == 1):
-                case "retry":
+                case "retry" if not group.closed:
                     due = time.monotonic() + max(result.retry_after, 0.25 * 2 ** min(count, 7))
                     heapq.heappush(self._later, (due, id(request), request, group))
                 case "split":
                     split.append(request)
                 case "stop":
                     raise DiskError(result.message)
-                case "give up":
+                case "retry" | "give up":
                     final += self._move_on(request, result, group)
         if split:
             group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
@@ -394,11 +398,13 @@ class Run:
             failed += self._assign(request, group.place + 1)
         self._later = [entry for entry in self._later if entry[3] is not group]
         heapq.heapify(self._later)
-        self._crew.dismiss(group)
+        self._crew.let_go(group)
         yield from self._commit(failed)
 
     def _end(self, error: FastgenError) -> None:
-        self._ending = self._ending or error
+        if self._ending is None:
+            self._ending = error
+            self._crew.let_go()
 
     def _commit(self, results: list[Result]) -> Iterator[Result]:
         """Into the journal first; only then does anybody hear of it."""

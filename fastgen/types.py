@@ -158,6 +158,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
     model: str = ""
     content: str = ""
     attempts: int = 1
+    """0 where a backend hands it back without having begun."""
     retry_after: float = 0.0
     """Seconds that the service asked to wait; 0 if it did not say."""
     cost: float = 0.0

@@ -31,5 +31,8 @@ class Lane(Protocol):
     def submit(self, batch: Batch) -> Future:
         """list[Result] of the batch, or LaneDied or DiskError. Only once the lane is ready."""
 
+    def let_go(self) -> None:
+        """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that waits."""
+
     def stop(self, now: bool = False) -> None:
         """Let go of the backend; `now` does not wait for batches that are under way."""

@@ -41,6 +41,10 @@ class Work(msgspec.Struct, tag=True):
     batch: Batch
 
 
+class LetGo(msgspec.Struct, tag=True):
+    """Do not begin what has not begun; hand it back."""
+
+
 class Ready(msgspec.Struct, tag=True):
     """First message from the child when its backend is open."""
 
@@ -64,7 +68,7 @@ class DiskFull(msgspec.Struct, tag=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_to_child = msgspec.msgpack.Decoder(Hello | Work).decode
+decode_to_child = msgspec.msgpack.Decoder(Hello | Work | LetGo).decode
 _decode_from_child = msgspec.msgpack.Decoder(Ready | CannotStart | Finished | DiskFull).decode
 
 
@@ -124,6 +128,11 @@ class ProcessLane:
         with suppress(OSError):  # if it is dead, the listener fails the future
             self._connection.send_bytes(encode(Work(number, batch)))
         return future
+
+    def let_go(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.send_bytes(encode(LetGo()))
 
     def stop(self, now: bool = False) -> None:
         process, connection = self._process, self._connection

@@ -14,7 +14,17 @@ from multiprocessing.connection import Connection
 
 from fastgen import backends
 from fastgen.errors import DiskError, FastgenError
-from fastgen.lanes.process import CannotStart, DiskFull, Finished, Hello, Ready, Work, decode_to_child, encode
+from fastgen.lanes.process import (
+    CannotStart,
+    DiskFull,
+    Finished,
+    Hello,
+    LetGo,
+    Ready,
+    Work,
+    decode_to_child,
+    encode,
+)
 from fastgen.types import Batch, Failed
 
 
@@ -67,8 +77,10 @@ def main(descriptor: int) -> None:
     try:
         while True:
             work = decode_to_child(connection.recv_bytes())
-            assert isinstance(work, Work)
-            pool.submit(run, work.number, work.batch)
+            if isinstance(work, Work):
+                pool.submit(run, work.number, work.batch)
+            elif isinstance(work, LetGo) and hasattr(backend, "let_go"):
+                backend.let_go()
     except (EOFError, OSError):
         # A server of the backend's is ended in good order; if that hangs, its leash does it (backends/remote/leash.py).
         threading.Timer(9, os._exit, (0,)).start()

@@ -165,6 +165,7 @@ def chat(request: Request, record: Recorded, about: About) -> Call:
             else:
                 raise refuse(f"Invalid content part '{part['type']}'.", "invalid_value", name)
         call.texts += said
+        record.texts += said
         if message["role"] == "user":
             record.prompt = "\n".join(said)
     return call

@@ -46,6 +46,8 @@ class Recorded:
     images: list[Seen] = field(default_factory=list)
     mask: Image.Image | None = None
     params: dict = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+    """chat: the texts of all turns, in order."""
     fault: str = ""
     status: int = 0
     cost_usd: float = 0.0

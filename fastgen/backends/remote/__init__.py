@@ -5,5 +5,7 @@ pictures.py    files -> what travels, scaled down once
 dialogue.py    turns with <image> marks -> messages of parts
 verdict.py     what came back -> a text, or why it is none
 vllm.py        a vLLM server, started and watched by vllm_server.py, over plain HTTP
-openai_api.py  gemini_api.py   the vendors' own SDKs
+attempt.py     one try at a paid API: its calls, their cost, the pictures that came
+openai_api.py  gemini_api.py           what goes out, through the vendors' own SDKs
+openai_answers.py  gemini_answers.py   what their answers and exceptions mean
 """

@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from fastgen import services
-from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.verdict import OUTCOMES, Declined
+from fastgen.backends.remote.gate import Closed, Gate
+from fastgen.backends.remote.verdict import LET_GO, OUTCOMES, Declined
 from fastgen.data import artifacts
 from fastgen.errors import InputError
 from fastgen.settings import Settings
@@ -24,6 +24,8 @@ Answer = TypeVar("Answer")
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
 NAMES = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
 """Pillow's word for a format, as the ending of a file and as `--format` has it."""
+MOST_WAITS = 10
+"""Times that a row which is half done waits for its next call. One that has nothing yet goes back to the queue."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,24 @@ class Attempt:
 
     def call(self, send: Callable[[], Answer]) -> Answer:
         """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
-        ticket = self.gate.enter()
-        outcome, wait = "neither", 0.0
-        try:
-            answer = send()
-            outcome = "answered"
-            return answer
-        except Declined as declined:
-            outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
-            raise
-        finally:
-            self.gate.leave(ticket, outcome, wait)
+        for waits in range(MOST_WAITS + 1):
+            try:
+                ticket = self.gate.enter()
+            except Closed:
+                raise Declined("unavailable", LET_GO) from None
+            outcome, wait = "neither", 0.0
+            try:
+                answer = send()
+                outcome = "answered"
+                return answer
+            except Declined as declined:
+                outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
+                # What is paid for is not thrown away because the service asks for patience.
+                if not (declined.kind == "rate_limited" and self.cost + len(self.paths) and waits < MOST_WAITS):
+                    raise
+            finally:
+                self.gate.leave(ticket, outcome, wait)
+        raise AssertionError("the last wait raises")
 
     def bill(self, usage: dict[str, int], n: int = 1) -> None:
         """Count what an answer used; where it does not say, its output is taken to be the dearest."""

@@ -24,6 +24,10 @@ DOWN_AFTER = 3
 """Requests in a row without any answer before it counts as down."""
 
 
+class Closed(Exception):
+    """Nobody is let through any more."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     epoch: int
@@ -47,13 +51,16 @@ class Gate:
         self._probes = 0
         self._unanswered = 0
         self._next_at = 0.0
+        self._closed = False
         self._changed = threading.Condition()
 
     def enter(self) -> Ticket:
-        """Wait until a request may go out."""
+        """Wait until a request may go out. Raises Closed."""
         with self._changed:
-            while (wait := self._wait()) != 0:
+            while not self._closed and (wait := self._wait()) != 0:
                 self._changed.wait(wait)
+            if self._closed:
+                raise Closed
             if self.rpm:
                 self._next_at = max(self.clock(), self._next_at) + 60 / self.rpm
             self.inflight += 1
@@ -84,10 +91,17 @@ class Gate:
             else:
                 self._changed.notify(2)  # this one's place, and the one by which the limit may have grown
 
+    def close(self) -> None:
+        """Send away all who wait, and who comes later."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
     def _pause(self, asked: float) -> None:
         self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self._pause_s))
         self._paused_until = self.clock() + (asked or self._pause_s)
-        self.limit, self._doubling = max(1.0, self.limit * SHRINK), False
+        if not self._proving:  # one shrink for one spell, however often it is tried meanwhile
+            self.limit, self._doubling = max(1.0, self.limit * SHRINK), False
         self._proving, self._probes, self._unanswered = True, 0, 0
         self.epoch += 1
 

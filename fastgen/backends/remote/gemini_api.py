@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import threading
 from typing import Any
 
@@ -16,6 +15,7 @@ from fastgen import services
 from fastgen.backends.remote import dialogue, pictures, verdict
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.gemini_answers import check, declined, finish, parts_of, tokens
 from fastgen.backends.remote.verdict import Declined
 from fastgen.data import images
 from fastgen.errors import ModelError
@@ -25,10 +25,6 @@ from fastgen.types import Batch, Request, Result
 
 OLDER = "v1beta"
 """What gateways serve that do not know the SDK's own version yet."""
-REFUSED = {
-    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
-    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
-}  # fmt: skip
 MASK = (
     "The last picture is a mask of the first one. Change only what is white in the mask, keep all else as it is, and "
     "answer with the whole first picture, changed: "
@@ -72,6 +68,9 @@ class GeminiBackend:
                 )  # fmt: skip
                 self._clients[version] = genai.Client(api_key=self._key or "none", vertexai=False, http_options=options)
             return self._clients[version]
+
+    def let_go(self) -> None:
+        self.gate.close()
 
     def close(self) -> None:
         for client in self._clients.values():
@@ -130,15 +129,19 @@ class GeminiBackend:
         system = [part for role, parts in turns if role == "system" for part in parts]
         roles = {"assistant": "model"}
         contents = [types.Content(role=roles.get(r, r), parts=parts) for r, parts in turns if r != "system"]
-        form = {"response_mime_type": "application/json", "response_json_schema": json.loads(text.schema)} if text.schema else {}
+        form = (
+            {"response_mime_type": "application/json", "response_json_schema": json.loads(text.schema)}
+            if text.schema
+            else {}
+        )
         config = types.GenerateContentConfig(
             system_instruction=types.Content(parts=system) if system else None, seed=self._seed(request),
             max_output_tokens=request.params.max_tokens, temperature=request.params.temperature, **form,
         )  # fmt: skip
         answer = self._ask(attempt, contents, config, "")
-        parts = self._parts(answer)
+        parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
-        reason = "length" if self._finish(answer) == "MAX_TOKENS" else None
+        reason = "length" if finish(answer) == "MAX_TOKENS" else None
         return verdict.text_of(words, reason, None, text.schema)
 
     # What goes out
@@ -172,57 +175,35 @@ class GeminiBackend:
             version, may_change = self.version, self._may_change
             try:
                 try:
-                    answer = self._client(version).models.generate_content(model=self.model, contents=contents, config=config)
+                    answer = self._client(version).models.generate_content(
+                        model=self.model, contents=contents, config=config
+                    )
                 except errors.APIError as error:
                     if not (may_change and error.code == 404 and self.model not in str(error.details)):
                         raise
                     version = OLDER
-                    answer = self._client(version).models.generate_content(model=self.model, contents=contents, config=config)
+                    answer = self._client(version).models.generate_content(
+                        model=self.model, contents=contents, config=config
+                    )
             except Exception as error:  # APIError, JSON errors, and the classes of two generations of one library
-                raise self._declined(error, at_most) from None
+                raise declined(error, self._clean, at_most) from None
             self.version, self._may_change = version, False
             return answer
 
         answer = attempt.call(send)
-        attempt.bill(_tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)))
-        self._check(answer)
+        attempt.bill(tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)))
+        check(answer, self._clean)
         return answer
 
     # What comes back
 
-    def _finish(self, answer: Any) -> str:
-        reason = answer.candidates[0].finish_reason
-        return str(getattr(reason, "value", reason) or "")
-
-    def _parts(self, answer: Any) -> list:
-        """Those that are no thoughts."""
-        content = answer.candidates[0].content
-        return [part for part in (content.parts if content else None) or () if not part.thought]
-
-    def _check(self, answer: Any) -> None:
-        """Raises Declined where an answer says that it is none."""
-        blocked = getattr(getattr(answer, "prompt_feedback", None), "block_reason", None)
-        if blocked:
-            raise Declined("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
-        if not getattr(answer, "candidates", None):
-            raise Declined("empty", "the answer holds no candidates")
-        reason = self._finish(answer)
-        if reason in REFUSED:
-            words = " ".join(part.text for part in self._parts(answer) if part.text)
-            said = words or answer.candidates[0].finish_message or ""
-            raise Declined("refused", f"{reason}: {self._clean(said)}" if said else f"the answer was withheld: {reason}")
-        if "MALFORMED" in reason or "TOOL_CALL" in reason or reason == "MISSING_THOUGHT_SIGNATURE":
-            raise Declined("malformed", f"the answer broke off: {reason}")
-        if reason in ("OTHER", "IMAGE_OTHER"):
-            raise Declined("empty", f"the service gives no answer and no reason: {reason}")
-
     def _picture(self, attempt: Attempt, answer: Any) -> Made:
         """The picture in an answer, checked. Raises Declined."""
-        parts = self._parts(answer)
+        parts = parts_of(answer)
         found = [part.inline_data.data for part in parts if part.inline_data and part.inline_data.data]
         if not found:
             words = " ".join(part.text for part in parts if part.text)
-            if self._finish(answer) == "MAX_TOKENS":
+            if finish(answer) == "MAX_TOKENS":
                 raise Declined("truncated", "the answer was cut off before its picture")
             if words.strip():
                 raise Declined("refused", f"the model answered with words instead of a picture: {self._clean(words)}")
@@ -242,65 +223,6 @@ class GeminiBackend:
         whole = Image.composite(after, before, mask)
         return Made(images.encode(whole, self.settings.format, {}), self.settings.format.upper(), whole.size)
 
-    def _declined(self, error: Exception, at_most: float) -> Declined:
-        """What an exception of the SDK means."""
-        from google.genai import errors
-
-        if isinstance(error, errors.APIError):
-            return self._complaint(error)
-        name = type(error).__name__
-        if isinstance(error, ValueError):
-            return Declined("malformed", f"the answer cannot be read: {name}: {self._clean(error)}", cost=at_most)
-        if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
-            # A service that has the request may have done the work, and billed it.
-            lost = name not in ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-            return Declined("unavailable", f"no answer: {name}: {self._clean(error)}", cost=at_most if lost else 0.0)
-        return Declined("internal", f"{name}: {self._clean(error)}", cost=at_most)
-
-    def _complaint(self, error: Any) -> Declined:
-        status, message = str(error.status or ""), self._clean(error.message or error)
-        body = error.details.get("error") if isinstance(error.details, dict) else None
-        details = body.get("details") if isinstance(body, dict) else None
-        details = [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
-        said = f"{error.code} {status}: {message}"
-        if error.code == 429:
-            wait = next((float(one["retryDelay"][:-1]) for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), 0.0)
-            quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
-            over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
-            if over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message)):
-                return Declined("quota", said)
-            wait = wait or verdict.seconds_of((getattr(error.response, "headers", None) or {}).get("retry-after"))
-            return Declined("rate_limited", said, retry_after=wait)
-        if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
-            return Declined("unauthorized", said)
-        if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the place is not served
-            return Declined("unauthorized", said)
-        if not isinstance(error.code, int) or error.code < 300:
-            return Declined("malformed", said)
-        return verdict.of_status(error.code, status, message)
-
     def _clean(self, said: object) -> str:
         text = str(said)
         return verdict.shorten(text.replace(self._key, "...") if self._key else text)
-
-
-_DELAY = re.compile(r"\d+(\.\d+)?s")
-
-
-def _tokens(usage: Any, drawing: bool) -> dict[str, int]:
-    """What was used, as far as the answer says; of one that draws, what is not told apart is the picture."""
-    if usage is None:
-        return {}
-
-    def pictured(details: Any) -> int:
-        return sum(one.token_count or 0 for one in details or () if getattr(one.modality, "value", one.modality) == "IMAGE")
-
-    asked, made = usage.prompt_token_count or 0, usage.candidates_token_count or 0
-    pictures_in, pictures_out = pictured(usage.prompt_tokens_details), pictured(usage.candidates_tokens_details)
-    if drawing and not usage.candidates_tokens_details:
-        pictures_out = made
-    found = {
-        "text_in": asked - pictures_in, "image_in": pictures_in, "image_out": pictures_out,
-        "text_out": made - pictures_out + (usage.thoughts_token_count or 0),
-    }  # fmt: skip
-    return {word: tokens for word, tokens in found.items() if tokens > 0}

@@ -18,6 +18,7 @@ from fastgen import services
 from fastgen.backends.remote import dialogue, pictures, verdict
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.openai_answers import LIMITS, declined, refused_word, tokens
 from fastgen.backends.remote.verdict import Declined
 from fastgen.errors import ModelError
 from fastgen.hardware import Device
@@ -26,13 +27,7 @@ from fastgen.types import Batch, Result
 
 VENDOR = "api.openai.com"
 CONNECT_S = 10.0
-LIMITS = ("max_tokens", "max_completion_tokens")
-"""Two words for one thing; which one a server knows depends on it."""
-MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort")
-"""What a caption can do without, where the model knows no such word."""
 MOST_N = 10
-FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
-"""Of a row, by the names that they have here too."""
 
 
 class OpenAIBackend:
@@ -66,6 +61,9 @@ class OpenAIBackend:
             timeout=self.http.timeout, http_client=self.http,
         )  # fmt: skip
         return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
+
+    def let_go(self) -> None:
+        self.gate.close()
 
     def close(self) -> None:
         self.client.close()
@@ -124,7 +122,7 @@ class OpenAIBackend:
             form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
             words["response_format"] = {"type": "json_schema", "json_schema": form}
         answer = self._chat(attempt, words)
-        attempt.bill(_tokens(answer))
+        attempt.bill(tokens(answer))
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
             raise Declined("malformed", f"the answer is no chat completion: {self._clean(answer)}")
@@ -149,14 +147,11 @@ class OpenAIBackend:
         at_most = attempt.at_most((prompt,), n)
         answer = attempt.call(lambda: self._send(ask, words, at_most))
         data = getattr(answer, "data", None)
-        usage = _tokens(answer)
+        usage = tokens(answer)
         if not isinstance(data, list) or not data:
-            declined = Declined("malformed", f"the answer holds no pictures: {self._clean(answer)}")
-            if usage:
-                attempt.bill(usage, n)
-            else:
-                declined.cost = at_most
-            raise declined
+            attempt.bill(usage, n) if usage else None
+            said = f"the answer holds no pictures: {self._clean(answer)}"
+            raise Declined("malformed", said, cost=0.0 if usage else at_most)
         attempt.bill(usage, n)
         if len(data) < n:
             raise Declined("malformed", f"{n} pictures were asked for, {len(data)} came")
@@ -178,7 +173,7 @@ class OpenAIBackend:
             answer = attempt.call(send)
             if not isinstance(answer, openai.BadRequestError):
                 return answer
-            word = _refused_word(answer, sent)
+            word = refused_word(answer, sent)
             with self._lock:
                 if word in LIMITS and LIMITS[word == LIMITS[0]] not in self._unknown:
                     self._unknown.add(word)
@@ -186,7 +181,7 @@ class OpenAIBackend:
                 elif word and word not in LIMITS:
                     self._unknown.add(word)
                 elif limit == self._limit:  # else another thread has learned it meanwhile
-                    raise self._declined(answer, at_most)
+                    raise declined(answer, self._clean, at_most)
 
     def _send(self, ask: Callable, words: dict[str, Any], at_most: float, plain: tuple | type = ()) -> Any:
         """The SDK's answer. Errors become Declined; those in `plain` are returned."""
@@ -197,30 +192,7 @@ class OpenAIBackend:
         except plain as error:
             return error
         except (openai.OpenAIError, ValueError) as error:  # broken JSON is a ValueError
-            raise self._declined(error, at_most) from None
-
-    def _declined(self, error: Exception, at_most: float) -> Declined:
-        """What an exception of the SDK means."""
-        import openai
-
-        if isinstance(error, openai.APIStatusError):
-            headers = error.response.headers
-            wait = verdict.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
-            said = error.body.get("message") if isinstance(error.body, dict) else None
-            code = error.code or error.type
-            code = "" if code is None or str(code) == str(error.status_code) else str(code)
-            found = verdict.of_status(error.status_code, code, self._clean(said or error.message), wait)
-            if found.kind == "input" and isinstance(error.param, str):
-                named = re.sub(r"^image\b.*", "images", error.param)
-                found.field = named if named in FIELDS else ""
-            return found
-        if isinstance(error, openai.APIConnectionError):
-            # A service that has the request may have done the work, and billed it.
-            cause = error.__cause__
-            lost = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-            what = f"{type(cause).__name__}: {self._clean(cause)}" if cause is not None else self._clean(error)
-            return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
-        return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {self._clean(error)}", cost=at_most)
+            raise declined(error, self._clean, at_most) from None
 
     # Small things
 
@@ -231,14 +203,18 @@ class OpenAIBackend:
         """A picture's data. Raises Declined."""
         if isinstance(packed := getattr(item, "b64_json", None), str) and packed:
             try:
-                return base64.b64decode(packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True)
+                return base64.b64decode(
+                    packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True
+                )
             except binascii.Error as error:
                 raise Declined("malformed", f"the picture in the answer is no base64: {error}") from None
         url = getattr(item, "url", None)
         if not isinstance(url, str) or not url:
             raise Declined("malformed", "the answer holds neither a picture nor its address")
         if urlsplit(url)[:2] != urlsplit(str(self.client.base_url))[:2]:
-            raise Declined("malformed", f"the picture is elsewhere, at {self._clean(url)}; only the server asked is read from")
+            raise Declined(
+                "malformed", f"the picture is elsewhere, at {self._clean(url)}; only the server asked is read from"
+            )
         try:
             reply = self.http.get(url, follow_redirects=False, timeout=self.settings.endpoint.timeout_s)
             if reply.status_code != 200:
@@ -252,36 +228,6 @@ class OpenAIBackend:
     def _clean(self, said: object) -> str:
         text = str(said)
         return verdict.shorten(text.replace(self._key, "...") if self._key else text)
-
-
-def _refused_word(error: Any, sent: dict[str, Any]) -> str:
-    """Which of the words that can be done without a 400 is about; "" for none."""
-    said = str(error.message)
-    if error.code not in ("unsupported_parameter", "unknown_parameter", "unsupported_value") and not re.search(
-        r"unsupported|not support|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted", said, re.IGNORECASE
-    ):
-        return ""
-    named = [word for word in MAY_GO if word in sent and re.search(rf"(?<!\w){word}(?!\w)", f"{error.param} {said}")]
-    return error.param if error.param in named else named[0] if named else ""
-
-
-def _tokens(answer: Any) -> dict[str, int]:
-    """What was used, as far as the answer says."""
-    usage = getattr(answer, "usage", None)
-
-    def count(name: str, of: Any = usage) -> int:
-        value = getattr(of, name, None)
-        return value if isinstance(value, int) and value > 0 else 0
-
-    if taken := count("prompt_tokens"):
-        return {"text_in": taken, "text_out": count("completion_tokens")}
-    taken, made = count("input_tokens"), count("output_tokens")
-    if not taken + made:
-        return {}
-    pictures_in = count("image_tokens", getattr(usage, "input_tokens_details", None))
-    words_out = count("text_tokens", getattr(usage, "output_tokens_details", None))
-    found = {"text_in": max(0, taken - pictures_in), "image_in": pictures_in, "text_out": words_out}
-    return {word: value for word, value in (found | {"image_out": max(0, made - words_out)}).items() if value}
 
 
 def _plain(parts: list) -> list | str:

@@ -9,13 +9,21 @@ from time import time
 
 from fastgen.types import Failed, Kind, Request
 
+LET_GO = "it was not sent any more"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> what the gate is to make of it; "neither" for all others."""
+_CANNOT = r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed to)|must decline to)"
 _REFUSAL = re.compile(
-    r"(i'?m |i am |we'?re )?(very |so |terribly )?(sorry|afraid)\b.{0,60}\b(can(no|')?t|cannot|unable|not able|won'?t|couldn'?t)"
-    r"|i (can(no|')t|cannot|am unable|am not able|won'?t|will not|must decline)\b.{0,40}\b"
-    r"(help|assist|comply|fulfill|describe|identify|provide|process|do|create|generate|view|see|continue|discuss|caption)"
-    r"|as an ai\b|error\b ?(code|:|\d)|sorry, (but )?i\b|(this|the|your) (request|image|content) (was|has been|is) (blocked|rejected|flagged)",
+    # "I'm sorry, but ... can't"; without the "I'm" it may be a board game or a dog's mood, so then somebody must speak.
+    rf"(i'?m|i am|we'?re|we are) (very |so |truly |terribly )?(sorry|afraid)\b.{{0,60}}(\b{_CANNOT}|\bas an ai\b)"
+    rf"|(sorry|unfortunately|(my )?apologies|i apologi[sz]e)\b[^a-z]{{0,3}}(but )?(i|we)( ?{_CANNOT}| am\b|'m\b| do(n't| not)\b)"
+    rf"|(sorry|unfortunately)[,.:]? (but )?{_CANNOT}"
+    rf"|(i|we) ?{_CANNOT} (directly |really |currently |properly )?"
+    r"(help|assist|comply|fulfill|describe|identify|provide|process|do|create|generate|view|see|continue|discuss|caption)\b"
+    r"|i (don't|do not|didn't) (see|have|receive) (any|an|the|access|your)\b"
+    r"|as an ai\b|error\b ?(code|:|\d)"
+    r"|(this|the|your) (request|content|prompt) (was|has been|is) (blocked|rejected|flagged)"
+    r"|(this|the|your) image (was|has been) (blocked|rejected|flagged)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -34,7 +42,7 @@ class Declined(Exception):
 
     def failed(self, request: Request, backend: str, model: str) -> Failed:
         return Failed(
-            request.id, self.kind, str(self), self.field, backend, model, request.content,
+            request.id, self.kind, str(self), self.field, backend, model, request.content, int(str(self) != LET_GO),
             retry_after=self.retry_after, cost=self.cost,
         )  # fmt: skip
 
@@ -54,9 +62,13 @@ def text_of(content: object, finish_reason: str | None, refusal: str | None, sch
     text = content.strip()
     if schema:
         return _under(schema, text)
-    if _REFUSAL.match(text):
+    if _is_refusal(text):
         raise Declined("refused", f"the model declined: {shorten(text)}")
     return text
+
+
+def _is_refusal(text: str) -> bool:
+    return _REFUSAL.match(text.replace("’", "'")) is not None
 
 
 def _under(schema: str, text: str) -> str:
@@ -66,6 +78,8 @@ def _under(schema: str, text: str) -> str:
         value = json.loads(text)
         jsonschema.validate(value, json.loads(schema))
     except ValueError:
+        if _is_refusal(text):
+            raise Declined("refused", f"the model declined: {shorten(text)}") from None
         raise Declined("malformed", f"the answer is not JSON: {shorten(text)}") from None
     except jsonschema.ValidationError as error:
         raise Declined("malformed", f"the answer does not fit --schema: {shorten(error.message)}") from None
@@ -76,9 +90,9 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0) ->
     """What an HTTP status and an OpenAI-style error code mean. `message` is shortened here."""
     said = f"{status} {code}: {shorten(message)}" if code else f"{status}: {shorten(message)}"
     lower = f"{code} {message}".lower()
-    if code in ("moderation_blocked", "content_policy_violation", "content_filter"):
+    if code in ("moderation_blocked", "content_policy_violation", "content_filter") or "by the safety system" in lower:
         return Declined("refused", said)
-    if code in ("insufficient_quota", "billing_hard_limit_reached") or (status == 429 and _is_final(lower, retry_after)):
+    if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached") or (status == 429 and _is_final(lower, retry_after)):
         return Declined("quota", said)
     if status == 429:
         return Declined("rate_limited", said, retry_after=retry_after)
@@ -92,7 +106,7 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0) ->
 
 
 def _is_final(message: str, retry_after: float) -> bool:
-    return "per day" in message or "perday" in message or "quota" in message and "exceeded your current quota" in message or retry_after > 3600
+    return any(words in message for words in ("per day", "perday", "exceeded your current quota")) or retry_after > 3600
 
 
 def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:

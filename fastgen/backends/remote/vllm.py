@@ -17,7 +17,7 @@ import msgspec
 import urllib3
 
 from fastgen.backends.remote import dialogue, pictures, verdict
-from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.gate import Closed, Gate
 from fastgen.backends.remote.verdict import Declined
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.errors import EngineError, InputError, ModelError
@@ -98,6 +98,9 @@ class VllmBackend:
             self.model = self._served()
         return {"model": self.model, "base_url": base, "load_seconds": round(time.monotonic() - started, 1), "streams": 1}
 
+    def let_go(self) -> None:
+        self.gate.close()
+
     def close(self) -> None:
         if self.server:
             self.server.stop()
@@ -150,7 +153,10 @@ class VllmBackend:
         return _encode(body)
 
     def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
-        ticket = self.gate.enter()
+        try:
+            ticket = self.gate.enter()
+        except Closed:
+            raise Declined("unavailable", verdict.LET_GO) from None
         outcome, wait = "answered", 0.0
         try:
             url = f"{self.server.url if self.server else self.settings.endpoint.base_url}/chat/completions"

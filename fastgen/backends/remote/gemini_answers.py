@@ -1,0 +1,110 @@
+"""What comes back from Gemini's SDK: blocks and refusals, all of them with status 200, its exceptions, the tokens that it counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fastgen.backends.remote import verdict
+from fastgen.backends.remote.verdict import Declined
+
+Clean = Callable[[object], str]
+"""A text without the key, shortened."""
+REFUSED = {
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
+    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
+}  # fmt: skip
+NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+"""Errors before a request has gone out; after any other the service may have done the work, and billed it."""
+_DELAY = re.compile(r"\d+(\.\d+)?s")
+
+
+def finish(answer: Any) -> str:
+    reason = answer.candidates[0].finish_reason
+    return str(getattr(reason, "value", reason) or "")
+
+
+def parts_of(answer: Any) -> list:
+    """Those that are no thoughts."""
+    content = answer.candidates[0].content
+    return [part for part in (content.parts if content else None) or () if not part.thought]
+
+
+def check(answer: Any, clean: Clean) -> None:
+    """Raises Declined where an answer says that it is none."""
+    blocked = getattr(getattr(answer, "prompt_feedback", None), "block_reason", None)
+    if blocked:
+        raise Declined("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
+    if not getattr(answer, "candidates", None):
+        raise Declined("empty", "the answer holds no candidates")
+    reason = finish(answer)
+    if reason in REFUSED:
+        words = " ".join(part.text for part in parts_of(answer) if part.text)
+        said = words or answer.candidates[0].finish_message or ""
+        raise Declined("refused", f"{reason}: {clean(said)}" if said else f"the answer was withheld: {reason}")
+    if "MALFORMED" in reason or "TOOL_CALL" in reason or reason == "MISSING_THOUGHT_SIGNATURE":
+        raise Declined("malformed", f"the answer broke off: {reason}")
+    if reason in ("OTHER", "IMAGE_OTHER"):
+        raise Declined("empty", f"the service gives no answer and no reason: {reason}")
+
+
+def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
+    """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
+    from google.genai import errors
+
+    if isinstance(error, errors.APIError):
+        return _complaint(error, clean)
+    name = type(error).__name__
+    if isinstance(error, ValueError):
+        return Declined("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
+    if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
+        lost = name not in NOT_SENT
+        return Declined("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
+    return Declined("internal", f"{name}: {clean(error)}", cost=at_most)
+
+
+def _complaint(error: Any, clean: Clean) -> Declined:
+    status, message = str(error.status or ""), clean(error.message or error)
+    body = error.details.get("error") if isinstance(error.details, dict) else None
+    details = body.get("details") if isinstance(body, dict) else None
+    details = [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+    said = f"{error.code} {status}: {message}"
+    if error.code == 429:
+        wait = next(
+            (float(one["retryDelay"][:-1]) for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), 0.0
+        )
+        quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
+        over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
+        if over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message)):
+            return Declined("quota", said)
+        wait = wait or verdict.seconds_of((getattr(error.response, "headers", None) or {}).get("retry-after"))
+        return Declined("rate_limited", said, retry_after=wait)
+    if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
+        return Declined("unauthorized", said)
+    if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the place is not served
+        return Declined("unauthorized", said)
+    if not isinstance(error.code, int) or error.code < 300:
+        return Declined("malformed", said)
+    return verdict.of_status(error.code, status, message)
+
+
+def tokens(usage: Any, drawing: bool) -> dict[str, int]:
+    """What was used, as far as the answer says; of one that draws, what is not told apart is the picture."""
+    if usage is None:
+        return {}
+
+    def pictured(details: Any) -> int:
+        return sum(
+            one.token_count or 0 for one in details or () if getattr(one.modality, "value", one.modality) == "IMAGE"
+        )
+
+    asked, made = usage.prompt_token_count or 0, usage.candidates_token_count or 0
+    pictures_in, pictures_out = pictured(usage.prompt_tokens_details), pictured(usage.candidates_tokens_details)
+    if drawing and not usage.candidates_tokens_details:
+        pictures_out = made
+    found = {
+        "text_in": asked - pictures_in, "image_in": pictures_in, "image_out": pictures_out,
+        "text_out": made - pictures_out + (usage.thoughts_token_count or 0),
+    }  # fmt: skip
+    return {word: tokens for word, tokens in found.items() if tokens > 0}
