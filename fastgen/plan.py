@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastgen.types import Batch, Bucket, ImageParams, Request
+from fastgen.types import Batch, Bucket, Request
 
 WINDOW = 4096
 """Requests held at once: enough to fill batches from mixed sizes, small enough to forget."""
@@ -75,11 +75,14 @@ class Window:
     def _take(self, bucket: Bucket, most: int) -> Batch:
         """Requests of up to `most` samples in all, at least one request; equal steps and prompts side by side."""
         waiting = self._buckets[bucket]
-        if bucket in self._unsorted:
-            # From the end, because that is where a list gives cheaply.
-            waiting.sort(key=_order, reverse=True)
-            self._unsorted.discard(bucket)
-        taken, samples = [waiting.pop()], 0
+        if most == 1:  # nothing goes together, so nothing is to be sorted: an endpoint's rows in their own order
+            taken = [waiting.pop(0)]
+        else:
+            if bucket in self._unsorted:
+                # From the end, because that is where a list gives cheaply.
+                waiting.sort(key=lambda r: (r.params.steps, r.prompts), reverse=True)
+                self._unsorted.discard(bucket)
+            taken = [waiting.pop()]
         samples = taken[0].samples
         while waiting and samples + waiting[-1].samples <= most:
             taken.append(waiting.pop())
@@ -89,12 +92,6 @@ class Window:
         if not waiting:
             del self._buckets[bucket], self._samples[bucket]
         return Batch(bucket, tuple(taken))
-
-
-def _order(request: Request) -> tuple:
-    """Equal steps and prompts side by side; captions in the order of their rows."""
-    params = request.params
-    return (params.steps, request.prompts) if isinstance(params, ImageParams) else (request.row,)
 
 
 def halves(batch: Batch) -> list[Batch]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from fastgen import backends
-from fastgen.errors import DiskError, FastgenError
+from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.lanes.process import (
     CannotStart,
     DiskFull,
@@ -54,7 +54,7 @@ def main(descriptor: int) -> None:
             send(Ready({**facts, "pid": os.getpid()}))
         except FastgenError as error:
             _log_exception()
-            send(CannotStart(str(error), True))
+            send(CannotStart(str(error), isinstance(error, SettingsError)))
         except BaseException as error:
             _log_exception()
             send(CannotStart(f"{type(error).__name__}: {error}", False))

@@ -1,0 +1,116 @@
+"""The real vLLM on a CPU, in the environment that `fastgen setup vllm` makes, with the embedded VLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from PIL import Image
+
+from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+SETUP_S, RUN_S = 1200, 400
+
+
+@pytest.fixture(scope="session")
+def vllm_home(tmp_path_factory):
+    """FASTGEN_HOME with a vLLM in it: one that is there already (FASTGEN_TEST_HOME), else made as a user makes it."""
+    ready = os.environ.get("FASTGEN_TEST_HOME")
+    home = ready or str(tmp_path_factory.mktemp("home"))
+    done = subprocess.run(
+        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"], env={**os.environ, "FASTGEN_HOME": home},
+        capture_output=True, text=True, timeout=SETUP_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return home
+
+
+@pytest.fixture
+def environment(vllm_home, monkeypatch):
+    monkeypatch.setenv("FASTGEN_HOME", vllm_home)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_as_typed(environment, tmp_path, table):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastgen", "caption", "--backend", "vllm", "--gpus", "cpu"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    seen: dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + RUN_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            seen |= {child.pid: child for child in family(process.pid)}
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.1)
+    said = process.communicate(timeout=10)[0]
+    assert process.returncode == 0, said
+    assert len(seen) >= 4 and not [p for p in seen.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    rows = table(tmp_path / "fastgen-runs/caption/results.jsonl")
+    said_of = {row["id"]: row["caption"] for row in rows}
+    assert said_of["circle"] == "a large red circle in the center on a blue background"
+    assert said_of["question"] == "red" and all(row["fastgen"]["backend"] == "vllm" for row in rows)
+
+
+def test_killed_at_any_time(environment, tmp_path, table, cli_process):
+    """fastgen is killed: vLLM goes with it, and the same command goes on. Then vLLM is killed: it is started once more."""
+    scenes = []
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        import random
+
+        rng = random.Random(3)
+        for number in range(240):
+            scenes.append(random_scene(rng, CANVASES[number % len(CANVASES)]))
+            Image.fromarray(draw(scenes[-1])).save(tmp_path / f"{number}.png")
+            file.write(json.dumps({"id": str(number), "image": f"{number}.png"}) + "\n")
+    command = ("caption", "rows.jsonl", "-o", "out", "--gpus", "cpu", "--max-inflight", "1", "--json")
+
+    def until_done(process, count: int) -> None:
+        for line in process.stdout:
+            count -= json.loads(line)["event"] == "row_done"
+            if not count:
+                return
+        raise AssertionError(process.stderr.read()[-2000:])
+
+    process = cli_process(*command)
+    until_done(process, 3)
+    children = family(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    gone, left = psutil.wait_procs(children, timeout=15)
+    assert len(gone) >= 3 and not left, "nothing outlives it"
+    recorded = {line["rec"]["id"] for line in table(tmp_path / "out/journal.jsonl")}
+
+    process = cli_process(*command)
+    until_done(process, 3)
+    children = family(process.pid)
+    server = [p for p in children if "api_server" in " ".join(p.cmdline()) and "leash" not in " ".join(p.cmdline())]
+    os.killpg(server[0].pid, signal.SIGKILL)
+    rest, errors = process.communicate(timeout=RUN_S)
+    assert process.returncode == 0, errors + rest[-2000:]
+    journal = [line["rec"]["id"] for line in table(tmp_path / "out/journal.jsonl")]
+    assert len(journal) == len(set(journal)) == 240 and set(journal[: len(recorded)]) == recorded, "nothing twice"
+    rows = table(tmp_path / "out/results.jsonl")
+    right = sum(row["caption"] == caption(scene) for row, scene in zip(rows, scenes, strict=True))
+    assert right >= 0.95 * len(rows), right
+    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_that_does_not_come_up_says_why(environment, tmp_path, cli):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "cheese"}')
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png"}\n')
+    result = cli("caption", "rows.jsonl", "--model", str(tmp_path / "model"), "--gpus", "cpu")
+    assert result.returncode == 1 and "vLLM did not come up" in result.stderr and "cheese" in result.stderr
