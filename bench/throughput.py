@@ -44,8 +44,8 @@ def realistic(count: int) -> list[dict]:
 
 def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
     """(images, seconds, summary) of a whole run: lanes, journal, fsync and all."""
-    from fastgen.run import Run
     from fastgen.resolver import resolve
+    from fastgen.run import Run
 
     run = Run(resolve("t2i", out=out, model="tiny", gpus="cpu", steps=STEPS), rows=rows)
     for _ in run.results():

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fastgen.data.journal import Journal
 from fastgen.folder import JOURNAL
-from fastgen.intake import Kept, Known, triage
 from fastgen.groups import Group
+from fastgen.intake import Kept, Known, triage
 from fastgen.run import Emit, Run
 from fastgen.settings import Settings
 from fastgen.types import Bucket, Done, Failed, Request, Result

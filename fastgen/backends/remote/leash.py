@@ -16,18 +16,22 @@ import time
 from contextlib import suppress
 
 GRACE_S = 3.0
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The end of stdin decides."""
 _PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
 
 
 def _with_parent() -> None:
-    """Linux: end the program too, should this process be killed itself."""
+    """In the program, before it begins: take signals as usual and, on Linux, end too, should this process be killed itself."""
+    for name in _IGNORED:
+        signal.signal(name, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main(command: list[str]) -> int:
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # the end of stdin decides
+    for name in _IGNORED:
+        signal.signal(name, signal.SIG_IGN)
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_with_parent, restore_signals=True
     )
