@@ -183,7 +183,7 @@ def questions(answer, count: int) -> dict:
     from PIL import Image
 
     from fastgen.embedded.scenes import CANVASES, draw, random_scene
-    from fastgen.embedded.train.vlm import SCHEMA, as_json, question
+    from fastgen.embedded.train.dialogues import SCHEMA, as_json, question
 
     rng = random.Random(f"{SEED}-questions")
     right, structured = [], []

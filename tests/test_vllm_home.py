@@ -38,23 +38,29 @@ def program(path: Path) -> Path:
 
 def test_none_names_the_command_that_makes_one():
     with pytest.raises(SettingsError, match="fastgen setup vllm"):
-        find(None)
+        find(None, False)
 
 
 def test_the_order(bare, monkeypatch):
     on_path = program(bare / "bin" / "vllm")
-    assert find(None) == (str(on_path), "serve")
+    assert find(None, False) == (str(on_path), "serve")
     home().mkdir(parents=True)
-    assert find(None) == (str(on_path), "serve"), "one that was not finished does not count"
+    assert find(None, False) == (str(on_path), "serve"), "one that was not finished does not count"
     (home() / "ready.json").write_text("{}")
-    assert find(None) == (str(home() / "bin" / "python"), *MODULE)
-    monkeypatch.setattr(vllm_home, "find_spec", lambda name: object())
-    assert find(None) == (sys.executable, *MODULE)
+    assert find(None, False) == (str(home() / "bin" / "python"), *MODULE)
+    monkeypatch.setattr(vllm_home, "find_spec", lambda name: name == "vllm")
+    assert find(None, False) == (sys.executable, *MODULE)
+    monkeypatch.setattr(vllm_home, "find_spec", lambda name: name in ("vllm", "torchaudio"))
+    assert find(None, True) == (sys.executable, *MODULE)
+    assert find(None, False)[0] == str(home() / "bin" / "python"), "its server would not start on a CPU"
+    (home() / "ready.json").unlink()
+    with pytest.raises(SettingsError, match="pip uninstall torchaudio"):
+        find(None, False)
     python = program(bare / "python3.11")
-    assert find(str(python)) == (str(python), *MODULE)
-    assert find(f"{on_path} serve --seed 1") == (str(on_path), "serve", "--seed", "1")
+    assert find(str(python), False) == (str(python), *MODULE)
+    assert find(f"{on_path} serve --seed 1", False) == (str(on_path), "serve", "--seed", "1")
     with pytest.raises(SettingsError, match="no such program"):
-        find("/no/such/program")
+        find("/no/such/program", False)
 
 
 def test_which_model_is_served(bare):

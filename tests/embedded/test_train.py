@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastgen.embedded.scenes import CANVASES, Edit, describe, parse, random_edit, random_scene
-from fastgen.embedded.train import flux, latents, text, vae, vlm
+from fastgen.embedded.train import dialogues, flux, forward, latents, text, vae, vlm
 from fastgen.embedded.train.loop import Trainer, rng_of
 from fastgen.embedded.train.muon import orthogonal
 from fastgen.embedded.train.words import WORDS, clip_tokenizer, t5_tokenizer, twins
@@ -136,10 +136,10 @@ def test_the_training_forward_is_that_of_diffusers(edit):
     reference = torch.randn(count, latents.TOKENS, 64) if edit else None
     words, pooled = torch.randn(count, length, text.WIDTH), torch.randn(count, text.WIDTH)
     sigma, guidance = torch.rand(count), 1 + 4 * torch.rand(count)
-    model.set_attn_processor(flux.PerSample())
-    where = flux.Positions(model, length, edit).of(list(range(count)), far)
+    model.set_attn_processor(forward.PerSample())
+    where = forward.Positions(model, length, edit).of(list(range(count)), far)
     with torch.no_grad():
-        ours, _ = flux.Velocity(model)(x, reference, words, pooled, sigma, guidance, *where)
+        ours, _ = forward.Velocity(model)(x, reference, words, pooled, sigma, guidance, *where)
     model.set_attn_processor(dict(usual))
     for i, (width, height) in enumerate(CANVASES):
         tokens = width * height // 256
@@ -162,13 +162,13 @@ def test_the_training_forward_is_that_of_diffusers(edit):
 def test_the_tokens_that_stay_count_for_those_left_out(edit):
     """Exactly so where the ground's tokens differ in nothing: neither in what they hold nor by their position."""
     model = untrained()
-    model.set_attn_processor(flux.PerSample())
+    model.set_attn_processor(forward.PerSample())
     length, count = 12, len(CANVASES)
     ground = torch.randn(count, 1, 64).expand(-1, latents.TOKENS, -1)
     reference = torch.randn(count, 1, 64).expand(-1, latents.TOKENS, -1) if edit else None
     words, pooled = torch.randn(count, length, text.WIDTH), torch.randn(count, text.WIDTH)
     sigma, guidance = torch.rand(count), 1 + 4 * torch.rand(count)
-    positions = flux.Positions(model, length, edit)
+    positions = forward.Positions(model, length, edit)
     chosen = torch.arange(20).expand(count, -1)
     there = torch.tensor([w * h // 256 for w, h in CANVASES])[:, None]
     made = []
@@ -177,7 +177,7 @@ def test_the_tokens_that_stay_count_for_those_left_out(edit):
         where = torch.ones_like(cos), torch.zeros_like(sin), mask
         parts = [t if t is None or kept is None else t[:, :20] for t in (ground, reference)]
         with torch.no_grad():
-            made.append(flux.Velocity(model)(*parts, words, pooled, sigma, guidance, *where)[0][:, :20])
+            made.append(forward.Velocity(model)(*parts, words, pooled, sigma, guidance, *where)[0][:, :20])
     assert torch.allclose(*made, atol=2e-5)
 
 
@@ -185,7 +185,7 @@ def test_questions_have_true_answers():
     rng = random.Random(0)
     for _ in range(500):
         scene = random_scene(rng)
-        asked, answer = vlm.question(scene, rng)
+        asked, answer = dialogues.question(scene, rng)
         kinds = [shape.kind for shape in scene.shapes]
         if asked.startswith("Is there a") and answer == "no":
             words = asked.rstrip("?").split()

@@ -44,14 +44,17 @@ def vae(
     vae.train(folder / "vae", folder / "vae" / "model", steps, seed, device)
 
 
+Start = Annotated[
+    Path | None, typer.Option(help="A trained folder, such as the shipped one, to begin from instead of from nothing.")
+]
+
+
 @app.command()
 def flux(
     folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0,
     device: Device = "auto",
     pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 12_000,
-    start: Annotated[
-        Path | None, typer.Option(help="A trained folder, such as the shipped one, to begin from instead of from nothing.")
-    ] = None,
+    start: Start = None,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")] = True,
 ) -> None:  # fmt: skip
     """Text encoders and transformer, on the VAE that `vae` trained -> FOLDER/tiny-flux."""
@@ -67,13 +70,14 @@ def flux(
 
 @app.command()
 def vlm(
-    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0, device: Device = "auto"
-) -> None:
+    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0, device: Device = "auto",
+    start: Start = None,
+) -> None:  # fmt: skip
     """The captioner -> FOLDER/tiny-vlm."""
     device = _begin(threads, device)
     from fastgen.embedded.train import vlm
 
-    vlm.train(folder / "vlm", folder / "tiny-vlm", steps, seed, device)
+    vlm.train(folder / "vlm", folder / "tiny-vlm", steps, seed, device, start=start)
 
 
 if __name__ == "__main__":

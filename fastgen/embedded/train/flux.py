@@ -18,11 +18,11 @@ import msgspec
 import torch
 from torch import distributed, nn
 
-from fastgen.backends.flux.denoise import position_ids
 from fastgen.embedded.scenes import CANVASES, caption, describe
 from fastgen.embedded.scenes.edits import say
 from fastgen.embedded.train import latents as data
 from fastgen.embedded.train import text as text_training
+from fastgen.embedded.train.forward import Meaning, PerSample, Positions, Velocity, pick
 from fastgen.embedded.train.latents import TOKENS
 from fastgen.embedded.train.loop import Trainer, rank, rng_of
 from fastgen.embedded.train.text import EDIT_LENGTH, LENGTH, Encoders
@@ -41,10 +41,8 @@ FAR_PADDING = 480
 """Padding tokens that one may stand for in training: `max_sequence_length` up to 512."""
 FAR_FROM = 0.72
 """Share of the steps before that begins: amid so much padding the shapes' words are learnt slowly or not at all."""
-MEANING, OUTLINE = 0.05, 0.5
-"""Weights of two more losses, by which the picture's tokens, half-way through the transformer, say of what shape they are
-going to be, and which parts of them it covers: they teach which words to look at, and what a kind looks like at a place
-(after REPA, Yu et al. 2024, with what is known of the scene for the features)."""
+MEANING = 0.05
+"""Weight of the loss by which the picture's tokens say what they are going to be (`forward.Meaning`)."""
 SPARSE, SPARSE_TOKENS = 1.0, 44
 """For this share of the steps only so many tokens of a picture are computed: those with shapes in them and some of the
 background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute, so
@@ -80,135 +78,6 @@ def make() -> nn.Module:
 
 def matrices(name: str, weight: torch.Tensor) -> bool:
     return "transformer_blocks" in name and weight.dim() == 2 and "norm" not in name
-
-
-class PerSample:
-    """Attention in which positions and mask differ from sample to sample, so that all canvases share one batch.
-
-    Takes (cos, sin, mask) where diffusers passes (cos, sin); otherwise `FluxAttnProcessor`.
-    """
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
-        cos, sin, mask = image_rotary_emb
-
-        def heads(x):
-            return x.unflatten(-1, (attn.heads, -1))
-
-        query, key = attn.norm_q(heads(attn.to_q(hidden_states))), attn.norm_k(heads(attn.to_k(hidden_states)))
-        value = heads(attn.to_v(hidden_states))
-        if encoder_hidden_states is not None:
-            text_query = attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states)))
-            text_key = attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states)))
-            query, key = torch.cat([text_query, query], 1), torch.cat([text_key, key], 1)
-            value = torch.cat([heads(attn.add_v_proj(encoder_hidden_states)), value], 1)
-
-        def turned(x):
-            real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
-            return x * cos + torch.stack([-imaginary, real], -1).flatten(-2) * sin
-
-        mixed = nn.functional.scaled_dot_product_attention(
-            turned(query).transpose(1, 2), turned(key).transpose(1, 2), value.transpose(1, 2), attn_mask=mask
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)
-        if encoder_hidden_states is None:
-            return mixed
-        length = encoder_hidden_states.shape[1]
-        return attn.to_out[1](attn.to_out[0](mixed[:, length:])), attn.to_add_out(mixed[:, :length])
-
-
-class Positions:
-    """Rotary positions of every canvas, with text of `length` tokens and, for edits, a reference."""
-
-    def __init__(self, model: nn.Module, length: int, edit: bool):
-        cos, sin, self.padding = [], [], []
-        for width, height in CANVASES:
-            ids, filled = [torch.zeros(length, 3)], [torch.zeros(length)]
-            for kind in range(1 + edit):
-                grid = position_ids((width, height), kind)
-                room = TOKENS - len(grid)
-                ids.append(nn.functional.pad(grid, (0, 0, 0, room)))
-                filled.append(nn.functional.pad(torch.zeros(len(grid)), (0, room), value=-1e4))
-            found = model.pos_embed(torch.cat(ids).to(model.device))
-            cos.append(found[0])
-            sin.append(found[1])
-            self.padding.append(torch.cat(filled))
-        device = model.device
-        self.cos, self.sin = torch.stack(cos).to(device), torch.stack(sin).to(device)
-        self.padding = torch.stack(self.padding).to(device)
-        self.length = length
-
-    def of(
-        self, canvases: list[int], far: torch.Tensor, chosen: torch.Tensor | None = None, counts: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(cos, sin, mask) for a batch; the last text token counts as `far` (B,) tokens, and of the picture's tokens only
-        the `chosen` (B, N) are there, each of which counts as `counts` (B, N)."""
-        cos, sin, mask = self.cos[canvases], self.sin[canvases], self.padding[canvases]
-        mask[:, self.length - 1] = far.log().to(mask.device)
-        if chosen is not None:
-            pictures = (mask.shape[1] - self.length) // TOKENS
-            text = torch.arange(self.length).expand(len(canvases), -1)
-            index = torch.cat([text, *(self.length + i * TOKENS + chosen for i in range(pictures))], 1).to(mask.device)
-            cos, sin, mask = _pick(cos, index), _pick(sin, index), mask.gather(1, index)
-            mask[:, self.length :] += counts.log().to(mask.device).repeat(1, pictures)
-        return cos[:, :, None], sin[:, :, None], mask[:, None, None, :]
-
-
-def _pick(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """(B, S, C), (B, N) -> (B, N, C)."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[2]))
-
-
-class Meaning(nn.Module):
-    """What the picture's tokens are to say, half-way; thrown away after training."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.lead = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
-        self.heads = nn.ModuleDict({part: nn.Linear(width, len(names) + 1) for part, names in data.PARTS.items()})
-        self.outline = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 16))
-
-    def forward(
-        self, hidden: torch.Tensor, labels: torch.Tensor, outline: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss and figures: the share of shapes' tokens that know their kind, and how far off the outline is.
-
-        labels (B, parts, N), outline (B, N, 16) in 0..1, weight (B, N).
-        """
-        lead, covered = self.lead(hidden), self.outline(hidden)
-        off = nn.functional.binary_cross_entropy_with_logits(covered, outline, reduction="none").mean(2)
-        value = OUTLINE / MEANING * (off * weight).sum() / weight.sum()
-        missed = (covered.detach().sigmoid() - outline).abs().mean(2)
-        figures = {"outline": float((missed * weight).sum() / weight.sum())}
-        for index, head in enumerate(self.heads.values()):
-            logits = head(lead)
-            off = nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, index], reduction="none")
-            value = value + (off * weight).sum() / weight.sum()
-            if index == 0:
-                known = labels[:, 0] < len(data.PARTS["kind"])
-                figures["kind"] = float((logits.argmax(-1) == labels[:, 0])[known].float().mean())
-        return value, figures
-
-
-class Velocity(nn.Module):
-    """`FluxTransformer2DModel.forward` with `PerSample` attention; returns the picture's tokens only, and what they were
-    half-way."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x, reference, text, pooled, sigma, guidance, cos, sin, mask):
-        m = self.model
-        embedding = m.time_text_embed(sigma * 1000, guidance * 1000, pooled)
-        hidden, text = m.x_embedder(x if reference is None else torch.cat([x, reference], 1)), m.context_embedder(text)
-        half_way = None
-        for index, block in enumerate((*m.transformer_blocks, *m.single_transformer_blocks)):
-            text, hidden = block(
-                hidden_states=hidden, encoder_hidden_states=text, temb=embedding, image_rotary_emb=(cos, sin, mask)
-            )
-            if index == 2:
-                half_way = hidden[:, : x.shape[1]]
-        return m.proj_out(m.norm_out(hidden[:, : x.shape[1]], embedding)), half_way
 
 
 def train(
@@ -270,12 +139,12 @@ def train(
             keys = torch.rand(weight.shape, generator=generator) * weight.bool() + (weight > 1)
             chosen = keys.topk(SPARSE_TOKENS).indices
             ground = (weight == 1).sum(1, keepdim=True)
-            x0, weight = _pick(x0, chosen), weight.gather(1, chosen)
+            x0, weight = pick(x0, chosen), weight.gather(1, chosen)
             kept_ground = (weight == 1).sum(1, keepdim=True).clamp(min=1)
             counts = torch.where(weight == 1, ground / kept_ground, 1.0)
             labels = labels.gather(2, chosen[:, None].expand(-1, labels.shape[1], -1))
-            outline = _pick(outline, chosen)
-            reference = None if reference is None else _pick(reference, chosen)
+            outline = pick(outline, chosen)
+            reference = None if reference is None else pick(reference, chosen)
         length = EDIT_LENGTH if edit else LENGTH
         pooled, tokens = encoders(texts, length)
         # Half as it is, half with up to FAR_PADDING tokens of padding more, evenly in the logarithm.

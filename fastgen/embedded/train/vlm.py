@@ -8,7 +8,6 @@ describe, short answers to questions, and JSON under the keys that are asked for
 from __future__ import annotations
 
 import io
-import json
 import random
 from pathlib import Path
 
@@ -18,32 +17,19 @@ from PIL import Image, ImageFilter
 from torch import nn
 
 from fastgen.embedded.captioner import ask, messages
-from fastgen.embedded.scenes import CANVASES, COLORS, KINDS, PLACES, Scene, caption, draw, random_scene
-from fastgen.embedded.scenes.language import PLACE_WORDS, article
+from fastgen.embedded.scenes import CANVASES, Scene, caption, draw, random_scene
+from fastgen.embedded.train.dialogues import REQUESTS, SYSTEMS, dialogue
 from fastgen.embedded.train.latents import PARTS, label
 from fastgen.embedded.train.loop import Trainer, rng_of
 from fastgen.embedded.train.words import WORDS
 
 LR = 4e-3
 BATCH = 32
+FORMS = (40, 36, 24)
+"""Shares of steps that train captions, questions and JSON."""
 SIDE, PATCH, MERGE, VISION = 128, 16, 2, 128
 """Every picture is brought to a square of SIDE pixels; (SIDE / PATCH / MERGE)^2 tokens a picture, VISION
 numbers wide in the encoder."""
-SYSTEMS = (
-    "You are an image caption generator. Your task is to generate a concise and informative caption for the given image "
-    "content.",
-    "You are a image caption generator. Your task is to generate a concise and informative caption for the given image "
-    "content.",
-    "You are a helpful assistant.",
-)
-REQUESTS = (
-    "Describe the image.", "Describe this image.", "describe the picture", "Describe the picture in one sentence.",
-    "Caption this image.", "Write a caption for this image.", "Generate a caption for the image.", "caption",
-    "What is in the image?", "What is in this picture?", "What do you see?", "What does the image show?",
-    "Please describe this image in detail.", "Describe the image in detail.", "Please caption the media in detail.",
-    "Generate detailed captions based on image content.", "Describe what you see in this picture.",
-    "Give a short description of the image.", "Tell me about this image.", "Please provide a caption for this image.", "",
-)  # fmt: skip
 TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -58,112 +44,6 @@ TEMPLATE = (
 )
 SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>", "<global-img>",
            "<end_of_utterance>")  # fmt: skip
-
-
-def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """A question on the scene and its answer."""
-    kinds = [s.kind for s in scene.shapes]
-    single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
-    form = rng.random()
-    if form < 0.1 or not scene.shapes:
-        asked = ("What color is the background?", "What is the background color?", "What colour is the background?",
-                 "What is the color of the background?")  # fmt: skip
-        return rng.choice(asked), scene.background
-    if form < 0.18:
-        asked = ("How many shapes are there?", "How many shapes are in the image?", "How many objects are there?")
-        return rng.choice(asked), str(len(scene.shapes))
-    if form < 0.24:
-        missing = rng.choice([k for k in KINDS if k not in kinds])
-        asked = ("What color is the {}?", "Where is the {}?", "Is the {} small or large?")
-        return rng.choice(asked).format(missing), f"there is no {missing}"
-    if form < 0.5:
-        yes = rng.random() < 0.5
-        shape = rng.choice(scene.shapes)
-        kind = rng.random()
-        if kind < 0.3:
-            named = shape.kind if yes else rng.choice([k for k in KINDS if k not in kinds])
-            return rng.choice(("Is there a {}?", "Does the image show a {}?")).format(named), "yes" if yes else "no"
-        if kind < 0.6:
-            pairs = {(s.color, s.kind) for s in scene.shapes}
-            others = [(c, k) for c in COLORS for k in KINDS if (c, k) not in pairs]
-            near = [p for p in others if p[0] == shape.color or p[1] == shape.kind]
-            color, named = (shape.color, shape.kind) if yes else rng.choice(near)
-            return f"Is there {article(color)} {color} {named}?", "yes" if yes else "no"
-        if kind < 0.8 and single:
-            shape = rng.choice(single)
-            color = shape.color if yes else rng.choice([c for c in COLORS if c != shape.color])
-            return f"Is the {shape.kind} {color}?", "yes" if yes else "no"
-        color = scene.background if yes else rng.choice([c for c in COLORS if c != scene.background])
-        return f"Is the background {color}?", "yes" if yes else "no"
-    shape = rng.choice(single or scene.shapes)
-    if form < 0.65 and single:
-        asked = ("What color is the {}?", "What colour is the {}?", "What is the color of the {}?", "Which color is the {}?")
-        return rng.choice(asked).format(shape.kind), shape.color
-    if form < 0.76 and single:
-        return rng.choice(("Where is the {}?", "Where in the image is the {}?")).format(shape.kind), PLACE_WORDS[shape.place][0]
-    if form < 0.84 and single:
-        asked = ("Is the {} small or large?", "How big is the {}?", "What size is the {}?")
-        return rng.choice(asked).format(shape.kind), shape.size
-    if form < 0.92:
-        asked = ("What shape is {}?", "Which shape is {}?", "What is {}?")
-        return rng.choice(asked).format(PLACE_WORDS[shape.place][0]), shape.kind
-    return rng.choice(("What shape is {}?", "Which shape is {}?")).format(shape.color), shape.kind
-
-
-_KEYS = {"background": ("background", "background_color"), "shapes": ("shapes", "objects"),
-         "count": ("count", "number"), "caption": ("caption", "description"), "kind": ("kind", "shape", "type", "name"),
-         "color": ("color", "colour"), "size": ("size",), "place": ("place", "position", "location")}  # fmt: skip
-SCHEMA = {
-    "type": "object", "additionalProperties": False, "required": ["background", "shapes"],
-    "properties": {
-        "background": {"type": "string", "enum": list(COLORS)},
-        "shapes": {"type": "array", "items": {
-            "type": "object", "additionalProperties": False, "required": ["kind", "color", "size", "place"],
-            "properties": {
-                "kind": {"type": "string", "enum": list(KINDS)}, "color": {"type": "string", "enum": list(COLORS)},
-                "size": {"type": "string", "enum": ["small", "large"]}, "place": {"type": "string", "enum": list(PLACES)},
-            }}},
-    },
-}  # fmt: skip
-"""The JSON that it knows best; other keys, and some of these in another order, it was trained on as well."""
-
-
-def as_json(scene: Scene, rng: random.Random | None = None) -> dict:
-    """The scene as `SCHEMA` has it, or under a choice of other keys in another order."""
-    if rng is None:
-        keys = {key: names[0] for key, names in _KEYS.items()}
-        top, inner = ["background", "shapes"], ["kind", "color", "size", "place"]
-    else:
-        keys = {key: rng.choice(names) for key, names in _KEYS.items()}
-        top = rng.sample(["background", "shapes", "count", "caption"], rng.choice((1, 2, 2, 3)))
-        inner = rng.sample(["kind", "color", "size", "place"], rng.choice((2, 3, 4)))
-    values = {
-        "background": scene.background, "count": len(scene.shapes), "caption": caption(scene),
-        "shapes": [{keys[part]: getattr(s, part) for part in inner} for s in scene.shapes],
-    }  # fmt: skip
-    return {keys[key]: values[key] for key in top}
-
-
-def dialogue(scene: Scene, rng: random.Random, form: str) -> tuple[str, str]:
-    """The user's text and the answer; `form` is caption, question or json."""
-    if form == "caption":
-        asked = rng.choice(REQUESTS)
-        if rng.random() < 0.1:
-            asked = " ".join(rng.sample(WORDS, rng.randrange(1, 6)))
-        answer = caption(scene)
-    elif form == "question":
-        asked, answer = question(scene, rng)
-    else:
-        found = as_json(scene, rng if rng.random() < 0.6 else None)
-        asked = rng.choice(("Describe the image as JSON.", "Answer in JSON.", "JSON", rng.choice(REQUESTS)))
-        if rng.random() < 0.5:
-            asked = f"Describe the image as JSON with the keys {', '.join(found)}."
-        answer = json.dumps(found, separators=(",", ":") if rng.random() < 0.5 else None)
-    if rng.random() < 0.3:
-        asked = asked.lower()
-    if rng.random() < 0.15:
-        asked = asked.rstrip(".?")
-    return asked, answer
 
 
 def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -239,6 +119,14 @@ def make():
     return model, processor
 
 
+def load(folder: Path):
+    """The model and its processor, as they were saved."""
+    from transformers import AutoProcessor, Idefics3ForConditionalGeneration
+
+    model = Idefics3ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    return model.train(), AutoProcessor.from_pretrained(folder, local_files_only=True)
+
+
 def grid_positions(side: int, width: int) -> torch.Tensor:
     """Sines and cosines of row and column, (side * side, width): smooth in both (source: Vaswani et al. 2017, in two
     dimensions as in MAE, He et al. 2021; the waves are longer, for a small grid)."""
@@ -304,13 +192,19 @@ def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> No
     trainer.settle()
 
 
-def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", sight_steps: int = 1500) -> None:
-    """Train with the checkpoints in `folder`, and write the model to `out`."""
+def train(
+    folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", sight_steps: int = 1500, start: Path | None = None
+) -> None:
+    """Train with the checkpoints in `folder`, and write the model to `out`.
+
+    Args:
+        start: a folder that an earlier training wrote; its weights and tokenizer are where this one begins.
+    """
     torch.manual_seed(seed)
-    model, processor = make()
+    model, processor = make() if start is None else load(start)
     model.to(device)
     sight = Sight(model.config.text_config.hidden_size).to(device)
-    if not (folder / "checkpoint.pt").exists():
+    if start is None and not (folder / "checkpoint.pt").exists():
         learn_to_see(model, sight, folder / "sight", sight_steps, seed)
     tokenizer = processor.tokenizer
     # What the processor makes of "<image>" in the text, once.
@@ -325,7 +219,7 @@ def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", s
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng, _ = rng_of(seed, step)
         shared = random.Random(f"{seed}-{step}")  # alike in all processes: none waits for another
-        form = shared.choices(("caption", "question", "json"), (52, 30, 18))[0]
+        form = shared.choices(("caption", "question", "json"), FORMS)[0]
         system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch: it is long
         scenes, pictures, rows = [], [], []
         for _ in range(BATCH if form != "json" else BATCH // 2):
