@@ -76,7 +76,7 @@ class Group:
             self._worked, self._useless, self._down_since = True, 0, 0.0
         elif result.kind in policy.CLOSING:
             self._useless += 1
-            if self._useless >= (policy.MAX_USELESS if self._worked else 1):
+            if self._useless >= (policy.MAX_USELESS if self._worked else policy.MAX_USELESS_AT_FIRST):
                 return result.message
         elif result.kind == "unavailable":
             self._down_since = self._down_since or now
