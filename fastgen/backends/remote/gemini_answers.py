@@ -37,7 +37,7 @@ def check(answer: Any, clean: Clean) -> None:
     if blocked:
         raise Declined("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
     if not getattr(answer, "candidates", None):
-        raise Declined("empty", "the answer holds no candidates")
+        raise Declined("malformed", "the answer holds no candidates")
     reason = finish(answer)
     if reason in REFUSED:
         words = " ".join(part.text for part in parts_of(answer) if part.text)
