@@ -68,7 +68,6 @@ class Crew:
 
     def start(self, group: Group) -> None:
         """Start a lane per device of a group, all at once."""
-        group.started = True
         for device in group.settings.devices:
             seat = Seat(ProcessLane(group.settings, device, slots(group.settings, device)), group)
             self.seats.append(seat)

@@ -1,4 +1,4 @@
-"""One backend of the chain: the rows that wait for it, and whether it still takes any. Knows no lanes and no clock.
+"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no lanes, no clock.
 
 Rows begin at the first group. Where a backend cannot do a row, or can do none any more, they go to the next.
 """
@@ -6,15 +6,16 @@ Rows begin at the first group. Where a backend cannot do a row, or can do none a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from fastgen import policy
+from fastgen import policy, services
 from fastgen.backends import streams
+from fastgen.errors import EngineError
 from fastgen.plan import Window
 from fastgen.settings import Settings
-from fastgen.types import Batch, Done, ImageParams, Request, Result
+from fastgen.types import Batch, Done, Failed, ImageParams, Request, Result
 
 
 class Group:
@@ -28,6 +29,7 @@ class Group:
         self.suspects: deque[Batch] = deque()
         """Batches that were on a lane when it died: each runs with nothing beside it."""
         self.started = False
+        """Whether it has lanes: they begin when the first row gets there."""
         self.closed = ""
         """Why it takes no more rows; "" while it does."""
         self._worked = False
@@ -84,3 +86,50 @@ class Group:
             if now - self._down_since >= patience:
                 return f"no answer for {now - self._down_since:.0f} s, last: {result.message}"
         return ""
+
+
+class Chain:
+    """Args: start: called with a group when its first row gets there."""
+
+    def __init__(self, settings: Settings, start: Callable[[Group], None]):
+        self.groups = [Group(link, place) for place, link in enumerate(settings.chain)]
+        self._start = start
+
+    def __len__(self) -> int:
+        """Requests and batches that wait."""
+        return sum(map(len, self.groups))
+
+    @property
+    def full(self) -> bool:
+        return any(group.window.full for group in self.groups)
+
+    def assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> Failed | None:
+        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails: with
+        `failure`, why the backend before gave up on it, or with what none of them can do.
+
+        Raises:
+            EngineError: all that could have done it are closed; the row has not failed, it waits for another run.
+        """
+        cannot = failure
+        for group in self.groups[place:]:
+            if group.closed:
+                continue
+            settings = group.settings
+            if reason := services.refuse(settings, group.view(request)):
+                message = f"row {request.row}: {settings.backend} {settings.model.name}: {reason}"
+                cannot = cannot or Failed(
+                    request.id, "unsupported", message, "", settings.backend, settings.model.name, request.content
+                )
+                continue
+            if not group.started:
+                group.started = True
+                self._start(group)
+            group.window.add(request)
+            return None
+        if cannot is None:
+            raise EngineError(f"no backend is left: {self.groups[-1].closed}")
+        return cannot
+
+    def after(self, group: Group) -> list[Group]:
+        """The backends that may take its rows."""
+        return [other for other in self.groups[group.place + 1 :] if not other.closed]

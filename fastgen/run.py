@@ -22,7 +22,7 @@ from fastgen.crew import Crew, Emit, Seat
 from fastgen.data.journal import Journal
 from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
 from fastgen.folder import JOURNAL, RunFolder
-from fastgen.groups import Group
+from fastgen.groups import Chain, Group
 from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
 from fastgen.ledger import Ledger
@@ -87,9 +87,9 @@ class Run:
         """From the first engine being ready to the last result, by time.monotonic()."""
         self._journal = Journal(self.folder.path / JOURNAL)
         self._ledger = Ledger(self.folder.path, settings.max_cost)
-        self._groups = [Group(link, place) for place, link in enumerate(settings.chain)]
         self._inbox: SimpleQueue = SimpleQueue()
         self._crew = Crew(self._inbox, emit)
+        self._chain = Chain(settings, self._crew.start)
         self._rows_left = True
         self._later: list[tuple[float, int, Request, Group]] = []
         """Heap of (due, tie-breaker, request, where): retries."""
@@ -189,7 +189,7 @@ class Run:
             _, _, request, group = heapq.heappop(self._later)
             failed += self._assign(request, group.place)
         read = 0
-        while self._rows_left and not self._full and not self._winding_down:
+        while self._rows_left and not self._chain.full and not self._winding_down:
             if read >= READ_AHEAD and not self._inbox.empty():
                 break
             read += 1
@@ -214,33 +214,17 @@ class Run:
             raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
         yield from self._commit(failed)
 
-    @property
-    def _full(self) -> bool:
-        return any(group.window.full for group in self._groups)
-
     def _assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> list[Result]:
-        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails: with
-        `failure`, why the backend before gave up on it, or with what none of them can do."""
-        cannot = failure
-        for group in self._groups[place:]:
-            if group.closed:
-                continue
-            if reason := services.refuse(group.settings, group.view(request)):
-                settings = group.settings
-                message = f"row {request.row}: {settings.backend} {settings.model.name}: {reason}"
-                cannot = cannot or Failed(
-                    request.id, "unsupported", message, "", settings.backend, settings.model.name, request.content
-                )
-                continue
-            if not group.started:
-                self._crew.start(group)
-            group.window.add(request)
+        """Hand a row to a backend; the failure of one that no backend takes."""
+        try:
+            failed = self._chain.assign(request, place, failure)
+        except EngineError as error:
+            self._end(error)
             return []
-        if cannot is None:  # all that could have done it are closed: the run is ending, the row stays for the next one
-            self._end(EngineError(f"no backend is left: {self._groups[-1].closed}"))
+        if failed is None:
             return []
         self._tries.pop(request.id, None)
-        return [cannot]
+        return [failed]
 
     # Batches out
 
@@ -277,7 +261,7 @@ class Run:
         return True
 
     def _pending(self) -> bool:
-        return bool(self._crew.flying or self._later or any(len(group) for group in self._groups))
+        return bool(self._crew.flying or self._later or len(self._chain))
 
     # Results back
 
@@ -334,7 +318,7 @@ class Run:
         for request, result in zip(batch.requests, results, strict=True):
             self._ledger.settle(request.id, result.cost)
             if result.attempts and not group.closed:
-                closing = closing or group.learn(result, now, self._is_last(group))
+                closing = closing or group.learn(result, now, last=not self._chain.after(group))
             tries = self._tries.setdefault(request.id, Tries())
             tries.all += result.attempts
             tries.cost += result.cost
@@ -378,20 +362,18 @@ class Run:
         del self._tries[request.id]
         return [failed]
 
-    def _is_last(self, group: Group) -> bool:
-        return all(other.closed for other in self._groups[group.place + 1 :])
-
     def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
         """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
         if group.closed:
             return
         group.closed = str(error)
-        if self._is_last(group):
+        others = self._chain.after(group)
+        if not others:
             if group.place == 0 and not self._crew.flying:
                 raise error
             self._end(error)
             return
-        names = ", ".join(g.settings.backend for g in self._groups[group.place + 1 :] if not g.closed)
+        names = ", ".join(other.settings.backend for other in others)
         self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
         failed: list[Result] = []
         for request in [*group.take_back(), *(r for _, _, r, where in self._later if where is group)]:
