@@ -6,13 +6,11 @@ settling one message from the crew.
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
@@ -27,24 +25,13 @@ from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
 from fastgen.ledger import Ledger
 from fastgen.plan import halves
+from fastgen.retries import Retries
 from fastgen.settings import Settings
 from fastgen.tables import write_tables
 from fastgen.types import Batch, Done, Failed, Request, Result
 
 READ_AHEAD = 256
 """Rows read before the loop looks at its messages again."""
-
-
-@dataclass
-class Tries:
-    """How often a row was tried so far."""
-
-    all: int = 0
-    strikes: int = 0
-    """At the backend where it is now, without those that were only asked to wait."""
-    waits: int = 0
-    cost: float = 0.0
-    """USD of tries that gave nothing."""
 
 
 class Run:
@@ -91,9 +78,7 @@ class Run:
         self._crew = Crew(self._inbox, emit)
         self._chain = Chain(settings, self._crew.start)
         self._rows_left = True
-        self._later: list[tuple[float, int, Request, Group]] = []
-        """Heap of (due, tie-breaker, request, where): retries."""
-        self._tries: dict[str, Tries] = {}
+        self._retries = Retries()
         self._ending: FastgenError | None = None
         """Why the run takes no more batches: what is under way is finished, then this is raised."""
 
@@ -185,8 +170,7 @@ class Run:
     def _read_ahead(self, feed: Iterator[Request | Failed | Kept | Known]) -> Iterator[Result]:
         """Fill the window from the rows, in steps while lanes have something to say."""
         failed: list[Result] = []
-        while self._later and self._later[0][0] <= time.monotonic():
-            _, _, request, group = heapq.heappop(self._later)
+        for request, group in self._retries.due(time.monotonic()):
             failed += self._assign(request, group.place)
         read = 0
         while self._rows_left and not self._chain.full and not self._winding_down:
@@ -223,7 +207,7 @@ class Run:
             return []
         if failed is None:
             return []
-        self._tries.pop(request.id, None)
+        self._retries.forget(request.id)
         return [failed]
 
     # Batches out
@@ -261,15 +245,15 @@ class Run:
         return True
 
     def _pending(self) -> bool:
-        return bool(self._crew.flying or self._later or len(self._chain))
+        return bool(self._crew.flying or len(self._retries) or len(self._chain))
 
     # Results back
 
     def _settle_next(self) -> Iterator[Result]:
         """Wait for the next message, or for the next retry to be due, and settle it."""
-        timeout = None
-        if self._later and not self._winding_down:
-            timeout = max(0.0, self._later[0][0] - time.monotonic())
+        timeout, due = None, self._retries.next_due()
+        if due is not None and not self._winding_down:
+            timeout = max(0.0, due - time.monotonic())
         try:
             message = self._inbox.get(timeout=timeout)
         except Empty:
@@ -317,30 +301,21 @@ class Run:
         closing = ""
         for request, result in zip(batch.requests, results, strict=True):
             self._ledger.settle(request.id, result.cost)
-            if result.attempts and not group.closed:
+            began = bool(result.attempts)
+            if began and not group.closed:
                 closing = closing or group.learn(result, now, last=not self._chain.after(group))
-            tries = self._tries.setdefault(request.id, Tries())
-            tries.all += result.attempts
-            tries.cost += result.cost
-            result = replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
+            result = self._retries.note(request, result)
             if isinstance(result, Done):
-                del self._tries[request.id]
                 final.append(result)
                 continue
             if result.kind == "input":  # found by the backend, which knows no rows
                 field = f", field {result.field}" if result.field else ""
                 result = replace(result, message=f"row {request.row}{field}: {result.message}")
-            if result.kind == "rate_limited":
-                tries.waits += 1
-            else:
-                tries.strikes += 1
-            if self._winding_down and (result.kind in policy.AGAIN or not result.attempts) and result.kind != "input":
+            if self._winding_down and (result.kind in policy.AGAIN - {"input"} or not began):
                 continue  # not its fault: it stays for the next run
-            count = tries.waits if result.kind == "rate_limited" else tries.strikes
-            match policy.decide(replace(result, attempts=count), alone=len(batch.requests) == 1):
+            match policy.decide(self._retries.here(result), alone=len(batch.requests) == 1):
                 case "retry" if not group.closed:
-                    due = time.monotonic() + max(result.retry_after, 0.25 * 2 ** min(count, 7))
-                    heapq.heappush(self._later, (due, id(request), request, group))
+                    self._retries.later(request, group, result, now)
                 case "split":
                     split.append(request)
                 case "stop":
@@ -355,11 +330,10 @@ class Run:
 
     def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
         """A backend has given up on a row: to the next one, or it has failed."""
-        tries = self._tries[request.id]
         if policy.moves(failed, self.settings.fallback_on_refusal):
-            tries.strikes = tries.waits = 0
+            self._retries.elsewhere(request.id)
             return self._assign(request, group.place + 1, failed)
-        del self._tries[request.id]
+        self._retries.forget(request.id)
         return [failed]
 
     def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
@@ -376,10 +350,8 @@ class Run:
         names = ", ".join(other.settings.backend for other in others)
         self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
         failed: list[Result] = []
-        for request in [*group.take_back(), *(r for _, _, r, where in self._later if where is group)]:
+        for request in [*group.take_back(), *self._retries.take_back(group)]:
             failed += self._assign(request, group.place + 1)
-        self._later = [entry for entry in self._later if entry[3] is not group]
-        heapq.heapify(self._later)
         self._crew.let_go(group)
         yield from self._commit(failed)
 

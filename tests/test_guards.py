@@ -23,7 +23,7 @@ LAYERS = [
     {"cli", "__main__", "dataflow", "examples"},
     {"embedded"},
     {"api"},
-    {"run", "crew", "groups", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver"},
+    {"run", "crew", "groups", "retries", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver"},
     {"lanes"},
     {"backends"},
     {"opt"},

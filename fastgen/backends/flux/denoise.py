@@ -3,6 +3,8 @@
 diffusers' pipelines step a whole batch in lockstep. Here every sample has its own schedule, guidance and step, so
 samples of different step counts share a forward pass, one that is finished leaves and a waiting one takes its place.
 What does not change from step to step (text projection, positions, reference tokens) is computed once per grouping.
+With a step cache every sample decides for itself at which steps it needs the whole transformer; those that do not leave
+the batch for the rest of the step.
 
 On the same inputs it computes what `FluxPipeline` and `FluxKontextPipeline` of diffusers compute.
 """
@@ -19,6 +21,7 @@ import torch
 
 from fastgen.backends.flux.encode import Prompt, pack
 from fastgen.backends.flux.load import Modules
+from fastgen.opt.stepcache import Memory
 
 LATENT_CHANNELS = 16
 
@@ -43,6 +46,8 @@ class Sample:
     """(tokens, 64) of 0 and 1."""
     latents: torch.Tensor | None = field(default=None)
     """(tokens, 64), float32: the outcome."""
+    pattern: str = ""
+    """With a step cache a character a step: 1 computed in full, 0 taken from earlier ones."""
 
 
 def make_noise(seed: int, width: int, height: int) -> torch.Tensor:
@@ -120,6 +125,11 @@ class _Group:
             [before.x[known[id(s)]] if id(s) in known else s.noise.to(device, torch.float32) for s in samples]
         )
         """(B, tokens, 64), float32 whatever the model computes in."""
+        self.memories: list[Memory] | None = None
+        if (cache := modules.step_cache) is not None:
+            self.memories = [
+                before.memories[known[id(s)]] if id(s) in known else Memory(cache, s.steps) for s in samples
+            ]
         longest = max(s.steps for s in samples) + 1
         sigmas = torch.zeros(len(samples), longest)
         for row, sample in zip(sigmas, samples, strict=True):
@@ -141,7 +151,7 @@ class _Group:
         rows = range(len(self.samples))
         now = torch.stack([self.sigmas[i, self.at[i]] for i in rows])
         after = torch.stack([self.sigmas[i, self.at[i] + 1] for i in rows])
-        velocity = self._velocity(now.to(self.x.device))
+        velocity = self._velocity(now)
         self.x = self.x + (after - now).to(self.x.device)[:, None, None] * velocity.float()
         for i in self.masked:  # outside the mask: the original, noised to the level now reached
             sample, sigma = self.samples[i], after[i].item()
@@ -154,16 +164,18 @@ class _Group:
         ended = [i for i, s in enumerate(self.samples) if self.at[i] == s.steps]
         for i in ended:
             self.samples[i].latents = self.x[i]
+            if self.memories is not None:
+                self.samples[i].pattern = self.memories[i].pattern
         return bool(ended)
 
     def _velocity(self, sigma: torch.Tensor) -> torch.Tensor:
-        """The transformer's prediction (B, tokens, 64) at noise levels `sigma` (B,).
+        """The transformer's prediction (B, tokens, 64) at noise levels `sigma` (B,), which are on the CPU.
 
         Equal to `FluxTransformer2DModel.forward`, with what is constant over the steps taken out and the last layers
         run on the picture's tokens only. The rounding of the timestep is that of diffusers' pipelines.
         """
         t = self.transformer
-        timestep = (sigma * 1000).to(self.dtype) / 1000 * 1000
+        timestep = (sigma.to(self.x.device) * 1000).to(self.dtype) / 1000 * 1000
         embedding = (
             t.time_text_embed(timestep, self.pooled)
             if self.guidance is None
@@ -173,11 +185,49 @@ class _Group:
         tokens = hidden.shape[1]
         if self.reference is not None:
             hidden = torch.cat([hidden, self.reference], dim=1)
-        for block in (*t.transformer_blocks, *t.single_transformer_blocks):
+        if self.memories is None:
+            hidden = self._blocks(self._all, hidden, text, embedding)[1][:, :tokens]
+        else:
+            hidden = self._blocks_with_cache(hidden, text, embedding, tokens, sigma)
+        return t.proj_out(t.norm_out(hidden, embedding))
+
+    @property
+    def _all(self) -> tuple[torch.nn.Module, ...]:
+        return (*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks)
+
+    def _blocks(self, blocks, hidden, text, embedding) -> tuple[torch.Tensor, torch.Tensor]:
+        """(text tokens, picture and reference tokens) after these blocks."""
+        for block in blocks:
             text, hidden = block(
                 hidden_states=hidden, encoder_hidden_states=text, temb=embedding, image_rotary_emb=self.rope
             )
-        return t.proj_out(t.norm_out(hidden[:, :tokens], embedding))
+        return text, hidden
+
+    def _blocks_with_cache(self, hidden, text, embedding, tokens: int, sigma: torch.Tensor) -> torch.Tensor:
+        """The picture's tokens after all blocks: computed for samples whose first block says so, else carried on."""
+        before = hidden[:, :tokens]
+        text, hidden = self._blocks(self._all[:1], hidden, text, embedding)
+        after = hidden[:, :tokens]
+        levels = sigma.tolist()
+        open_ones = [i for i, memory in enumerate(self.memories) if not memory.must_compute]
+        skip = set()
+        if open_ones:
+            distances = torch.stack([self.memories[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
+            # One wait for the device a step, whatever the number of samples.
+            for i, distance in zip(open_ones, distances.tolist(), strict=True):
+                if distance <= self.memories[i].config.threshold:
+                    skip.add(i)
+        compute = [i for i in range(len(self.samples)) if i not in skip]
+        rows = slice(None) if not skip else torch.tensor(compute, device=hidden.device)
+        ended: dict[int, torch.Tensor] = {}
+        if compute:
+            _, full = self._blocks(self._all[1:], hidden[rows], text[rows], embedding[rows])
+            for at, i in enumerate(compute):
+                ended[i] = full[at, :tokens]
+                self.memories[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])
+        for i in skip:
+            ended[i] = after[i] + self.memories[i].skipped(levels[i])
+        return torch.stack([ended[i] for i in range(len(self.samples))])
 
 
 def position_ids(size: tuple[int, int], kind: int) -> torch.Tensor:

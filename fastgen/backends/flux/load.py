@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import torch
 
 from fastgen.errors import ModelError
+from fastgen.opt.stepcache import Config as StepCache
+from fastgen.models import MODULES
 from fastgen.settings import Settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has fetched all that is needed
 
 
-@dataclass(frozen=True)
+@dataclass
 class Modules:
-    """diffusers' and transformers' own modules, in eval mode on `device`."""
+    """diffusers' and transformers' own modules, in eval mode on `device`. Changed by `opt` only."""
 
     transformer: torch.nn.Module
     vae: torch.nn.Module
@@ -27,6 +29,7 @@ class Modules:
     scheduler: object
     device: torch.device
     dtype: torch.dtype
+    step_cache: StepCache | None = None
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
@@ -81,7 +84,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         tokenizer=tokenizer("tokenizer"), tokenizer_2=tokenizer("tokenizer_2"),
     )  # fmt: skip
     _merge_loras(pipeline, settings.loras)
-    modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name not in ("device", "dtype")}
+    modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name in MODULES}
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.to(device).eval().requires_grad_(False)

@@ -1,0 +1,106 @@
+"""Steps that resemble the one before reuse its work, decided for each sample by itself.
+
+What: the first block of the transformer runs at every step. What it adds to a sample's picture tokens is compared with
+what the steps that were computed in full let expect; if the two are close enough, what the other blocks would add is
+taken from those steps too (`first-block`: as it was; `taylorseer`: carried on along a straight line through the last two),
+else they run.
+How much: docs/optimizations.md.
+Quality: lossy, by the threshold.
+When not: few steps (FLUX.1-schnell takes 4), where hardly one resembles the next.
+
+The decision knows the sample's own picture tokens, in float32, and nothing of its company, so it is the same alone and in
+any batch but for rounding: a distance that lies on the threshold to within that can fall to either side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import torch
+
+THRESHOLDS = {"first-block": 0.1, "taylorseer": 0.1}
+"""For a kind that comes without one."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    kind: str
+    """first-block or taylorseer."""
+    threshold: float
+    """The largest relative distance (L1) at which the work of earlier steps is good enough."""
+    most_skips: int = 3
+    """In a row; then a step is computed whatever the distance."""
+
+    @classmethod
+    def of(cls, speed) -> Config | None:
+        """From the word of --cache. Raises ValueError."""
+        if speed.cache == "none":
+            return None
+        kind, colon, number = speed.cache.partition(":")
+        if kind not in THRESHOLDS:
+            raise ValueError(f"one of none, {', '.join(THRESHOLDS)}, with or without a threshold (first-block:0.1)")
+        try:
+            threshold = float(number) if colon else THRESHOLDS[kind]
+        except ValueError:
+            threshold = 0.0
+        if not 0 < threshold <= 2:
+            raise ValueError("the threshold after ':' is a number above 0, up to 2")
+        return cls(kind, threshold)
+
+    @property
+    def order(self) -> int:
+        """How many steps before the last one computed count."""
+        return {"first-block": 0, "taylorseer": 1}[self.kind]
+
+
+def refuse(gpu, config: Config, others: dict) -> str | None:
+    return None
+
+
+def apply(modules, config: Config) -> dict:
+    """The step loop asks for it."""
+    modules.step_cache = config
+    return {"cache": f"{config.kind}:{config.threshold:g}"}
+
+
+class Memory:
+    """What one sample remembers of its own steps."""
+
+    def __init__(self, config: Config, steps: int):
+        self.config = config
+        self.steps = steps
+        self.pattern = ""
+        """A character a step: 1 computed, 0 not."""
+        self._computed: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+        """(noise level, what the first block added, what the others added), the last order + 1 of them."""
+
+    @property
+    def must_compute(self) -> bool:
+        """Whether this step is computed whatever it looks like: the first, the last, and after many that were not."""
+        at, most = len(self.pattern), self.config.most_skips
+        few = len(self._computed) <= self.config.order
+        return few or at + 1 >= self.steps or self.pattern.endswith("0" * most)
+
+    def distance(self, first: torch.Tensor, sigma: float) -> torch.Tensor:
+        """From what the first block adds now (tokens, width) to what was to be expected: relative, a float32 scalar."""
+        expected = self._carry(1, sigma).float()
+        return (first.float() - expected).abs().mean() / expected.abs().mean().clamp_min(1e-12)
+
+    def computed(self, first: torch.Tensor, rest: torch.Tensor, sigma: float) -> None:
+        """This step was computed in full."""
+        self.pattern += "1"
+        self._computed = [*self._computed, (sigma, first, rest)][-self.config.order - 1 :]
+
+    def skipped(self, sigma: float) -> torch.Tensor:
+        """What the other blocks would add at this step."""
+        self.pattern += "0"
+        return self._carry(2, sigma)
+
+    def _carry(self, which: int, sigma: float) -> torch.Tensor:
+        last = self._computed[-1]
+        if self.config.order == 0:
+            return last[which]
+        before = self._computed[-2]
+        return last[which] + (last[which] - before[which]) * ((sigma - last[0]) / (last[0] - before[0]))
