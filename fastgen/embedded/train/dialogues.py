@@ -120,7 +120,7 @@ def dialogue(scene: Scene, rng: random.Random, form: str) -> tuple[str, str]:
     elif form == "question":
         asked, answer = question(scene, rng)
     else:
-        found = as_json(scene, rng if rng.random() < 0.6 else None)
+        found = as_json(scene, rng if rng.random() < 0.3 else None)
         asked = rng.choice(("Describe the image as JSON.", "Answer in JSON.", "JSON", rng.choice(REQUESTS)))
         if rng.random() < 0.5:
             asked = f"Describe the image as JSON with the keys {', '.join(found)}."

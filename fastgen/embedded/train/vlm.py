@@ -25,7 +25,7 @@ from fastgen.embedded.train.words import WORDS
 
 LR = 4e-3
 BATCH = 32
-FORMS = (40, 36, 24)
+FORMS = (30, 35, 35)
 """Shares of steps that train captions, questions and JSON."""
 SIDE, PATCH, MERGE, VISION = 128, 16, 2, 128
 """Every picture is brought to a square of SIDE pixels; (SIDE / PATCH / MERGE)^2 tokens a picture, VISION
