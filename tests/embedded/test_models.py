@@ -80,8 +80,7 @@ def test_guidance_matters(flux_pictures):
     """It is distilled: one pass, and a picture that depends on it."""
     low, high = flux_pictures(guidance=1.0), flux_pictures(guidance=6.0)
     off = np.abs(low.astype(float) - high.astype(float)).mean((1, 2, 3))
-    assert (off > 0).all()
-    goal((off > 1).all(), off)
+    assert (off > 0.4).all(), off  # of pictures that were right before; over 50 prompts the mean is 1.6
 
 
 def test_capitals_change_nothing(flux_pictures):

@@ -75,4 +75,4 @@ def test_inputs_matter(t2i):
     assert (base - make()).abs().max() == 0
     for other in (make(prompt="a blue house"), make(seed=2)):
         assert (base - other).abs().mean() > 0.003
-    assert (base - make(guidance=1.0)).abs().mean() > 0.0005
+    assert (base - make(guidance=1.0)).abs().mean() > 0.002

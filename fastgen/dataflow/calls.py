@@ -1,0 +1,157 @@
+"""A call of a serving as one run of fastgen: rows in, an answer a row out, in the same order. Knows no keys and file names.
+
+A call has a run folder, told by the settings that change results, so that the same call goes on where a killed one was, and
+other settings get a folder of their own. A row is known by what it says and by the size and time of its pictures, never by
+its place; equal rows of one call are told apart by a counter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+import fastgen
+from fastgen.dataflow import get_logger
+
+KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY", "vllm": "VLLM_API_KEY"}
+"""Where fastgen looks first for the key of a backend."""
+OUTPUTS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
+RUNS = ".fastgen"
+"""The folder of run folders, under the folder of a call's results."""
+_said: set[str] = set()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of one row."""
+
+    value: list[str] | str
+    """Paths of its pictures, or its text; [] or "" where it failed."""
+    kind: str = ""
+    """Why it failed, as in fastgen's docs/rows.md; "" if it did not."""
+    message: str = ""
+
+
+Tell = Callable[[int, Answer], None]
+"""Called with the number of a row and its answer, once for each row, as they come."""
+
+
+def check(task: str, *, key: str = "", **flags) -> fastgen.Settings:
+    """What a call would run with; starts nothing. Raises SettingsError."""
+    with _environment(KEYS.get(flags.get("backend", ""), ""), key):
+        return fastgen.resolve(task, image_root="/", retry_failed=True, **flags)
+
+
+def ask(task: str, rows: list[dict], folder: Path, tell: Tell, *, key: str = "", server: tuple[str, ...] = (), **flags) -> None:
+    """Run the rows in a run folder under `folder`; tells the answer of each.
+
+    Args:
+        task: t2i, edit or caption.
+        key: of the service; it is only in the environment, and only while the call lasts.
+        server: further arguments for a vLLM server that is started.
+        flags: of `fastgen.resolve`.
+
+    Raises:
+        FastgenError: the run cannot begin or go on; what was told is safe, and the same call goes on from there.
+    """
+    if not rows:
+        return
+    settings = check(task, key=key, **flags)
+    for note in settings.notes:
+        if note not in _said:
+            _said.add(note)
+            get_logger().warning("%s", note)
+    command = settings.endpoint.command
+    if command and server:
+        settings = replace(settings, endpoint=replace(settings.endpoint, command=(*command, *server)))
+    told = json.dumps([settings.fingerprint(), server], sort_keys=True).encode()
+    out = folder / RUNS / f"{task}-{blake2b(told, digest_size=6).hexdigest()}"
+    out.mkdir(parents=True, exist_ok=True)
+    settings = replace(settings, out=str(out.absolute()))
+    empty: list[str] | str = "" if task == "caption" else []
+    named, unfit = _identify(rows, empty)
+    places = {row["id"]: place for place, row in enumerate(named)}
+    done: set[int] = set()
+
+    def settle(place: int, answer: Answer) -> None:
+        if place not in done:
+            done.add(place)
+            tell(place, unfit.get(place, answer))
+
+    with _environment(KEYS.get(settings.backend, ""), key):
+        for result in fastgen.generate(settings, named, _emit):
+            if isinstance(result, fastgen.Failed):
+                settle(places[result.id], Answer(empty, result.kind, result.message))
+            else:
+                paths = [str(out / path) for path in result.paths]
+                settle(places[result.id], Answer(result.text if task == "caption" else paths))
+    for place, answer in enumerate(_table(task, out, empty)):  # those of earlier calls too
+        settle(place, answer)
+
+
+def _table(task: str, out: Path, empty: list[str] | str) -> Iterator[Answer]:
+    with (out / "results.jsonl").open("rb") as file:
+        for line in file:
+            row = msgspec.json.decode(line)
+            if error := row["fastgen"].get("error"):
+                yield Answer(empty, error["kind"], error["message"])
+            else:
+                value = row[OUTPUTS[task]]
+                yield Answer(value if task == "caption" else [str(out / path) for path in value])
+
+
+def _identify(rows: list[dict], empty: list[str] | str) -> tuple[list[dict], dict[int, Answer]]:
+    """The rows with ids, and answers for those that cannot even be written down."""
+    named, unfit, seen = [], {}, Counter()
+    for place, row in enumerate(rows):
+        try:
+            told = msgspec.json.encode(row, order="sorted")
+        except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+            unfit[place] = Answer(empty, "input", f"row {place + 1}: {error}")
+            row, told = {}, str(place).encode()
+        for path in (*row.get("images", ()), *filter(None, [row.get("mask")])):
+            told += _stamp(path)
+        id = blake2b(told, digest_size=10).hexdigest()
+        seen[id] += 1
+        named.append({"id": id if seen[id] == 1 else f"{id}_{seen[id]}", **row})
+    return named, unfit
+
+
+def _stamp(path: object) -> bytes:
+    """What tells a picture from another that had its path before."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError, TypeError):
+        return b"-"
+    return b"%d:%d;" % (found.st_size, found.st_mtime_ns)
+
+
+def _emit(event: str, **facts) -> None:
+    if event == "warning":
+        get_logger().warning("%s", facts["message"])
+    elif event in ("lane_died", "lane_restarted"):
+        get_logger().warning("%s: %s; starting it again", facts["lane"], facts["reason"].splitlines()[0])
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """The variable has the value while the block lasts."""
+    if not name or not value:
+        yield
+        return
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

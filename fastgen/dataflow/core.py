@@ -1,0 +1,30 @@
+"""What user code derives from or names in type hints. Knows no task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+
+class LLMServingABC(ABC):
+    """Something that answers a list of inputs."""
+
+    @abstractmethod
+    def generate_from_input(self, user_inputs: list[Any], *args: Any, **kwargs: Any) -> Any: ...
+
+    def start_serving(self) -> None:  # noqa: B027
+        """Nothing to do: what is needed is started by a call and ends with it."""
+
+    def cleanup(self) -> None:  # noqa: B027
+        """Nothing to do: engines and servers end with the call that started them."""
+
+
+class VLMServingABC(LLMServingABC):
+    """Something that answers texts about pictures."""
+
+
+class OperatorABC(ABC):
+    """One step of a pipeline: reads a table from a storage, writes it with a column more."""
+
+    @abstractmethod
+    def run(self, *args: Any, **kwargs: Any) -> Any: ...

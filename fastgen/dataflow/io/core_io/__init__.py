@@ -1,0 +1,1 @@
+"""The folder of `ImageIO`, at the path that pipelines know."""

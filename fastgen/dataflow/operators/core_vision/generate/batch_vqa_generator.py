@@ -1,0 +1,34 @@
+"""Many questions about each row's picture -> a list of answers a row, in the order of the questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastgen.dataflow.core import OperatorABC
+from fastgen.dataflow.operators.core_vision.generate.column import Column, fill_texts
+from fastgen.dataflow.operators.core_vision.generate.rows import IMAGES, listed, value_of
+from fastgen.dataflow.serving.texts import HELPFUL
+from fastgen.dataflow.utils.storage import DataFlowStorage
+
+
+class BatchVQAGenerator(OperatorABC):
+    """All questions of all rows are under way together."""
+
+    def __init__(self, serving: Any, system_prompt: str = HELPFUL):
+        self.serving = serving
+        self.system_prompt = system_prompt
+
+    def run(self, storage: DataFlowStorage, input_prompts_key: str, input_image_key: str, output_key: str) -> str:
+        """Write the table with the answers, "" where there is none; returns the name of their column."""
+        rows = storage.read("dict")
+        questions, images, owners = [], [], []
+        for place, row in enumerate(rows):
+            for question in listed(row.get(input_prompts_key)):
+                questions.append(question)
+                images.append(listed(value_of(row, input_image_key, IMAGES)))
+                owners.append(place)
+        rows = [row if listed(row.get(input_prompts_key)) else {**row, output_key: []} for row in rows]
+        column = Column(storage, rows, output_key, owners, "texts")
+        with column.written():
+            fill_texts(self.serving, questions, images, self.system_prompt, storage, column.tell)
+        return output_key

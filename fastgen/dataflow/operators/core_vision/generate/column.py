@@ -1,0 +1,86 @@
+"""One column of a table in the making: answers come in any order, the table can be written at any time, and is at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from fastgen.dataflow import get_logger
+from fastgen.dataflow.calls import Answer
+from fastgen.dataflow.utils.storage import DataFlowStorage
+
+SHARE = 20
+"""A table is written again after this many times the seconds that it took before, at the earliest."""
+
+
+class Column:
+    """Args: owners: the number of the row of each input; cell: what a row's inputs become: paths, a list of texts, or a text;
+    every: inputs between two tables, 0: only at the end."""
+
+    def __init__(
+        self, storage: DataFlowStorage, rows: list[dict], key: str, owners: list[int],
+        cell: Literal["paths", "texts", "text"], every: int = 0,
+    ):  # fmt: skip
+        self.storage, self.rows, self.key, self.owners, self.cell, self.every = storage, rows, key, owners, cell, every
+        self._answers: dict[int, Answer] = {}
+        self._next = time.monotonic()
+
+    def tell(self, place: int, answer: Answer) -> None:
+        self._answers[place] = answer
+        if self.every and not len(self._answers) % self.every and len(self._answers) < len(self.owners):
+            get_logger().info("%d of %d inputs", len(self._answers), len(self.owners))
+            if (began := time.monotonic()) >= self._next:
+                self._write()
+                self._next = (now := time.monotonic()) + SHARE * (now - began)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Whatever ends the block: what is there is in the table. A block that fails before anything came writes none."""
+        try:
+            yield
+        except BaseException:
+            if self._answers:
+                self._write()
+            raise
+        self._write()
+
+    def _write(self) -> None:
+        made: dict[int, list] = {owner: [] for owner in self.owners}
+        for place, owner in enumerate(self.owners):
+            answer = self._answers.get(place)
+            if self.cell == "paths":
+                made[owner] += answer.value if answer else []
+            else:
+                made[owner].append(answer.value if answer else "")
+        cells = {owner: values[0] if self.cell == "text" else values for owner, values in made.items()}
+        self.storage.write([{**row, self.key: cells[i]} if i in cells else row for i, row in enumerate(self.rows)])
+
+
+def fill_pictures(serving: Any, task: str, inputs: list[Any], keys: list[str], tell: Callable[[int, Answer], None]) -> None:
+    """Have a serving answer the inputs; one that is not ours gives what its `generate_from_input` has under each key."""
+    if hasattr(serving, "pictures"):
+        serving = serving.pictures(task)
+    if hasattr(serving, "answers"):
+        serving.answers(inputs, tell)
+        return
+    found = serving.generate_from_input(inputs) if inputs else {}
+    for place, key in enumerate(keys):
+        tell(place, Answer(list(found.get(key) or [])))
+
+
+def fill_texts(
+    serving: Any, conversations: list[Any], images: list[list], system_prompt: str, storage: DataFlowStorage,
+    tell: Callable[[int, Answer], None],
+) -> None:  # fmt: skip
+    """The same for texts. Runs are kept under the storage's folder, so that a killed pipeline goes on."""
+    if hasattr(serving, "answers"):
+        folder = getattr(storage, "cache_path", None) or ""
+        serving.answers(conversations, images, system_prompt=system_prompt, folder=folder, tell=tell)
+        return
+    if not conversations:
+        return
+    texts = serving.generate_from_input_messages(conversations, image_list=images, system_prompt=system_prompt)
+    for place, text in enumerate(texts):
+        tell(place, Answer(text))

@@ -1,0 +1,28 @@
+"""Pictures of a table -> texts, all by the same prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastgen.dataflow.operators.core_vision.generate.prompted_vqa_generator import VQAOperator
+from fastgen.dataflow.serving.texts import HELPFUL
+from fastgen.dataflow.utils.storage import DataFlowStorage
+
+
+class FixPromptedVQAGenerator(VQAOperator):
+    """Args: user_prompt: what is asked about each row's pictures."""
+
+    def __init__(
+        self, serving: Any, system_prompt: str = HELPFUL, user_prompt: str = "Please caption the media in detail."
+    ):
+        super().__init__(serving, system_prompt)
+        self.user_prompt = user_prompt
+
+    def run(
+        self, storage: DataFlowStorage, input_image_key: str = "image", input_video_key: str = "video",
+        output_answer_key: str = "answer",
+    ) -> str:  # fmt: skip
+        """Write the table with an answer a row; returns the name of its column."""
+        rows = storage.read("dict")
+        prompts = [self.user_prompt] * len(rows)
+        return self._fill(storage, rows, prompts, input_image_key, input_video_key, output_answer_key)

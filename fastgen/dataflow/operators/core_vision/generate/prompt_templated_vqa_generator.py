@@ -1,0 +1,36 @@
+"""Pictures of a table -> texts, by a prompt with values from each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastgen.dataflow.operators.core_vision.generate.prompted_vqa_generator import VQAOperator
+from fastgen.dataflow.serving.texts import HELPFUL
+from fastgen.dataflow.utils.storage import DataFlowStorage
+
+
+class PromptTemplatedVQAGenerator(VQAOperator):
+    """Args: prompt_template: a `NamedPlaceholderPromptTemplate`, or what has its `build_prompt`."""
+
+    def __init__(self, serving: Any, prompt_template: Any, system_prompt: str = HELPFUL):
+        super().__init__(serving, system_prompt)
+        self.prompt_template = prompt_template
+
+    def run(
+        self, storage: DataFlowStorage, input_image_key: str = "image", input_video_key: str = "video",
+        output_answer_key: str = "answer", **input_keys: str,
+    ) -> str:  # fmt: skip
+        """Write the table with an answer a row; returns the name of its column.
+
+        Args:
+            input_keys: the column for each place of the template, at least one.
+        """
+        if not input_keys:
+            raise ValueError("at least one place of the template needs a column: run(..., place='column')")
+        rows = storage.read("dict")
+        names = set(input_keys)
+        prompts = [
+            self.prompt_template.build_prompt(names, **{name: row.get(column, "") for name, column in input_keys.items()})
+            for row in rows
+        ]
+        return self._fill(storage, rows, prompts, input_image_key, input_video_key, output_answer_key)

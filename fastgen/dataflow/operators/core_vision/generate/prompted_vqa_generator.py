@@ -1,0 +1,62 @@
+"""Conversations (or prompts) and pictures of a table -> texts. Both dialects of turns are read, role and content too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastgen.dataflow.core import OperatorABC
+from fastgen.dataflow.operators.core_vision.generate.column import Column, fill_texts
+from fastgen.dataflow.operators.core_vision.generate.rows import CONVERSATIONS, IMAGES, listed, value_of
+from fastgen.dataflow.serving.texts import HELPFUL
+from fastgen.dataflow.utils.storage import DataFlowStorage
+
+
+class VQAOperator(OperatorABC):
+    """Asks a serving one question a row and writes the answers into a column, "" where there is none."""
+
+    def __init__(self, serving: Any, system_prompt: str):
+        self.serving = serving
+        self.system_prompt = system_prompt
+
+    def _fill(
+        self, storage: DataFlowStorage, rows: list[dict], conversations: list[Any], image_key: str | None, video_key: str | None,
+        output_key: str,
+    ) -> str:  # fmt: skip
+        if any(value_of(row, video_key, ()) for row in rows):
+            raise ValueError(f"{video_key}: only pictures can be asked about, not videos")
+        images = [listed(value_of(row, image_key, IMAGES)) for row in rows]
+        column = Column(storage, rows, output_key, list(range(len(rows))), "text")
+        with column.written():
+            fill_texts(self.serving, conversations, images, self.system_prompt, storage, column.tell)
+        return output_key
+
+
+class PromptedVQAGenerator(VQAOperator):
+    """Args: prompt_template: its text takes the place of each conversation's first turn."""
+
+    def __init__(self, serving: Any, system_prompt: str = HELPFUL, prompt_template: Any = None):
+        super().__init__(serving, system_prompt)
+        self.prompt_template = prompt_template
+
+    def run(
+        self, storage: DataFlowStorage, input_conversation_key: str = "conversation", input_prompt_key: str | None = None,
+        input_image_key: str | None = None, input_video_key: str | None = None, output_answer_key: str = "answer",
+    ) -> str:  # fmt: skip
+        """Write the table with an answer a row; returns the name of its column."""
+        if not output_answer_key:
+            raise ValueError("output_answer_key must be provided.")
+        rows = storage.read("dict")
+        if input_prompt_key and any(input_prompt_key in row for row in rows):
+            conversations = [row.get(input_prompt_key) or "" for row in rows]
+        else:
+            conversations = [self._injected(value_of(row, input_conversation_key, CONVERSATIONS)) for row in rows]
+        return self._fill(storage, rows, conversations, input_image_key, input_video_key, output_answer_key)
+
+    def _injected(self, conversation: Any) -> Any:
+        if self.prompt_template is None or not isinstance(conversation, list) or not conversation:
+            return conversation or ""
+        first = conversation[0]
+        if not isinstance(first, dict):
+            return conversation
+        name = "content" if "content" in first else "value"
+        return [{**first, name: self.prompt_template.build_prompt()}, *conversation[1:]]

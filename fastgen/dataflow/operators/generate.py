@@ -1,0 +1,16 @@
+"""The same operators, under the name that older pages import."""
+
+from fastgen.dataflow.operators.core_vision.generate import (
+    BatchVQAGenerator,
+    FixPromptedVQAGenerator,
+    PromptedImageEditGenerator,
+    PromptedImageGenerator,
+    PromptedVQAGenerator,
+    PromptTemplatedVQAGenerator,
+    Text2ImageGenerator,
+)
+
+__all__ = [
+    "BatchVQAGenerator", "FixPromptedVQAGenerator", "PromptTemplatedVQAGenerator", "PromptedImageEditGenerator",
+    "PromptedImageGenerator", "PromptedVQAGenerator", "Text2ImageGenerator",
+]  # fmt: skip

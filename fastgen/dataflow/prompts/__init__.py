@@ -1,0 +1,1 @@
+"""The folder of `prompt_template`, at the path that pipelines know."""

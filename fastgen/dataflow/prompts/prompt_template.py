@@ -1,0 +1,20 @@
+"""A text with named places for what a row says. Knows nothing of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class NamedPlaceholderPromptTemplate:
+    """Args: template: with places such as {type}; join_list_with: what stands between the items of a list."""
+
+    def __init__(self, template: str, join_list_with: str = "\n"):
+        self.template = template
+        self.join_list_with = join_list_with
+
+    def build_prompt(self, need_fields: Iterable[str] = (), **values) -> str:
+        """The text with the value of each of `need_fields` in its place. Raises KeyError for a place without a value."""
+        return self.template.format(**{name: self._text(values.get(name, "")) for name in need_fields})
+
+    def _text(self, value: object) -> str:
+        return self.join_list_with.join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,69 @@
+"""Pictures from a service of OpenAI's or Gemini's format. Knows where it is and as whom to ask, nothing of requests."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from fastgen.dataflow import get_logger
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.serving.pictures import PictureServing
+
+FORMATS = ("openai", "gemini")
+GOOGLE = "generativelanguage.googleapis.com"
+RENAMED = {"gemini-3-pro-image-preview": "gemini-3-pro-image", "gemini-3.1-flash-image-preview": "gemini-3.1-flash-image"}
+"""Names that Google's own service no longer answers to (since 2026-06-25)."""
+
+
+class APIImageGenServing(PictureServing):
+    """Text to image, or edits.
+
+    Args:
+        api_url: with or without the version at its end; "" or None: the vendor's own.
+        api_key: None: DF_API_KEY. It is in no file, message or log.
+        batch_size, connect_timeout: accepted; as many requests are under way as the service takes.
+        timeout: seconds for one request.
+        strict: raise when inputs failed, once all others are done.
+        flags: of `fastgen.resolve`, such as max_cost=5.0, max_inflight=8 or fallback="gemini".
+
+    Raises:
+        ValueError: no key.
+    """
+
+    def __init__(
+        self,
+        api_url: str | None,
+        image_io: ImageIO,
+        Image_gen_task: str = "text2image",
+        batch_size: int = 4,
+        timeout: int = 300,
+        connect_timeout: int = 30,
+        api_format: str = "openai",
+        api_key: str | None = None,
+        model_name: str = "dall-e-3",
+        *,
+        strict: bool = False,
+        **flags,
+    ):
+        if api_format not in FORMATS:
+            raise ValueError(f"api_format {api_format!r}: one of {', '.join(FORMATS)}")
+        key = api_key or os.environ.get("DF_API_KEY", "")
+        if not key:
+            raise ValueError("API key is required: give api_key, or set the environment variable DF_API_KEY")
+        url = place_of(api_url, api_format)
+        if urlsplit(url).hostname == GOOGLE and model_name in RENAMED:
+            get_logger().warning("%s is gone since 2026-06-25; %s is asked instead", model_name, RENAMED[model_name])
+            model_name = RENAMED[model_name]
+        super().__init__(
+            image_io, Image_gen_task, key=key, strict=strict, backend=api_format, base_url=url, model=model_name,
+            timeout=timeout, **flags,
+        )  # fmt: skip
+
+
+def place_of(url: str | None, format: str) -> str:
+    """The address as fastgen wants it: OpenAI's with its version, Gemini's without."""
+    if not url:
+        return f"https://{GOOGLE}" if format == "gemini" else "https://api.openai.com/v1"
+    url = re.sub(r"/(chat/completions|images/\w+)/?$", "", url).rstrip("/")
+    return url if format == "gemini" or re.search(r"/v\d+\w*$", url) else f"{url}/v1"

@@ -1,0 +1,169 @@
+"""Texts about pictures from any server of OpenAI's chat format; with an `image_io` also pictures, from its images endpoints.
+
+Knows where the server is, as whom to ask, and how several pictures become one.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import fastgen
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, place_of
+from fastgen.dataflow.serving.texts import TextServing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_TOKENS = 2048
+"""With those that a model thinks; a server with a short context takes no more."""
+CANVAS, MARGIN = 1024, 40
+
+
+class APIVLMServing_openai(TextServing):
+    """Captions, answers, descriptions.
+
+    Args:
+        key_name_of_api_key: the environment variable with the key.
+        image_io: where pictures go, for a serving of `PromptedImageEditGenerator` or `PromptedImageGenerator`.
+        send_request_stream: accepted; an answer is read as a whole.
+        max_workers: requests at the same time, at most.
+        timeout: seconds for one request.
+        strict: raise when inputs failed, once all others are done.
+        flags: of `fastgen.resolve`, such as max_tokens, temperature or max_cost.
+
+    Raises:
+        EnvironmentError: the variable is not set.
+    """
+
+    def __init__(
+        self,
+        api_url: str = "https://api.openai.com/v1",
+        key_name_of_api_key: str = "DF_API_KEY",
+        model_name: str = "o4-mini",
+        image_io: ImageIO | None = None,
+        send_request_stream: bool = False,
+        max_workers: int = 10,
+        timeout: int = 1800,
+        *,
+        strict: bool = False,
+        **flags,
+    ):
+        key = os.environ.get(key_name_of_api_key, "")
+        if not key:
+            raise OSError(f"the environment variable {key_name_of_api_key} is not set; it is to hold the API key")
+        self.api_url, self.model_name, self.image_io, self.timeout = api_url, model_name, image_io, timeout
+        super().__init__(
+            key=key, folder=image_io.save_path if image_io else "", strict=strict, backend="openai", model=model_name,
+            base_url=place_of(api_url, "openai"), max_inflight=max_workers, timeout=timeout, **{"max_tokens": MAX_TOKENS, **flags},
+        )  # fmt: skip
+
+    def pictures(self, task: str) -> APIImageGenServing:
+        """The serving that makes pictures at this address ("text2image", "imageedit"). Raises SettingsError."""
+        if self.image_io is None:
+            raise fastgen.SettingsError("for pictures the serving needs an image_io: ImageIO(save_path=...)")
+        return APIImageGenServing(
+            self.api_url, self.image_io, task, timeout=self.timeout, api_key=self._key, model_name=self.model_name,
+            strict=self.strict, max_inflight=self._flags["max_inflight"],
+        )  # fmt: skip
+
+    # One picture, or several as one
+
+    def chat_with_one_image(self, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800) -> str:
+        """An answer about a picture; several go along as one sheet."""
+        return self.generate_from_input_one_image([image_path], [text_prompt], model=model, timeout=timeout)[0]
+
+    def chat_with_one_image_with_id(
+        self, request_id: Any, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800
+    ) -> tuple[Any, str]:
+        return request_id, self.chat_with_one_image(image_path, text_prompt, model, timeout)
+
+    def generate_from_input_one_image(
+        self, image_paths: list[Any], text_prompts: list[str], system_prompt: str = "", model: str | None = None, timeout: int = 1800
+    ) -> list[str]:
+        """An answer for each picture and prompt."""
+        if len(image_paths) != len(text_prompts):
+            raise ValueError("`image_paths` and `text_prompts` must have the same length")
+        with TemporaryDirectory(prefix="fastgen-") as folder:
+            paths = [self._sheet(one, Path(folder, f"{i}.png")) for i, one in enumerate(image_paths)]
+            return self._ask(text_prompts, [[path] for path in paths], system_prompt, model, timeout)
+
+    def combine_images_to_base64(self, image_paths: list[str], mode: str = "horizontal") -> str:
+        """The pictures as one PNG, in base64: side by side, one below the other, or as a grid."""
+        if mode not in ("horizontal", "vertical", "grid"):
+            raise ValueError("mode must be 'horizontal', 'vertical' or 'grid'")
+        buffer = io.BytesIO()
+        _combine(ImageIO("").read(image_paths), image_paths, mode).save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    # Several pictures with labels
+
+    def analyze_images_with_gpt(
+        self, image_paths: list[str], image_labels: list[str], system_prompt: str = "", model: str | None = None, timeout: int = 1800
+    ) -> str:
+        """An answer about pictures, each with a label before it."""
+        return self.generate_from_input_multi_images([image_paths], [image_labels], system_prompt, model, timeout)[0]
+
+    def analyze_images_with_gpt_with_id(
+        self, image_paths: list[str], image_labels: list[str], request_id: Any, system_prompt: str = "", model: str | None = None,
+        timeout: int = 1800,
+    ) -> tuple[Any, str]:  # fmt: skip
+        return request_id, self.analyze_images_with_gpt(image_paths, image_labels, system_prompt, model, timeout)
+
+    def generate_from_input_multi_images(
+        self, list_of_image_paths: list[list[str]], list_of_image_labels: list[list[str]], system_prompt: str = "",
+        model: str | None = None, timeout: int = 1800,
+    ) -> list[str]:  # fmt: skip
+        """An answer for each list of pictures and labels."""
+        lengths = [[len(one) for one in many] for many in (list_of_image_paths, list_of_image_labels)]
+        if lengths[0] != lengths[1]:
+            raise ValueError("there must be as many labels as pictures")
+        prompts = ["\n".join(f"{label}\n<image>" for label in labels) for labels in list_of_image_labels]
+        return self._ask(prompts, list_of_image_paths, system_prompt, model, timeout)
+
+    def _ask(self, prompts: list[str], images: list, system_prompt: str, model: str | None, timeout: int) -> list[str]:
+        flags = {"timeout": timeout, **({"model": model} if model else {})}
+        return [one.value for one in self.answers(prompts, images, system_prompt=system_prompt, **flags)]
+
+    def _sheet(self, given: str | list[str], path: Path) -> str:
+        """The path of a picture; several become one there. Where one cannot be read its path comes back, for fastgen to name."""
+        paths = [given] if isinstance(given, str | os.PathLike) else list(given)
+        if len(paths) == 1:
+            return paths[0]
+        images = ImageIO("").read(paths)
+        if None in images:
+            return paths[images.index(None)]
+        _combine(images, paths, "grid").save(path)
+        return str(path)
+
+
+def _combine(images: list[Image | None], paths: list[str], mode: str) -> Image:
+    """Half as large as they are put together, the grid on a white square."""
+    from PIL import Image, ImageOps
+
+    if not images or None in images:
+        raise fastgen.InputError(f"{paths[images.index(None)]} cannot be read" if images else "no pictures", "image_paths")
+    if mode == "grid":
+        columns = math.ceil(math.sqrt(len(images)))
+        rows = math.ceil(len(images) / columns)
+        cell = tuple((CANVAS - MARGIN * (count + 1)) // count for count in (columns, rows))
+        sheet = Image.new("RGB", (CANVAS, CANVAS), "white")
+        for place, image in enumerate(images):
+            fitted = ImageOps.contain(image, cell)
+            corner = [MARGIN + at * (side + MARGIN) for at, side in zip((place % columns, place // columns), cell, strict=True)]
+            sheet.paste(fitted, tuple(at + (side - own) // 2 for at, side, own in zip(corner, cell, fitted.size, strict=True)))
+    else:
+        widths, heights = zip(*(image.size for image in images), strict=True)
+        flat = mode == "horizontal"
+        sheet = Image.new("RGB", (sum(widths), max(heights)) if flat else (max(widths), sum(heights)))
+        at = 0
+        for image in images:
+            sheet.paste(image, (at, 0) if flat else (0, at))
+            at += image.width if flat else image.height
+    return sheet.resize((max(1, sheet.width // 2), max(1, sheet.height // 2)), Image.Resampling.LANCZOS)

@@ -1,0 +1,64 @@
+"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU, which a call starts and ends."""
+
+from __future__ import annotations
+
+import json
+
+import fastgen
+from fastgen.dataflow.calls import check
+from fastgen.dataflow.serving.local_image_gen_serving import find_model
+from fastgen.dataflow.serving.texts import TextServing
+
+MAX_MODEL_LEN = 4096
+MEMORY_SHARE = 0.9
+
+
+class LocalModelVLMServing_vllm(TextServing):
+    """Captions, answers, descriptions.
+
+    Args:
+        hf_model_name_or_path: local folder, hub id or "tiny" (the embedded VLM); None: fastgen's default.
+        hf_cache_dir: accepted; vLLM keeps the hub's files where HF_HUB_CACHE says.
+        hf_local_dir: looked into for the model; nothing is written there.
+        vllm_max_tokens: an answer that needs more has failed: it is not cut.
+        vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults the model's own and those of fastgen's profile.
+        strict: raise when inputs failed, once all others are done.
+        flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a vLLM server that runs).
+    """
+
+    def __init__(
+        self,
+        hf_model_name_or_path: str | None = None,
+        hf_cache_dir: str | None = None,
+        hf_local_dir: str | None = None,
+        vllm_tensor_parallel_size: int = 1,
+        vllm_temperature: float = 0.7,
+        vllm_top_p: float = 0.9,
+        vllm_max_tokens: int = 1024,
+        vllm_top_k: int = 40,
+        vllm_repetition_penalty: float = 1.0,
+        vllm_seed: int = 42,
+        vllm_max_model_len: int = MAX_MODEL_LEN,
+        vllm_gpu_memory_utilization: float = MEMORY_SHARE,
+        *,
+        strict: bool = False,
+        **flags,
+    ):
+        if vllm_tensor_parallel_size > 1:
+            raise fastgen.SettingsError(
+                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: a call starts one server a GPU. Start vLLM with "
+                f"--tensor-parallel-size {vllm_tensor_parallel_size} yourself and give its address as base_url"
+            )
+        sampling = {"top_p": vllm_top_p, "top_k": vllm_top_k, "repetition_penalty": vllm_repetition_penalty}
+        server = ["--override-generation-config", json.dumps(sampling)]
+        if vllm_max_model_len != MAX_MODEL_LEN:
+            server += ["--max-model-len", str(vllm_max_model_len)]
+        if vllm_gpu_memory_utilization != MEMORY_SHARE:
+            server += ["--gpu-memory-utilization", str(vllm_gpu_memory_utilization)]
+        super().__init__(
+            server=tuple(server), strict=strict, backend="vllm", seed=vllm_seed, max_tokens=vllm_max_tokens,
+            model=find_model(hf_model_name_or_path, None, hf_local_dir), temperature=vllm_temperature, **flags,
+        )  # fmt: skip
+        check("caption", **self._flags)
+
+    load_model = __init__

@@ -1,0 +1,92 @@
+"""Texts about pictures: conversations and their pictures -> rows, and the answers in order. Knows no server.
+
+A conversation is a text, or a list of turns as {"from", "value"} or {"role", "content"}. Each `<image>` in it is the place of
+one picture; without marks the pictures come first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import fastgen
+from fastgen.dataflow.calls import Answer, ask
+from fastgen.dataflow.core import VLMServingABC
+from fastgen.dataflow.serving.outcome import Outcome
+
+HELPFUL = "You are a helpful assistant."
+
+
+class TextServing(Outcome, VLMServingABC):
+    """Args: folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew."""
+
+    def __init__(self, *, key: str = "", folder: str = "", server: tuple[str, ...] = (), strict: bool = False, **flags):
+        super().__init__(strict)
+        self._key, self._folder, self._server, self._flags = key, folder, server, flags
+
+    def generate_from_input(
+        self, user_inputs: list[Any], system_prompt: str = HELPFUL, image_inputs: list | None = None,
+        video_inputs: list | None = None, audio_inputs: list | None = None,
+    ) -> list[str]:  # fmt: skip
+        """A text for each input, "" where it failed."""
+        return self.generate_from_input_messages(user_inputs, image_inputs, video_inputs, audio_inputs, system_prompt)
+
+    def generate_from_input_messages(
+        self, conversations: list[Any], image_list: list | None = None, video_list: list | None = None,
+        audio_list: list | None = None, system_prompt: str = HELPFUL,
+    ) -> list[str]:  # fmt: skip
+        """A text for each conversation, "" where it failed."""
+        return [answer.value for answer in self.answers(conversations, image_list, video_list, audio_list, system_prompt)]
+
+    def answers(
+        self, conversations: list[Any], image_list: list | None = None, video_list: list | None = None,
+        audio_list: list | None = None, system_prompt: str = HELPFUL, *, folder: str = "",
+        tell: Callable[[int, Answer], None] | None = None, **flags,
+    ) -> list[Answer]:  # fmt: skip
+        """An answer a conversation, in order; `tell` gets the number and answer of each as they come.
+
+        Raises:
+            SettingsError: videos or sounds. FastgenError: the run cannot go on, or the serving is strict and inputs failed.
+        """
+        for name, media in (("videos", video_list), ("sounds", audio_list)):
+            if any(one for one in _each(media, len(conversations))):
+                raise fastgen.SettingsError(f"{name}: only pictures can be asked about")
+        self._begin()
+        rows = [
+            _row(conversation, images)
+            for conversation, images in zip(conversations, _each(image_list, len(conversations)), strict=True)
+        ]
+        found: list[Answer] = [Answer("")] * len(rows)
+
+        def settle(place: int, answer: Answer) -> None:
+            found[place] = answer
+            self._note(f"sample_{place}", answer)
+            if tell:
+                tell(place, answer)
+
+        with ExitStack() as stack:
+            folder = folder or self._folder or stack.enter_context(TemporaryDirectory(prefix="fastgen-"))
+            flags = {**self._flags, "system": system_prompt or "", **flags}
+            ask("caption", rows, Path(folder), settle, key=self._key, server=self._server, **flags)
+        self._end(len(rows))
+        return found
+
+
+def _each(media: list | None, count: int) -> list[list]:
+    """A list a conversation, also for those that have none, or one that is no list."""
+    if media is None:
+        return [[]] * count
+    if len(media) != count:
+        raise ValueError(f"{len(media)} entries of pictures, videos or sounds for {count} conversations")
+    return [
+        [one for one in (item if isinstance(item, list | tuple) else [item]) if one not in (None, "")] for item in media
+    ]
+
+
+def _row(conversation: Any, images: list) -> dict:
+    paths = [os.path.abspath(os.path.expanduser(one)) if isinstance(one, str | os.PathLike) else one for one in images]
+    return {"images": paths, "prompt" if isinstance(conversation, str) else "conversations": conversation}

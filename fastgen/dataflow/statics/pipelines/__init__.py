@@ -1,0 +1,1 @@
+"""The pipelines as DataFlow-MM documents them."""

@@ -1,0 +1,1 @@
+"""Pipelines that ask a service."""

@@ -1,0 +1,67 @@
+"""Edits of pictures by a service of OpenAI's or Gemini's format: export DF_API_KEY (and DF_BASE_URL), then run it."""
+
+import argparse
+import os
+
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
+from fastgen.dataflow.statics import example
+from fastgen.dataflow.utils.storage import FileStorage
+
+
+class ImageEditingAPIPipeline:
+    def __init__(
+        self,
+        api_format="gemini",
+        model_name="gemini-3-pro-image-preview",
+        batch_size=4,
+        first_entry_file_name=None,
+        cache_path="./cache_local/image_edit_api",
+    ):
+        api_key = os.environ.get("DF_API_KEY")
+        if api_key is None:
+            raise ValueError("API key is required. Please set it via environment variable DF_API_KEY")
+        self.storage = FileStorage(
+            first_entry_file_name=first_entry_file_name or example("image_gen/image_edit/prompts_api.jsonl"),
+            cache_path=cache_path,
+            file_name_prefix="dataflow_cache_step",
+            cache_type="jsonl",
+        )
+        self.serving = APIImageGenServing(
+            api_url=os.environ.get("DF_BASE_URL"),  # without it, the vendor's own
+            image_io=ImageIO(save_path=cache_path),
+            Image_gen_task="imageedit",
+            batch_size=batch_size,
+            api_format=api_format,
+            model_name=model_name,
+            api_key=api_key,
+        )
+        self.generator = PromptedImageEditGenerator(image_edit_serving=self.serving, save_interval=10)
+
+    def forward(self):
+        self.generator.run(
+            storage=self.storage.step(),
+            input_image_key="images",
+            input_conversation_key="conversations",
+            output_image_key="output_image",
+        )
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Edits of pictures by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--api_format", choices=["openai", "gemini"], default="gemini", help="format of the service")
+    parser.add_argument("--model_name", default="gemini-3-pro-image-preview", help="model to ask for")
+    parser.add_argument("--batch_size", type=int, default=4, help="accepted; as many requests as the service takes")
+    parser.add_argument("--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones")
+    parser.add_argument("--cache_path", default="./cache_local/image_edit_api", help="folder for the table and the pictures")
+    given = parser.parse_args(arguments)
+    if not os.environ.get("DF_API_KEY"):
+        parser.error("Environment variable DF_API_KEY is not set. Please use export DF_API_KEY=your_api_key to set it")
+    pipeline = ImageEditingAPIPipeline(**vars(given))
+    pipeline.forward()
+    return 3 if pipeline.serving.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Pipelines that run a model on this machine."""

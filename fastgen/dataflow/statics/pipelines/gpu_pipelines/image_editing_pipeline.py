@@ -1,0 +1,66 @@
+"""Edits of pictures by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs none."""
+
+import argparse
+
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator
+from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
+from fastgen.dataflow.statics import example
+from fastgen.dataflow.utils.storage import FileStorage
+
+
+class ImageEditingPipeline:
+    def __init__(
+        self,
+        model_name="black-forest-labs/FLUX.1-Kontext-dev",
+        batch_size=4,
+        first_entry_file_name=None,
+        cache_path="./cache_local/image_edit_local",
+        steps=28,
+        height=1024,
+        width=1024,
+    ):
+        self.storage = FileStorage(
+            first_entry_file_name=first_entry_file_name or example("image_gen/image_edit/prompts_local.jsonl"),
+            cache_path=cache_path,
+            file_name_prefix="dataflow_cache_step",
+            cache_type="jsonl",
+        )
+        self.serving = LocalImageGenServing(
+            image_io=ImageIO(save_path=cache_path),
+            hf_model_name_or_path=model_name,  # hub id or folder
+            Image_gen_task="imageedit",
+            diffuser_model_name="FLUX-Kontext",
+            diffuser_guidance_scale=3.5,
+            batch_size=batch_size,
+            diffuser_num_inference_steps=steps,
+            diffuser_image_height=height,
+            diffuser_image_width=width,
+        )
+        self.generator = PromptedImageEditGenerator(image_edit_serving=self.serving, save_interval=10)
+
+    def forward(self):
+        self.generator.run(
+            storage=self.storage.step(),
+            input_image_key="images",
+            input_conversation_key="conversations",
+            output_image_key="output_image",
+        )
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Edits of pictures on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model_name", default="black-forest-labs/FLUX.1-Kontext-dev", help="hub id, local folder, or tiny")
+    parser.add_argument("--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU")
+    parser.add_argument("--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones")
+    parser.add_argument("--cache_path", default="./cache_local/image_edit_local", help="folder for the table and the pictures")
+    parser.add_argument("--steps", type=int, default=28, help="denoising steps")
+    parser.add_argument("--height", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides")
+    parser.add_argument("--width", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides")
+    pipeline = ImageEditingPipeline(**vars(parser.parse_args(arguments)))
+    pipeline.forward()
+    return 3 if pipeline.serving.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The folder of `storage`, at the path that pipelines know."""

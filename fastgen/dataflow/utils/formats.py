@@ -1,0 +1,177 @@
+"""Rows in files of five formats, and as DataFrames. Knows nothing of steps.
+
+Rows keep what they say: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which become
+rows of their own with the text in `line`. As DataFrame they have columns of Python objects, NaN where a row lacks the key.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fastgen
+from fastgen.dataflow import get_logger
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TYPES = ("json", "jsonl", "csv", "parquet", "pickle")
+
+
+def as_frame(rows: list[dict]) -> DataFrame:
+    import pandas
+
+    return pandas.DataFrame(rows, dtype=object)
+
+
+def as_rows(data: DataFrame | list[dict]) -> list[dict]:
+    """Rows as dicts of plain values; a cell that pandas counts as missing is a key that the row does not have."""
+    if isinstance(data, list):
+        return [{key: plain(value) for key, value in row.items()} for row in data]
+    columns = [(str(name), data[name].tolist()) for name in data.columns]
+    return [
+        {name: plain(cells[place]) for name, cells in columns if not _is_missing(cells[place])}
+        for place in range(len(data))
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value without numpy's or pandas' types."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def _is_missing(value: Any) -> bool:
+    return (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+
+
+def read(path: str, kind: str) -> list[dict]:
+    """The rows of a file. Raises SettingsError."""
+    if kind not in TYPES:
+        raise fastgen.SettingsError(f"{path}: the name must end in one of .{', .'.join(TYPES)}")
+    try:
+        return {"jsonl": _lines, "json": _list, "csv": _csv, "parquet": _parquet, "pickle": _pickle}[kind](path)
+    except FileNotFoundError:
+        raise fastgen.SettingsError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise fastgen.SettingsError(f"{path}: cannot be read as {kind}: {error}") from None
+
+
+def _lines(path: str) -> list[dict]:
+    rows = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not (line := line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
+                continue
+            try:
+                row, problem = json.loads(line), "is no JSON object"
+            except (ValueError, RecursionError) as error:
+                row, problem = None, f"cannot be read as JSON: {error}"
+            if not isinstance(row, dict):
+                get_logger().error("%s: line %d %s; it stays in the table as it is, in `line`", path, number, problem)
+                row = {"line": line.decode("utf-8", "replace").strip()}
+            rows.append(row)
+    return rows
+
+
+def _list(path: str) -> list[dict]:
+    rows = json.loads(Path(path).read_bytes())
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it must hold one list of objects: [{...}, {...}]")
+    return rows
+
+
+def _csv(path: str) -> list[dict]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return [{name: _cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(text: str | None) -> Any:
+    """A cell as what it says, where it can be written back as it was: 007 stays a text. Lists and objects are JSON or Python."""
+    if not text:
+        return None
+    for parse in (int, float):
+        try:
+            if str(value := parse(text)) == text and value == value:
+                return value
+        except ValueError:
+            pass
+    if text[0] in "[{":
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                pass
+    return text
+
+
+def _parquet(path: str) -> list[dict]:
+    from pyarrow import parquet
+
+    return parquet.read_table(path).to_pylist()  # not through pandas, which makes floats of integers beside nulls
+
+
+def _pickle(path: str) -> list[dict]:
+    import pandas
+
+    return as_rows(pandas.read_pickle(path))
+
+
+def write(rows: list[dict], path: str, kind: str) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if kind == "jsonl":
+        with open(path, "wb") as file:
+            file.writelines(_json(row) + b"\n" for row in rows)
+    elif kind == "json":
+        Path(path).write_bytes(_json(rows, indent=2))
+    elif kind == "csv":
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows([_text(row.get(name)) for name in names] for row in rows)
+    elif kind == "parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+        except pyarrow.ArrowException as error:
+            raise fastgen.SettingsError(f"cache_type parquet: {error}; a column of mixed types needs json or jsonl") from None
+        parquet.write_table(table, path)
+    else:
+        as_frame(rows).to_pickle(path, compression=None)
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent).encode()
+    except UnicodeEncodeError:  # half of a character
+        return json.dumps(value, indent=indent).encode()
+
+
+def _text(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else "" if value is None else value
+
+
+def from_hub(name: str) -> list[dict]:
+    """hf:{dataset}:{config}:{split} or ms:{dataset}:{split}; what is left out is the library's default, the split train."""
+    hub, dataset, *rest = name.split(":")
+    config, split = (rest[0] if len(rest) > 1 else None), (rest[-1] if rest else "train")
+    try:
+        if hub == "hf":
+            from datasets import load_dataset
+
+            found = load_dataset(dataset, config, split=split)
+        else:
+            from modelscope import MsDataset
+
+            found = MsDataset.load(dataset, split=split)
+    except ImportError as error:
+        raise fastgen.SettingsError(f"{name}: {error}: pip install {'datasets' if hub == 'hf' else 'modelscope'}") from None
+    return [plain(dict(row)) for row in found]

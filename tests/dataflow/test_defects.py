@@ -1,0 +1,293 @@
+"""What DataFlow-MM gets wrong, row by row of the list in its reference page, and what happens here instead."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastgen
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.operators.core_vision import (
+    PromptedImageEditGenerator,
+    PromptedImageGenerator,
+    PromptedVQAGenerator,
+    Text2ImageGenerator,
+)
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
+from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai
+from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
+from tests.dataflow.conftest import made_in
+
+
+def says(*texts):
+    return [{"role": "user", "content": text} for text in texts]
+
+
+def service(server, task="text2image", format="openai", **more):
+    url, model = (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
+    return APIImageGenServing(url, ImageIO("./cache/pictures"), task, api_format=format, **{"model_name": model, **more})
+
+
+# Lost or wrong data
+
+
+def test_1_3_15_18_edits_by_openai_reach_the_table_and_a_missing_picture_costs_its_own_row_only(server, storage, written):
+    store = storage([
+        {"images": "image.png", "conversations": says("Change the guitar to a piano.")},
+        {"images": "none.png", "conversations": says("lost")},
+        {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("Both. fault:rate_limit:once")},
+    ])  # fmt: skip
+    serving = service(server, "imageedit")
+    PromptedImageEditGenerator(serving).run(store, "images", "conversations", "output_image")
+    one, lost, both = written(store)
+    assert one["output_image"] == ["./cache/pictures/sample_0/sample_0_0.png"] and os.path.exists(one["output_image"][0])
+    assert both["output_image"] == ["./cache/pictures/sample_2/sample_2_0.png"] and lost["output_image"] == []
+    assert [(f["key"], f["kind"]) for f in serving.failures] == [("sample_1", "input")]
+    assert {r.model for r in server.requests if r.status == 200} == {"gpt-image-2"}  # 17: the model is sent
+    assert max(len(r.images) for r in server.requests) == 2 and [r.status for r in server.requests].count(429) == 1
+
+
+def test_2_a_failure_late_in_the_job_loses_no_row_and_a_rerun_makes_nothing_twice(storage, drawn, here):
+    rows = [{"conversations": says(f"number {i}")} for i in range(6)]
+
+    class Cut(LocalImageGenServing):
+        def answers(self, inputs, tell=None):
+            def until(place, answer):
+                tell(place, answer)
+                if sum(os.path.exists(f"./cache/pictures/sample{i}_condition0") for i in range(6)) == 4:
+                    raise KeyboardInterrupt
+
+            return super().answers(inputs, until)
+
+    serving = drawn()
+    serving.__class__ = Cut
+    store = storage(rows)
+    with pytest.raises(KeyboardInterrupt):
+        PromptedImageGenerator(serving, save_interval=2).run(store, "conversations")
+    half = store.step().read("dict")
+    assert len(half) == 6 and len([row for row in half if row["images"]]) == 4
+    for _ in range(2):  # after the kill, and after the end
+        store = storage(rows)
+        PromptedImageGenerator(drawn(), save_interval=2).run(store, "conversations")
+        assert all(len(row["images"]) == 1 for row in store.step().read("dict"))
+    assert len(made_in(here)) == len(set(made_in(here))) == 6
+
+
+def test_2_save_interval_writes_tables_on_the_way(storage, drawn, monkeypatch):
+    store = storage([{"conversations": says(f"number {i}")} for i in range(9)])
+    tables = []
+    write = store.write
+    monkeypatch.setattr(store, "write", lambda rows: (tables.append(sum(bool(r.get("images")) for r in rows)), write(rows))[1])
+    monkeypatch.setattr("fastgen.dataflow.operators.core_vision.generate.column.SHARE", 0)
+    PromptedImageGenerator(drawn(), save_interval=3).run(store, "conversations")
+    assert tables == [3, 6, 9]
+
+
+@pytest.mark.parametrize("format", ["openai", "gemini"])
+def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, here, format):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[16:48, 24:72] = 255
+    Image.fromarray(mask).save(here / "mask.png")
+    words = {"size": "1024x1536", "quality": "low", "background": "opaque"} if format == "openai" else {"aspect_ratio": "16:9"}
+    turns = says("one", "two")
+    store = storage([
+        {"images": "image.png", "conversations": says("wide"), **words},
+        {"images": "image.png", "mask": "mask.png", "conversations": says("masked")},
+        {"images": "image.png", "conversations": turns},
+        {"images": "image.png", "use_variations": True},
+    ])  # fmt: skip
+    PromptedImageEditGenerator(service(server, "imageedit", format)).run(store, "images", "conversations", "output_image")
+    rows = written(store)
+    assert [len(row["output_image"]) for row in rows] == [1, 1, 1, 1]  # 23: of several turns the last picture only
+    wide = Image.open(rows[0]["output_image"][0])
+    assert abs(wide.width / wide.height - (2 / 3 if format == "openai" else 16 / 9)) < 0.05
+    asked = [r for r in server.requests if r.status == 200]
+    assert len(asked) == 5 and any("ariation" in r.prompt for r in asked)
+    if format == "openai":
+        assert any(r.mask is not None for r in asked)
+        assert {r.params.get("quality") for r in asked} == {"low", None} and all("response_format" not in r.params for r in asked)
+
+
+def test_5_a_row_that_is_put_in_between_gets_its_own_picture_and_the_others_keep_theirs(server, storage, written, here):
+    first = [{"images": "image.png", "conversations": says(f"number {i}")} for i in range(3)]
+    store = storage(first)
+    PromptedImageEditGenerator(service(server, "imageedit")).run(store, "images", "conversations")
+    before = [Path(row["edited_images"][0]).read_bytes() for row in written(store)]
+    store = storage([first[0], {"images": "image.png", "conversations": says("new")}, *first[1:]])
+    PromptedImageEditGenerator(service(server, "imageedit")).run(store, "images", "conversations")
+    rows = written(store)
+    after = [Path(row["edited_images"][0]).read_bytes() for row in rows]
+    assert [after[0], *after[2:]] == before and after[1] not in before
+    assert [Path(row["edited_images"][0]).name for row in rows] == [f"sample_{i}_0.png" for i in range(4)]
+    assert sorted(r.prompt for r in server.requests) == ["new", "number 0", "number 1", "number 2"]
+
+
+def test_6_7_pictures_named_by_prompt_never_share_a_file(storage, drawn, written):
+    prompts = ["一只狐狸", "一条船", "a fox, at dusk", "a fox at dusk", "a fox at dusk", "sample0 condition0", "sample_1"]
+    store = storage([{"conversations": says(prompt)} for prompt in prompts])
+    PromptedImageGenerator(drawn()).run(store, "conversations", save_image_with_idx=False)
+    paths = [row["images"][0] for row in written(store)]
+    assert len(set(paths)) == len(paths) and all(map(os.path.exists, paths))
+    assert paths[2] == "./cache/pictures/a_fox_at_dusk/a_fox_at_dusk_0.png"
+    assert [path.replace(path.split("/")[-2], "*") for path in paths[3:5]] == [f"./cache/pictures/*/*_{i}.png" for i in (0, 1)]
+    store = storage([{"conversations": says("a fox at dusk")}], "later.jsonl")
+    PromptedImageGenerator(drawn()).run(store, "conversations", save_image_with_idx=False)
+    assert written(store)[0]["images"] == [paths[3]]
+
+
+def test_7_one_instruction_for_two_pictures_gives_two_edits_and_done_rows_are_left_alone(storage, drawn, written):
+    store = storage([
+        {"images": "image.png", "conversations": says("make it blue"), "edited_images": ["mine.png"]},
+        {"images": "image.png", "conversations": says("make it blue")},
+        {"images": "human_inpaint.jpg", "conversations": says("make it blue"), "edited_images": [""]},
+    ])  # fmt: skip
+    PromptedImageEditGenerator(pipe=drawn("imageedit")).run(store, "images", "conversations", save_image_with_idx=False)
+    mine, first, second = (row["edited_images"] for row in written(store))
+    assert mine == ["mine.png"] and [first, second] == [[f"./cache/pictures/make_it_blue/make_it_blue_{i}.png"] for i in (0, 1)]
+
+
+def test_8_14_19_placeholders_missing_columns_and_turns_of_others(storage, drawn, written):
+    store = storage([
+        {"id": 9007199254740993, "conversations": says("a"), "images": [""]},
+        {"conversations": [{"role": "system", "content": "You draw."}, *says("b", "c"), {"role": "assistant", "content": "d"}]},
+        {"conversations": says("e"), "images": ["kept.png"], "note": None},
+        {"conversations": [{"role": "assistant", "content": "nothing asked"}], "images": [""]},
+        {"conversation": [{"from": "human", "value": "f"}]},
+    ])  # fmt: skip
+    serving = drawn()
+    Text2ImageGenerator(pipe=serving).run(store)
+    rows = written(store)
+    place = "./cache/pictures/sample{0}_condition{1}/sample{0}_condition{1}_0.png"
+    assert rows[0] == {"id": 9007199254740993, "conversations": says("a"), "images": [place.format(0, 0)]}
+    assert rows[1]["images"] == [place.format(1, 1), place.format(1, 2)] and list(rows[1]) == ["conversations", "images"]
+    assert rows[2] == {"conversations": says("e"), "images": ["kept.png"], "note": None}
+    assert rows[3]["images"] == [] and rows[4]["images"] == [place.format(4, 0)]
+    assert [failure["key"] for failure in serving.failures] == ["sample3_condition0"]
+
+
+def test_9_10_22_a_failed_caption_is_no_caption_and_costs_its_own_row_only(server, storage, written):
+    human = lambda text: [{"from": "human", "value": text}]  # noqa: E731
+    store = storage([
+        {"image": ["image.png"], "conversation": human("Describe it.")},
+        {"image": ["none.png"], "conversation": human("Describe it.")},
+        {"image": ["image.png"], "conversation": human("fault:refusal_field")},
+        {"image": ["image.png"], "conversation": human("fault:rate_limit:once")},
+        {"image": "human_inpaint.jpg", "conversation": human("What?")},
+    ])  # fmt: skip
+    serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm", send_request_stream=True, max_workers=4)
+    key = PromptedVQAGenerator(serving).run(store, input_image_key="image", output_answer_key="caption")
+    captions = [row["caption"] for row in written(store)]
+    assert key == "caption" and captions[1] == captions[2] == "" and all(captions[i] for i in (0, 3, 4))
+    assert not any("rror" in caption for caption in captions)
+    assert [failure["kind"] for failure in serving.failures if failure["key"] == "sample_1"] == ["input"]
+    assert {r.key for r in server.requests} == {"test-key"}
+
+
+def test_11_12_both_dialects_and_every_picture_once(server, storage, written):
+    store = storage([
+        {"image": "image.png", "conversation": [{"role": "user", "content": "What is it?"}]},
+        {"image": "image.png", "conversation": [
+            {"from": "human", "value": "What?"}, {"from": "gpt", "value": "Red."}, {"from": "human", "value": "What?"}]},
+        {"image": "image.png", "conversation": [{"from": "human", "value": "Last is an answer"}, {"from": "gpt", "value": "Yes."}]},
+        {"image": ["image.png", "human_inpaint.jpg"], "conversation": [{"from": "human", "value": "<image> or <image>?"}]},
+    ])  # fmt: skip
+    serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm")
+    PromptedVQAGenerator(serving, "look closely").run(store, input_image_key="image")
+    assert all(row["answer"] for row in written(store)) and not serving.failures
+    assert sorted(len(r.images) for r in server.requests) == [1, 1, 1, 2]
+    assert all("look closely" in r.texts[0] for r in server.requests)
+
+
+def test_13_a_broken_line_is_a_failed_row_and_numbers_stay_as_they_are(storage, drawn, written):
+    store = storage([{"id": 9007199254740993, "conversations": says("a")}, b'{"conversations": [', {"conversations": says("b")}])
+    PromptedImageGenerator(drawn()).run(store, "conversations")
+    first, broken, last = written(store)
+    assert first["id"] == 9007199254740993 and broken == {"line": '{"conversations": [', "images": []}
+    assert "id" not in last and last["images"] == ["./cache/pictures/sample2_condition0/sample2_condition0_0.png"]
+
+
+# Wrong requests
+
+
+@pytest.mark.parametrize("ending", ["", "/v1", "/v1/"])
+def test_16_the_version_is_in_the_address_once(server, ending):
+    serving = APIImageGenServing(server.openai_url.removesuffix("/v1") + ending, ImageIO("./p"), model_name="gpt-image-2", api_key="test-key")
+    assert serving._flags["base_url"] == server.openai_url
+
+
+def test_17_a_transparent_background_stays(server):
+    found = service(server, model_name="gpt-image-1.5").generate_from_input(
+        [{"text_prompt": "a cup", "sample_id": "cup", "background": "transparent"}]
+    )
+    assert found == {"cup": ["./cache/pictures/cup/cup_0.png"]} and Image.open(found["cup"][0]).mode == "RGBA"
+
+
+def test_20_29_local_edits_take_mixed_rows_several_turns_and_each_its_own_shape(storage, written):
+    Image.new("RGB", (60, 90), "red").save("tall.png")
+    store = storage([
+        {"images": "image.png", "conversations": says("make it red")},
+        {"images": ["tall.png"], "conversations": says("make it blue", "make it green")},
+        {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("together")},
+    ])  # fmt: skip
+    serving = LocalImageGenServing(
+        ImageIO("./cache/pictures"), "tiny", Image_gen_task="imageedit", diffuser_model_name="FLUX-Kontext",
+        diffuser_num_inference_steps=1, diffuser_guidance_scale=3.5, gpus="cpu",
+    )  # fmt: skip
+    PromptedImageEditGenerator(serving).run(store, "images", "conversations", "output_image")
+    sizes = [Image.open(row["output_image"][0]).size for row in written(store)]
+    assert sizes[:2] == [(192, 128), (128, 192)] and not serving.failures
+
+
+def test_24_a_model_that_google_no_longer_has_is_exchanged_with_a_word(caplog):
+    old = "gemini-3-pro-image-preview"
+    serving = APIImageGenServing(None, ImageIO("./p"), api_format="gemini", model_name=old)
+    assert serving._flags["model"] == "gemini-3-pro-image" and old in caplog.text
+    serving = APIImageGenServing("http://127.0.0.1:9", ImageIO("./p"), api_format="gemini", model_name=old)
+    assert serving._flags["model"] == old, "another server may have it"
+
+
+# Speed and operations
+
+
+def test_26_many_requests_are_under_way_whatever_the_batch_size_is(server, storage):
+    server.latency_s = 0.3
+    store = storage([{"conversations": says(f"number {i}")} for i in range(12)])
+    PromptedImageGenerator(service(server, batch_size=1)).run(store, "conversations")
+    assert server.peak > 4
+
+
+def test_30_keys_stay_where_they_are_and_are_written_nowhere(server, here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "somebody-else")
+    monkeypatch.setenv("MY_KEY", "test-key")
+    monkeypatch.delenv("DF_API_KEY")
+    service(server, api_key="test-key").generate_from_input(["a fox"])
+    serving = APIVLMServing_openai(server.openai_url, "MY_KEY", "a-vlm", image_io=ImageIO("./texts"))
+    assert serving.chat_with_one_image("image.png", "What?")
+    assert os.environ["OPENAI_API_KEY"] == "somebody-else" and {r.key for r in server.requests} == {"test-key"}
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert files and not [path for path in files if b"test-key" in path.read_bytes()]
+    with pytest.raises(EnvironmentError, match="DF_API_KEY"):
+        APIVLMServing_openai(server.openai_url)
+    with pytest.raises(ValueError, match="DF_API_KEY"):
+        APIImageGenServing(server.openai_url, ImageIO("./p"))
+
+
+def test_31_every_picture_says_how_it_was_made_and_other_settings_make_it_anew(drawn, here):
+    drawn(seed=1).generate_from_input(["a fox"])
+    drawn(seed=1).generate_from_input(["a fox"])
+    drawn(seed=2).generate_from_input(["a fox"])
+    assert len(made_in(here)) == 2
+    lines = [line for path in here.rglob("results.jsonl") for line in path.read_text().splitlines()]
+    assert {json.loads(line)["fastgen"]["status"] for line in lines} == {"done"}
+
+
+def test_strict_raises_after_all_others_are_done_and_the_table_is_there(storage, drawn, written):
+    store = storage([{"conversations": says(text)} for text in ("a", "refuse", "b")])
+    with pytest.raises(fastgen.FastgenError, match=r"1 of 3 inputs failed:\nsample1_condition0: .*refused"):
+        PromptedImageGenerator(drawn(strict=True)).run(store, "conversations")
+    assert [len(row["images"]) for row in written(store)] == [1, 0, 1]

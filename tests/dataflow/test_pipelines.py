@@ -1,0 +1,133 @@
+"""The documented pipelines as programs: `fastgen init`, the scripts that it writes, and `fastgen dataflow ...`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from tests.dataflow.conftest import made_in
+
+PROGRAMS = {"t2i": ("text2image_api", "images", 2), "edit": ("image_edit_api", "output_image", 4)}
+
+
+@pytest.fixture
+def folder(here, cli):
+    """A working folder, made by the command; the current one."""
+    result = cli("init", here)
+    assert result.returncode == 0, result.stderr
+    return here
+
+
+def read(path) -> list[dict]:
+    text = path.read_text()
+    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+
+
+def test_init_leaves_what_is_there(folder, cli):
+    path = folder / "README.md"
+    path.write_text("mine")
+    assert "0 files" in cli("init", folder).stdout and path.read_text() == "mine"
+    scripts = sorted(p.name for p in folder.rglob("*.py"))
+    assert len(scripts) == 6 and all("fastgen.dataflow" in p.read_text() for p in folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize(("task", "format"), [("t2i", "openai"), ("edit", "gemini")])
+def test_pictures_by_a_service(server, folder, cli, task, format):
+    place, key, count = PROGRAMS[task]
+    url, model = (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
+    flags = ["--api_format", format, "--model_name", model, "--batch_size", "2"]
+    result = cli("dataflow", f"{task}-api", *flags, DF_BASE_URL=url)
+    assert result.returncode == 0, result.stderr
+    rows = read(folder / "cache_local" / place / "dataflow_cache_step_step1.jsonl")
+    name = "sample{0}_condition0" if task == "t2i" else "sample_{0}"
+    for i, row in enumerate(rows):
+        assert row[key] == [f"./cache_local/{place}/{name.format(i)}/{name.format(i)}_0.png"] and Image.open(row[key][0]).size
+    assert len(rows) == count
+
+
+def test_captions_by_a_service_as_a_script(server, folder):
+    script = folder / "api_pipelines" / "image_caption.py"
+    command = [sys.executable, script, "--model_name", "a-vlm", "--first_entry_file_name", "rows.json"]
+    rows = [{"image": ["image.png"], "conversation": [{"from": "human", "value": text}]} for text in ("What?", "fault:refusal_text")]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    result = subprocess.run(command, env={**os.environ, "DF_BASE_URL": server.openai_url}, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 3 and "sample_1" in result.stderr, result.stderr  # 31: a partial failure is told
+    first, second = read(folder / "cache_local" / "caption_step1.json")
+    assert list(first) == ["image", "conversation", "caption"] and first["caption"] and second["caption"] == ""
+    assert any(text.startswith("You are a image caption generator.") for r in server.requests for text in r.texts)
+
+
+def test_pictures_by_a_model_here_as_a_script_and_again(folder):
+    command = [sys.executable, folder / "gpu_pipelines" / "text_to_image_generation_pipeline.py"]
+    command += ["--model_name", "tiny", "--steps", "1", "--height", "64", "--width", "64"]
+    tables = []
+    for _ in range(2):
+        result = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        tables.append(read(folder / "cache_local" / "text2image_local" / "dataflow_cache_step_step1.jsonl"))
+    assert tables[0] == tables[1] and len(made_in(folder)) == 2
+    assert Image.open(tables[0][0]["images"][0]).size == (64, 64)
+
+
+@pytest.mark.parametrize("program", ["t2i-api", "edit-api", "caption-api"])
+def test_without_a_key_it_ends_with_two(cli, program):
+    result = cli("dataflow", program, DF_API_KEY="")
+    assert result.returncode == 2 and "Environment variable DF_API_KEY is not set" in result.stderr
+
+
+def test_settings_that_cannot_be_end_with_two(cli):
+    result = cli("dataflow", "t2i-gpu", "--model_name", "./nowhere")
+    assert result.returncode == 2 and result.stderr.startswith("error: --model ./nowhere") and "Traceback" not in result.stderr
+
+
+KILLED = """
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.operators.core_vision import PromptedImageGenerator
+from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
+from fastgen.dataflow.utils.storage import FileStorage
+
+serving = LocalImageGenServing(
+    ImageIO("./cache/pictures"), "fake", diffuser_image_height=64, diffuser_image_width=64, backend="fake", gpus="cpu", batch_size=1
+)
+storage = FileStorage("rows.jsonl", "./cache", "step", "jsonl")
+PromptedImageGenerator(serving, save_interval=1).run(storage.step(), "conversations")
+"""
+
+
+def test_a_pipeline_that_was_killed_goes_on_where_it_was(here):
+    rows = [{"conversations": [{"role": "user", "content": f"slow:0.1 number {i}"}]} for i in range(20)]
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process = subprocess.Popen([sys.executable, "-c", KILLED])
+    deadline = time.monotonic() + 30
+    while not 3 <= len(list((here / "cache").glob("pictures/sample*"))) < 20:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = made_in(here)
+    assert 3 <= len(before) < 20
+    subprocess.run([sys.executable, "-c", KILLED], check=True, timeout=60)
+    made = made_in(here)
+    assert made[: len(before)] == before and len(made) == len(set(made)) == 20
+    table = read(here / "cache" / "step_step1.jsonl")
+    assert [re.findall(r"\d+", row["images"][0].split("/")[-1]) for row in table] == [[str(i), "0", "0"] for i in range(20)]
+    assert not list(here.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_captions_by_the_real_vllm(folder, cli):
+    home = os.environ.get("FASTGEN_TEST_HOME")
+    if not home:
+        pytest.skip("FASTGEN_TEST_HOME names no folder with a vLLM")
+    result = cli("dataflow", "caption-gpu", "--model_name", "tiny", FASTGEN_HOME=home, CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 0, result.stderr
+    assert all(row["caption"] for row in read(folder / "cache_local" / "caption_step1.json"))
