@@ -81,7 +81,41 @@ Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="For one request to an API.  [default: 600, for captions 120]")
 ]
 MaxCost = Annotated[float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")]
-Quality = Annotated[str, typer.Option(help="APIs only: low, medium, high ..., for rows that do not say.")]
+Quality = Annotated[
+    str,
+    typer.Option(
+        help="On this machine exact, high or fast: which optimizations run (docs/optimizations.md).  [default: exact] "
+        "For APIs low, medium, high ..., for rows that do not say."
+    ),
+]
+Attention = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, else auto]"
+    ),
+]
+Compile = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Compile the transformer's blocks.  [default: the profile's, else no]")
+]
+Quantize = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND", help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else none]"
+    ),
+]
+Cache = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND[:THRESHOLD]", help="Step cache: none, first-block, taylorseer.  [default: the profile's, else none]"
+    ),
+]
+Offload = Annotated[
+    str,
+    typer.Option(metavar="WHAT", help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else none]"),
+]
+ProfileFile = Annotated[
+    Path | None, typer.Option("--profile", metavar="FILE", help="Take this profile.  [default: the one in kernels_cfg that fits best]")
+]
 Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
 AspectRatio = Annotated[str, typer.Option(help="APIs only: such as 16:9.")]
 Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
@@ -170,7 +204,8 @@ def _command(task: str, help: str):
         quiet: Quiet = False, backend: Backend = "", base_url: BaseUrl = None, fallback: Fallback = "",
         fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
         timeout: Timeout = None, max_cost: MaxCost = 0.0, quality: Quality = "", background: Background = "",
-        aspect_ratio: AspectRatio = "", resolution: Resolution = "",
+        aspect_ratio: AspectRatio = "", resolution: Resolution = "", attention: Attention = "", compile: Compile = None,
+        quantize: Quantize = "", cache: Cache = "", offload: Offload = "", profile: ProfileFile = None,
     ) -> None:  # fmt: skip
         flags = dict(locals())
         flags.pop("task", None)
@@ -244,6 +279,55 @@ def demo(
         f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as asked, "
         f"and {right['captions']} of {2 * count} captions are right\n{sheet}"
     )
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
+    """A working folder for pipelines in DataFlow-MM's style: scripts, example rows, pictures."""
+    from fastgen.dataflow import statics
+    from fastgen.errors import FastgenError
+
+    try:
+        written = statics.init(folder)
+    except FastgenError as error:
+        _fail(error, "human")
+    print(f"{len(written)} files are new in {folder}; {folder / 'README.md'} says what to run")
+
+
+dataflow = typer.Typer(
+    name="dataflow",
+    help="DataFlow-MM's pipelines as programs, with its flags and its environment variables DF_API_KEY and DF_BASE_URL.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(dataflow)
+
+
+def _program(name: str, help: str) -> None:
+    """A pipeline, which reads its flags itself."""
+
+    @dataflow.command(
+        name, help=help, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+    )
+    def command(context: typer.Context) -> None:
+        from fastgen.dataflow import statics
+        from fastgen.errors import FastgenError
+
+        try:
+            code = statics.run(name, context.args)
+        except FastgenError as error:
+            _fail(error, "human")
+        except KeyboardInterrupt:
+            code = 130
+        raise typer.Exit(code)
+
+
+_program("t2i-api", "Pictures from prompts, by a service.")
+_program("edit-api", "Edits of pictures, by a service.")
+_program("t2i-gpu", "Pictures from prompts, by FLUX on this machine.")
+_program("edit-gpu", "Edits of pictures, by FLUX on this machine.")
+_program("caption-api", "Captions, by a server of OpenAI's chat format.")
+_program("caption-gpu", "Captions, by a VLM on this machine.")
 
 
 def _run(task: str, flags: dict) -> None:
@@ -343,6 +427,8 @@ def _explain(settings, voice: str) -> None:
               f"{settings.endpoint.max_inflight} at once")  # fmt: skip
         return
     print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
+    for line in settings.speed.explain():
+        print(f"speed: {line}")
     print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
     for bucket in plan["buckets"]:
         print(

@@ -87,6 +87,7 @@ class RunFolder:
             "devices": devices, "batch_size": settings.batch_size or "auto",
             "profile": {"name": settings.profile.name, "matched_on": settings.profile.why,
                         "measured": settings.profile.measured.status},
+            **({"speed": settings.speed.as_table()} if settings.backend == "local" else {}),
             "notes": list(settings.notes), **more,
         }  # fmt: skip
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())

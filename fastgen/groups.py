@@ -46,7 +46,9 @@ class Group:
         if not self.settings.is_remote or not isinstance(request.params, ImageParams):
             return request
         width, height = request.size
-        return replace(request, params=replace(request.params, width=width, height=height))
+        # A local engine that comes first has taken --quality for itself.
+        quality = request.params.quality or self.settings.wishes.get("quality", "")
+        return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
     def next_batch(self, alone: bool, ended: bool) -> tuple[Batch | None, bool]:
         """The next batch, and whether it is a suspect.

@@ -2,12 +2,13 @@
 
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
 through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that vLLM
-serves, [serve]; and [measured].
+serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `speed.Options`); and [measured].
 Adding a GPU is adding a file.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 
 from fastgen.errors import SettingsError
 from fastgen.hardware import Device
+from fastgen.speed import Sets
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.parent / "kernels_cfg"
@@ -79,6 +81,7 @@ class Profile(msgspec.Struct, frozen=True):
     """(pixels up to, samples), ascending."""
     measured: Measured
     serve: Serve = Serve()
+    opt: Sets = Sets()
 
     def batch_for(self, pixels: int) -> int:
         return next((samples for most, samples in self.batch if pixels <= most), 1)
@@ -89,6 +92,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     measured: Measured
     batch: dict[str, int] = {}
     serve: Serve = Serve()
+    opt: Sets = Sets()
 
 
 def load(path: Path) -> tuple[Match, Profile]:
@@ -106,7 +110,7 @@ def load(path: Path) -> tuple[Match, Profile]:
             raise ValueError("[measured] needs date, hardware and command")
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(f"profile {path.name}: {error}") from None
-    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve)
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt)
 
 
 def _pixels(size: str) -> int:
@@ -114,6 +118,14 @@ def _pixels(size: str) -> int:
     if not (width.isdecimal() and height.isdecimal()):
         raise ValueError(f"[batch] {size}: a size is written as 512x512")
     return int(width) * int(height)
+
+
+def from_file(path: str | os.PathLike) -> Profile:
+    """The profile that --profile names, whatever its [match] says. Raises SettingsError."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SettingsError(f"--profile {path}: no such file; give a TOML like those in {FOLDER}")
+    return msgspec.structs.replace(load(file)[1], why=f"--profile {path}")
 
 
 def choose(family: str, model: str, device: Device) -> Profile:

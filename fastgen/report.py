@@ -40,7 +40,7 @@ class Report:
         if self.voice == "json":
             self._json("start", task=settings.task, input=settings.input, out=settings.out, model=settings.model.name,
                        devices=[d.name for d in settings.devices], settings=settings.fingerprint(),
-                       profile=profile.name, notes=list(settings.notes))  # fmt: skip
+                       profile=profile.name, speed=settings.speed.as_table(), notes=list(settings.notes))  # fmt: skip
         if self.voice != "human":
             return
         for note in settings.notes:
@@ -54,6 +54,8 @@ class Report:
         else:
             how = f"{settings.dtype}, batch {settings.batch_size or f'by {chosen}'}"
         self._say(f"{settings.task}: {settings.input}\nbackend {settings.backend}, model {settings.model.name} on {where}, {how}")
+        for line in settings.speed.explain():
+            self._say(f"speed: {line}")
         for link in settings.fallbacks:
             self._say(f"then, for rows that it cannot do: {link.backend}, model {link.model.name}")
         if settings.task != "t2i":

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen import hardware, services
+from fastgen import hardware, opt, services, speed
 from fastgen.data import rows
 from fastgen.errors import InputError, SettingsError
 from fastgen.hardware import Device
 from fastgen.models import FAKE, resolve_model
-from fastgen.profile import choose
+from fastgen.profile import choose, from_file
 from fastgen.settings import (
     BACKENDS,
     DTYPE_NAMES,
@@ -81,6 +81,12 @@ def resolve(
     fallback: str = "",
     fallback_on_refusal: bool = False,
     max_cost: float = 0.0,
+    attention: str = "",
+    compile: bool | None = None,
+    quantize: str = "",
+    cache: str = "",
+    offload: str = "",
+    profile: str | os.PathLike | None = None,
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
@@ -111,6 +117,8 @@ def resolve(
         )
     root, root_note = _image_root(image_root, path, task)
     wishes = {"quality": quality, "background": background, "aspect_ratio": aspect_ratio, "resolution": resolution}
+    faster = {"attention": attention, "compile": compile, "quantize": quantize, "cache": cache, "offload": offload}
+    given = from_file(profile) if profile else None
     text = Text(
         prompt, system, number("--max-tokens", max_tokens, 1, 1_000_000), real("--temperature", temperature),
         MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40), _schema(schema),
@@ -138,7 +146,7 @@ def resolve(
         else:
             card, notes = (FAKE, []) if backend == "fake" else resolve_model(model, task, on_gpu)
         defaults = card.defaults
-        profile = choose(card.family, card.name, devices[0])
+        profile = given or choose(card.family, card.name, devices[0])
         kind = DTYPE_NAMES.get("bf16" if on_gpu else "fp32") if dtype == "auto" else DTYPE_NAMES.get(dtype.lower(), "")
         if not kind:
             raise SettingsError(f"--dtype: one of auto, {', '.join(DTYPE_NAMES)}")
@@ -156,10 +164,19 @@ def resolve(
             wanted_size = (defaults.width, defaults.height)
         longest = defaults.max_sequence_length if max_sequence_length is None else max_sequence_length
         if endpoint != Endpoint():
+            # A profile speaks of one server, and each GPU has one.
+            usual = profile.serve.max_inflight * len(devices) if endpoint.command else services.MAX_INFLIGHT[backend]
             endpoint = replace(
-                endpoint, max_inflight=max_inflight or profile.serve.max_inflight or services.MAX_INFLIGHT[backend],
+                endpoint, max_inflight=max_inflight or usual or services.MAX_INFLIGHT[backend],
                 rpm=number("--rpm", rpm, 0, 10_000_000), timeout_s=float(timeout or services.TIMEOUT_S[task]),
             )  # fmt: skip
+        chosen, words = speed.Speed(), {name: value for name, value in wishes.items() if value}
+        if backend == "local":
+            own = words.pop("quality") if words.get("quality") in speed.QUALITIES else ""
+            chosen = speed.resolve(own, profile.opt, f"profile '{profile.name}'", faster)
+            if reason := opt.refuse(chosen, devices[0].gpu):
+                raise SettingsError(reason)
+            notes += chosen.notes(on_gpu)
         settings = Settings(
             task=task,
             input=str(path.resolve()) if path else "",
@@ -181,10 +198,11 @@ def resolve(
             loras=tuple(_parse_lora(text) for text in lora),
             transformer=_check_transformer(transformer),
             max_sequence_length=number("--max-sequence-length", longest, 1, 512),
+            speed=chosen,
             limit=0 if limit is None else number("--limit", limit, 1, 2**62),
             fresh=fresh,
             retry_failed=retry_failed,
-            wishes={name: value for name, value in wishes.items() if value},
+            wishes=words,
             text=text if max_pixels is not None else replace(text, max_pixels=profile.serve.max_pixels or MAX_PIXELS),
             endpoint=endpoint,
             fallbacks=(),
@@ -203,6 +221,10 @@ def resolve(
     names = [s.backend for s in (settings, *rest)]
     if len(set(names)) < len(names):
         raise SettingsError(f"--fallback {fallback}: {', '.join(names)} names one backend twice")
+    if all(one.backend != "local" for one in (settings, *rest)):
+        for name, value in {**faster, "profile": profile}.items():
+            if value not in ("", None):
+                raise SettingsError(f"--{name}: only the engine on this machine takes it (--backend local)")
     if not 0 <= max_cost < 1e9:
         raise SettingsError(f"--max-cost {max_cost}: USD, from 0 (no limit) up")
     notes = [*settings.notes, *(note for s in rest for note in s.notes), *root_note]

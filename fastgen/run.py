@@ -69,6 +69,8 @@ class Run:
         """Rows done in this run, by "backend model"."""
         self.stages: Counter[str] = Counter()
         """Seconds by stage, summed over batches and lanes."""
+        self.work: Counter[str] = Counter()
+        """Blocks evaluated and graphs compiled, as the engines counted them."""
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
@@ -161,6 +163,7 @@ class Run:
             "outside_model": round(1 - model / busy, 4) if busy and model else None,
             "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "engines": self._crew.facts,
+            **({"work": dict(self.work)} if self.work else {}),
             **({"served_by": dict(self.served_by)} if self.served_by else {}),
             **({"cost_usd": round(self._ledger.spent, 6)} if self._ledger.spent else {}),
         }
@@ -373,6 +376,7 @@ class Run:
                 self.counts["images"] += len(result.paths)
                 self.counts["captions"] += bool(result.text)
                 self.stages.update(result.stages)
+                self.work.update(result.work)
                 if self.settings.fallbacks:
                     self.served_by[f"{result.backend} {result.model}"] += 1
             else:

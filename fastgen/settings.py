@@ -10,6 +10,7 @@ from fastgen.errors import SettingsError
 from fastgen.hardware import Device
 from fastgen.models import ModelCard, stamp
 from fastgen.profile import Profile
+from fastgen.speed import Speed
 from fastgen.types import Task
 from fastgen.wording import MAX_PIXELS, PROMPT, SYSTEM
 
@@ -24,7 +25,7 @@ PROMPT_FIELDS = ("prompt", "conversations", "conversation")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
 WISHES = ("quality", "background", "aspect_ratio", "resolution")
-"""What only APIs understand."""
+"""What only APIs understand; of `quality` the engine on this machine has words of its own, `speed.QUALITIES`."""
 MAX_SEED = 2**53 - 1
 """Every JSON reader keeps integers up to here exact."""
 MAX_SIDE = 8192
@@ -88,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True):
     loras: tuple[tuple[str, float], ...]
     transformer: str
     max_sequence_length: int
+    speed: Speed
+    """How the engine on this machine runs the model."""
     limit: int
     """0: all rows."""
     fresh: bool
@@ -126,6 +129,7 @@ class Settings(msgspec.Struct, frozen=True):
             "size": "x".join(map(str, self.size)) if self.size else "by row", "steps": self.steps,
             "guidance": self.guidance, "n": self.n, "format": self.format,
             "max_sequence_length": self.max_sequence_length, **self.wishes,
+            **(self.speed.changes_pictures() if self.backend == "local" else {}),
         } | last  # fmt: skip
 
     def batch_for(self, pixels: int) -> int:

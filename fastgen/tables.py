@@ -86,6 +86,7 @@ def describe(result: Result) -> dict:
             if result.backend in ("openai", "gemini"):  # which know none of them
                 del how["steps"], how["guidance"], how["seed"]
         about |= {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
+        about |= {"cache": result.cache} if result.cache else {}
         about |= {"usage": result.usage} if result.usage else {}
         return about | ({"warnings": result.warnings} if result.warnings else {})
     error = {"kind": result.kind, "message": result.message, **({"field": result.field} if result.field else {})}

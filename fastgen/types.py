@@ -143,6 +143,10 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     warnings: tuple[str, ...] = ()
     stages: dict[str, float] = {}
     """Seconds by stage for the whole batch; on the first result of a batch only."""
+    cache: dict[str, int | str] = {}
+    """With a step cache: `steps`, those `computed` in full, and the `pattern` of them, 1 for computed."""
+    work: dict[str, int] = {}
+    """Blocks evaluated, graphs compiled: for the whole batch, on its first result only."""
     usage: dict[str, int] = {}
     """Tokens, as the service counted them."""
     cost: float = 0.0

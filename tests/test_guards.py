@@ -28,7 +28,7 @@ LAYERS = [
     {"backends"},
     {"opt"},
     {"data"},
-    {"types", "errors", "settings", "services", "vllm_home", "wording", "hardware", "models", "profile", "__init__"},
+    {"types", "errors", "settings", "services", "vllm_home", "wording", "hardware", "models", "profile", "speed", "__init__"},
 ]
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "safetensors"}
 MAY_BE_HEAVY = ("backends/flux/", "opt/", "embedded/")
@@ -98,6 +98,23 @@ def test_heavy_libraries_stay_in_the_engine(path):
         assert not HEAVY & {name.split(".")[0] for name in imports(path)}
 
 
+THREADS_AND_SUCH = {"threading", "concurrent", "asyncio", "multiprocessing", "queue", "tenacity", "ray"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) == "dataflow"], ids=name_of)
+def test_the_dataflow_face_is_thin(path):
+    """It uses fastgen's public names, as any user could, and has no engine, threads, retries or batches of its own."""
+    found = imports(path)
+    assert not (HEAVY | THREADS_AND_SUCH) & {name.split(".")[0] for name in found}
+    assert {name for name in found if name.split(".")[0] == "fastgen"} <= {"fastgen"} | {
+        name for name in found if name.startswith("fastgen.dataflow")
+    }
+    used = {f"{n.value.id}.{n.attr}" for n in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}  # fmt: skip
+    assert "time.sleep" not in used
+    assert {name for name in used if name.startswith("fastgen.")} <= {f"fastgen.{name}" for name in (*fastgen.__all__, "__file__")}
+
+
 SHOW_MODULES = """
 import json, sys
 from fastgen.cli import main
@@ -109,14 +126,14 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["t2i", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["t2i", "--help"], ["--version"], ["dataflow", "t2i-gpu", "--help"]], ids=" ".join)
 def test_help_is_light(arguments):
     result = subprocess.run(
         [sys.executable, "-c", SHOW_MODULES, *arguments], capture_output=True, text=True, timeout=60
     )
     code, modules = json.loads(result.stdout.splitlines()[-1])
     assert not code and result.stdout.strip()
-    heavy = HEAVY | {"PIL", "numpy", "huggingface_hub", "multiprocessing", "fastgen.run", "fastgen.models"}
+    heavy = HEAVY | {"pandas", "pyarrow", "PIL", "numpy", "huggingface_hub", "multiprocessing", "fastgen.run", "fastgen.models"}
     assert not heavy & set(modules)
 
 
@@ -148,6 +165,7 @@ RUN_FLAGS = {
 PICTURE_FLAGS = RUN_FLAGS | API_FLAGS | {
     "--size", "--steps", "--guidance", "--n", "--dtype", "--batch-size", "--format", "--lora", "--transformer",
     "--max-sequence-length", "--quality", "--background", "--aspect-ratio", "--resolution",
+    "--attention", "--compile", "--no-compile", "--quantize", "--cache", "--offload", "--profile",
 }  # fmt: skip
 CAPTION_FLAGS = RUN_FLAGS | API_FLAGS | {
     "--prompt", "--system", "--max-tokens", "--temperature", "--max-pixels", "--schema", "--vllm-command",
@@ -156,7 +174,7 @@ CAPTION_FLAGS = RUN_FLAGS | API_FLAGS | {
 
 def test_the_flags_are_frozen():
     command = typer.main.get_command(cli.app)
-    assert set(command.commands) == {"t2i", "edit", "caption", "demo", "setup"}
+    assert set(command.commands) == {"t2i", "edit", "caption", "demo", "setup", "dataflow", "init"}
     for task, wanted in (("t2i", PICTURE_FLAGS), ("edit", PICTURE_FLAGS), ("caption", CAPTION_FLAGS)):
         parameters = command.commands[task].params
         flags = {flag for p in parameters if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from fastgen.services.known import NAMES, Model, as_of, find
 from fastgen.settings import WISHES, Settings
+from fastgen.speed import QUALITIES
 from fastgen.types import ImageParams, Request, TextParams
 
 WORDS = {"openai": ("quality", "background"), "gemini": ("aspect_ratio", "resolution")}
@@ -69,6 +70,13 @@ def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
 
     if backend not in NAMES:
         for word, value in words.items():
+            if backend == "local" and word == "quality":
+                if value == settings.speed.quality:
+                    continue
+                mend = f"all rows of a run are made at one; this run's is {settings.speed.quality} (--quality)"
+                if value not in QUALITIES:
+                    mend = f"the engine on this machine knows {', '.join(QUALITIES)}; for {value} use --backend openai"
+                return f"{called(word)} {value}: {mend}"
             return f"{called(word)} {value}: only APIs know it; leave it out or use --backend openai or gemini"
         return ""
     model = find(backend, name) or Model()

@@ -8,6 +8,7 @@ batches. Knows nothing of retries or other lanes.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fastgen import opt
 from fastgen.backends import streams
 from fastgen.backends.flux.decode import decode, to_uint8
 from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
@@ -25,6 +27,7 @@ from fastgen.backends.flux.files import Inputs, Saver, scaled, token_mask
 from fastgen.backends.flux.load import load
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.hardware import Device
+from fastgen.opt.compile import enter_thread, graphs
 from fastgen.settings import Settings
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
@@ -45,6 +48,8 @@ class Chain:
         self.prompt = prompt
         self.picture: Image.Image | None = None
         """At the saved size."""
+        self.patterns: list[str] = []
+        """With a step cache: which steps were computed in full, a word a turn."""
 
 
 class FluxBackend:
@@ -53,6 +58,9 @@ class FluxBackend:
         self.device = device
         self._fits: dict[Bucket, int] = {}
         """Samples that fit together where a batch ran out of memory."""
+        self._counting = threading.Lock()
+        self._graphs = 0
+        """Compiled so far, where --compile is on; more of them after the warm-up are recompiles."""
 
     def open(self) -> dict:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
@@ -68,6 +76,7 @@ class FluxBackend:
         started = time.monotonic()
         try:
             self.modules = load(self.settings, device)
+            applied = opt.apply_all(self.modules, opt.choose(self.settings.speed))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ModelError(
                 f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; use a GPU "
@@ -75,9 +84,10 @@ class FluxBackend:
             ) from error
         self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
         self.denoiser = Denoiser(self.modules)
-        self._engine = ThreadPoolExecutor(parallel, "engine", torch.set_num_threads, (threads,))
+        self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
         self._saver = Saver(self.settings)
         self._engine.submit(self._warm_up).result()
+        self._graphs = graphs() if self.settings.speed.compile else 0
         import diffusers
         import transformers
 
@@ -85,7 +95,7 @@ class FluxBackend:
             "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
             "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
-            "streams": parallel,
+            "streams": parallel, "opt": applied,
         }  # fmt: skip
 
     def close(self) -> None:
@@ -124,6 +134,7 @@ class FluxBackend:
                     for chain in made[r.id][0]
                 ]
             )
+        work = self._work([chain for request in good for chain in made[request.id][0]])
         results: list[Result] = []
         for request in batch.requests:
             if request.id in bad:
@@ -134,11 +145,11 @@ class FluxBackend:
                 Done(
                     request.id, self.settings.backend, self.settings.model.name,
                     tuple(self._saver.path(request, c.number) for c in chains), request.params,
-                    round(seconds * request.samples, 4), warnings=warnings,
-                    stages={k: round(v, 5) for k, v in stages.items()},
+                    round(seconds * request.samples, 4), warnings=warnings, cache=_decisions(chains),
+                    stages={k: round(v, 5) for k, v in stages.items()}, work=work,
                 )
             )  # fmt: skip
-            stages = {}
+            stages, work = {}, {}
         return results
 
     def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
@@ -197,11 +208,18 @@ class FluxBackend:
                 else:
                     most = self._smaller(bucket, most, "decoding")
 
+    def _enter_thread(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        if self.settings.speed.compile:
+            enter_thread()
+
     def _warm_up(self) -> None:
-        """Two small pictures, so that the first batch does not pay for kernels and thread pools being set up."""
-        prompts = self.prompts.encode(["one", "two"])
-        samples = [Sample(prompt, 64, 64, 1, 1.0, make_noise(0, 64, 64)) for prompt in prompts]
-        self.pixels(samples, Bucket("t2i", 64, 64, (0, 0), 1))
+        """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for graphs:
+        those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
+        prompts = self.prompts.encode(["one", "two", "three"])
+        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.speed.compile else ((64, 2),):
+            samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
+            self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
 
     def _turn(self, chains: list[Chain], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
         """Apply one user turn to all chains: sets their `picture`."""
@@ -224,7 +242,8 @@ class FluxBackend:
                 self._wait()
         pictures = self.pixels(samples, bucket, stages, to_uint8)
         with _timed(stages, "pixels"):
-            for chain, array in zip(chains, pictures, strict=True):
+            for chain, sample, array in zip(chains, samples, pictures, strict=True):
+                chain.patterns += [sample.pattern] if sample.pattern else []
                 picture = Image.fromarray(array)
                 given = inputs.get(chain.request.id)
                 if given is not None and given.mask is not None:
@@ -267,6 +286,21 @@ class FluxBackend:
             warnings.append("decoded in tiles for lack of memory; seams are possible")
         return tuple(warnings)
 
+    def _work(self, chains: list[Chain]) -> dict[str, int]:
+        """What the batch took, for the run's summary."""
+        work = {}
+        patterns = [pattern for chain in chains for pattern in chain.patterns]
+        if patterns:
+            config = self.modules.transformer.config
+            blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
+            computed = sum(pattern.count("1") for pattern in patterns)
+            work = {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
+        if self.settings.speed.compile:
+            with self._counting:
+                now = graphs()
+                work["recompiles"], self._graphs = now - self._graphs, now
+        return work
+
     def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
         return Failed(request.id, kind, message, field, self.settings.backend, self.settings.model.name)
 
@@ -289,6 +323,15 @@ class FluxBackend:
         """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _decisions(chains: list[Chain]) -> dict:
+    """What the step cache did for a row: steps in all, those computed in full, and which, a word a picture and turn."""
+    patterns = [pattern for chain in chains for pattern in chain.patterns]
+    if not patterns:
+        return {}
+    computed = sum(pattern.count("1") for pattern in patterns)
+    return {"steps": sum(map(len, patterns)), "computed": computed, "pattern": " ".join(patterns)}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 from fastgen.backends.flux.encode import unpack
 from fastgen.backends.flux.load import Modules
+from fastgen.opt.offload import guest
 
 MOST = 8
 """Pictures decoded together at the most: more is no faster and takes memory (bench/LOG.md)."""
@@ -27,8 +28,9 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
     # Only float32 rounds alike in any batch; see encode_pictures.
     size = most if modules.dtype == torch.float32 else 1
     pictures = []
-    for chunk in maps.split(size):
-        pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
+    with guest(modules, "vae"):
+        for chunk in maps.split(size):
+            pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
     return pictures
 
 

@@ -21,6 +21,7 @@ import torch
 
 from fastgen.backends.flux.encode import Prompt, pack
 from fastgen.backends.flux.load import Modules
+from fastgen.opt.offload import guest
 from fastgen.opt.stepcache import Memory
 
 LATENT_CHANNELS = 16
@@ -67,7 +68,10 @@ class Denoiser:
     @torch.inference_mode()
     def run(self, samples: Iterable[Sample], most: int) -> None:
         """Give every sample its `latents`, `most` of them in a forward pass at a time."""
-        waiting = deque(samples)
+        with guest(self.modules, "transformer"):
+            self._run(deque(samples), most)
+
+    def _run(self, waiting: deque[Sample], most: int) -> None:
         group = _Group(self, [])
         while waiting or group.samples:
             if waiting and len(group.samples) < most:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fastgen.backends.flux.load import Modules
+from fastgen.opt.offload import TEXT, guest
 
 CHUNK = 16
 """Prompts that go through the text encoders together."""
@@ -51,11 +52,12 @@ class PromptEncoder:
                 self._known.move_to_end(prompt)
                 found[prompt] = self._known[prompt]
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        for start in range(0, len(new), CHUNK):
-            chunk = new[start : start + CHUNK]
-            for prompt, encoded in zip(chunk, self._forward(chunk), strict=True):
-                found[prompt] = self._known[prompt] = encoded
-                self._bytes += encoded.embeds.nbytes
+        with guest(self.modules, *(TEXT if new else ())):
+            for start in range(0, len(new), CHUNK):
+                chunk = new[start : start + CHUNK]
+                for prompt, encoded in zip(chunk, self._forward(chunk), strict=True):
+                    found[prompt] = self._known[prompt] = encoded
+                    self._bytes += encoded.embeds.nbytes
         while self._bytes > self.memory and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
             self._bytes -= oldest.embeds.nbytes
@@ -89,7 +91,8 @@ def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)
     # Only float32 rounds alike in any batch; other types go one by one so that a picture is the same in any company.
     size = MOST_PICTURES if modules.dtype == torch.float32 else 1
-    latents = torch.cat([vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(size)])
+    with guest(modules, "vae"):
+        latents = torch.cat([vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(size)])
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     return list(pack(latents))
 

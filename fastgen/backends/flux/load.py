@@ -1,4 +1,7 @@
-"""A diffusers-format FLUX.1 folder -> Modules on a device. Fails where a weight is missing instead of making one up."""
+"""A diffusers-format FLUX.1 folder -> Modules. Fails where a weight is missing instead of making one up.
+
+They are in the CPU's memory; `opt` brings them onto the device, quantized or not.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from fastgen.errors import ModelError
-from fastgen.opt.stepcache import Config as StepCache
 from fastgen.models import MODULES
+from fastgen.opt.stepcache import Config as StepCache
 from fastgen.settings import Settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has fetched all that is needed
@@ -18,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has fetched all
 
 @dataclass
 class Modules:
-    """diffusers' and transformers' own modules, in eval mode on `device`. Changed by `opt` only."""
+    """diffusers' and transformers' own modules, in eval mode, to run on `device`. Changed by `opt` only."""
 
     transformer: torch.nn.Module
     vae: torch.nn.Module
@@ -30,10 +33,13 @@ class Modules:
     device: torch.device
     dtype: torch.dtype
     step_cache: StepCache | None = None
+    """None: every step is computed in full."""
+    away: tuple[str, ...] = ()
+    """Which of them live in the CPU's memory and are on the device only while they are needed."""
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
-    """Load the model that the settings name, with its LoRAs merged.
+    """Load the model that the settings name, with its LoRAs merged, to run on `device`.
 
     Raises:
         ModelError: a file is missing, damaged or does not fit; the message names it.
@@ -87,9 +93,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
     modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name in MODULES}
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
-            module.to(device).eval().requires_grad_(False)
-    # Convolutions run on channels-last memory as they come: 1.3 to 1.7 times faster on a CPU (bench/LOG.md).
-    modules["vae"].to(memory_format=torch.channels_last)
+            module.eval().requires_grad_(False)
     return Modules(**modules, device=device, dtype=dtype)
 
 

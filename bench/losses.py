@@ -1,0 +1,139 @@
+"""What optimizations cost in quality, and what they save: prompt following on the embedded FLUX, and the distance to its
+pictures without them.
+
+    python -m bench.losses [--task t2i|edit] [--steps N] [--count N] [--out FOLDER] OPTION=WORD[+OPTION=WORD] ...
+
+such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of `speed.Options`.
+Prompts are drawn from seeds that no training uses; the judge is the scene reader. PSNR is of the mean squared error over all
+pictures, so one picture that went another way sets it. Seconds are those of one thread on this machine, one run each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+BATCH = 10
+
+
+def scenes(task: str, count: int, seed: int):
+    """Batches of (canvas, prompts, pictures to edit or None, wishes)."""
+    from fastgen.embedded.scenes import CANVASES, as_wish, describe, draw, parse, random_edit, random_scene
+
+    for number in range(-(-count // BATCH)):
+        canvas = CANVASES[number % len(CANVASES)]
+        dice = random.Random(f"{seed}-{task}-{number}")
+        if task == "t2i":
+            prompts = [describe(random_scene(dice, canvas, 1 + number % 2), dice).text for _ in range(BATCH)]
+            yield canvas, prompts, None, [parse(prompt) for prompt in prompts]
+            continue
+        edits = []
+        while len(edits) < BATCH:
+            scene = random_scene(dice, canvas)
+            try:
+                _, text, after = random_edit(scene, dice)
+            except ValueError:  # no room for it, or nothing to do it to
+                continue
+            edits.append((draw(scene), text.text, as_wish(after)))
+        pictures, prompts, wishes = zip(*edits, strict=True)
+        yield canvas, list(prompts), list(pictures), list(wishes)
+
+
+class Trial:
+    """The embedded model with some optimizations, over a list of batches."""
+
+    def __init__(self, text: str, dtype: str):
+        import torch
+
+        from fastgen import opt, speed
+        from fastgen.backends.flux.encode import PromptEncoder
+        from fastgen.backends.flux.load import load
+        from fastgen.resolver import resolve
+
+        words = dict(part.split("=", 1) for part in text.split("+")) if text != "plain" else {}
+        options = {name: {"true": True, "false": False}.get(word, word) for name, word in words.items()}
+        settings = resolve("t2i", model="tiny", gpus="cpu", dtype=dtype)
+        chosen = speed.resolve("", speed.Sets(exact=speed.Options(**options)), "", {})
+        if reason := opt.refuse(chosen, None):
+            raise SystemExit(f"{text}: {reason}")
+        self.name = text
+        self.modules = load(settings, torch.device("cpu"))
+        self.facts = opt.apply_all(self.modules, opt.choose(chosen))
+        self.encoder = PromptEncoder(self.modules, settings.max_sequence_length)
+        self.blocks = self.modules.transformer.config.num_layers + self.modules.transformer.config.num_single_layers
+
+    def run(self, batches, steps: int, reference: list | None) -> tuple[list, str]:
+        """The pictures and a row of the table."""
+        import numpy as np
+
+        from fastgen.backends.flux.decode import decode, to_uint8
+        from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
+        from fastgen.backends.flux.encode import encode_pictures
+        from fastgen.embedded.scenes import match, read
+
+        pictures, patterns, right, seconds = [], Counter(), 0, 0.0
+        for number, (canvas, prompts, before, wishes) in enumerate(batches):
+            started = time.monotonic()
+            samples = [
+                Sample(prompt, *canvas, steps, 3.5, make_noise(number * BATCH + i, *canvas))
+                for i, prompt in enumerate(self.encoder.encode(prompts))
+            ]
+            if before is not None:
+                for sample, latents in zip(samples, encode_pictures(self.modules, before), strict=True):
+                    sample.reference, sample.reference_size = latents, canvas
+            Denoiser(self.modules).run(samples, BATCH)
+            made = decode(self.modules, [s.latents for s in samples], *canvas, BATCH, to_uint8)
+            seconds += time.monotonic() - started
+            patterns.update(sample.pattern or "1" * steps for sample in samples)
+            right += sum(match(wish, read(picture)).all for wish, picture in zip(wishes, made, strict=True))
+            pictures += made
+        share = sum((self.blocks * p.count("1") + p.count("0")) * n for p, n in patterns.items())
+        full = self.blocks * steps * len(pictures)
+        errors = [((a.astype(float) - b) ** 2).mean() for a, b in zip(pictures, reference or pictures, strict=True)]
+        psnr = 10 * math.log10(255**2 / np.mean(errors)) if any(errors) else math.inf
+        near = np.mean([e < 255**2 / 10**3 for e in errors])  # above 30 dB
+        common = patterns.most_common(1)[0][0] if "0" in "".join(patterns) else ""
+        row = (f"| {self.name} | {right} of {len(pictures)} ({right / len(pictures):.1%}) | {full / share:.2f} | {psnr:.1f} | "
+               f"{near:.0%} | {seconds:.0f} | {common} |")  # fmt: skip
+        return pictures, row
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("options", nargs="+")
+    parser.add_argument("--task", choices=["t2i", "edit"], default="t2i")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=41)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--out", type=Path, help="folder for losses.md, to which the table is added")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    batches = list(scenes(args.task, args.count, args.seed))
+    lines = ["", f"{time.strftime('%Y-%m-%d')}: {args.task}, {args.steps} steps, {args.count} prompts, {args.dtype}, one thread of {os.cpu_count()} CPU cores", "",
+             "| | right | times fewer blocks | PSNR | above 30 dB | s | most common steps |", "|---" * 7 + "|"]  # fmt: skip
+    print("\n".join(lines[1:]), flush=True)
+    reference = None
+    for text in ("plain", *args.options):
+        pictures, row = Trial(text, args.dtype).run(batches, args.steps, reference)
+        reference = reference or pictures
+        lines.append(row)
+        print(row, flush=True)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        path = args.out / "losses.md"
+        head = "" if path.exists() else "# What optimizations cost in quality, on the embedded FLUX\n"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(head + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Which kernel computes attention, through diffusers' dispatcher, for the transformer alone.
+
+What: `auto` and `native` are PyTorch's own choice; the others name a kernel. diffusers accepts some that fail at the first
+call, and remembers the last one for every later pipeline of the process; so each is tried on a few tokens when it is
+chosen, in the model's own type and head size, and the dispatcher's state is put back.
+How much: on an H200 published figures give FlashAttention 3 a seventh less time than PyTorch's own at 1024x1024, both
+compiled (4.32 and 3.73 s for 28 steps of FLUX.1-dev: sglang, pull request 19673). Not measured here.
+Quality: rounding; the sage kernels quantize queries and keys, which is more (not measured).
+When not: on a CPU, where `native` is the fastest and only `math` and `flex` run besides.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import msgspec
+
+from fastgen.errors import SettingsError
+
+NAMES = {
+    "native": "native", "math": "_native_math", "efficient": "_native_efficient", "cudnn": "_native_cudnn", "flex": "flex",
+    "flash": "flash", "flash3": "_flash_3", "flash4": "flash_4_hub", "sage": "sage", "xformers": "xformers",
+}  # fmt: skip
+"""Our words -> diffusers' names."""
+CPU = ("native", "math", "flex")
+PACKAGES = {"flash": "flash_attn", "flash3": "flash_attn_3", "flash4": "kernels", "sage": "sageattention", "xformers": "xformers"}
+COMPUTE_CAPABILITY = {"cudnn": 8.0, "flash": 8.0, "flash3": 9.0, "flash4": 9.0, "sage": 8.0}
+"""At least."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    name: str
+    """One of NAMES."""
+
+    @classmethod
+    def of(cls, speed) -> Config | None:
+        """From the word of --attention. Raises ValueError."""
+        if speed.attention == "auto":
+            return None
+        if speed.attention not in NAMES:
+            raise ValueError(f"one of auto, {', '.join(NAMES)}")
+        return cls(speed.attention)
+
+
+def refuse(gpu, config: Config, others: dict) -> str | None:
+    name = config.name
+    if gpu is None:
+        return None if name in CPU else f"needs a CUDA GPU; on a CPU there are {', '.join(CPU)}"
+    least = COMPUTE_CAPABILITY.get(name, 0.0)
+    if least and float(gpu.compute_capability or 0) < least:
+        return f"needs compute capability {least}; {gpu.name} has {gpu.compute_capability}"
+    if name == "flash3" and not gpu.compute_capability.startswith("9."):
+        return f"FlashAttention 3 is for Hopper (9.0); {gpu.name} has {gpu.compute_capability}"
+    if (package := PACKAGES.get(name)) and find_spec(package) is None:
+        return f"the package {package} is not installed"
+    return None
+
+
+def apply(modules, config: Config) -> dict:
+    transformer = modules.transformer
+    try:
+        _set(transformer, NAMES[config.name])
+        _try(modules)
+    except Exception as error:  # kernels fail in ways of their own
+        transformer.reset_attention_backend()
+        text = " ".join(str(error).split())[:300]
+        raise SettingsError(f"--attention {config.name}: does not work here: {type(error).__name__}: {text}") from error
+    return {"kernel": config.name}
+
+
+def _set(transformer, name: str) -> None:
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Registry
+
+    before = Registry._active_backend
+    try:
+        transformer.set_attention_backend(name)
+    finally:
+        Registry.set_active_backend(before)  # it is the whole process's, and the last one set stays
+
+
+def _try(modules) -> None:
+    """A few tokens through one attention."""
+    import torch
+
+    attention = modules.transformer.single_transformer_blocks[0].attn
+    tokens = torch.zeros(1, 128, attention.heads, attention.head_dim, dtype=modules.dtype, device=modules.device)
+    from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+    with torch.inference_mode():
+        found = dispatch_attention_fn(tokens, tokens, tokens, backend=attention.processor._attention_backend)
+    if found.shape != tokens.shape or not torch.isfinite(found).all():
+        raise RuntimeError("its result is no number or of another shape")

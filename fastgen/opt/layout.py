@@ -1,0 +1,46 @@
+"""How weights lie in memory: the VAE's channels last, and one matrix for query, key and value.
+
+What: convolutions read a pixel's channels side by side; attention multiplies by one matrix instead of three. The three are
+freed as each is joined, so it takes no more memory than before (diffusers' own `fuse_qkv_projections` keeps both).
+How much: the VAE 1.3 to 1.7 times as fast on a CPU (bench/LOG.md), so always on. One matrix: docs/optimizations.md.
+Quality: rounding.
+When not: fused QKV after quantization, or with LoRAs that are to be taken out again (ours are merged before).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Config(msgspec.Struct, frozen=True):
+    fuse_qkv: bool
+    """Also join the projections of attention."""
+
+    @classmethod
+    def of(cls, speed) -> Config:
+        return cls(speed.fuse_qkv)
+
+
+def refuse(gpu, config: Config, others: dict) -> str | None:
+    return None
+
+
+def apply(modules, config: Config) -> dict:
+    import torch
+
+    modules.vae.to(memory_format=torch.channels_last)
+    if config.fuse_qkv:
+        for block in (*modules.transformer.transformer_blocks, *modules.transformer.single_transformer_blocks):
+            _fuse(block.attn)
+    return {"vae": "channels_last", "fused_qkv": config.fuse_qkv}
+
+
+def _fuse(attention) -> None:
+    """diffusers' own way to join them, without what it leaves behind."""
+    attention.fuse_projections()
+    for joined, parts in {"to_qkv": ("to_q", "to_k", "to_v"),
+                          "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}.items():  # fmt: skip
+        if hasattr(attention, joined):
+            getattr(attention, joined).requires_grad_(False)
+            for part in parts:
+                delattr(attention, part)

@@ -1,0 +1,148 @@
+"""Fewer bits for the weights of the transformer's blocks and of T5.
+
+What: 8bit and 4bit (NF4) are bitsandbytes' layers, put in by hand, since diffusers' own config refuses them on a CPU, where
+they run; int8 and fp8 are torchao's. On a GPU int8 and fp8 also multiply in that type, each token with a scale of its own;
+on a CPU they only store. All linear layers of the blocks are taken, those of the modulation too, a quarter of FLUX.1's weights.
+How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.1 to 2.7 times
+as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
+Quality: docs/optimizations.md; 4bit loses most.
+When not: where the model fits and the GPU has no arithmetic of that type: it is slower then. Without --compile on a GPU
+torchao's layers are many times slower, hence refused.
+
+An image must not depend on its company, so scales are per token or per weight only: bitsandbytes' search for outliers,
+which looks at all tokens of a batch together, is off.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import msgspec
+
+from fastgen.errors import SettingsError
+
+KINDS = ("8bit", "4bit", "fp8", "int8")
+BITSANDBYTES = ("8bit", "4bit")
+GROUP = 64
+"""Weights of a row that share a scale in 4bit."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    transformer: str
+    """none or one of KINDS."""
+    text: str
+    """For T5, the large one of the two text encoders: the same words."""
+
+    @classmethod
+    def of(cls, speed) -> Config | None:
+        """From the words of --quantize. Raises ValueError."""
+        for kind in (speed.quantize, speed.quantize_text):
+            if kind not in ("none", *KINDS):
+                raise ValueError(f"none, {', '.join(KINDS)}, and the same for T5 as text:{KINDS[0]}")
+        if speed.quantize == speed.quantize_text == "none":
+            return None
+        return cls(speed.quantize, speed.quantize_text)
+
+
+def refuse(gpu, config: Config, others: dict) -> str | None:
+    kinds = {config.transformer, config.text} - {"none"}
+    for package, needed in (("bitsandbytes", kinds & set(BITSANDBYTES)), ("torchao", kinds - set(BITSANDBYTES))):
+        if needed and find_spec(package) is None:
+            return f"{package} is not installed; pip install 'fastgen-mm[quantize]'"
+    if gpu is not None and "fp8" in kinds and float(gpu.compute_capability or 0) < 8.9:
+        return f"fp8 arithmetic needs compute capability 8.9; {gpu.name} has {gpu.compute_capability}; use int8 or 8bit"
+    if gpu is not None and config.transformer in ("fp8", "int8") and "compile" not in others:
+        return "without --compile torchao's layers are many times slower than bfloat16; add --compile"
+    offload = getattr(others.get("offload"), "kind", "none")
+    moved = {"text": {config.text}, "model": kinds, "group": kinds}.get(offload, set())
+    if "8bit" in moved or (offload == "group" and kinds):
+        return f"quantized weights do not follow --offload {offload}; use --offload none" + (
+            "" if offload == "group" else " or another kind"
+        )
+    return None
+
+
+def apply(modules, config: Config) -> dict:
+    facts: dict = {}
+    transformer = modules.transformer
+    # T5 casts to the type of `wo`'s weights, which for packed ones is no type to compute in.
+    left_out = ("wo",) if config.text in BITSANDBYTES else ()
+    for name, kind, whole, parts, without in (
+        ("transformer", config.transformer, transformer,
+         (transformer.transformer_blocks, transformer.single_transformer_blocks, transformer.norm_out), ()),
+        ("text", config.text, modules.text_encoder_2, (modules.text_encoder_2,), left_out),
+    ):
+        if kind == "none":
+            continue
+        plain = 2 * sum(parameter.numel() for parameter in whole.parameters())
+        if not sum(replace(part, kind, modules.device, modules.dtype, without) for part in parts):
+            raise SettingsError(
+                f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed so (4bit "
+                f"takes widths of a multiple of {GROUP}); use another kind"
+            )
+        size = weight_bytes(whole)
+        facts[name] = {"kind": kind, "bytes": size, "of_bfloat16": round(size / plain, 3)}
+    return facts
+
+
+def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:
+    """Quantize every linear layer in a module on the device, one after the other, but those of these names. How many."""
+    from torch import nn
+
+    def fits(layer) -> bool:
+        return type(layer) is nn.Linear and (kind != "4bit" or layer.in_features % GROUP == 0)
+
+    found = [
+        (parent, name, layer)
+        for parent in module.modules()
+        for name, layer in parent.named_children()
+        if fits(layer) and name not in left_out
+    ]
+    if kind in BITSANDBYTES:
+        for parent, name, layer in found:
+            setattr(parent, name, _bitsandbytes(layer, kind, device, dtype))
+    else:
+        from torchao.quantization import quantize_
+
+        quantize_(module, _torchao(kind, device), lambda layer, _: fits(layer), device=device)
+    return len(found)
+
+
+def _bitsandbytes(layer, kind: str, device, dtype):
+    from bitsandbytes import nn
+
+    size = (layer.in_features, layer.out_features, layer.bias is not None)
+    if kind == "8bit":
+        new = nn.Linear8bitLt(*size, has_fp16_weights=False, threshold=0.0, device="meta")
+        new.weight = nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+    else:
+        new = nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", compress_statistics=False, device="meta")
+        new.weight = nn.Params4bit(
+            layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False, module=new
+        )
+    new.bias = layer.bias
+    return new.to(device).eval().requires_grad_(False)
+
+
+def _torchao(kind: str, device):
+    from torchao import quantization as ao
+
+    if device.type == "cpu":
+        return ao.Int8WeightOnlyConfig() if kind == "int8" else ao.Float8WeightOnlyConfig()
+    if kind == "int8":
+        return ao.Int8DynamicActivationInt8WeightConfig()
+    return ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow())
+
+
+def weight_bytes(module) -> int:
+    """What a module's weights take in memory, with the scales of those that are quantized."""
+    total = 0
+    for tensor in module.state_dict().values():
+        parts = [tensor]
+        while parts:
+            part = parts.pop()
+            if hasattr(part, "__tensor_flatten__"):  # torchao's: a wrapper around what is stored
+                parts += [getattr(part, name) for name in part.__tensor_flatten__()[0]]
+            elif hasattr(part, "nbytes"):
+                total += part.nbytes
+    return total

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from fastgen import opt, speed
+from fastgen.speed import Options, Sets
+
+SIZE = (64, 64)
+STEPS = 5
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """tiny(**options) -> the embedded model with these optimizations: what `draw` needs, and the facts."""
+    from fastgen.backends.flux.encode import PromptEncoder
+    from fastgen.backends.flux.load import load
+    from fastgen.resolver import resolve
+
+    torch.set_num_threads(1)  # tensors this small gain nothing from a second one, and wait for it where others compute too
+    plain = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
+    opt.apply_all(plain, opt.choose(speed.Speed()))
+    prompts = PromptEncoder(plain, 64).encode(["a red circle on a blue background", "two small stars on black"])
+
+    def make(dtype=torch.float32, **options):
+        chosen = opt.choose(choices(**options))
+        modules = copy.copy(plain)
+        modules.transformer = copy.deepcopy(plain.transformer)
+        if getattr(chosen.get("quantize"), "text", "none") != "none":
+            modules.text_encoder_2 = copy.deepcopy(plain.text_encoder_2)
+        modules.dtype = dtype
+        modules.transformer.to(dtype)
+        facts = opt.apply_all(modules, chosen)
+        own = [replace(prompt, embeds=prompt.embeds.to(dtype), pooled=prompt.pooled.to(dtype)) for prompt in prompts]
+        return SimpleNamespace(modules=modules, facts=facts, prompts=own)
+
+    return make
+
+
+def choices(**options) -> speed.Speed:
+    """As a profile would choose them."""
+    return speed.resolve("", Sets(exact=Options(**options)), "profile 'test'", {})
+
+
+def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
+    """Latents (count, tokens, 64), and the samples in `made.samples`."""
+    from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
+
+    prompts = made.prompts
+    if getattr(made, "encode", False):
+        from fastgen.backends.flux.encode import PromptEncoder
+
+        prompts = PromptEncoder(made.modules, 64).encode(["a red circle on a blue background", "two small stars on black"])
+    samples = [Sample(prompts[i % 2], *SIZE, steps, 3.5, make_noise(i, *SIZE)) for i in range(count)]
+    Denoiser(made.modules).run(samples, count)
+    made.samples = samples
+    return torch.stack([sample.latents for sample in samples])

@@ -1,0 +1,96 @@
+"""Layout, offload, attention, compilation: each leaves the pictures as they were."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fastgen.errors import SettingsError
+from fastgen.opt import attention, offload
+from fastgen.opt import compile as compilation
+from tests.opt.conftest import draw
+
+
+def test_fused_projections_take_no_more_memory_and_agree(tiny):
+    plain, fused = tiny(), tiny(fuse_qkv=True)
+    count = [sum(p.numel() for p in made.modules.transformer.parameters()) for made in (plain, fused)]
+    assert count[0] == count[1]
+    attn = fused.modules.transformer.transformer_blocks[0].attn
+    assert hasattr(attn, "to_qkv") and not hasattr(attn, "to_q") and not hasattr(attn, "add_k_proj")
+    assert (draw(plain) - draw(fused)).abs().max() < 1e-5
+
+
+def test_a_kernel_that_fails_is_undone(tiny):
+    """diffusers accepts it and keeps it for every later pipeline of the process."""
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Registry
+
+    made = tiny()
+    before = Registry._active_backend
+    want = draw(made)
+    with pytest.raises(SettingsError, match="--attention cudnn: does not work here"):
+        attention.apply(made.modules, attention.Config("cudnn"))
+    assert Registry._active_backend == before
+    assert all(module.processor._attention_backend is None for module in made.modules.transformer.modules() if hasattr(module, "processor"))
+    assert (draw(made) == want).all()
+    attention.apply(made.modules, attention.Config("math"))
+    assert Registry._active_backend == before, "other pipelines keep theirs"
+
+
+def test_guests_come_and_go():
+    moves = []
+
+    def part(name):
+        return SimpleNamespace(to=lambda place: moves.append((name, str(place))))
+
+    modules = SimpleNamespace(**{name: part(name) for name in offload.PARTS}, device="gpu", away=())
+    offload.apply(modules, offload.Config("text"))
+    assert moves == [("transformer", "gpu"), ("vae", "gpu")] and modules.away == offload.TEXT
+    moves.clear()
+    with offload.guest(modules, "transformer", "text_encoder"):
+        assert moves == [("text_encoder", "gpu")]
+    assert moves[1:] == [("text_encoder", "cpu")]
+    moves.clear()
+    offload.apply(modules, offload.Config("model"))
+    assert not moves and modules.away == offload.PARTS
+    with pytest.raises(ZeroDivisionError), offload.guest(modules, "vae"):
+        1 / 0  # noqa: B018
+    assert moves == [("vae", "gpu"), ("vae", "cpu")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [{}, {"cache": "first-block:0.2"}], ids=["plain", "cache"])
+def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, flags):
+    """Six sizes, ragged batches, edits too; the graphs are traced and guarded, but not turned into code."""
+    from tests.backends.flux.conftest import open_backend, picture
+    from tests.backends.flux.test_engine import run
+
+    monkeypatch.setattr(compilation.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    torch._dynamo.reset()
+    picture(1, 128, 96).save(tmp_path / "in.png")
+    backend = open_backend("edit", tmp_path / "run", compile=True, **flags)
+    made = []
+    for size, count in (("64x64", 3), ("96x64", 1), ("128x128", 5), ("64x96", 2), ("192x128", 4), ("128x192", 1)):
+        rows = [{"id": f"{size}-{i}", "image": str(tmp_path / "in.png"), "prompt": f"edit {i}", "size": size, "steps": 5} for i in range(count)]
+        made += run(backend, rows)
+    work = [result.work for result in made if result.work]
+    backend.close()
+    torch._dynamo.reset()
+    assert len(work) == 6 and sum(one["recompiles"] for one in work) == 0, work
+
+
+@pytest.mark.slow
+def test_as_typed(cli, tmp_path):
+    result = cli("edit", "--quantize", "8bit", "--quality", "fast", "-o", "out", "--gpus", "cpu")
+    assert result.returncode == 0, result.stderr
+    for words in ("speed: quantize 8bit (--quantize)", "speed: cache first-block:0.4 (profile 'cpu-tiny', quality fast)",
+                  "speed: quality fast (--quality fast)", "saves memory, not time"):  # fmt: skip
+        assert words in result.stderr
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert about["speed"]["cache"] == {"is": "first-block:0.4", "why": "profile 'cpu-tiny', quality fast"}
+    assert about["engines"]["cpu"]["opt"]["quantize"]["transformer"]["kind"] == "8bit"
+    assert about["settings"]["quantize"] == "8bit" and about["work"]["blocks"] * 2 < about["work"]["blocks_without_cache"]
+    other = cli("edit", "--quantize", "8bit", "-o", "out", "--gpus", "cpu")
+    assert other.returncode == 2 and "cache: 'first-block:0.4' before, 'none' now" in other.stderr
