@@ -101,7 +101,7 @@ def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
     prompts = read_prompts(fields)
     if settings["task"] == "t2i":
         return [parse(prompt) for prompt in prompts]
-    _, inputs = read_images(fields, settings["image_root"])
+    _, inputs = read_images(fields, settings["image_root"], "edit")
     if len(inputs) > 1 or fields.get("mask"):
         return [None]
     scene = load(Path(inputs[0]))
