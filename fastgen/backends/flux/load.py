@@ -52,7 +52,8 @@ def load(settings: Settings, device: torch.device) -> Modules:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    logging.getLogger("torchao").setLevel(logging.ERROR)
+    for name in ("torchao", "bitsandbytes"):  # the latter says at every product that it casts its input
+        logging.getLogger(name).setLevel(logging.ERROR)
     dtype = getattr(torch, settings.dtype)
     card = settings.model
 
