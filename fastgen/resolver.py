@@ -38,6 +38,9 @@ from fastgen.settings import (
 from fastgen.types import Task
 from fastgen.wording import MAX_PIXELS, PROMPT, SYSTEM
 
+ONE_PROCESS = 64
+"""Requests at once that a single client process is enough for."""
+
 
 def resolve(
     task: Task,
@@ -141,6 +144,8 @@ def resolve(
         if backend in ("vllm", "openai", "gemini"):
             card, endpoint, notes = services.connect(backend, task, model, on_gpu, base_url, vllm_command)
             lanes = services.LANES.get(backend, 1) if endpoint.base_url else 0
+            if max_inflight and max_inflight <= ONE_PROCESS:  # a second one would only cost its start
+                lanes = min(lanes, 1)
             if lanes or backend != "vllm":
                 devices = tuple(Device(f"{backend}:{i}" if lanes > 1 else backend, "endpoint", 1) for i in range(max(1, lanes)))
         else:
