@@ -46,6 +46,11 @@ def locate(text: object, root: str, field: str) -> str:
 
 def probe(path: str, field: str) -> tuple[int, int]:
     """(width, height) as it will be seen (EXIF orientation applied), from the header alone. Raises InputError."""
+    return look(path, field)[0]
+
+
+def look(path: str, field: str) -> tuple[tuple[int, int], bool]:
+    """What `probe` says, and whether EXIF data says that the picture is to be turned or mirrored. Raises InputError."""
     with _open(path, field) as image:
         width, height = image.size
         try:
@@ -53,13 +58,8 @@ def probe(path: str, field: str) -> tuple[int, int]:
             exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
         except Exception as error:  # see _open
             raise InputError(f"{path} has damaged EXIF data: {error}; save it again", field) from None
-        return (height, width) if exif.get(_EXIF_ORIENTATION) in _SIDEWAYS else (width, height)
-
-
-def is_turned(path: str) -> bool:
-    """Whether EXIF data says that the picture is to be turned or mirrored."""
-    with _open(path, "") as image:
-        return image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+        orientation = exif.get(_EXIF_ORIENTATION, 1)
+        return ((height, width) if orientation in _SIDEWAYS else (width, height)), orientation != 1
 
 
 def load(path: str, field: str) -> Image:

@@ -35,3 +35,8 @@ def messages(request: Request, system: str, text: Callable[[str], Any], picture:
                 parts.append(text(piece.strip() if MARK in words else piece))
         found.append((role, parts or [text("")]))
     return found
+
+
+def plain(parts: list) -> list | str:
+    """A single text as a string, which every server takes in system and assistant turns."""
+    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts

@@ -113,7 +113,7 @@ class OpenAIBackend:
             return {"type": "image_url", "image_url": {"url": f"data:{found.mime};base64,{found.base64()}"}}
 
         turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
-        words: dict[str, Any] = {"model": self.model, "messages": [{"role": r, "content": _plain(p)} for r, p in turns]}
+        words: dict[str, Any] = {"model": self.model, "messages": [{"role": r, "content": dialogue.plain(p)} for r, p in turns]}
         words |= {"temperature": request.params.temperature, "seed": request.params.seed}
         if self.known and self.known.reasoning:
             words["reasoning_effort"] = self.known.reasoning
@@ -228,11 +228,6 @@ class OpenAIBackend:
     def _clean(self, said: object) -> str:
         text = str(said)
         return verdict.shorten(text.replace(self._key, "...") if self._key else text)
-
-
-def _plain(parts: list) -> list | str:
-    """A single text as a string, which every server takes in system and assistant turns."""
-    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts
 
 
 def _is_strict(schema: object) -> bool:

@@ -145,7 +145,7 @@ class VllmBackend:
         turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
         body: dict = {
             "model": self.model, "max_tokens": params.max_tokens, "temperature": params.temperature, "seed": params.seed,
-            "messages": [{"role": role, "content": _plain(parts)} for role, parts in turns],
+            "messages": [{"role": role, "content": dialogue.plain(parts)} for role, parts in turns],
         }  # fmt: skip
         if text.schema:
             schema = {"name": "caption", "strict": True, "schema": msgspec.Raw(text.schema.encode())}
@@ -222,8 +222,3 @@ class VllmBackend:
                 self.server.start()
             except EngineError as error:
                 raise Declined("unavailable", str(error)) from None
-
-
-def _plain(parts: list) -> list | str:
-    """A single text as a string, which every server takes in system and assistant turns."""
-    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts
