@@ -282,6 +282,53 @@ def demo(
 
 
 @app.command()
+def bench(
+    task: Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.  [default: t2i]")] = "t2i",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files.  [default: fastgen-runs/bench-<task>]")] = None,
+    model: Model = "auto", gpus: Annotated[str, typer.Option(help="One GPU, or cpu.  [default: GPU 0, else cpu]")] = "",
+    size: Size = None, steps: Steps = None, batch_size: BatchSize = "auto", dtype: Dtype = "auto", profile: ProfileFile = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="One arm, such as plain, 'quality high', 'compile + cache first-block:0.1'; may be repeated.  [default: all]")] = None,
+    rounds: Annotated[int, typer.Option(help="Times that each arm plays.")] = 3,
+    rows: Annotated[int, typer.Option(help="Rows a round; 0: as many as plain diffusers does in some seconds.")] = 0,
+    synthetic: Annotated[str, typer.Option(metavar="flux-dev|flux-kontext", help="The full-size model with random weights: honest for speed, no pictures.")] = "",
+    compare: Annotated[str, typer.Option(metavar="CMD", help="Time this shell command beside fastgen; {rows} in it becomes a .jsonl, {out} a folder.")] = "",
+    tune: Annotated[bool, typer.Option("--tune", help="Also search batch sizes and options, and write a profile for this machine.")] = False,
+    vllm_command: VllmCommand = None, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """What each optimization buys on this machine: against plain diffusers or transformers, interleaved, in speed, memory and pictures."""
+    import time
+
+    from fastgen.errors import FastgenError
+    from fastgen.settings import OUTPUT_KEYS
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(f"{time.monotonic() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    started = time.monotonic()
+    if task not in OUTPUT_KEYS:
+        print(f"error: bench {task}: one of {', '.join(OUTPUT_KEYS)}", file=sys.stderr)
+        raise typer.Exit(2)
+    out = out or Path("fastgen-runs") / f"bench-{task}"
+    own = {"vllm_command": vllm_command} if task == "caption" else {
+        "size": size, "steps": steps, "batch_size": batch_size, "dtype": dtype, "profile": profile}  # fmt: skip
+    try:
+        from fastgen.bench import report
+        from fastgen.bench.run import run, settings_for
+
+        settings = settings_for(task, out.absolute(), synthetic_model=synthetic, model=model, gpus=gpus, **own)
+        command = ["fastgen", *sys.argv[1:]]
+        found = run(settings, command, say, only=tuple(only or ()), rounds=rounds, rows=rows, compare=compare, search=tune)
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    report.show(found)
+    print(f"{out / 'bench.md'}, {out / 'bench.json'}, {out / 'bench.png'}")
+    raise typer.Exit(3 if any(arm["failed"] for arm in found["arms"]) else 0)
+
+
+@app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
     """A working folder for pipelines in DataFlow-MM's style: scripts, example rows, pictures."""
     from fastgen.dataflow import statics

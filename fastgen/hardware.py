@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import msgspec
 
@@ -87,3 +88,24 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
                 raise SettingsError(f"--gpus {wanted}: there is no GPU {index} ({there}); {mend}")
     threads = max(1, cores // len(chosen))
     return tuple(Device(f"cuda:{i}", "cuda", threads, gpus[i]) for i in chosen)
+
+
+def free_main_gib() -> float:
+    """Main memory that processes could still take, by Linux's own estimate; 0.0 where it gives none."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return 0.0
+
+
+def free_gpu_gib(gpu: Gpu) -> float:
+    """Of a GPU's memory what is free; 0.0 where the driver does not say."""
+    try:
+        text = subprocess.run(
+            ["nvidia-smi", "-i", gpu.visible_as, "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, timeout=30, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return 0.0
+    return _gib(text.strip())

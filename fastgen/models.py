@@ -62,6 +62,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
+    synthetic: bool = False
+    """It has no weights: the engine makes some up, for measuring speed (`fastgen bench --synthetic`)."""
 
 
 FAKE = ModelCard(
@@ -81,7 +83,9 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         if name == "tiny":
             notes.append(
                 "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes such as "
-                "'a red circle on a blue background', and nothing else (on a GPU machine it is " + AUTO_ON_GPU[task] + ")"
+                "'a red circle on a blue background', and nothing else (on a GPU machine it is "
+                + AUTO_ON_GPU[task]
+                + ")"
             )
     local = Path(name).expanduser()
     try:
@@ -100,6 +104,8 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
     else:
         folder = _from_hub(name)
     card = read_card(name, folder)
+    if card.synthetic:
+        notes.append(f"--model {name} has random weights, for measuring speed: its pictures are noise")
     if task == "edit" and not card.defaults.edits:
         notes.append(
             f"--model {name} says it is a text-to-image model, not Kontext: its edits may ignore the input picture"
@@ -135,7 +141,9 @@ def read_card(name: str, folder: Path) -> ModelCard:
     scheduler = read(folder / "scheduler" / "scheduler_config.json").get("_class_name", SCHEDULER)
     if scheduler != SCHEDULER:
         raise ModelError(f"--model {name}: its scheduler is {scheduler}; FLUX.1 is sampled with {SCHEDULER}")
-    for part in COMPONENTS:
+    own = read(folder / "fastgen.json") if (folder / "fastgen.json").exists() else {}
+    synthetic = own.pop("synthetic", False) is True
+    for part in () if synthetic else COMPONENTS:
         _check_weights(name, folder / part, read)
     for part in ("tokenizer", "tokenizer_2"):
         read(folder / part / "tokenizer_config.json")
@@ -150,11 +158,10 @@ def read_card(name: str, folder: Path) -> ModelCard:
         defaults = Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
     else:
         defaults = Defaults()
-    if (own := folder / "fastgen.json").exists():
-        try:
-            defaults = msgspec.convert({**msgspec.to_builtins(defaults), **read(own)}, Defaults)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"--model {name}: {own}: {error}") from None
+    try:
+        defaults = msgspec.convert({**msgspec.to_builtins(defaults), **own}, Defaults)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"--model {name}: {folder / 'fastgen.json'}: {error}") from None
     channels = configs["vae"].get("block_out_channels")
     if not isinstance(channels, list) or not channels:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
@@ -168,6 +175,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         hashlib.sha256(stamps.encode()).hexdigest()[:16],
         defaults,
         2 * vae_scale,
+        synthetic,
     )
 
 

@@ -8,6 +8,7 @@ Adding a GPU is adding a file.
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from fnmatch import fnmatch
@@ -17,7 +18,7 @@ import msgspec
 
 from fastgen.errors import SettingsError
 from fastgen.hardware import Device
-from fastgen.speed import Sets
+from fastgen.speed import QUALITIES, Sets
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.parent / "kernels_cfg"
@@ -99,7 +100,7 @@ def load(path: Path) -> tuple[Match, Profile]:
     """Read and check one profile. Raises SettingsError with the file and the key at fault."""
     try:
         raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
-        batch = tuple(sorted((_pixels(size), samples) for size, samples in raw.batch.items()))
+        batch = tuple(sorted((pixels(size), samples) for size, samples in raw.batch.items()))
         if (not batch and raw.serve == Serve()) or any(samples < 1 for _, samples in batch):
             raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each (or, for a VLM, [serve])")
         if raw.measured.status not in ("measured", "unmeasured"):
@@ -113,11 +114,38 @@ def load(path: Path) -> tuple[Match, Profile]:
     return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt)
 
 
-def _pixels(size: str) -> int:
+def pixels(size: str) -> int:
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ValueError(f"[batch] {size}: a size is written as 512x512")
     return int(width) * int(height)
+
+
+def dump(match: Match, batch: dict[str, int], sets: Sets, measured: Measured) -> str:
+    """A profile as TOML. Batch sizes go by size, such as "512x512"."""
+    tables = {
+        "match": match,
+        "batch": batch,
+        **{f"opt.{word}": getattr(sets, word) for word in QUALITIES},
+        "measured": measured,
+    }
+    text = []
+    for name, table in tables.items():
+        plain = type(table)() if name != "measured" and not isinstance(table, dict) else None
+        values = table if isinstance(table, dict) else msgspec.structs.asdict(table)
+        # JSON's strings, numbers and truth values are TOML's too.
+        lines = [
+            f"{_key(key)} = {json.dumps(value)}"
+            for key, value in values.items()
+            if plain is None or value != getattr(plain, key)
+        ]
+        if lines:
+            text += [f"[{name}]", *lines, ""]
+    return "\n".join(text)
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() else json.dumps(name)
 
 
 def from_file(path: str | os.PathLike) -> Profile:

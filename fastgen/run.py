@@ -70,7 +70,7 @@ class Run:
         self.stages: Counter[str] = Counter()
         """Seconds by stage, summed over batches and lanes."""
         self.work: Counter[str] = Counter()
-        """Blocks evaluated and graphs compiled, as the engines counted them."""
+        """Blocks evaluated and graphs compiled, as the engines counted them; of what is a peak, the highest."""
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
@@ -376,7 +376,8 @@ class Run:
                 self.counts["images"] += len(result.paths)
                 self.counts["captions"] += bool(result.text)
                 self.stages.update(result.stages)
-                self.work.update(result.work)
+                for name, value in result.work.items():
+                    self.work[name] = max(self.work[name], value) if "peak" in name else self.work[name] + value
                 if self.settings.fallbacks:
                     self.served_by[f"{result.backend} {result.model}"] += 1
             else:

@@ -146,7 +146,7 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     cache: dict[str, int | str] = {}
     """With a step cache: `steps`, those `computed` in full, and the `pattern` of them, 1 for computed."""
     work: dict[str, int] = {}
-    """Blocks evaluated, graphs compiled: for the whole batch, on its first result only."""
+    """Blocks evaluated, graphs compiled, the peak of the GPU's memory: for the whole batch, on its first result only."""
     usage: dict[str, int] = {}
     """Tokens, as the service counted them."""
     cost: float = 0.0

@@ -20,7 +20,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # From the top down; a module imports its own layer and those below.
 LAYERS = [
-    {"cli", "__main__", "dataflow", "examples"},
+    {"cli", "__main__", "bench", "dataflow", "examples"},
     {"embedded"},
     {"api"},
     {"run", "crew", "groups", "retries", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver"},
@@ -31,7 +31,7 @@ LAYERS = [
     {"types", "errors", "settings", "services", "vllm_home", "wording", "hardware", "models", "profile", "speed", "__init__"},
 ]
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "safetensors"}
-MAY_BE_HEAVY = ("backends/flux/", "opt/", "embedded/")
+MAY_BE_HEAVY = ("backends/flux/", "opt/", "embedded/", "bench/opponents.py", "bench/peak.py")
 
 
 def name_of(path: Path) -> str:

@@ -289,12 +289,14 @@ class FluxBackend:
     def _work(self, chains: list[Chain]) -> dict[str, int]:
         """What the batch took, for the run's summary."""
         work = {}
+        if self.modules.device.type == "cuda":
+            work["gpu_peak_mib"] = torch.cuda.max_memory_reserved() >> 20
         patterns = [pattern for chain in chains for pattern in chain.patterns]
         if patterns:
             config = self.modules.transformer.config
             blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
             computed = sum(pattern.count("1") for pattern in patterns)
-            work = {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
+            work |= {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
         if self.settings.speed.compile:
             with self._counting:
                 now = graphs()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from fastgen.backends.flux import synthetic
 from fastgen.errors import ModelError
 from fastgen.models import MODULES
 from fastgen.opt.stepcache import Config as StepCache
@@ -58,6 +60,8 @@ def load(settings: Settings, device: torch.device) -> Modules:
     card = settings.model
 
     def part(name: str, cls):
+        if card.synthetic:
+            return synthetic.part(Path(card.path, name), cls, dtype, device)
         try:
             model, report = cls.from_pretrained(
                 card.path, subfolder=name, torch_dtype=dtype, output_loading_info=True, local_files_only=True

@@ -1,0 +1,28 @@
+"""The parts of a model that has no weights, with random ones: for measuring speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+SEED = 0
+
+
+def part(folder: Path, cls, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """A module as its config says, in the CPU's memory, the same each time.
+
+    The numbers are drawn on `device`, where billions of them take seconds; the range is that of PyTorch's own layers.
+    """
+    torch.manual_seed(SEED)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            if hasattr(cls, "load_config"):  # diffusers
+                model = cls.from_config(cls.load_config(folder))
+            else:
+                model = cls(cls.config_class.from_pretrained(folder))
+    finally:
+        torch.set_default_dtype(before)
+    return model.to(dtype).to("cpu")

@@ -1,0 +1,106 @@
+"""What is compared, by names that a command line can repeat: `plain`, `quantize 8bit`, `compile + cache first-block`, `quality high`.
+
+Pure: knows no processes and measures nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from fastgen import opt, speed
+from fastgen.errors import SettingsError
+from fastgen.settings import Settings
+
+OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
+"""What ratios are against, by task."""
+SINGLES = (
+    "fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4", "attention sage",
+    "attention xformers", "quantize 8bit", "quantize 4bit", "quantize fp8", "quantize int8", "quantize text:8bit",
+    "cache first-block", "cache taylorseer", "offload text", "offload model", "offload group",
+)  # fmt: skip
+"""Each optimization alone, as far as it has a word of its own."""
+SWITCHES = ("compile", "fuse_qkv")
+NEEDS_COMPILE = ("quantize fp8", "quantize int8")
+"""On a GPU they are refused without it."""
+
+
+class Arm(msgspec.Struct, frozen=True):
+    name: str
+    settings: Settings
+    """How it makes its pictures or texts; an opponent reads from it what is to be the same: model, type, steps ..."""
+    player: str = "fastgen"
+    """What makes them: fastgen, or the name of an opponent."""
+    refused: str = ""
+    """Why it cannot be had here; it is listed and not run."""
+    same_as: str = ""
+    """The arm that makes the same choices; it is listed and not run."""
+
+
+def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
+    """The opponent, then the arms that are named, or all.
+
+    Args:
+        settings: a task without optimizations of its own.
+        only: names; () for all.
+
+    Raises:
+        SettingsError: a name that means nothing.
+    """
+    opponent = OPPONENTS[settings.task]
+    found = [Arm(opponent, replace(settings, speed=speed.Speed()), opponent)]
+    for name in only or names(settings):
+        if name == opponent:
+            continue
+        arm = _arm(name, settings)
+        same = next((a.name for a in found[1:] if _choices(a) == _choices(arm) and not a.refused), "")
+        found.append(replace(arm, same_as=same) if same and not only else arm)
+    return found
+
+
+def names(settings: Settings) -> list[str]:
+    """All that there is for a task."""
+    if settings.task == "caption":
+        return ["vllm"]
+    on_gpu = settings.devices[0].gpu is not None
+    singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
+    return ["plain", *singles, *(f"quality {word}" for word in speed.QUALITIES)]
+
+
+def _choices(arm: Arm) -> tuple:
+    return tuple(
+        getattr(arm.settings.speed, name) for name in speed.Speed.__struct_fields__ if name not in ("quality", "why")
+    )
+
+
+def _arm(name: str, settings: Settings) -> Arm:
+    if settings.task == "caption":
+        if name != "vllm":
+            raise SettingsError(f"--only {name}: for captions there is vllm")
+        return Arm(name, settings)
+    quality, words = _parse(name)
+    chosen = speed.resolve(
+        quality, settings.profile.opt if quality else speed.Sets(), f"profile '{settings.profile.name}'", words
+    )
+    return Arm(name, replace(settings, speed=chosen), refused=opt.refuse(chosen, settings.devices[0].gpu))
+
+
+def _parse(name: str) -> tuple[str, dict]:
+    """The word of --quality, or "", and those of `speed.Options`."""
+    quality, words = "", {}
+    for part in filter(None, (part.strip() for part in name.split("+"))):
+        word, _, value = part.partition(" ")
+        if part == "plain":
+            continue
+        if part in SWITCHES:
+            words[part] = True
+        elif word == "quality" and value in speed.QUALITIES:
+            quality = value
+        elif word in speed.Options.__struct_fields__ and word not in SWITCHES and value:
+            words[word] = value.strip()
+        else:
+            raise SettingsError(
+                f"--only {name}: {part!r} is no arm; write plain, quality high, or optimizations joined by '+', such as "
+                f"'compile + cache first-block:0.1' ({', '.join(SINGLES)})"
+            )
+    return quality, words

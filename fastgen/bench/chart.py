@@ -1,0 +1,62 @@
+"""The ratios as bars, with their spread, and beside them what each costs in pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+OURS, SET, THEIRS, FAINT = "#2f6fb0", "#1a7f37", "#888888", "#bbbbbb"
+
+
+def draw(found: dict, path: Path) -> None:
+    """Write a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    arms = [arm for arm in found["arms"] if "ratio" in arm][::-1]
+    names = [arm["name"] for arm in arms]
+    places = range(len(arms))
+    colors = [THEIRS if arm is arms[-1] else SET if arm["name"].startswith("quality") else OURS for arm in arms]
+    figure = Figure(figsize=(11, 1.9 + 0.42 * len(arms)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    speed, loss = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+
+    ratios = [arm["ratio"] for arm in arms]
+    spread = [[r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
+              [arm["ratio_most"] - r for r, arm in zip(ratios, arms, strict=True)]]  # fmt: skip
+    speed.barh(places, ratios, color=colors, xerr=spread, error_kw={"ecolor": "#333333", "capsize": 2, "lw": 1})
+    speed.axvline(1, color=THEIRS, lw=1, ls=":")
+    for place, arm in zip(places, arms, strict=True):
+        speed.text(
+            arm["ratio_most"] + 0.02 * max(ratios),
+            place,
+            f"{arm['ratio']:.2f}x  ({arm['images_per_second']:.3g}/s)",
+            va="center",
+            fontsize=9,
+        )
+    speed.set_xlim(0, 1.35 * max(arm["ratio_most"] for arm in arms))
+    speed.set_yticks(list(places), names)
+    speed.set_xlabel(f"{'captions' if found['about']['task'] == 'caption' else 'pictures'} a second, times {names[-1]}")
+
+    if all(arm["score"] for arm in arms):
+        shares = [100 * arm["score"]["share"] for arm in arms]
+        loss.barh(places, shares, color=colors)
+        loss.set_xlim(max(0, min(shares) - 10), 104)
+        loss.set_xlabel(f"% right of {arms[-1]['score']['of']}")
+        texts = [f"{share:.1f}" for share in shares]
+    else:
+        shares = [min(60.0, arm["psnr_db"] or 0.0) for arm in arms]
+        loss.barh(places, shares, color=colors)
+        loss.set_xlim(0, 70)
+        loss.set_xlabel(f"PSNR to {names[-1]}, dB (60: as good as equal)")
+        texts = [f"{share:.0f}" if share else "" for share in shares]
+    for place, value, text in zip(places, shares, texts, strict=True):
+        loss.text(value, place, f" {text}", va="center", fontsize=9)
+    for axes in (speed, loss):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color=FAINT, lw=0.4)
+        axes.set_axisbelow(True)
+    about = found["about"]
+    title = f"fastgen bench {about['task']}: {about['model']}, {about['hardware']}, {about['date'][:10]}"
+    figure.suptitle(f"{title}\nweights {about['weights']}", fontsize=10, x=0.01, ha="left")
+    figure.savefig(path)

@@ -1,0 +1,101 @@
+"""An arm's process, from outside: start it, have it play rounds, ask the system how much memory it took, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from fastgen.bench.arms import Arm
+from fastgen.bench.player import Round
+from fastgen.data.artifacts import tail
+from fastgen.errors import FastgenError
+
+
+class ArmFailed(FastgenError):
+    """It ended, or made nothing; the text says why."""
+
+
+class ArmProcess:
+    """Args: arm: who plays; folder: where its pictures and its log go."""
+
+    def __init__(self, arm: Arm, folder: Path):
+        self.arm = arm
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "log.txt"
+        self._started = time.monotonic()
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        # The child must find the same fastgen, also where it was not installed.
+        paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fastgen.bench.player"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                env=environment, text=True, encoding="utf-8",
+            )  # fmt: skip
+        self._order({"player": arm.player, "settings": msgspec.to_builtins(arm.settings)})
+
+    def play(self, rows: list[dict], name: str) -> Round:
+        """One round. Raises ArmFailed."""
+        self._order({"rows": rows, "out": str(self.folder / name)})
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise ArmFailed(f"its process ended with exit code {code}; the end of {self.log}:\n{tail(self.log)}")
+        found = msgspec.json.decode(line, type=Round)
+        if found.error:
+            raise ArmFailed(found.error)
+        return found
+
+    def first(self, row: dict) -> float:
+        """Play one row; the seconds since the process was started. Raises ArmFailed."""
+        self.play([row], "first")
+        return time.monotonic() - self._started
+
+    def peak_gib(self) -> float:
+        """The most main memory that its processes have held, each at its own time, summed."""
+        return sum(map(_peak_kib, _family(self._process.pid))) / 2**20
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _order(self, order: dict) -> None:
+        with suppress(OSError):  # if it is dead, the answer says so
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, by Linux's table of processes."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            # The name, in brackets, may hold anything.
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, ())
+    return found
+
+
+def _peak_kib(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,218 @@
+"""What a bench found, as bench.json, as bench.md and as a table on screen: the same figures thrice."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import fastgen
+from fastgen.bench.work import Work
+from fastgen.models import TINY, TINY_VLM
+from fastgen.settings import Settings
+
+LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
+
+
+def about(settings: Settings, work: Work, command: list[str], rows: int, rounds: int, peak: tuple[float, str]) -> dict:
+    """Where the figures come from, so that somebody else can get them again."""
+    device = settings.devices[0]
+    how = {"steps": settings.steps, "guidance": settings.guidance, "size": "x".join(map(str, work.size)),
+           "max_sequence_length": settings.max_sequence_length,
+           "batch_size": settings.batch_for(work.size[0] * work.size[1])}  # fmt: skip
+    return {
+        "task": settings.task, "date": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(command),
+        "hardware": device.gpu.name if device.gpu else f"{device.threads} threads of {_cpu()}",
+        "memory_gib": device.gpu.memory_gib if device.gpu else None,
+        "versions": {"fastgen": fastgen.__version__, "python": platform.python_version(), **_versions()},
+        "model": settings.model.name, "weights": weights(settings), "dtype": settings.dtype, **(how if settings.task != "caption" else {}),
+        "profile": settings.profile.name, "rows": rows, "rounds": rounds,
+        "peak_flops": round(peak[0]) or None, "peak_flops_source": peak[1], "load_average": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def weights(settings: Settings) -> str:
+    if settings.model.synthetic:
+        return "random: figures speak of speed, not of pictures"
+    return (
+        "embedded, trained on scenes of flat shapes"
+        if settings.model.path in (str(TINY), str(TINY_VLM))
+        else "as given"
+    )
+
+
+def rerun(about: dict, name: str, out: str) -> str:
+    """The command that measures one arm again, with as many rows and rounds, into another folder."""
+    words = shlex.split(about["command"])
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in ("--only", "--rows", "--rounds", "-o", "--out"):
+            skip = True
+        elif not word.startswith(("--only=", "--rows=", "--rounds=", "--out=")) and word != "--tune":
+            kept.append(word)
+    if about["task"] not in kept:
+        kept.insert(2, about["task"])
+    counts = ["--rows", str(about["rows"]), "--rounds", str(about["rounds"])]
+    return shlex.join([*kept, "--only", name, *counts, "-o", f"{out}/again"])
+
+
+def write_json(path: Path, found: dict) -> None:
+    """Infinity, the PSNR of equal pictures, is written as a text: JSON has no number for it."""
+    path.write_text(json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return "inf" if isinstance(value, float) and math.isinf(value) else value
+
+
+HEAD = (
+    "",
+    "a second",
+    "ratio",
+    "least-most",
+    "first, s",
+    "GiB",
+    "of peak",
+    "PSNR",
+    "SSIM",
+    "right",
+    "fewer blocks",
+    "recompiles",
+)
+
+
+def lines(found: dict) -> list[tuple[str, ...]]:
+    """The table's rows, in the order of HEAD; arms that did not run are not among them."""
+    table = []
+    for arm in found["arms"]:
+        if "ratio" not in arm:
+            continue
+        memory, score = arm["peak_memory_gib"], arm["score"]
+        likeness = (_said(arm["psnr_db"], "{:.1f}"), _said(arm["ssim"], "{:.3f}"))
+        if arm["same_text"] is not None:
+            likeness = ("", f"{arm['same_text']:.0%} same")
+        table.append((
+            arm["name"], f"{arm['images_per_second']:.3g}", f"{arm['ratio']:.2f}", f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
+            f"{arm['first_image_seconds']:.1f}", f"{memory['gpu'] or memory['main']:.1f}", _said(arm["share_of_peak"], "{:.1%}"),
+            *likeness, f"{score['right']} of {score['of']}" if score else "", _said(arm["times_fewer_blocks"], "{:.2f}"),
+            _said(arm["recompiles"], "{}"),
+        ))  # fmt: skip
+    return table
+
+
+def left_out(found: dict) -> list[str]:
+    """A line an arm that did not run, with the reason."""
+    said = []
+    for arm in found["arms"]:
+        if arm["refused"]:
+            said.append(f"{arm['name']}: refused: {arm['refused']}")
+        elif arm["same_as"]:
+            said.append(f"{arm['name']}: the same choices as {arm['same_as']} on this machine")
+        elif arm["failed"]:
+            said.append(f"{arm['name']}: failed: {arm['failed']}")
+    return said
+
+
+def markdown(found: dict) -> str:
+    facts, rows = found["about"], lines(found)
+    text = [f"# fastgen bench {facts['task']}", ""]
+    text += [f"* {key.replace('_', ' ')}: {_plain(value)}" for key, value in facts.items()]
+    text += [
+        "",
+        NOTES.format(opponent=found["arms"][0]["name"]),
+        "",
+        f"| {' | '.join(HEAD)} |",
+        "|---" * len(HEAD) + "|",
+    ]
+    text += [f"| {' | '.join(row)} |" for row in rows]
+    if said := left_out(found):
+        text += ["", "Not run:", "", *(f"* {line}" for line in said)]
+    stages = [name for arm in found["arms"] for name in arm.get("stages_seconds", {})]
+    if stages := list(dict.fromkeys(stages)):
+        text += ["", "Seconds by stage for each picture; stages of different batches overlap:", "", f"| | {' | '.join(stages)} |",
+                 "|---" * (1 + len(stages)) + "|"]  # fmt: skip
+        for arm in found["arms"]:
+            if spent := arm.get("stages_seconds"):
+                text.append(
+                    f"| {arm['name']} | " + " | ".join(_said(spent.get(name), "{:.4f}") for name in stages) + " |"
+                )
+    if found.get("commands"):
+        text += ["", "Whole commands, loading and all:", "", "| | a second | s | ratio |", "|---" * 4 + "|"]
+        text += [
+            f"| `{c['command']}` | {c['images_per_second']:.3g} | {c['seconds']:.1f} | {c['ratio']:.2f} |"
+            for c in found["commands"]
+        ]
+    text += ["", "Again, one arm alone:", "", *(f"    {arm['again']}" for arm in found["arms"] if "ratio" in arm)]
+    return "\n".join(text) + "\n\n![ratios](bench.png)\n"
+
+
+NOTES = """Ratios are against {opponent}, of rounds in the same turn: the median, and the least and the most. First: seconds from the start of the
+process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of peak: operations of the
+transformer's blocks, counted from its config, in the time that everything takes together. PSNR (dB) and SSIM are against {opponent}'s
+pictures of the same rows and noise. Right: pictures that show what was asked for, by the scene reader; captions that are exact.
+Fewer blocks: so many times fewer blocks of the transformer were evaluated."""
+
+
+def show(found: dict) -> None:
+    """The table, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found['about']['task']} on {found['about']['hardware']}, {found['about']['weights']}",
+        title_justify="left",
+    )
+    for name in HEAD:
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for row in lines(found):
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(table)
+    for line in left_out(found):
+        console.print(line, markup=False, highlight=False)
+    for command in found.get("commands", ()):
+        console.print(
+            f"{command['command']}: {command['seconds']:.1f} s, {command['ratio']:.2f} of fastgen's rate", markup=False
+        )
+
+
+def _said(value, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _plain(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return "none" if value is None else str(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()

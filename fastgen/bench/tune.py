@@ -1,0 +1,132 @@
+"""A profile out of measurements: batch sizes by size, and what each --quality chooses, by speed and by what it costs.
+
+The reference is fastgen without optimizations. `exact` takes what rounds differently at most, `high` what loses at most one
+point of prompt following, `fast` at most three; so the last two are searched where pictures can be judged, that is with the
+embedded model, and otherwise taken from the profile in use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import asdict, replace
+
+from fastgen import profile, speed
+from fastgen.bench.arms import Arm, arms
+from fastgen.bench.measure import Figures, Measurement
+from fastgen.bench.work import Work
+from fastgen.settings import Settings
+
+BATCHES = (1, 2, 4, 8, 16)
+SIZES = {"cpu": ((128, 128), (192, 192), (256, 256)), "cuda": ((256, 256), (512, 512), (768, 768), (1024, 1024))}
+EXACT = ("fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4")
+CACHES = ("cache taylorseer:0.1", "cache taylorseer:0.2", "cache first-block:0.08", "cache first-block:0.12",
+          "cache first-block:0.2", "cache first-block:0.4")  # fmt: skip
+QUANTIZED = ("quantize fp8", "quantize int8", "quantize 8bit", "quantize 4bit")
+GAIN = 1.03
+"""Less is not worth a change, nor could it be told from noise."""
+POINTS = {"high": 1.0, "fast": 3.0}
+"""Of prompt following that may be lost, in per cent."""
+
+
+def tune(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say: Callable[[str], None]) -> dict:
+    """Search, and write profile.toml. Returns what was found, for bench.json."""
+    batches, tried = {}, {}
+    for size in SIZES[settings.devices[0].kind]:
+        if size[0] * size[1] <= settings.model.defaults.max_pixels:
+            name = "x".join(map(str, size))
+            batches[name], tried[name] = _batch(settings, size, out / "tune" / name, rounds, say)
+    table = tuple((profile.pixels(name), batch) for name, batch in batches.items())
+    best = replace(settings, profile=replace(settings.profile, batch=table), batch_size=0)
+
+    def measure(names: list[str], part: str) -> list[Figures]:
+        """Against plain fastgen, which comes first."""
+        contestants = arms(best, ("plain", *names))[1:]
+        if len(contestants) == 1:
+            return []
+        work = Work(best, out / "tune" / part / "inputs")
+        measurement = Measurement(contestants, work, out / "tune" / part, rounds=rounds, rows=rows, say=say)
+        measurement.run()
+        return measurement.figures
+
+    exact = _joined(measure(list(EXACT), "exact"))
+    chosen = {"exact": exact}
+    if Work(best, out).is_judged:
+        base = [exact] if exact else []
+        found = measure([*base, *(" + ".join([*base, cache]) for cache in CACHES)], "high")
+        chosen["high"] = _best(found, POINTS["high"]) or exact
+        again = [f"{name} + {kind}" if name else kind for name in {chosen["high"], exact} for kind in QUANTIZED]
+        others = [" + ".join([*base, cache]) for cache in CACHES]
+        chosen["fast"] = _best(measure([*others, *again], "fast"), POINTS["fast"]) or chosen["high"]
+        sets = speed.Sets(**{quality: _options(name, best) for quality, name in chosen.items()})
+    else:
+        sets = replace(settings.profile.opt, exact=_options(exact, best))
+    device = settings.devices[0]
+    match = profile.Match(
+        family=settings.model.family, model=settings.model.name if not settings.model.synthetic else "*", device=device.kind,
+        compute_capability=device.gpu.compute_capability if device.gpu else "*",
+    )  # fmt: skip
+    note = f"weights: {facts['weights']}; {facts['dtype']}, {facts['steps']} steps"
+    measured = profile.Measured("measured", time.strftime("%Y-%m-%d"), facts["hardware"], facts["command"], note)
+    text = profile.dump(match, batches, sets, measured)
+    (out / "profile.toml").write_text(text, "utf-8")
+    say(f"wrote {out / 'profile.toml'}: use it with --profile, or put it into {profile.FOLDER}")
+    return {"batch": batches, "samples_per_second": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
+
+
+def _batch(
+    settings: Settings, size: tuple[int, int], folder: Path, rounds: int, say: Callable[[str], None]
+) -> tuple[int, dict]:
+    """The smallest batch that is as fast as any, and the ratios to one at a time that were seen."""
+    own = replace(settings, size=size)
+    contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in BATCHES]
+    # As many rows for all, and two batches of the largest at least for each stream.
+    measurement = Measurement(
+        contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=4 * max(BATCHES), say=say
+    )
+    measurement.run()
+    ratios = {n: 1.0 for n in BATCHES[:1]}
+    for n, figures in zip(BATCHES[1:], measurement.figures[1:], strict=True):
+        if not figures.failed:
+            ratios[n] = round(sorted(figures.ratios)[len(figures.ratios) // 2], 3)
+    most = max(ratios.values())
+    return next(n for n, ratio in ratios.items() if ratio * GAIN >= most), {
+        str(n): ratio for n, ratio in ratios.items()
+    }
+
+
+def _joined(figures: list[Figures]) -> str:
+    """All arms together that are faster than the first; of several attentions the fastest."""
+    faster = [(_ratio(one), one.arm.name) for one in figures[1:] if _ratio(one) > GAIN]
+    attentions = sorted((one for one in faster if one[1].startswith("attention")), reverse=True)
+    return " + ".join(
+        [name for _, name in faster if not name.startswith("attention")] + [name for _, name in attentions[:1]]
+    )
+
+
+def _best(figures: list[Figures], points: float) -> str:
+    """The fastest arm that loses so many points at the most; "" if none is faster than the first."""
+    if not figures:
+        return ""
+    reference = figures[0].judge
+    bar = 100 * reference.right / reference.judged - points
+    fit = [(_ratio(one), one.arm.name) for one in figures[1:]
+           if _ratio(one) > GAIN and 100 * one.judge.right / one.judge.judged >= bar]  # fmt: skip
+    return max(fit, default=(0.0, ""))[1]
+
+
+def _ratio(figures: Figures) -> float:
+    return 0.0 if figures.failed or not figures.ratios else sorted(figures.ratios)[len(figures.ratios) // 2]
+
+
+def _options(name: str, settings: Settings) -> speed.Options:
+    """What an arm's name says, for a profile."""
+    if not name:
+        return speed.Options()
+    chosen, plain = arms(settings, (name,))[1].settings.speed, speed.Speed()
+    words = {
+        key: getattr(chosen, key) for key in asdict(speed.Options()) if getattr(chosen, key) != getattr(plain, key)
+    }
+    return speed.Options(**words)
