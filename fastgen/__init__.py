@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "generate": "fastgen.api",
     "explain": "fastgen.api",
+    "Session": "fastgen.api",
     "resolve": "fastgen.resolver",
     "Settings": "fastgen.settings",
     "Request": "fastgen.types",

@@ -4,18 +4,23 @@ import fastgen
 settings = fastgen.resolve("t2i", "prompts.jsonl", out="run", gpus="0,1")
 for result in fastgen.generate(settings):
     print(result.id, result.paths if isinstance(result, fastgen.Done) else result.message)
+
+For many small runs, a `Session` keeps the engines open in between.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fastgen.data.journal import Journal
+from fastgen.errors import SettingsError
 from fastgen.folder import JOURNAL
 from fastgen.groups import Group
 from fastgen.intake import Kept, Known, triage
+from fastgen.lanes.shelf import Shelf
 from fastgen.run import Emit, Run
 from fastgen.settings import Settings
 from fastgen.types import Bucket, Done, Failed, Request, Result
@@ -34,6 +39,41 @@ def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit 
         EngineError, DiskError: the run cannot go on; what is done is safe, and the same call goes on from there.
     """
     yield from Run(settings, emit or (lambda event, **facts: None), rows).results()
+
+
+class Session:
+    """Runs one after the other, with engines (or a vLLM server) that stay open from one to the next.
+
+    with fastgen.Session() as session:
+        for number, rows in enumerate(parts):
+            settings = fastgen.resolve("t2i", out=f"part-{number}", gpus="0,1")
+            results = list(session.generate(settings, rows))
+
+    A run goes on with an engine where its model, devices and everything else that an engine is opened with are the same;
+    folder, sizes, steps, seeds, prompts and the like may differ. A run that needs another engine on a device ends the one
+    that idles there, of whatever session, and says so. They also end with `close`, with the session, and with this process,
+    whatever ends it. A run that was broken off, or could not go on, leaves none.
+    """
+
+    def __init__(self):
+        self._shelf = Shelf()
+        self._end = weakref.finalize(self, self._shelf.close)
+
+    def generate(self, settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
+        """As `fastgen.generate`. Raises SettingsError after `close`."""
+        if not self._end.alive:
+            raise SettingsError("this session is closed")
+        yield from Run(settings, emit or (lambda event, **facts: None), rows, self._shelf).results()
+
+    def close(self) -> None:
+        """End the engines that are idle; one that works ends with its run."""
+        self._end()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def explain(settings: Settings) -> dict:

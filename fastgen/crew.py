@@ -17,6 +17,7 @@ from fastgen.errors import EngineError, ModelError
 from fastgen.groups import Group
 from fastgen.lanes import Lane, LaneDied
 from fastgen.lanes.process import ProcessLane
+from fastgen.lanes.shelf import Shelf, make_room, take
 from fastgen.plan import halves
 from fastgen.types import Batch, Failed
 
@@ -39,6 +40,8 @@ class Seat:
     failed_starts: int = 0
     exclusive: bool = False
     """It runs a suspect and takes nothing beside it."""
+    kept: bool = False
+    """It is of an earlier run and has not been started for this one."""
     flying: dict[int, Batch] = field(default_factory=dict)
 
 
@@ -54,11 +57,12 @@ class Casualties:
 
 
 class Crew:
-    """Args: inbox: where answers go; emit: called as emit(event, **facts)."""
+    """Args: inbox: where answers go; emit: called as emit(event, **facts); shelf: where lanes come from and go to, if anywhere."""
 
-    def __init__(self, inbox: SimpleQueue, emit: Emit):
+    def __init__(self, inbox: SimpleQueue, emit: Emit, shelf: Shelf | None = None):
         self.inbox = inbox
         self.emit = emit
+        self._shelf = shelf
         self.seats: list[Seat] = []
         self.facts: dict[str, dict] = {}
         """What each backend said of itself when it was open."""
@@ -67,10 +71,17 @@ class Crew:
         self._number = 0
 
     def start(self, group: Group) -> None:
-        """Start a lane per device of a group, all at once."""
-        for device in group.settings.devices:
-            seat = Seat(ProcessLane(group.settings, device, slots(group.settings, device)), group)
-            self.seats.append(seat)
+        """Start a lane per device of a group, all at once; one that was kept goes on."""
+        settings, devices = group.settings, group.settings.devices
+        for device in devices:
+            most = slots(settings, device)
+            lane = take(settings, device, most) if self._shelf else None
+            self.seats.append(Seat(lane or ProcessLane(settings, device, most), group, kept=lane is not None))
+        for seat in self.seats[-len(devices) :]:
+            for gone in () if seat.kept else make_room(seat.lane.device):
+                self.emit(
+                    "warning", message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}"
+                )
             self._start(seat)
 
     def let_go(self, group: Group | None = None) -> None:
@@ -117,6 +128,7 @@ class Crew:
             # Something from outside may kill a lane while it loads; its own word that it cannot start is final,
             # unless it worked before: a lane that is lost must not take the others with it.
             seat.failed_starts += 1
+            seat.kept = False
             if not isinstance(error, LaneDied) and not seat.was_ready:
                 raise
             if seat.failed_starts < MAX_STARTS:
@@ -129,6 +141,9 @@ class Crew:
             self.emit("warning", message=f"{seat.lane.name} is given up after {MAX_STARTS} failed starts: {error}")
             return
         seat.ready = seat.was_ready = True
+        if seat.kept:
+            facts = {**facts, "kept": True}
+            seat.kept = False
         self.facts[seat.lane.name] = facts
         self.emit("lane_ready", lane=seat.lane.name, **facts)
 
@@ -168,6 +183,15 @@ class Crew:
         self._start(seat)
         return lost
 
+    def dismiss(self) -> None:
+        """The run is over: lanes are kept for the next one, or end."""
+        seats, self.seats = self.seats, []
+        for seat in seats:
+            if self._shelf and not seat.flying:
+                self._shelf.put(seat.lane)
+            else:
+                seat.lane.stop()
+
     def stop(self, now: bool = False) -> None:
         """End all lanes; `now` does not let them finish."""
         for seat in self.seats:
@@ -175,4 +199,5 @@ class Crew:
 
     def _start(self, seat: Seat) -> None:
         seat.ready = False
-        seat.lane.start().add_done_callback(lambda future: self.inbox.put((seat, 0, future)))
+        ready = seat.lane.turn_to(seat.group.settings) if seat.kept else seat.lane.start()
+        ready.add_done_callback(lambda future: self.inbox.put((seat, 0, future)))

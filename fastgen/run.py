@@ -23,6 +23,7 @@ from fastgen.folder import JOURNAL, RunFolder
 from fastgen.groups import Chain, Group
 from fastgen.intake import Kept, Known, triage
 from fastgen.lanes import LaneDied
+from fastgen.lanes.shelf import Shelf
 from fastgen.ledger import Ledger
 from fastgen.plan import halves
 from fastgen.retries import Retries
@@ -41,6 +42,7 @@ class Run:
         settings: from `resolve`, with `input` set.
         emit: called as emit(event, **facts) for what happens besides results.
         rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read twice.
+        shelf: where engines of earlier runs are found, and those of this one are left; None: they end with it.
 
     Raises:
         RunFolderError: the run folder cannot be used.
@@ -52,6 +54,7 @@ class Run:
         settings: Settings,
         emit: Emit = lambda event, **facts: None,
         rows: Iterable[dict] | None = None,
+        shelf: Shelf | None = None,
     ):
         if not settings.input and rows is None:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
@@ -77,7 +80,7 @@ class Run:
         self._journal = Journal(self.folder.path / JOURNAL)
         self._ledger = Ledger(self.folder.path, settings.max_cost)
         self._inbox: SimpleQueue = SimpleQueue()
-        self._crew = Crew(self._inbox, emit)
+        self._crew = Crew(self._inbox, emit, shelf)
         self._chain = Chain(settings, self._crew.start)
         self._rows_left = True
         self._retries = Retries()
@@ -112,7 +115,7 @@ class Run:
                     break
                 yield from self._settle_next()
             del feed  # and with it what it remembers of the rows
-            self._crew.stop()
+            self._crew.dismiss()
             self._journal.sync()
             if self._ending is not None:
                 raise self._ending

@@ -132,6 +132,17 @@ class Settings(msgspec.Struct, frozen=True):
             **(self.speed.changes_pictures() if self.backend == "local" else {}),
         } | last  # fmt: skip
 
+    def engine(self) -> tuple:
+        """What an engine is opened with: equal where one can go on with another run. All that comes with each request, or
+        only says what becomes of it, is left out."""
+        same = msgspec.structs.replace(
+            self, task="t2i", input="", out="", size=None, steps=0, guidance=0.0, n=1, seed=0, batch_size=0, format="", output_key="",
+            image_root="", limit=0, fresh=False, retry_failed=False, wishes={}, text=Text(), fallbacks=(), fallback_on_refusal=False,
+            max_cost=0.0, notes=(),
+        )  # fmt: skip
+        files = [path for path in (self.transformer, *(path for path, _ in self.loras)) if path]
+        return same, [stamp(Path(path)) for path in files]
+
     def batch_for(self, pixels: int) -> int:
         """How many samples of that many pixels go through the model together."""
         return 1 if self.is_remote else self.batch_size or self.profile.batch_for(pixels)

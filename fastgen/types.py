@@ -5,9 +5,12 @@ Knows only msgspec: these structs travel between processes (msgpack) and into th
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from fastgen.settings import Settings
 
 Task = Literal["t2i", "edit", "caption"]
 
@@ -180,5 +183,8 @@ class Backend(Protocol):
 
     def run(self, batch: Batch) -> list[Result]:
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
+
+    def turn_to(self, settings: Settings) -> None:
+        """From now on work for another run, whose `settings.engine()` is the same. Nothing is under way."""
 
     def close(self) -> None: ...

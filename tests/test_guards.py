@@ -185,7 +185,7 @@ def test_the_flags_are_frozen():
 
 def test_the_public_names_are_frozen():
     assert set(fastgen.__all__) == {
-        "generate", "explain", "resolve", "Settings", "Request", "ImageParams", "TextParams", "Done", "Failed", "FastgenError",
+        "generate", "explain", "Session", "resolve", "Settings", "Request", "ImageParams", "TextParams", "Done", "Failed", "FastgenError",
         "SettingsError", "ModelError", "RunFolderError", "InputError", "EngineError", "BudgetError", "DiskError",
         "__version__",
     }  # fmt: skip
@@ -218,7 +218,7 @@ def test_every_backend_can_be_imported_by_its_name():
         classes = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
         ]
-        assert {"open", "run", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+        assert {"open", "run", "turn_to", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
 
 
 def test_no_file_knows_the_machine_it_was_written_on():

@@ -36,6 +36,9 @@ class FakeBackend:
             raise ModelError(refusal)
         return {"device": "none"}
 
+    def turn_to(self, settings: Settings) -> None:
+        self.settings, self.out = settings, Path(settings.out)
+
     def close(self) -> None: ...
 
     def run(self, batch: Batch) -> list[Result]:

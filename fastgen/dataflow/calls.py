@@ -49,10 +49,14 @@ def check(task: str, *, key: str = "", **flags) -> fastgen.Settings:
         return fastgen.resolve(task, image_root="/", retry_failed=True, **flags)
 
 
-def ask(task: str, rows: list[dict], folder: Path, tell: Tell, *, key: str = "", server: tuple[str, ...] = (), **flags) -> None:
+def ask(
+    session: fastgen.Session, task: str, rows: list[dict], folder: Path, tell: Tell, *, key: str = "",
+    server: tuple[str, ...] = (), **flags,
+) -> None:  # fmt: skip
     """Run the rows in a run folder under `folder`; tells the answer of each.
 
     Args:
+        session: where the engine of an earlier call is found, and that of this one stays.
         task: t2i, edit or caption.
         key: of the service; it is only in the environment, and only while the call lasts.
         server: further arguments for a vLLM server that is started.
@@ -86,7 +90,7 @@ def ask(task: str, rows: list[dict], folder: Path, tell: Tell, *, key: str = "",
             tell(place, unfit.get(place, answer))
 
     with _environment(KEYS.get(settings.backend, ""), key):
-        for result in fastgen.generate(settings, named, _emit):
+        for result in session.generate(settings, named, _emit):
             if isinstance(result, fastgen.Failed):
                 settle(places[result.id], Answer(empty, result.kind, result.message))
             else:

@@ -13,10 +13,10 @@ class LLMServingABC(ABC):
     def generate_from_input(self, user_inputs: list[Any], *args: Any, **kwargs: Any) -> Any: ...
 
     def start_serving(self) -> None:  # noqa: B027
-        """Nothing to do: what is needed is started by a call and ends with it."""
+        """Nothing to do: what is needed is started by the first call."""
 
     def cleanup(self) -> None:  # noqa: B027
-        """Nothing to do: engines and servers end with the call that started them."""
+        """End what calls have left open."""
 
 
 class VLMServingABC(LLMServingABC):

@@ -1,6 +1,7 @@
 """A lane that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
 
-Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us.
+Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When its
+run is over it may go on with another one that needs the same engine: shelf.py.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ class Work(msgspec.Struct, tag=True):
     batch: Batch
 
 
+class Turn(msgspec.Struct, tag=True):
+    """From now on the work is for another run, and its folder has the log. Comes when nothing is under way."""
+
+    settings: Settings
+    log: str
+
+
 class LetGo(msgspec.Struct, tag=True):
     """Do not begin what has not begun; hand it back."""
 
@@ -68,7 +76,7 @@ class DiskFull(msgspec.Struct, tag=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_to_child = msgspec.msgpack.Decoder(Hello | Work | LetGo).decode
+decode_to_child = msgspec.msgpack.Decoder(Hello | Work | Turn | LetGo).decode
 _decode_from_child = msgspec.msgpack.Decoder(Ready | CannotStart | Finished | DiskFull).decode
 
 
@@ -76,8 +84,9 @@ class ProcessLane:
     def __init__(self, settings: Settings, device: Device, slots: int):
         self.name = device.name
         self.slots = slots
-        self.log = Path(settings.out) / LOGS / f"{device.name.replace(':', '-')}.log"
-        self._hello = Hello(settings, device, slots)
+        self.device = device
+        self._engine = _engine_of(settings, device, slots)
+        self._work_for(settings)
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
         self._pending: dict[int, Future] = {}
@@ -85,9 +94,26 @@ class ProcessLane:
         self._count = 0
         self._lock = threading.Lock()
         self._death: str | None = None
+        self._has_let_go = False
+
+    @property
+    def model(self) -> str:
+        return self._hello.settings.model.name
+
+    @property
+    def reusable(self) -> bool:
+        """Whether it could go on with another run."""
+        with self._lock:
+            idle = self._process is not None and self._process.poll() is None and self._death is None and not self._pending
+        return idle and not self._has_let_go
+
+    def fits(self, settings: Settings, device: Device, slots: int) -> bool:
+        """Whether its engine is the one that these settings need there."""
+        return self._engine == _engine_of(settings, device, slots)
 
     def start(self) -> Future:
         self._death = None
+        self._has_let_go = False
         ours, theirs = socket.socketpair()
         environment = dict(os.environ)
         device = self._hello.device
@@ -116,6 +142,19 @@ class ProcessLane:
         ).start()
         return self._ready
 
+    def turn_to(self, settings: Settings) -> Future:
+        """Go on with another run that this lane `fits`. The future is as of `start`: it may be ready already."""
+        self._work_for(settings)
+        connection, turn = self._connection, encode(Turn(settings, str(self.log)))
+
+        def tell(ready: Future) -> None:
+            if ready.exception() is None:
+                with suppress(OSError):  # if it is dead, the first batch finds out
+                    connection.send_bytes(turn)
+
+        self._ready.add_done_callback(tell)  # before any of the caller's, so ahead of all work
+        return self._ready
+
     def submit(self, batch: Batch) -> Future:
         future: Future = Future()
         with self._lock:
@@ -130,6 +169,7 @@ class ProcessLane:
         return future
 
     def let_go(self) -> None:
+        self._has_let_go = True
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.send_bytes(encode(LetGo()))
@@ -149,6 +189,15 @@ class ProcessLane:
             except (OSError, subprocess.TimeoutExpired):
                 process.kill()
         process.wait()
+
+    def forget(self) -> None:
+        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent does."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _work_for(self, settings: Settings) -> None:
+        self._hello = Hello(settings, self.device, self.slots)
+        self.log = Path(settings.out) / LOGS / f"{self.name.replace(':', '-')}.log"
 
     def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
         """Turn the child's messages into results of futures, until it is gone."""
@@ -188,6 +237,10 @@ class ProcessLane:
     def _last_words(self) -> str:
         words = tail(self.log)
         return f"; the end of {self.log}:\n{words}" if words else ""
+
+
+def _engine_of(settings: Settings, device: Device, slots: int) -> tuple:
+    return settings.engine(), device, slots, os.environ.get(settings.endpoint.key_name or "-")
 
 
 def _ending(code: int) -> str:

@@ -21,6 +21,7 @@ from fastgen.lanes.process import (
     Hello,
     LetGo,
     Ready,
+    Turn,
     Work,
     decode_to_child,
     encode,
@@ -35,6 +36,7 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     hello = decode_to_child(connection.recv_bytes())
     assert isinstance(hello, Hello)
+    settings = hello.settings
     send_lock = threading.Lock()
 
     def send(message) -> None:
@@ -49,7 +51,7 @@ def main(descriptor: int) -> None:
     def open_backend() -> None:
         nonlocal backend
         try:
-            backend = backends.create(hello.settings, hello.device)
+            backend = backends.create(settings, hello.device)
             facts = backend.open()
             send(Ready({**facts, "pid": os.getpid()}))
         except FastgenError as error:
@@ -67,8 +69,8 @@ def main(descriptor: int) -> None:
         except Exception as error:
             _log_exception()
             message = f"{type(error).__name__}: {error}"
-            name = hello.settings.model.name
-            send(Finished(number, [Failed(r.id, "internal", message, "", hello.settings.backend, name)
+            name = settings.model.name
+            send(Finished(number, [Failed(r.id, "internal", message, "", settings.backend, name)
                                    for r in batch.requests]))  # fmt: skip
 
     # This thread only listens, also while the backend opens, so that the parent's end is noticed at once.
@@ -79,6 +81,10 @@ def main(descriptor: int) -> None:
             work = decode_to_child(connection.recv_bytes())
             if isinstance(work, Work):
                 pool.submit(run, work.number, work.batch)
+            elif isinstance(work, Turn):
+                settings = work.settings
+                _log_into(work.log)
+                backend.turn_to(settings)
             elif isinstance(work, LetGo) and hasattr(backend, "let_go"):
                 backend.let_go()
     except (EOFError, OSError):
@@ -88,6 +94,14 @@ def main(descriptor: int) -> None:
             with suppress(Exception):
                 backend.close()
         os._exit(0)
+
+
+def _log_into(path: str) -> None:
+    with suppress(OSError):  # a disk that takes no more is found by what is written next
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
 
 
 def _log_exception() -> None:

@@ -98,6 +98,11 @@ class FluxBackend:
             "streams": parallel, "opt": applied,
         }  # fmt: skip
 
+    def turn_to(self, settings: Settings) -> None:
+        self.settings = settings
+        self._saver.close()
+        self._saver = Saver(settings)
+
     def close(self) -> None:
         self._engine.shutdown()
         self._saver.close()

@@ -72,6 +72,9 @@ class GeminiBackend:
     def let_go(self) -> None:
         self.gate.close()
 
+    def turn_to(self, settings: Settings) -> None:
+        self.settings = settings
+
     def close(self) -> None:
         for client in self._clients.values():
             client.close()

@@ -65,6 +65,9 @@ class OpenAIBackend:
     def let_go(self) -> None:
         self.gate.close()
 
+    def turn_to(self, settings: Settings) -> None:
+        self.settings = settings
+
     def close(self) -> None:
         self.client.close()
 

@@ -101,6 +101,12 @@ class VllmBackend:
     def let_go(self) -> None:
         self.gate.close()
 
+    def turn_to(self, settings: Settings) -> None:
+        self.settings = settings
+        self._restarts = 0
+        if self.server:
+            self.server.settings = settings
+
     def close(self) -> None:
         if self.server:
             self.server.stop()

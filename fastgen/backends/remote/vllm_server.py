@@ -28,7 +28,9 @@ class Server:
 
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
-        self.log = Path(settings.out) / LOGS / f"vllm-{device.name.replace(':', '-')}.log"
+        """Of the run that it works for now; another one may have started it."""
+        self.device = device
+        self.log = self._log_of_now()
         self.key = secrets.token_hex(16)
         self.url = ""
         self._leash: subprocess.Popen | None = None
@@ -39,6 +41,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/v1"
+        self.log = self._log_of_now()
         profile = self.settings.profile.serve
         environment = {
             **os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **profile.environment, "VLLM_API_KEY": self.key,
@@ -52,6 +55,9 @@ class Server:
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         self._wait()
+
+    def _log_of_now(self) -> Path:
+        return Path(self.settings.out) / LOGS / f"vllm-{self.device.name.replace(':', '-')}.log"
 
     def _command(self, port: int) -> list[str]:
         command, model, serve = self.settings.endpoint.command, self.settings.model, self.settings.profile.serve

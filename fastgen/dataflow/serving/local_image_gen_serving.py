@@ -1,4 +1,5 @@
-"""Pictures from a FLUX model on this machine. Knows nothing of GPUs: there is one engine on each, with batches of its own."""
+"""Pictures from a FLUX model on this machine. Knows nothing of GPUs: there is one engine on each, with batches of its own, from the
+first call until `cleanup`."""
 
 from __future__ import annotations
 

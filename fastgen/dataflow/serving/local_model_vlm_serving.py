@@ -1,4 +1,4 @@
-"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU, which a call starts and ends."""
+"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU: the first call starts it, `cleanup` ends it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LocalModelVLMServing_vllm(TextServing):
     ):
         if vllm_tensor_parallel_size > 1:
             raise fastgen.SettingsError(
-                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: a call starts one server a GPU. Start vLLM with "
+                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: there is one server a GPU. Start vLLM with "
                 f"--tensor-parallel-size {vllm_tensor_parallel_size} yourself and give its address as base_url"
             )
         sampling = {"top_p": vllm_top_p, "top_k": vllm_top_k, "repetition_penalty": vllm_repetition_penalty}

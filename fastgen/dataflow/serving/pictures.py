@@ -17,7 +17,7 @@ from fastgen.dataflow import get_logger
 from fastgen.dataflow.calls import RUNS, Answer, ask, check
 from fastgen.dataflow.core import LLMServingABC
 from fastgen.dataflow.io import ImageIO
-from fastgen.dataflow.serving.outcome import Outcome
+from fastgen.dataflow.serving.ours import OurServing
 
 TASKS = {"text2image": "t2i", "imageedit": "edit"}
 WORDS = ("size", "quality", "background", "aspect_ratio", "resolution")
@@ -26,7 +26,7 @@ MASKS = ("mask", "mask_path")
 VARIATION = "Make a variation of this picture."
 
 
-class PictureServing(Outcome, LLMServingABC):
+class PictureServing(OurServing, LLMServingABC):
     """Args: key: of the service, "" for none; n: pictures an input; flags: of `fastgen.resolve`."""
 
     def __init__(self, image_io: ImageIO, task: str, *, key: str = "", n: int = 1, strict: bool = False, **flags):
@@ -77,7 +77,7 @@ class PictureServing(Outcome, LLMServingABC):
             if tell:
                 tell(place, answer)
 
-        ask(TASKS[self.image_gen_task], rows, Path(self.image_io.save_path), settle, key=self._key, **self._flags)
+        ask(self._session, TASKS[self.image_gen_task], rows, Path(self.image_io.save_path), settle, key=self._key, **self._flags)
         self._end(len(rows))
         return found
 

@@ -16,12 +16,12 @@ from typing import Any
 import fastgen
 from fastgen.dataflow.calls import Answer, ask
 from fastgen.dataflow.core import VLMServingABC
-from fastgen.dataflow.serving.outcome import Outcome
+from fastgen.dataflow.serving.ours import OurServing
 
 HELPFUL = "You are a helpful assistant."
 
 
-class TextServing(Outcome, VLMServingABC):
+class TextServing(OurServing, VLMServingABC):
     """Args: folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew."""
 
     def __init__(self, *, key: str = "", folder: str = "", server: tuple[str, ...] = (), strict: bool = False, **flags):
@@ -71,7 +71,7 @@ class TextServing(Outcome, VLMServingABC):
         with ExitStack() as stack:
             folder = folder or self._folder or stack.enter_context(TemporaryDirectory(prefix="fastgen-"))
             flags = {**self._flags, "system": system_prompt or "", **flags}
-            ask("caption", rows, Path(folder), settle, key=self._key, server=self._server, **flags)
+            ask(self._session, "caption", rows, Path(folder), settle, key=self._key, server=self._server, **flags)
         self._end(len(rows))
         return found
 

@@ -1,4 +1,5 @@
-"""What a call of a serving notes besides its answers: which inputs failed, in the log, in `failures`, or as an error."""
+"""What all servings here have in common: the engine that stays between their calls, and what a call notes besides its answers:
+which inputs failed, in the log, in `failures`, or as an error."""
 
 from __future__ import annotations
 
@@ -9,13 +10,19 @@ from fastgen.dataflow.calls import Answer
 MOST_NAMED = 20
 
 
-class Outcome:
+class OurServing:
     """Mixed into servings. Args: strict: whether a call with failed inputs raises, after all others are done."""
 
     def __init__(self, strict: bool):
         self.strict = strict
+        self._session = fastgen.Session()
         self.failures: list[dict[str, str]] = []
         """Of the last call: {"key", "kind", "message"} of each input that failed."""
+
+    def cleanup(self) -> None:
+        """End the engine or server that the last call left. A later call starts one again."""
+        self._session.close()
+        self._session = fastgen.Session()
 
     def _begin(self) -> None:
         self.failures = []
