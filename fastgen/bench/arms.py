@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from fastgen import opt, speed
 from fastgen.errors import SettingsError
+from fastgen.profile import Serve
 from fastgen.settings import Settings
+from fastgen.wording import MAX_PIXELS
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
 """What ratios are against, by task."""
@@ -23,6 +25,11 @@ SINGLES = (
 SWITCHES = ("compile", "fuse_qkv")
 NEEDS_COMPILE = ("quantize fp8", "quantize int8")
 """On a GPU they are refused without it."""
+
+
+CAPTIONER, ONE_AT_A_TIME, WITHOUT = "vllm", "one at a time", "without"
+SERVED = ("quantization", "max_num_batched_tokens", "api_server_count", "mm_processor_cache_gb", "max_pixels")
+"""What a profile tells vLLM for speed's sake. Each is left to vLLM once, since most mean nothing alone."""
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -61,13 +68,16 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
 def names(settings: Settings) -> list[str]:
     """All that there is for a task."""
     if settings.task == "caption":
-        return ["vllm"]
+        set_here = [name for name in SERVED if getattr(settings.profile.serve, name) != getattr(Serve(), name)]
+        return [CAPTIONER, ONE_AT_A_TIME, *(f"{WITHOUT} {name}" for name in set_here)]
     on_gpu = settings.devices[0].gpu is not None
     singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
     return ["plain", *singles, *(f"quality {word}" for word in speed.QUALITIES)]
 
 
-def _choices(arm: Arm) -> tuple:
+def _choices(arm: Arm) -> object:
+    if arm.settings.task == "caption":
+        return arm.name
     return tuple(
         getattr(arm.settings.speed, name) for name in speed.Speed.__struct_fields__ if name not in ("quality", "why")
     )
@@ -75,14 +85,27 @@ def _choices(arm: Arm) -> tuple:
 
 def _arm(name: str, settings: Settings) -> Arm:
     if settings.task == "caption":
-        if name != "vllm":
-            raise SettingsError(f"--only {name}: for captions there is vllm")
-        return Arm(name, settings)
+        return _caption_arm(name, settings)
     quality, words = _parse(name)
     chosen = speed.resolve(
         quality, settings.profile.opt if quality else speed.Sets(), f"profile '{settings.profile.name}'", words
     )
     return Arm(name, replace(settings, speed=chosen), refused=opt.refuse(chosen, settings.devices[0].gpu))
+
+
+def _caption_arm(name: str, settings: Settings) -> Arm:
+    if name == CAPTIONER:
+        return Arm(name, settings)
+    if name == ONE_AT_A_TIME:
+        return Arm(name, replace(settings, endpoint=replace(settings.endpoint, max_inflight=1)))
+    word, _, key = name.partition(" ")
+    if word != WITHOUT or key not in SERVED:
+        raise SettingsError(
+            f"--only {name}: for captions {CAPTIONER}, {ONE_AT_A_TIME}, or {WITHOUT} one of the profile's {', '.join(SERVED)}"
+        )
+    serve = replace(settings.profile.serve, **{key: getattr(Serve(), key)})
+    text = replace(settings.text, max_pixels=MAX_PIXELS) if key == "max_pixels" else settings.text
+    return Arm(name, replace(settings, profile=replace(settings.profile, serve=serve), text=text))
 
 
 def _parse(name: str) -> tuple[str, dict]:

@@ -156,6 +156,7 @@ class Measurement:
             if not self.rows:
                 seconds = ROUND_S["cuda" if settings.devices[0].gpu else "cpu"]
                 self.rows = max(1, round(seconds / warm.seconds)) * unit
+            shutil.rmtree(process.folder / "warm")
             figures.main_peak_gib, figures.gpu_peak_gib = process.peak_gib(), warm.gpu_peak_gib
         except ArmFailed as error:
             figures.failed = str(error)

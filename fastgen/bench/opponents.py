@@ -6,8 +6,10 @@ threads with which they are the faster; pictures are saved as they come. What th
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from fastgen.bench.player import Play, Round
@@ -46,23 +48,13 @@ def diffusers(settings: Settings) -> Play:
             how |= {"image": pixels, "max_area": size[0] * size[1], "_auto_resize": False}
         return pipeline(**how).images
 
-    def choose_threads(batch: list[dict]) -> None:
-        """One or all, whichever is the faster here: threads that share a small batch may only wait for each other."""
-        seconds = {}
-        for threads in {1, settings.devices[0].threads}:
-            torch.set_num_threads(threads)
-            started = time.monotonic()
-            call(batch)
-            seconds[threads] = time.monotonic() - started
-        torch.set_num_threads(min(seconds, key=seconds.get))
-
     chosen = device.type == "cuda"
 
     def play(rows: list[dict], out: Path) -> Round:
         nonlocal chosen
         if not chosen and len(rows) > 1:
-            choose_threads(rows[: settings.batch_for(_pixels(rows))])
-            chosen = True
+            batch = rows[: settings.batch_for(_pixels(rows))]
+            chosen = choose_threads(settings.devices[0].threads, lambda: call(batch))
         found, stages = Round(), Counter()
         started = time.monotonic()
         for batch in _batches(rows, settings.batch_for(_pixels(rows))):
@@ -106,30 +98,51 @@ def transformers(settings: Settings) -> Play:
     processor = AutoProcessor.from_pretrained(place)
     processor.tokenizer.padding_side = "left"
 
+    prompt = processor.apply_chat_template(
+        messages(settings.text.system, settings.text.prompt), add_generation_prompt=True, tokenize=False
+    )
+
+    def call(rows: list[dict]) -> list[str]:
+        pictures = []
+        for row in rows:
+            with Image.open(row["image"]) as picture:
+                pictures.append([picture.convert("RGB")])
+        inputs = processor(text=[prompt] * len(rows), images=pictures, padding=True, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            made = model.generate(**inputs, max_new_tokens=settings.text.max_tokens, do_sample=False)
+        return processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    chosen = device.type == "cuda"
+
     def play(rows: list[dict], out: Path) -> Round:
+        nonlocal chosen
+        if not chosen and len(rows) > 1:
+            batch = rows[:CAPTIONS_AT_ONCE]
+            chosen = choose_threads(os.cpu_count() or 1, lambda: call(batch))
         found = Round()
         started = time.monotonic()
-        prompt = processor.apply_chat_template(
-            messages(settings.text.system, settings.text.prompt), add_generation_prompt=True, tokenize=False
-        )
         for batch in _batches(rows, CAPTIONS_AT_ONCE):
-            pictures = []
-            for row in batch:
-                with Image.open(row["image"]) as picture:
-                    pictures.append([picture.convert("RGB")])
-            inputs = processor(text=[prompt] * len(batch), images=pictures, padding=True, return_tensors="pt").to(
-                device
-            )
-            with torch.inference_mode():
-                made = model.generate(**inputs, max_new_tokens=settings.text.max_tokens, do_sample=False)
-            texts = processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            found.made |= {row["id"]: text.strip() for row, text in zip(batch, texts, strict=True)}
+            found.made |= {row["id"]: text.strip() for row, text in zip(batch, call(batch), strict=True)}
         found.seconds = time.monotonic() - started
         if device.type == "cuda":
             found.gpu_peak_gib = torch.cuda.max_memory_reserved() / 2**30
         return found
 
     return play
+
+
+def choose_threads(most: int, call: Callable[[], object]) -> bool:
+    """One or all, with whichever the call is faster: threads that share a small batch may only wait for each other."""
+    import torch
+
+    seconds = {}
+    for threads in {1, most}:
+        torch.set_num_threads(threads)
+        started = time.monotonic()
+        call()
+        seconds[threads] = time.monotonic() - started
+    torch.set_num_threads(min(seconds, key=seconds.get))
+    return True
 
 
 def _pixels(rows: list[dict]) -> int:
