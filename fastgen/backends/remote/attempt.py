@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from fastgen import services
-from fastgen.backends.remote.gate import Closed, Gate
-from fastgen.backends.remote.verdict import LET_GO, OUTCOMES, Declined
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import Declined, through
 from fastgen.data import artifacts
 from fastgen.errors import InputError
 from fastgen.settings import Settings
@@ -84,21 +84,12 @@ class Attempt:
         """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
         for waits in range(MOST_WAITS + 1):
             try:
-                ticket = self.gate.enter()
-            except Closed:
-                raise Declined("unavailable", LET_GO) from None
-            outcome, wait = "neither", 0.0
-            try:
-                answer = send()
-                outcome = "answered"
-                return answer
+                with through(self.gate):
+                    return send()
             except Declined as declined:
-                outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
                 # What is paid for is not thrown away because the service asks for patience.
                 if not (declined.kind == "rate_limited" and self.cost + len(self.paths) and waits < MOST_WAITS):
                     raise
-            finally:
-                self.gate.leave(ticket, outcome, wait)
         raise AssertionError("the last wait raises")
 
     def bill(self, usage: dict[str, int], n: int = 1) -> None:
@@ -116,8 +107,14 @@ class Attempt:
         params = self.request.params
         return msgspec.structs.replace(params, n=n) if isinstance(params, ImageParams) else params
 
-    def keep(self, made: Made, wanted: tuple[int, int] = (0, 0)) -> None:
-        """Write the next picture as it came. `wanted`: (width, height); (0, 0) if any will do. Raises DiskError."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) that the row asks for; (0, 0) if any will do."""
+        return self.request.params.width, self.request.params.height
+
+    def keep(self, made: Made, any_size: bool = False) -> None:
+        """Write the next picture as it came. Raises DiskError."""
+        wanted = (0, 0) if any_size else self.size
         number = len(self.paths)
         asked = self.settings.format
         if NAMES[made.kind] != asked:

@@ -15,8 +15,6 @@ REFUSED = {
     "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
     "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
 }  # fmt: skip
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""Errors before a request has gone out; after any other the service may have done the work, and billed it."""
 _DELAY = re.compile(r"\d+(\.\d+)?s")
 
 
@@ -59,7 +57,7 @@ def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
     if isinstance(error, ValueError):
         return Declined("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
     if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
-        lost = name not in NOT_SENT
+        lost = name not in verdict.NOT_SENT
         return Declined("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
     return Declined("internal", f"{name}: {clean(error)}", cost=at_most)
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import threading
+from functools import partial
 from typing import Any
 
 from fastgen import services
@@ -48,6 +49,7 @@ class GeminiBackend:
         self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
         if endpoint.key_name and not self._key:
             raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        self._clean = partial(verdict.clean, key=self._key)
         self._client(self.version)
         where = endpoint.base_url or "https://generativelanguage.googleapis.com"
         return {"base_url": where, "sdk": f"google-genai {genai.__version__}", "streams": endpoint.max_inflight}
@@ -87,7 +89,7 @@ class GeminiBackend:
         for prompt in attempt.request.prompts:
             for _ in range(attempt.request.params.n):
                 answer = self._ask(attempt, [self._turn(prompt)], config, prompt)
-                attempt.keep(self._picture(attempt, answer), self._wanted(attempt.request))
+                attempt.keep(self._picture(attempt, answer))
         return ""
 
     def _edit(self, attempt: Attempt) -> str:
@@ -111,9 +113,9 @@ class GeminiBackend:
                 made = self._picture(attempt, answer)
                 contents.append(answer.candidates[0].content)
             if mask is not None:
-                attempt.keep(self._pasted(made, request, mask))
+                attempt.keep(self._pasted(made, request, mask), any_size=True)
             else:
-                attempt.keep(made, self._wanted(request))
+                attempt.keep(made)
         return ""
 
     def _caption(self, attempt: Attempt) -> str:
@@ -161,9 +163,6 @@ class GeminiBackend:
 
     def _seed(self, request: Request) -> int:
         return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
-
-    def _wanted(self, request: Request) -> tuple[int, int]:
-        return request.params.width, request.params.height
 
     def _ask(self, attempt: Attempt, contents: list, config: Any, prompt: str) -> Any:
         """One answer, billed, in which something was said. Raises Declined."""
@@ -222,7 +221,3 @@ class GeminiBackend:
             after = after if after.size == before.size else after.resize(before.size, Image.Resampling.LANCZOS)
         whole = Image.composite(after, before, mask)
         return Made(images.encode(whole, self.settings.format, {}), self.settings.format.upper(), whole.size)
-
-    def _clean(self, said: object) -> str:
-        text = str(said)
-        return verdict.shorten(text.replace(self._key, "...") if self._key else text)

@@ -15,8 +15,6 @@ MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort")
 """What a caption can do without, where the model knows no such word."""
 FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
 """Of a row, by the names that they have here too."""
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""Errors before a request has gone out; after any other the service may have done the work, and billed it."""
 
 
 def declined(error: Exception, clean: Callable[[object], str], at_most: float) -> Declined:
@@ -36,7 +34,7 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         return found
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
-        lost = type(cause).__name__ not in NOT_SENT
+        lost = type(cause).__name__ not in verdict.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
         return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
     return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 
+from fastgen.backends.remote.gate import Closed, Gate
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was not sent any more"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> what the gate is to make of it; "neither" for all others."""
+NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+"""The SDKs' errors before a request has gone out; after any other the service may have done the work, and billed it."""
 _CANNOT = r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed to)|must decline to)"
 _REFUSAL = re.compile(
     # "I'm sorry, but ... can't"; without the "I'm" it may be a board game or a dog's mood, so then somebody must speak.
@@ -45,6 +50,24 @@ class Declined(Exception):
             request.id, self.kind, str(self), self.field, backend, model, request.content, int(str(self) != LET_GO),
             retry_after=self.retry_after, cost=self.cost,
         )  # fmt: skip
+
+
+@contextmanager
+def through(gate: Gate) -> Iterator[None]:
+    """Let one request pass the gate, and tell the gate how it went. Raises Declined: nobody is let through any more."""
+    try:
+        ticket = gate.enter()
+    except Closed:
+        raise Declined("unavailable", LET_GO) from None
+    outcome, wait = "neither", 0.0
+    try:
+        yield
+        outcome = "answered"
+    except Declined as declined:
+        outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
+        raise
+    finally:
+        gate.leave(ticket, outcome, wait)
 
 
 def text_of(content: object, finish_reason: str | None, refusal: str | None, schema: str = "") -> str:
@@ -122,6 +145,12 @@ def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:
         except (TypeError, ValueError):
             pass
     return 0.0
+
+
+def clean(said: object, key: str) -> str:
+    """What somebody said, fit for a message: without the key, and short."""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return shorten(text.replace(key, "...") if key else text)
 
 
 def shorten(text: object, most: int = 300) -> str:
