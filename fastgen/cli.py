@@ -295,46 +295,15 @@ def _generate(settings, voice: str) -> None:
 
 
 def _explain(settings, voice: str) -> None:
-    import json
-
-    import msgspec
-
     from fastgen.api import explain
     from fastgen.errors import FastgenError
+    from fastgen.report import say_plan
 
     try:
         plan = explain(settings)
     except FastgenError as error:
         _fail(error, voice)
-    if voice == "json":
-        print(json.dumps({"event": "plan", **msgspec.to_builtins(plan)}, ensure_ascii=False))
-        return
-    for note in settings.notes:
-        print(f"note: {note}")
-    print(
-        f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
-        f"they are, {len(plan['bad'])} bad"
-    )
-    for failed in plan["bad"][:20]:
-        print(f"  bad: {failed.message}")
-    if len(plan["bad"]) > 20:
-        print(f"  and {len(plan['bad']) - 20} more")
-    profile = settings.profile
-    why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
-    if settings.is_remote:
-        where = settings.endpoint.base_url or ("a server of its own" if settings.backend == "vllm" else "the vendor's service")
-        print(f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
-              f"{settings.endpoint.max_inflight} at once")  # fmt: skip
-        return
-    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
-    for line in settings.speed.explain():
-        print(f"speed: {line}")
-    print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
-    for bucket in plan["buckets"]:
-        print(
-            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples, "
-            f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
-        )
+    say_plan(plan, settings, voice)
 
 
 def _fail(error: FastgenError, voice: str) -> None:
