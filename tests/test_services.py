@@ -104,6 +104,18 @@ def test_keys_and_addresses(environment, backend, variables, given, key, url):
     assert bool(key) or any("without a key" in note for note in notes)
 
 
+@pytest.mark.parametrize("backend, name", [("openai", "OPENAI_API_KEY"), ("gemini", "DF_API_KEY"), ("vllm", "VLLM_API_KEY")])
+def test_a_key_that_cannot_be_sent_is_refused_without_telling_it(environment, backend, name):
+    for broken in ("se\ncret", "sécret"):
+        environment(name, broken)
+        with pytest.raises(SettingsError, match=name) as caught:
+            connect(backend, "caption", "a-vlm", "http://127.0.0.1:9/v1")
+        assert "cret" not in str(caught.value)
+    environment(name, " secret\r\n")
+    connect(backend, "caption", "a-vlm", "http://127.0.0.1:9/v1")
+    assert services.key_of(name) == "secret", "the line break of the file that it came from is no part of it"
+
+
 def test_where_a_version_stands_in_an_address():
     cases = {
         "http://a/v1": ("http://a", "v1"),

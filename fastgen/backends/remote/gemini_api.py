@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
 from functools import partial
 from typing import Any
@@ -19,7 +18,6 @@ from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, declined, finish, parts_of, tokens
 from fastgen.backends.remote.verdict import Declined
 from fastgen.data import images
-from fastgen.errors import ModelError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Request, Result
@@ -46,9 +44,7 @@ class GeminiBackend:
         from google import genai
 
         endpoint = self.settings.endpoint
-        self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
-        if endpoint.key_name and not self._key:
-            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        self._key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(verdict.clean, key=self._key)
         self._client(self.version)
         where = endpoint.base_url or "https://generativelanguage.googleapis.com"

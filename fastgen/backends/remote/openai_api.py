@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.openai_answers import LIMITS, declined, refused_word, tokens
 from fastgen.backends.remote.verdict import Declined
-from fastgen.errors import ModelError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Result
@@ -50,9 +48,7 @@ class OpenAIBackend:
         import openai
 
         endpoint = self.settings.endpoint
-        key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
-        if endpoint.key_name and not key:
-            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(verdict.clean, key=key)
         most = endpoint.max_inflight
         self.http = openai.DefaultHttpxClient(

@@ -7,7 +7,6 @@ from bytes; the answers are read with msgspec.
 from __future__ import annotations
 
 import base64
-import os
 import threading
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
+from fastgen import services
 from fastgen.backends.remote import dialogue, pictures, verdict
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.verdict import Declined
@@ -84,7 +84,7 @@ class VllmBackend:
         endpoint = self.settings.endpoint
         if self.server:
             self.server.start()
-        key = self.server.key if self.server else os.environ.get(endpoint.key_name, "")
+        key = self.server.key if self.server else services.key_of(endpoint.key_name)
         self._clean = partial(verdict.clean, key=key)
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
