@@ -27,7 +27,9 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         said = error.body.get("message") if isinstance(error.body, dict) else None
         code = error.code or error.type
         code = "" if code is None or str(code) == str(error.status_code) else str(code)
-        found = verdict.of_status(error.status_code, code, clean(said or error.message), wait)
+        found = verdict.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
+        if found.kind == "input" and error.param == "model":  # as true for every other row
+            return Declined("gone", str(found))
         if found.kind == "input" and isinstance(error.param, str):
             named = re.sub(r"^image\b.*", "images", error.param)
             found.field = named if named in FIELDS else ""

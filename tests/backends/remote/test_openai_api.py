@@ -13,6 +13,7 @@ from PIL import Image
 pytest.importorskip("openai")
 
 from fastgen import services
+from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
@@ -187,6 +188,16 @@ def test_faults_are_told_apart(ask, picture, task, fault, kind, says):
         assert result.cost > 0, "it may have been billed"
     if fault == "rate_limit_after":
         assert result.retry_after == 0.2
+
+
+def test_a_complaint_about_the_model_is_not_the_rows_fault():
+    import httpx2
+    import openai
+
+    body = {"message": "Invalid value: 'x'", "type": "invalid_request_error", "param": "model", "code": "invalid_value"}
+    response = httpx2.Response(400, request=httpx2.Request("POST", "http://a/v1"))
+    found = openai_answers.declined(openai.BadRequestError("no", response=response, body=body), str, 0.0)
+    assert found.kind == "gone"
 
 
 def test_a_row_that_is_half_paid_waits_where_it_is(ask):
