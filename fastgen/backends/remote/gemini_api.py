@@ -84,7 +84,7 @@ class GeminiBackend:
         config = self._drawing(attempt.request)
         for prompt in attempt.request.prompts:
             for _ in range(attempt.request.params.n):
-                answer = self._ask(attempt, [self._turn(prompt)], config, prompt)
+                answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
                 attempt.keep(self._picture(attempt, answer))
         return ""
 
@@ -103,9 +103,10 @@ class GeminiBackend:
         for _ in range(request.params.n):
             # All turns go along each time, the model's with the signatures that they came with.
             contents: list = []
-            for prompt in request.prompts:
+            for turn, prompt in enumerate(request.prompts):
                 contents.append(self._turn(prompt) if contents else self._turn(first, blobs))
-                answer = self._ask(attempt, list(contents), config, prompt)
+                at_most = attempt.at_most(request.prompts[: turn + 1]) - attempt.at_most(request.prompts[:turn])
+                answer = self._ask(attempt, list(contents), config, at_most)
                 made = self._picture(attempt, answer)
                 contents.append(answer.candidates[0].content)
             if mask is not None:
@@ -136,7 +137,7 @@ class GeminiBackend:
             system_instruction=types.Content(parts=system) if system else None, seed=self._seed(request),
             max_output_tokens=request.params.max_tokens, temperature=request.params.temperature, **form,
         )  # fmt: skip
-        answer = self._ask(attempt, contents, config, "")
+        answer = self._ask(attempt, contents, config, attempt.at_most(()))
         parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
         reason = "length" if finish(answer) == "MAX_TOKENS" else None
@@ -160,11 +161,9 @@ class GeminiBackend:
     def _seed(self, request: Request) -> int:
         return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
 
-    def _ask(self, attempt: Attempt, contents: list, config: Any, prompt: str) -> Any:
-        """One answer, billed, in which something was said. Raises Declined."""
+    def _ask(self, attempt: Attempt, contents: list, config: Any, at_most: float) -> Any:
+        """One answer, billed, in which something was said. `at_most`: USD that it may cost. Raises Declined."""
         from google.genai import errors
-
-        at_most = attempt.at_most((prompt,) if prompt else (), 1)
 
         def send() -> Any:
             version, may_change = self.version, self._may_change
@@ -186,7 +185,7 @@ class GeminiBackend:
             return answer
 
         answer = attempt.call(send)
-        attempt.bill(tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)))
+        attempt.bill(tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)), at_most)
         check(answer, self._clean)
         return answer
 

@@ -112,7 +112,7 @@ class OpenAIBackend:
             form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
             words["response_format"] = {"type": "json_schema", "json_schema": form}
         answer = self._chat(attempt, words)
-        attempt.bill(tokens(answer))
+        attempt.bill(tokens(answer), attempt.at_most(()))
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
             raise Declined("malformed", f"the answer is no chat completion: {self._clean(answer)}")
@@ -136,13 +136,10 @@ class OpenAIBackend:
             words["output_format"] = self.settings.format
         at_most = attempt.at_most((prompt,), n)
         answer = attempt.call(lambda: self._send(ask, words, at_most))
+        attempt.bill(tokens(answer), at_most)
         data = getattr(answer, "data", None)
-        usage = tokens(answer)
         if not isinstance(data, list) or not data:
-            attempt.bill(usage, n) if usage else None
-            said = f"the answer holds no pictures: {self._clean(answer)}"
-            raise Declined("malformed", said, cost=0.0 if usage else at_most)
-        attempt.bill(usage, n)
+            raise Declined("malformed", f"the answer holds no pictures: {self._clean(answer)}")
         if len(data) < n:
             raise Declined("malformed", f"{n} pictures were asked for, {len(data)} came")
         return [Made.of(self._bytes(one)) for one in data[:n]]

@@ -124,6 +124,16 @@ def test_later_turns_bring_back_the_conversation_unchanged(ask, picture):
     assert [len(r.images) for r in seen[:3]] == [1, 3, 4], "the input, then the draft and the picture, then one more"
 
 
+def test_a_turn_may_cost_what_comes_with_it(ask, picture, monkeypatch):
+    monkeypatch.setattr("fastgen.backends.remote.gemini_api.tokens", lambda usage, drawing: {})
+    params = ImageParams(0, 0, 28, 3.5, 0, 2)
+    images = (picture(), picture("b.png"))
+    result, _ = ask("edit", "first", "second", "third", images=images, n=2)
+    request = Request("a", "edit", ("first", "second", "third"), params, images=images)
+    backend = GeminiBackend(resolve("edit", None, backend="gemini"), None)
+    assert result.cost == pytest.approx(services.estimate(backend.settings, request)), "the pictures before it too"
+
+
 def test_captions(ask, picture):
     images = (picture(size=(64, 48)), picture("b.jpg", size=(32, 32)))
     result, (seen,) = ask("caption", "compare <image> with <image>", images=images)

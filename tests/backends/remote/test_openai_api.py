@@ -212,6 +212,27 @@ def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
     assert isinstance(result, Done) and "came at 512x1024, not 1024x1024" in result.warnings[0]
 
 
+def test_where_nothing_is_counted_the_most_is_taken_to_be_spent(ask, picture, monkeypatch):
+    """The fixture sees to it that the cost is no less than the bill, and no more than what was set aside."""
+    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", lambda answer: {})
+    about = {"size": (1024, 1024), "words": {"quality": "low"}}
+    result, _ = ask("edit", "a", images=(picture(), picture("b.png")), **about)
+    assert result.cost > 2 * 6500 * 8e-6, "its pictures too"
+    result, _ = ask("t2i", "a", "b", "c", n=2, **about)
+    assert isinstance(result, Done) and result.cost > 0
+    result, _ = ask("caption", "what?", images=(picture(),))
+    assert result.cost > 6500 * 0.1e-6
+
+
+def test_what_nobody_foresaw_costs_all_that_was_set_aside_and_tells_no_key(ask, sim, monkeypatch):
+    def stumble(answer):
+        raise TypeError(f"nobody foresaw {KEY}")
+
+    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", stumble)
+    result, _ = ask("t2i", "a")
+    assert (result.kind, result.message) == ("internal", "TypeError: nobody foresaw ...") and result.cost >= sim.ledger_usd > 0
+
+
 def test_no_server_costs_nothing_and_bad_pictures_are_not_sent(ask, tmp_path):
     result, _ = ask("t2i", "a", flags={"base_url": "http://127.0.0.1:9/v1"})
     assert (result.kind, result.cost) == ("unavailable", 0.0)
