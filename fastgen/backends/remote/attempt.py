@@ -94,12 +94,13 @@ class Attempt:
     def call(self, send: Callable[[], Answer]) -> Answer:
         """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
         for waits in range(MOST_WAITS + 1):
+            begun = bool(self.cost or self.paths)
             try:
-                with through(self.gate):
+                with through(self.gate, begun):
                     return send()
             except Declined as declined:
-                # What is paid for is not thrown away because the service asks for patience.
-                if not (declined.kind == "rate_limited" and self.cost + len(self.paths) and waits < MOST_WAITS):
+                # What is paid for is not thrown away because the service asks for patience, or because the run is to end.
+                if not (declined.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
         raise AssertionError("the last wait raises")
 

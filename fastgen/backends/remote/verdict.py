@@ -63,10 +63,11 @@ class Declined(Exception):
 
 
 @contextmanager
-def through(gate: Gate) -> Iterator[None]:
-    """Let one request pass the gate, and tell the gate how it went. Raises Declined: nobody is let through any more."""
+def through(gate: Gate, begun: bool = False) -> Iterator[None]:
+    """Let one request pass the gate, and tell the gate how it went. Raises Declined: nobody is let through any more, but for
+    what has `begun`."""
     try:
-        ticket = gate.enter()
+        ticket = gate.enter(begun)
     except Closed:
         raise Declined("unavailable", LET_GO) from None
     outcome, wait = "neither", 0.0

@@ -14,6 +14,7 @@ pytest.importorskip("openai")
 
 from fastgen import services
 from fastgen.backends.remote import openai_answers
+from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
@@ -203,6 +204,22 @@ def test_a_complaint_about_the_model_is_not_the_rows_fault():
 def test_a_row_that_is_half_paid_waits_where_it_is(ask):
     result, seen = ask("t2i", "one", "two fault:rate_limit_after:once")
     assert isinstance(result, Done) and [r.status for r in seen] == [200, 429, 200]
+
+
+def test_a_row_that_is_half_paid_is_finished_though_no_more_are_begun(ask, sim, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    backend = OpenAIBackend(resolve("t2i", None, backend="openai", base_url=sim.openai_url, out=tmp_path), None)
+    keep = Attempt.keep
+
+    def keep_and_close(attempt, made):
+        keep(attempt, made)
+        backend.let_go()
+
+    monkeypatch.setattr(Attempt, "keep", keep_and_close)
+    result, seen = ask("t2i", "one", "and two fault:rate_limit_after:once", backend=backend)
+    assert isinstance(result, Done) and [r.status for r in seen] == [200, 429, 200]
+    result, seen = ask("t2i", "three", backend=backend)
+    assert (result.kind, result.attempts, seen) == ("unavailable", 0, [])
 
 
 def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
