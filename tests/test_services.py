@@ -258,6 +258,15 @@ def test_costs(made):
         assert services.cost_of(settings, {"image_out": 9}) == 0.0
 
 
+@pytest.mark.parametrize(("quality", "tokens"), [("low", 664), ("high", 1353), ("", 5800)])
+def test_what_was_measured_lies_below_what_is_reckoned_with(made, quality, tokens):
+    settings = made("openai", model="gpt-image-2.6-sunburst")
+    size = (1536, 1024) if quality else (0, 0)
+    assert services.estimate(settings, request(size=size, quality=quality)) > tokens * 30e-6
+    settings = made("openai", model="gpt-image-2.5-flare")  # low and medium take a third to a quarter there
+    assert services.estimate(settings, request(size=(1536, 1024), quality="low")) > 664 / 3 * 30e-6
+
+
 def test_ones_own_file_goes_over_it(made, environment, tmp_path):
     own = tmp_path / "own.toml"
     environment(services.OVERRIDE, str(own))
