@@ -14,7 +14,62 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgen.wording import MAX_PIXELS, PROMPT, SYSTEM
+from fastgen.flags import (
+    AspectRatio,
+    Attention,
+    Backend,
+    Background,
+    BaseUrl,
+    BatchSize,
+    Cache,
+    CaptionBackend,
+    CaptionKey,
+    Compile,
+    DryRun,
+    Dtype,
+    Fallback,
+    FallbackOnRefusal,
+    Format,
+    Fresh,
+    Gpus,
+    Guidance,
+    ImageRoot,
+    Input,
+    Json,
+    Limit,
+    Lora,
+    MaxCost,
+    MaxInflight,
+    MaxPixels,
+    MaxSequenceLength,
+    MaxTokens,
+    Model,
+    N,
+    Offload,
+    Out,
+    OutputKey,
+    Pictures,
+    ProfileFile,
+    Prompt,
+    Quality,
+    Quantize,
+    Quiet,
+    Resolution,
+    RetryFailed,
+    Rpm,
+    Schema,
+    Seed,
+    Size,
+    Steps,
+    System,
+    Temperature,
+    Timeout,
+    Transformer,
+    Version,
+    VllmCommand,
+    VlmModel,
+)
+from fastgen.wording import PROMPT, SYSTEM
 
 if TYPE_CHECKING:
     from fastgen.errors import FastgenError
@@ -31,161 +86,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
     "1 the run could not go on.",
 )
-
-Input = Annotated[
-    Path | None,
-    typer.Argument(metavar="INPUT", help="Rows: a .jsonl file, or a .json list. Without it: bundled examples."),
-]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
-Model = Annotated[
-    str,
-    typer.Option(
-        help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev where a CUDA GPU is, else 'tiny'."
-    ),
-]
-Gpus = Annotated[
-    str, typer.Option(help="0,1 or all or cpu or cpu:N: one engine process each.  [default: all GPUs, else cpu]")
-]
-Backend = Annotated[
-    str, typer.Option(help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]")
-]
-CaptionBackend = Annotated[
-    str,
-    typer.Option(
-        help="vllm: a vLLM server on this machine, started and ended by this command, or one that runs (--base-url). openai, "
-        "gemini: an API of that format.  [default: vllm]"
-    ),
-]
-BaseUrl = Annotated[
-    str | None, typer.Option(metavar="URL", help="Where the API or the running vLLM is.  [default: the vendor's own]")
-]
-VllmCommand = Annotated[
-    str | None,
-    typer.Option(metavar="COMMAND", help="vLLM's server, or a Python that has vLLM.  [default: where setup vllm put it]"),
-]
-Fallback = Annotated[
-    str,
-    typer.Option(
-        metavar="NAMES",
-        help="Backends for rows that the first cannot do: openai,gemini. Each may name a model and a place: "
-        "openai:gpt-image-2@http://host/v1.",
-    ),
-]
-FallbackOnRefusal = Annotated[
-    bool, typer.Option("--fallback-on-refusal", help="Also for rows whose content a backend refused.")
-]
-MaxInflight = Annotated[int | None, typer.Option(metavar="N", help="Requests to an API at the same time, at most.")]
-Rpm = Annotated[int, typer.Option(metavar="N", help="Requests to an API a minute, at most; 0: as many as it takes.")]
-Timeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="For one request to an API.  [default: 600, for captions 120]")
-]
-MaxCost = Annotated[float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")]
-Quality = Annotated[
-    str,
-    typer.Option(
-        help="On this machine exact, high or fast: which optimizations run (docs/optimizations.md).  [default: exact] "
-        "For APIs low, medium, high ..., for rows that do not say."
-    ),
-]
-Attention = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, else auto]"
-    ),
-]
-Compile = Annotated[
-    bool | None, typer.Option("--compile/--no-compile", help="Compile the transformer's blocks.  [default: the profile's, else no]")
-]
-Quantize = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND", help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else none]"
-    ),
-]
-Cache = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND[:THRESHOLD]", help="Step cache: none, first-block, taylorseer.  [default: the profile's, else none]"
-    ),
-]
-Offload = Annotated[
-    str,
-    typer.Option(metavar="WHAT", help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else none]"),
-]
-ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", metavar="FILE", help="Take this profile.  [default: the one in kernels_cfg that fits best]")
-]
-Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
-AspectRatio = Annotated[str, typer.Option(help="APIs only: such as 16:9.")]
-Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
-Pictures = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="INPUT", help="Rows: a .jsonl file, or a .json list; or a folder of pictures. Without it: bundled examples."
-    ),
-]
-VlmModel = Annotated[
-    str,
-    typer.Option(
-        help="Hub id or local folder of a VLM, an API's model, 'tiny' (embedded), or 'auto': Qwen3-VL where a CUDA GPU is, "
-        "else 'tiny'; for an API its usual one."
-    ),
-]
-Prompt = Annotated[str, typer.Option(metavar="TEXT", help="For rows that bring no text.")]
-System = Annotated[str, typer.Option(metavar="TEXT", help="Instructions that go first; '' for none.")]
-MaxTokens = Annotated[int, typer.Option(help="Tokens of a caption, at most; one that needs more fails as 'truncated'.")]
-Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.")]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help=f"Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, else {MAX_PIXELS}]"
-    ),
-]
-Schema = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="JSON schema: captions are objects that fit it, instead of texts.")
-]
-CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WxH", help="For rows that name none.  [default: the model's; an edit takes its input's shape]"
-    ),
-]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that name none.  [default: the model's]")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that name none.  [default: the model's]")]
-N = Annotated[int, typer.Option("--n", help="Pictures per prompt (t2i) or per row (edit), for rows that name none.")]
-Seed = Annotated[int, typer.Option(help="Run seed: a row without a seed draws its own from this and its id.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (bfloat16 on a GPU, float32 on a CPU).")]
-BatchSize = Annotated[str, typer.Option(metavar="N|auto", help="Samples that go through the model together.")]
-Format = Annotated[str, typer.Option(help="png, jpeg or webp.")]
-OutputKey = Annotated[
-    str | None, typer.Option(help="Field for the paths of the pictures.  [default: images; edited_images for edit]")
-]
-ImageRoot = Annotated[
-    Path | None, typer.Option(help="Where relative picture paths start.  [default: the folder of INPUT]")
-]
-Lora = Annotated[
-    list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
-]
-Transformer = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Transformer weights from one safetensors file instead of the model's."),
-]
-MaxSequenceLength = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Prompt tokens that the model reads (changes pictures).  [default: the model's]"),
-]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many rows.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what the run folder holds and start over.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try rows again that failed in an earlier run.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the buckets and batches and why; load no model.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON event per line on stdout, a summary last.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
-Version = Annotated[
-    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda on: _print_version(on))
-]
-
 
 @app.callback()
 def root(version: Version = False) -> None: ...
@@ -442,46 +342,15 @@ def _generate(settings, voice: str) -> None:
 
 
 def _explain(settings, voice: str) -> None:
-    import json
-
-    import msgspec
-
     from fastgen.api import explain
     from fastgen.errors import FastgenError
+    from fastgen.report import say_plan
 
     try:
         plan = explain(settings)
     except FastgenError as error:
         _fail(error, voice)
-    if voice == "json":
-        print(json.dumps({"event": "plan", **msgspec.to_builtins(plan)}, ensure_ascii=False))
-        return
-    for note in settings.notes:
-        print(f"note: {note}")
-    print(
-        f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
-        f"they are, {len(plan['bad'])} bad"
-    )
-    for failed in plan["bad"][:20]:
-        print(f"  bad: {failed.message}")
-    if len(plan["bad"]) > 20:
-        print(f"  and {len(plan['bad']) - 20} more")
-    profile = settings.profile
-    why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
-    if settings.is_remote:
-        where = settings.endpoint.base_url or ("a server of its own" if settings.backend == "vllm" else "the vendor's service")
-        print(f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
-              f"{settings.endpoint.max_inflight} at once")  # fmt: skip
-        return
-    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
-    for line in settings.speed.explain():
-        print(f"speed: {line}")
-    print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
-    for bucket in plan["buckets"]:
-        print(
-            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples, "
-            f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
-        )
+    say_plan(plan, settings, voice)
 
 
 def _fail(error: FastgenError, voice: str) -> None:
@@ -491,14 +360,6 @@ def _fail(error: FastgenError, voice: str) -> None:
         print(json.dumps({"event": "summary", "state": "refused", "exit_code": error.exit_code, "message": str(error)}))
     print(f"error: {error}", file=sys.stderr)
     raise typer.Exit(error.exit_code)
-
-
-def _print_version(on: bool) -> None:
-    if on:
-        import fastgen
-
-        print(f"fastgen {fastgen.__version__}")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from fastgen.settings import IMAGE_FIELDS, PROMPT_FIELDS, WISHES, Settings, chec
 MAX_PROMPT_CHARACTERS = 32_000
 MAX_TURNS = 64
 MAX_IMAGES = 16
-USER_ROLES = ("user", "human")
 ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
          "bot": "assistant", "system": "system", "developer": "system"}  # fmt: skip
+"""Names that chat models have for the roles, and what they are here."""
 MARK = "<image>"
 """The place of a picture in a text."""
 
@@ -25,7 +25,7 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
         if name == "prompt":
             turns = [read_text(value, name)]
         else:
-            turns = _turns(value, name)
+            turns = [_words(content, name) for role, content in _turns(value, name) if ROLES.get(role) == "user"]
         prompts = tuple(turn for turn in turns if turn.strip())
         if not prompts:
             raise InputError("there is no text from the user in it", name)
@@ -50,7 +50,10 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
         if text := fields.get("prompt"):
             turns = [("user", read_text(text, name))]
     else:
-        turns = _all_turns(fields[name], name)
+        for role, content in _turns(fields[name], name):
+            if role not in ROLES:
+                raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not {role!r}", name)
+            turns.append((ROLES[role], _words(content, name, MARK)))
     while turns and turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
         turns.pop()
     if len(turns) > MAX_TURNS:
@@ -69,31 +72,9 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     return tuple(turns)
 
 
-def _all_turns(value: object, name: str) -> list[tuple[str, str]]:
-    """Turns of every role, under the names that chat models have for them."""
-    shape = _shape(name)
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise InputError(f"must be a list of turns: {shape}", name)
-    found = []
-    for turn in value:
-        role = turn.get("role", turn.get("from", "user"))
-        known = ROLES.get(role.lower()) if isinstance(role, str) else None
-        if known is None:
-            raise InputError(f"a turn's role is one of {', '.join(ROLES)}: {shape}", name)
-        content = turn.get("content", turn.get("value"))
-        if isinstance(content, list):  # OpenAI's list of parts
-            parts = [MARK if p.get("type") in ("image", "image_url") else p.get("text", "") for p in content if isinstance(p, dict)]
-            content = "\n".join(p for p in parts if isinstance(p, str))
-        found.append((known, read_text(content, name) if content is not None else ""))
-    return found
-
-
-def _shape(name: str) -> str:
-    return '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
-
-
-def _turns(value: object, name: str) -> list[str]:
-    shape = _shape(name)
+def _turns(value: object, name: str) -> list[tuple[str, object]]:
+    """(role, content) of every turn, as they stand in the row but for the case of the role."""
+    shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise InputError(f"must be a list of turns: {shape}", name)
     turns = []
@@ -101,13 +82,16 @@ def _turns(value: object, name: str) -> list[str]:
         role = turn.get("role", turn.get("from", "user"))
         if not isinstance(role, str):
             raise InputError(f"a turn's role must be a string: {shape}", name)
-        content = turn.get("content", turn.get("value"))
-        if isinstance(content, list):  # OpenAI's list of parts
-            parts = [p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text"]
-            content = "\n".join(p for p in parts if isinstance(p, str))
-        if role.lower() in USER_ROLES:
-            turns.append(read_text(content, name) if content is not None else "")
+        turns.append((role.lower(), turn.get("content", turn.get("value"))))
     return turns
+
+
+def _words(content: object, name: str, mark: str = "") -> str:
+    """The text of a turn, which may be OpenAI's list of parts; `mark` stands where a picture is one of them."""
+    if isinstance(content, list):
+        parts = [mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)]
+        content = "\n".join(part for part in parts if isinstance(part, str) and part)
+    return read_text(content, name) if content is not None else ""
 
 
 def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:

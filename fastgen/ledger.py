@@ -6,6 +6,7 @@ requests were billed. The file is only there where something costs money.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -37,11 +38,15 @@ class Ledger:
         self.spent = 0.0
         self._open: dict[str, float] = {}
         self._file = -1
+        self._torn = False
+        """The file ends within a line, to which nothing must be added."""
         if self.path.exists():
             self._replay()
 
     def _replay(self) -> None:
-        for line in self.path.read_bytes().splitlines():
+        data = self.path.read_bytes()
+        self._torn = bool(data) and not data.endswith(b"\n")
+        for line in data.splitlines():
             try:
                 entry = _decode(line)
             except msgspec.DecodeError:  # the torn end of a power cut
@@ -80,7 +85,10 @@ class Ledger:
         try:
             if self._file < 0:
                 self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.write(self._file, _encode(entry) + b"\n")
+            line = b"\n" * self._torn + _encode(entry) + b"\n"
+            self._torn = os.write(self._file, line) < len(line)
+            if self._torn:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
         self._apply(entry)

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TextIO
 
+import msgspec
+
 from fastgen.settings import Settings
 from fastgen.tables import describe, output
 from fastgen.types import Done, Result
@@ -154,3 +156,36 @@ class Report:
 def _print_json(stream: TextIO, value: dict) -> None:
     stream.write(json.dumps(value, ensure_ascii=False) + "\n")
     stream.flush()
+
+
+def say_plan(plan: dict, settings: Settings, voice: str) -> None:
+    """What --dry-run shows of `fastgen.explain`."""
+    if voice == "json":
+        _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan)})
+        return
+    for note in settings.notes:
+        print(f"note: {note}")
+    print(
+        f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
+        f"they are, {len(plan['bad'])} bad"
+    )
+    for failed in plan["bad"][:MOST_FAILURES_SHOWN]:
+        print(f"  bad: {failed.message}")
+    if len(plan["bad"]) > MOST_FAILURES_SHOWN:
+        print(f"  and {len(plan['bad']) - MOST_FAILURES_SHOWN} more")
+    profile = settings.profile
+    why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
+    if settings.is_remote:
+        where = settings.endpoint.base_url or ("a server of its own" if settings.backend == "vllm" else "the vendor's service")
+        print(f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
+              f"{settings.endpoint.max_inflight} at once")  # fmt: skip
+        return
+    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
+    for line in settings.speed.explain():
+        print(f"speed: {line}")
+    print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
+    for bucket in plan["buckets"]:
+        print(
+            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples, "
+            f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
+        )

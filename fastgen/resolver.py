@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen import hardware, opt, services, speed
-from fastgen.data import rows
-from fastgen.errors import InputError, SettingsError
+from fastgen import hardware, named_files, opt, services, speed
+from fastgen.errors import SettingsError
 from fastgen.hardware import Device
 from fastgen.models import FAKE, resolve_model
 from fastgen.profile import choose, from_file
@@ -101,7 +97,7 @@ def resolve(
     if task not in OUTPUT_KEYS:
         raise SettingsError(f"task {task!r}: one of {', '.join(OUTPUT_KEYS)}")
     backend = backend or BACKENDS[task][0]
-    path = _check_input(input, task)
+    path = named_files.rows_file(input, task)
     number("--n", n, 1, MAX_N)
     number("--seed", seed, 0, MAX_SEED)
     format = {"jpg": "jpeg"}.get(format.lower(), format.lower())
@@ -118,13 +114,13 @@ def resolve(
         raise SettingsError(
             f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"
         )
-    root, root_note = _image_root(image_root, path, task)
+    root, root_note = named_files.image_root(image_root, path, task)
     wishes = {"quality": quality, "background": background, "aspect_ratio": aspect_ratio, "resolution": resolution}
     faster = {"attention": attention, "compile": compile, "quantize": quantize, "cache": cache, "offload": offload}
     given = from_file(profile) if profile else None
     text = Text(
         prompt, system, number("--max-tokens", max_tokens, 1, 1_000_000), real("--temperature", temperature),
-        MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40), _schema(schema),
+        MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40), named_files.schema(schema),
     )  # fmt: skip
     if max_inflight is not None:
         number("--max-inflight", max_inflight, 1, 4096)
@@ -200,8 +196,8 @@ def resolve(
             format=format,
             output_key=key,
             image_root=str(root),
-            loras=tuple(_parse_lora(text) for text in lora),
-            transformer=_check_transformer(transformer),
+            loras=tuple(named_files.lora(text) for text in lora),
+            transformer=named_files.transformer(transformer),
             max_sequence_length=number("--max-sequence-length", longest, 1, 512),
             speed=chosen,
             limit=0 if limit is None else number("--limit", limit, 1, 2**62),
@@ -250,113 +246,3 @@ def _chain(text: str) -> list[tuple[str, str, str | None]]:
         backend, _, model = name.partition(":")
         found.append((backend, model or "auto", url or None))
     return found
-
-
-def _schema(given: str | os.PathLike | dict | None) -> str:
-    """The JSON schema as JSON. Raises SettingsError."""
-    if given is None:
-        return ""
-    if isinstance(given, dict):
-        schema = given
-    else:
-        try:
-            schema = json.loads(Path(given).expanduser().read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"--schema {given}: cannot be read as JSON: {error}") from None
-    from jsonschema import SchemaError
-    from jsonschema.validators import validator_for
-
-    try:
-        if not isinstance(schema, dict):
-            raise ValueError("it must hold a JSON object")
-        validator_for(schema).check_schema(schema)
-    except (ValueError, SchemaError) as error:
-        raise SettingsError(f"--schema {given}: not a JSON schema: {getattr(error, 'message', error)}") from None
-    return json.dumps(schema)
-
-
-def _image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:
-    """Where relative picture paths start, and what to say of it: --image-root, else the folder of INPUT, else the current
-    folder, if the first picture that a row names is there and not in the folder of INPUT. For the failures.jsonl of a run
-    it is where that run's rows had their pictures."""
-    if given is not None:
-        root = Path(given).expanduser()
-        if not root.is_dir():
-            raise SettingsError(f"--image-root {given}: no such folder")
-        return root.resolve(), []
-    if path is None:
-        return Path.cwd(), []
-    if path.is_dir():
-        return path.resolve(), []
-    if path.name == "failures.jsonl":
-        try:
-            root = json.loads((path.parent / "run.json").read_text("utf-8"))["settings"]["image_root"]
-            return Path(root or path.parent).resolve(), []
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    here = path.parent.resolve()
-    if task != "t2i" and here != Path.cwd():
-        first = _first_picture(path)
-        if first and not (here / first).exists() and (Path.cwd() / first).exists():
-            return Path.cwd(), [f"{first} is not in the folder of INPUT but here, so relative paths start here, in {Path.cwd()}"]
-    return here, []
-
-
-def _first_picture(path: Path) -> str:
-    """The first relative picture path in the first rows; "" if they name none."""
-    try:
-        for row in islice(rows.read(path), 20):
-            for name in IMAGE_FIELDS:
-                value = row.fields().get(name)
-                for one in value if isinstance(value, list) else [value]:
-                    if isinstance(one, str) and one.strip() and not os.path.isabs(one) and "\0" not in one:
-                        return one
-    except (OSError, InputError, SettingsError):
-        pass
-    return ""
-
-
-def _check_input(input: str | os.PathLike | None, task: str) -> Path | None:
-    if input is None:
-        return None
-    path = Path(input).expanduser()
-    if path.is_dir():
-        if task != "caption":
-            raise SettingsError(f"INPUT {path}: is a folder; give a .jsonl or .json file of rows")
-        return path
-    if not path.exists():
-        raise SettingsError(f"INPUT {path}: no such file")
-    if path.suffix.lower() not in (".jsonl", ".json"):
-        raise SettingsError(f"INPUT {path}: the name must end in .jsonl (a row a line) or .json (a list of rows)")
-    if not os.access(path, os.R_OK):
-        raise SettingsError(f"INPUT {path}: not readable; check its permissions")
-    if path.stat().st_size == 0:
-        raise SettingsError(f"INPUT {path}: the file is empty; it needs one JSON object a row")
-    return path
-
-
-def _parse_lora(text: str) -> tuple[str, float]:
-    path, colon, scale = text.rpartition(":")
-    value = 1.0
-    if colon:
-        try:
-            value = float(scale)
-        except ValueError:
-            path = text  # the colon belongs to the path
-        if not math.isfinite(value):
-            raise SettingsError(f"--lora {text}: the scale after ':' must be a finite number")
-    else:
-        path = text
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise SettingsError(f"--lora {text}: no such file; give PATH or PATH:SCALE of a .safetensors file")
-    return str(file.resolve()), value
-
-
-def _check_transformer(text: str | None) -> str:
-    if not text:
-        return ""
-    path = Path(text).expanduser()
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise SettingsError(f"--transformer {text}: no such .safetensors file")
-    return str(path.resolve())

@@ -173,6 +173,10 @@ def test_the_key_is_nowhere(simulator, rows, cli, tmp_path):
             keys = {f"{name}_API_KEY": key for name in ("VLLM", "OPENAI", "GEMINI")}
             result = cli("caption", path, "--backend", backend, "--base-url", url, "--model", model, "--json", "--fresh", **keys)
             said += result.stdout + result.stderr
+        broken = {f"{name}_API_KEY": KEY + "\n" for name in ("VLLM", "OPENAI", "GEMINI")}
+        result = cli("caption", path, "--backend", backend, "--base-url", url, "--model", model, "--limit", "1", "--fresh", **broken)
+        assert result.returncode == 0, "a line break after a key is no part of it"
+        said += result.stdout + result.stderr
     assert "must-not-be-seen" not in said and "fastgen" in said
     for file in tmp_path.rglob("*"):
         if file.is_file():

@@ -20,10 +20,10 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # From the top down; a module imports its own layer and those below.
 LAYERS = [
-    {"cli", "__main__", "bench", "dataflow", "examples"},
+    {"cli", "flags", "__main__", "bench", "dataflow", "examples"},
     {"embedded"},
     {"api"},
-    {"run", "crew", "groups", "retries", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver"},
+    {"run", "crew", "groups", "retries", "ledger", "intake", "fields", "plan", "policy", "report", "folder", "tables", "resolver", "named_files"},
     {"lanes"},
     {"backends"},
     {"opt"},

@@ -104,6 +104,18 @@ def test_keys_and_addresses(environment, backend, variables, given, key, url):
     assert bool(key) or any("without a key" in note for note in notes)
 
 
+@pytest.mark.parametrize("backend, name", [("openai", "OPENAI_API_KEY"), ("gemini", "DF_API_KEY"), ("vllm", "VLLM_API_KEY")])
+def test_a_key_that_cannot_be_sent_is_refused_without_telling_it(environment, backend, name):
+    for broken in ("se\ncret", "sécret"):
+        environment(name, broken)
+        with pytest.raises(SettingsError, match=name) as caught:
+            connect(backend, "caption", "a-vlm", "http://127.0.0.1:9/v1")
+        assert "cret" not in str(caught.value)
+    environment(name, " secret\r\n")
+    connect(backend, "caption", "a-vlm", "http://127.0.0.1:9/v1")
+    assert services.key_of(name) == "secret", "the line break of the file that it came from is no part of it"
+
+
 def test_where_a_version_stands_in_an_address():
     cases = {
         "http://a/v1": ("http://a", "v1"),
@@ -235,16 +247,24 @@ def test_costs(made):
     assert two > 2 * services.estimate(openai, request()) and math.isfinite(two)
     gemini = made("gemini")
     assert services.estimate(gemini, request(resolution="1K")) < services.estimate(gemini, request())
-    assert services.cost_of(gemini, {"image_out": 1120}, request().params) == pytest.approx(0.0336)
-    assert services.cost_of(gemini, {}, request(n=2).params) > 2 * 0.0336
+    assert services.cost_of(gemini, {"image_out": 1120}) == pytest.approx(0.0336)
     caption = made("openai", "caption")
     one = Request("a", "caption", (), TextParams(100, 0.0, 0), dialogue=(("user", "hi"),), images=("a",))
     assert (
-        0 < services.cost_of(caption, {"text_in": 1000, "text_out": 50}, one.params) < services.estimate(caption, one)
+        0 < services.cost_of(caption, {"text_in": 1000, "text_out": 50}) < services.estimate(caption, one)
     )
     for settings in (made("fake"), made("openai", model="my-own")):
         assert services.price(settings) is None and services.estimate(settings, request()) == 0.0
-        assert services.cost_of(settings, {"image_out": 9}, request().params) == 0.0
+        assert services.cost_of(settings, {"image_out": 9}) == 0.0
+
+
+@pytest.mark.parametrize(("quality", "tokens"), [("low", 664), ("high", 1353), ("", 5800)])
+def test_what_was_measured_lies_below_what_is_reckoned_with(made, quality, tokens):
+    settings = made("openai", model="gpt-image-2.6-sunburst")
+    size = (1536, 1024) if quality else (0, 0)
+    assert services.estimate(settings, request(size=size, quality=quality)) > tokens * 30e-6
+    settings = made("openai", model="gpt-image-2.5-flare")  # low and medium take a third to a quarter there
+    assert services.estimate(settings, request(size=(1536, 1024), quality="low")) > 664 / 3 * 30e-6
 
 
 def test_ones_own_file_goes_over_it(made, environment, tmp_path):

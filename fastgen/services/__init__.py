@@ -9,7 +9,7 @@ Imports no SDK and sends nothing.
 
 from fastgen.services.costs import cost_of, estimate, price
 from fastgen.services.known import NAMES, OVERRIDE, Model, Price, as_of, data, find
-from fastgen.services.place import connect, gemini_place
+from fastgen.services.place import connect, gemini_place, key_of
 from fastgen.services.wishes import PIXELS, WORDS, refuse, refuse_flags, shape
 
 LANES = {"vllm": 2, "openai": 1, "gemini": 1}
@@ -19,5 +19,5 @@ TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 
 __all__ = [
     "LANES", "MAX_INFLIGHT", "NAMES", "OVERRIDE", "PIXELS", "TIMEOUT_S", "WORDS", "Model", "Price", "as_of", "connect",
-    "cost_of", "data", "estimate", "find", "gemini_place", "price", "refuse", "refuse_flags", "shape",
+    "cost_of", "data", "estimate", "find", "gemini_place", "key_of", "price", "refuse", "refuse_flags", "shape",
 ]  # fmt: skip

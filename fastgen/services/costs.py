@@ -21,17 +21,18 @@ def estimate(settings: Settings, request: Request) -> float:
     known = price(settings)
     if known is None:
         return 0.0
-    # No token is shorter than a byte.
-    words = sum(len(text.encode()) for text in (*request.prompts, *(text for _, text in request.dialogue)))
+    # No token is shorter than a byte, and 200 are for what the service adds.
     if isinstance(request.params, TextParams):
-        words += len(settings.text.system.encode()) + len(settings.text.schema.encode()) + 200
+        words = sum(len(text.encode()) for _, text in request.dialogue) + len(settings.text.system.encode()) + len(settings.text.schema.encode()) + 200
         usage = {"text_in": words, "image_in": len(request.images) * known.per_picture_in}
         return known.usd(usage | {"text_out": request.params.max_tokens})
-    turns = len(request.prompts) if request.task == "edit" else 1
-    pictures = sum(len(request.images) + bool(request.mask) + turn for turn in range(turns)) if request.images else 0
-    asks = request.params.n * (turns if request.images else 1)
-    usage = {"text_in": (words + 200) * asks, "image_in": pictures * known.per_picture_in * request.params.n}
-    return known.usd(usage) + known.out_of_picture(_shaped(settings, request.params)) * request.samples * turns
+    n, turns = request.params.n, len(request.prompts)
+    words, pictures = sum(len(text.encode()) + 200 for text in request.prompts), 0
+    if request.task == "edit":  # a turn may bring along all before it
+        words *= turns
+        pictures = sum(len(request.images) + bool(request.mask) + turn for turn in range(turns))
+    usage = {"text_in": words * n, "image_in": pictures * known.per_picture_in * n}
+    return known.usd(usage) + known.out_of_picture(_shaped(settings, request.params)) * turns * n
 
 
 def _shaped(settings: Settings, params: ImageParams) -> ImageParams:
@@ -41,13 +42,7 @@ def _shaped(settings: Settings, params: ImageParams) -> ImageParams:
     return msgspec.structs.replace(params, aspect_ratio=ratio, resolution=resolution)
 
 
-def cost_of(settings: Settings, usage: dict[str, int], params: ImageParams | TextParams) -> float:
-    """USD of an answer; where the service did not count, of its output at most; 0 where no price is known."""
+def cost_of(settings: Settings, usage: dict[str, int]) -> float:
+    """USD of an answer by the tokens that the service counted; 0 where no price is known."""
     known = price(settings)
-    if known is None:
-        return 0.0
-    if usage:
-        return known.usd(usage)
-    if isinstance(params, TextParams):
-        return known.usd({"text_out": params.max_tokens})
-    return known.out_of_picture(_shaped(settings, params)) * params.n
+    return known.usd(usage) if known else 0.0

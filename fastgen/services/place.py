@@ -28,7 +28,9 @@ def connect(
     if backend == "vllm":
         from fastgen import vllm_home
 
-        return vllm_home.connect(task, model, on_gpu, base_url, vllm_command)
+        card, endpoint, notes = vllm_home.connect(task, model, on_gpu, base_url, vllm_command)
+        key_of(endpoint.key_name)
+        return card, endpoint, notes
     try:
         there = find_spec(MODULES[backend]) is not None
     except ModuleNotFoundError:
@@ -45,10 +47,21 @@ def connect(
     return card, Endpoint(base_url=url, key_name=key_name), notes
 
 
+def key_of(name: str, needed: bool = False) -> str:
+    """The key in a variable of the environment, "" if there is none. Raises SettingsError where it could not be sent: the
+    libraries' own words about that quote it."""
+    key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"{name}: holds characters that no key has, such as a line break in its middle; set it again")
+    if needed and not key:
+        raise SettingsError(f"{name}: is not set in the process that sends the requests")
+    return key
+
+
 def _place(backend: str, given: str | None) -> tuple[str, str, list[str]]:
     """(base URL, name of the variable with the key, notes)."""
     names = (*KEYS[backend], ANY_KEY)
-    key_name = next((name for name in names if os.environ.get(name)), "")
+    key_name = next((name for name in names if key_of(name)), "")
     url, said = given or "", "--base-url"
     if not url and key_name == ANY_KEY:
         url, said = os.environ.get(ANY_BASE_URL, ""), ANY_BASE_URL

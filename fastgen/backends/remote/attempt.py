@@ -4,21 +4,24 @@ comes back. Knows no SDK: they raise, their backend says with `Declined` what th
 from __future__ import annotations
 
 import io
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from fastgen import services
-from fastgen.backends.remote.gate import Closed, Gate
-from fastgen.backends.remote.verdict import LET_GO, OUTCOMES, Declined
+from fastgen.backends.remote import verdict
+from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.verdict import Declined, through
 from fastgen.data import artifacts
-from fastgen.errors import InputError
+from fastgen.errors import DiskError, InputError
 from fastgen.settings import Settings
-from fastgen.types import Done, ImageParams, Request, Result, TextParams
+from fastgen.types import Done, ImageParams, Request, Result
 
 Answer = TypeVar("Answer")
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
@@ -77,47 +80,50 @@ class Attempt:
             declined = Declined("input", str(error), error.field)
         except Declined as error:
             declined = error
+        except DiskError:
+            raise
+        except Exception as error:  # nobody foresaw it, so nobody knows what was billed
+            key = services.key_of(settings.endpoint.key_name)
+            trace = traceback.format_exc()
+            print(trace.replace(key, "...") if key else trace, file=sys.stderr)
+            left = max(0.0, services.estimate(settings, request) - attempt.cost)
+            declined = Declined("internal", f"{type(error).__name__}: {verdict.clean(error, key)}", cost=left)
         declined.cost += attempt.cost
         return declined.failed(request, settings.backend, settings.model.name)
 
     def call(self, send: Callable[[], Answer]) -> Answer:
         """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
         for waits in range(MOST_WAITS + 1):
+            begun = bool(self.cost or self.paths)
             try:
-                ticket = self.gate.enter()
-            except Closed:
-                raise Declined("unavailable", LET_GO) from None
-            outcome, wait = "neither", 0.0
-            try:
-                answer = send()
-                outcome = "answered"
-                return answer
+                with through(self.gate, begun):
+                    return send()
             except Declined as declined:
-                outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
-                # What is paid for is not thrown away because the service asks for patience.
-                if not (declined.kind == "rate_limited" and self.cost + len(self.paths) and waits < MOST_WAITS):
+                # What is paid for is not thrown away because the service asks for patience, or because the run is to end.
+                if not (declined.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
-            finally:
-                self.gate.leave(ticket, outcome, wait)
         raise AssertionError("the last wait raises")
 
-    def bill(self, usage: dict[str, int], n: int = 1) -> None:
-        """Count what an answer used; where it does not say, its output is taken to be the dearest."""
+    def bill(self, usage: dict[str, int], at_most: float) -> None:
+        """Count what an answer used; where it does not say, it is taken to have cost `at_most` USD."""
         for key, tokens in usage.items():
             self.usage[key] = self.usage.get(key, 0) + tokens
-        self.cost += services.cost_of(self.settings, usage, self._params(n))
+        self.cost += services.cost_of(self.settings, usage) if usage else at_most
 
     def at_most(self, prompts: tuple[str, ...], n: int = 1) -> float:
         """USD that one call may have cost, where its answer never came or cannot be read."""
-        call = msgspec.structs.replace(self.request, prompts=prompts, params=self._params(n))
-        return services.estimate(self.settings, call)
-
-    def _params(self, n: int) -> ImageParams | TextParams:
         params = self.request.params
-        return msgspec.structs.replace(params, n=n) if isinstance(params, ImageParams) else params
+        params = replace(params, n=n) if isinstance(params, ImageParams) else params
+        return services.estimate(self.settings, replace(self.request, prompts=prompts, params=params))
 
-    def keep(self, made: Made, wanted: tuple[int, int] = (0, 0)) -> None:
-        """Write the next picture as it came. `wanted`: (width, height); (0, 0) if any will do. Raises DiskError."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) that the row asks for; (0, 0) if any will do."""
+        return self.request.params.width, self.request.params.height
+
+    def keep(self, made: Made, any_size: bool = False) -> None:
+        """Write the next picture as it came. Raises DiskError."""
+        wanted = (0, 0) if any_size else self.size
         number = len(self.paths)
         asked = self.settings.format
         if NAMES[made.kind] != asked:

@@ -1,4 +1,4 @@
-"""A request's turns -> messages of parts, with the pictures where the `<image>` marks are. Knows no API."""
+"""A request's turns -> messages of parts, with the pictures where the `<image>` marks are. Sends nothing."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ def messages(request: Request, system: str, text: Callable[[str], Any], picture:
     return found
 
 
-def plain(parts: list) -> list | str:
+def chat(request: Request, system: str, address: Callable[[int], Any]) -> list[dict]:
+    """The messages in OpenAI's format. `address`: makes the URL of picture number i, which holds its data."""
+
+    def text(words: str) -> dict:
+        return {"type": "text", "text": words}
+
+    def picture(index: int) -> dict:
+        return {"type": "image_url", "image_url": {"url": address(index)}}
+
+    return [{"role": role, "content": _plain(parts)} for role, parts in messages(request, system, text, picture)]
+
+
+def _plain(parts: list) -> list | str:
     """A single text as a string, which every server takes in system and assistant turns."""
     return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts

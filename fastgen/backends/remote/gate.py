@@ -54,12 +54,12 @@ class Gate:
         self._closed = False
         self._changed = threading.Condition()
 
-    def enter(self) -> Ticket:
-        """Wait until a request may go out. Raises Closed."""
+    def enter(self, begun: bool = False) -> Ticket:
+        """Wait until a request may go out. Raises Closed, but not for what has `begun`."""
         with self._changed:
-            while not self._closed and (wait := self._wait()) != 0:
+            while (begun or not self._closed) and (wait := self._wait()) != 0:
                 self._changed.wait(wait)
-            if self._closed:
+            if self._closed and not begun:
                 raise Closed
             if self.rpm:
                 self._next_at = max(self.clock(), self._next_at) + 60 / self.rpm

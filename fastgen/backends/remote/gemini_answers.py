@@ -15,8 +15,6 @@ REFUSED = {
     "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
     "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
 }  # fmt: skip
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""Errors before a request has gone out; after any other the service may have done the work, and billed it."""
 _DELAY = re.compile(r"\d+(\.\d+)?s")
 
 
@@ -54,31 +52,30 @@ def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
     from google.genai import errors
 
     if isinstance(error, errors.APIError):
-        return _complaint(error, clean)
+        return _complaint(error, clean, at_most)
     name = type(error).__name__
     if isinstance(error, ValueError):
         return Declined("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
     if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
-        lost = name not in NOT_SENT
+        lost = name not in verdict.NOT_SENT
         return Declined("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
     return Declined("internal", f"{name}: {clean(error)}", cost=at_most)
 
 
-def _complaint(error: Any, clean: Clean) -> Declined:
+def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
     status, message = str(error.status or ""), clean(error.message or error)
     body = error.details.get("error") if isinstance(error.details, dict) else None
     details = body.get("details") if isinstance(body, dict) else None
     details = [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
     said = f"{error.code} {status}: {message}"
-    if error.code == 429:
-        wait = next(
-            (float(one["retryDelay"][:-1]) for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), 0.0
-        )
+    delay = next((one["retryDelay"][:-1] for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), None)
+    wait = verdict.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
+    if error.code == 429:  # the words for "per minute" are those that OpenAI has for "for good", so it is the details that tell
         quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
-        if over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message)):
+        over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))
+        if over or wait > verdict.PATIENCE_S:
             return Declined("quota", said)
-        wait = wait or verdict.seconds_of((getattr(error.response, "headers", None) or {}).get("retry-after"))
         return Declined("rate_limited", said, retry_after=wait)
     if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
         return Declined("unauthorized", said)
@@ -86,7 +83,7 @@ def _complaint(error: Any, clean: Clean) -> Declined:
         return Declined("unauthorized", said)
     if not isinstance(error.code, int) or error.code < 300:
         return Declined("malformed", said)
-    return verdict.of_status(error.code, status, message)
+    return verdict.of_status(error.code, status, message, wait, at_most)
 
 
 def tokens(usage: Any, drawing: bool) -> dict[str, int]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
+from functools import partial
 from typing import Any
 
 from fastgen import services
@@ -18,7 +18,6 @@ from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, declined, finish, parts_of, tokens
 from fastgen.backends.remote.verdict import Declined
 from fastgen.data import images
-from fastgen.errors import ModelError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Request, Result
@@ -45,9 +44,8 @@ class GeminiBackend:
         from google import genai
 
         endpoint = self.settings.endpoint
-        self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
-        if endpoint.key_name and not self._key:
-            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        self._key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
+        self._clean = partial(verdict.clean, key=self._key)
         self._client(self.version)
         where = endpoint.base_url or "https://generativelanguage.googleapis.com"
         return {"base_url": where, "sdk": f"google-genai {genai.__version__}", "streams": endpoint.max_inflight}
@@ -89,8 +87,8 @@ class GeminiBackend:
         config = self._drawing(attempt.request)
         for prompt in attempt.request.prompts:
             for _ in range(attempt.request.params.n):
-                answer = self._ask(attempt, [self._turn(prompt)], config, prompt)
-                attempt.keep(self._picture(attempt, answer), self._wanted(attempt.request))
+                answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
+                attempt.keep(self._picture(attempt, answer))
         return ""
 
     def _edit(self, attempt: Attempt) -> str:
@@ -108,15 +106,16 @@ class GeminiBackend:
         for _ in range(request.params.n):
             # All turns go along each time, the model's with the signatures that they came with.
             contents: list = []
-            for prompt in request.prompts:
+            for turn, prompt in enumerate(request.prompts):
                 contents.append(self._turn(prompt) if contents else self._turn(first, blobs))
-                answer = self._ask(attempt, list(contents), config, prompt)
+                at_most = attempt.at_most(request.prompts[: turn + 1]) - attempt.at_most(request.prompts[:turn])
+                answer = self._ask(attempt, list(contents), config, at_most)
                 made = self._picture(attempt, answer)
                 contents.append(answer.candidates[0].content)
             if mask is not None:
-                attempt.keep(self._pasted(made, request, mask))
+                attempt.keep(self._pasted(made, request, mask), any_size=True)
             else:
-                attempt.keep(made, self._wanted(request))
+                attempt.keep(made)
         return ""
 
     def _caption(self, attempt: Attempt) -> str:
@@ -141,7 +140,7 @@ class GeminiBackend:
             system_instruction=types.Content(parts=system) if system else None, seed=self._seed(request),
             max_output_tokens=request.params.max_tokens, temperature=request.params.temperature, **form,
         )  # fmt: skip
-        answer = self._ask(attempt, contents, config, "")
+        answer = self._ask(attempt, contents, config, attempt.at_most(()))
         parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
         reason = "length" if finish(answer) == "MAX_TOKENS" else None
@@ -165,14 +164,9 @@ class GeminiBackend:
     def _seed(self, request: Request) -> int:
         return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
 
-    def _wanted(self, request: Request) -> tuple[int, int]:
-        return request.params.width, request.params.height
-
-    def _ask(self, attempt: Attempt, contents: list, config: Any, prompt: str) -> Any:
-        """One answer, billed, in which something was said. Raises Declined."""
+    def _ask(self, attempt: Attempt, contents: list, config: Any, at_most: float) -> Any:
+        """One answer, billed, in which something was said. `at_most`: USD that it may cost. Raises Declined."""
         from google.genai import errors
-
-        at_most = attempt.at_most((prompt,) if prompt else (), 1)
 
         def send() -> Any:
             version, may_change = self.version, self._may_change
@@ -194,7 +188,7 @@ class GeminiBackend:
             return answer
 
         answer = attempt.call(send)
-        attempt.bill(tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)))
+        attempt.bill(tokens(getattr(answer, "usage_metadata", None), bool(config.response_modalities)), at_most)
         check(answer, self._clean)
         return answer
 
@@ -225,7 +219,3 @@ class GeminiBackend:
             after = after if after.size == before.size else after.resize(before.size, Image.Resampling.LANCZOS)
         whole = Image.composite(after, before, mask)
         return Made(images.encode(whole, self.settings.format, {}), self.settings.format.upper(), whole.size)
-
-    def _clean(self, said: object) -> str:
-        text = str(said)
-        return verdict.shorten(text.replace(self._key, "...") if self._key else text)

@@ -15,8 +15,6 @@ MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort")
 """What a caption can do without, where the model knows no such word."""
 FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
 """Of a row, by the names that they have here too."""
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""Errors before a request has gone out; after any other the service may have done the work, and billed it."""
 
 
 def declined(error: Exception, clean: Callable[[object], str], at_most: float) -> Declined:
@@ -29,14 +27,16 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         said = error.body.get("message") if isinstance(error.body, dict) else None
         code = error.code or error.type
         code = "" if code is None or str(code) == str(error.status_code) else str(code)
-        found = verdict.of_status(error.status_code, code, clean(said or error.message), wait)
+        found = verdict.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
+        if found.kind == "input" and error.param == "model":  # as true for every other row
+            return Declined("gone", str(found))
         if found.kind == "input" and isinstance(error.param, str):
             named = re.sub(r"^image\b.*", "images", error.param)
             found.field = named if named in FIELDS else ""
         return found
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
-        lost = type(cause).__name__ not in NOT_SENT
+        lost = type(cause).__name__ not in verdict.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
         return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
     return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)

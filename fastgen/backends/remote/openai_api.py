@@ -7,10 +7,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,6 @@ from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.openai_answers import LIMITS, declined, refused_word, tokens
 from fastgen.backends.remote.verdict import Declined
-from fastgen.errors import ModelError
 from fastgen.hardware import Device
 from fastgen.settings import Settings
 from fastgen.types import Batch, Result
@@ -41,6 +40,7 @@ class OpenAIBackend:
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
         theirs = host == VENDOR or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
         self._limit = LIMITS[theirs]
+        self._most_n = (self.known.most_n if self.known else 0) or MOST_N
         self._lock = threading.Lock()
 
     def open(self) -> dict:
@@ -48,16 +48,15 @@ class OpenAIBackend:
         import openai
 
         endpoint = self.settings.endpoint
-        self._key = os.environ.get(endpoint.key_name, "") if endpoint.key_name else ""
-        if endpoint.key_name and not self._key:
-            raise ModelError(f"{endpoint.key_name}: is not set in the process that asks {self.settings.backend}")
+        key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
+        self._clean = partial(verdict.clean, key=key)
         most = endpoint.max_inflight
         self.http = openai.DefaultHttpxClient(
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
             timeout=httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
         )
         self.client = openai.OpenAI(
-            api_key=self._key or "none", base_url=endpoint.base_url or f"https://{VENDOR}/v1", max_retries=0,
+            api_key=key or "none", base_url=endpoint.base_url or f"https://{VENDOR}/v1", max_retries=0,
             timeout=self.http.timeout, http_client=self.http,
         )  # fmt: skip
         return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
@@ -78,14 +77,10 @@ class OpenAIBackend:
     # The three tasks
 
     def _draw(self, attempt: Attempt) -> str:
-        most = (self.known.most_n if self.known else 0) or MOST_N
         for prompt in attempt.request.prompts:
-            left = attempt.request.params.n
-            while left > 0:
-                n = min(left, most)
-                left -= n
+            for n in _portions(attempt.request.params.n, self._most_n):
                 for made in self._images(attempt, self.client.images.generate, prompt, n):
-                    attempt.keep(made, self._size(attempt))
+                    attempt.keep(made)
         return ""
 
     def _edit(self, attempt: Attempt) -> str:
@@ -96,27 +91,22 @@ class OpenAIBackend:
         if request.mask:
             first["mask"] = ("mask.png", pictures.mask_for_openai(request.mask, given[0].size), "image/png")
         prompt, *later = request.prompts
-        most = 1 if later else (self.known.most_n if self.known else 0) or MOST_N
-        left = request.params.n
-        while left > 0:
-            n = min(left, most)
-            left -= n
+        for n in _portions(request.params.n, 1 if later else self._most_n):
             for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
                 for then in later:
                     image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
                     (made,) = self._images(attempt, self.client.images.edit, then, 1, image=image)
-                attempt.keep(made, self._size(attempt))
+                attempt.keep(made)
         return ""
 
     def _caption(self, attempt: Attempt) -> str:
         request, text = attempt.request, self.settings.text
 
-        def picture(index: int) -> dict:
+        def address(index: int) -> str:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            return {"type": "image_url", "image_url": {"url": f"data:{found.mime};base64,{found.base64()}"}}
+            return f"data:{found.mime};base64,{found.base64()}"
 
-        turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
-        words: dict[str, Any] = {"model": self.model, "messages": [{"role": r, "content": dialogue.plain(p)} for r, p in turns]}
+        words: dict[str, Any] = {"model": self.model, "messages": dialogue.chat(request, text.system, address)}
         words |= {"temperature": request.params.temperature, "seed": request.params.seed}
         if self.known and self.known.reasoning:
             words["reasoning_effort"] = self.known.reasoning
@@ -125,7 +115,7 @@ class OpenAIBackend:
             form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
             words["response_format"] = {"type": "json_schema", "json_schema": form}
         answer = self._chat(attempt, words)
-        attempt.bill(tokens(answer))
+        attempt.bill(tokens(answer), attempt.at_most(()))
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
             raise Declined("malformed", f"the answer is no chat completion: {self._clean(answer)}")
@@ -141,7 +131,7 @@ class OpenAIBackend:
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
         """`n` pictures, which are checked, from one call."""
         params, words = attempt.request.params, {"model": self.model, "prompt": prompt, **files}
-        size = self._size(attempt)
+        size = attempt.size
         words |= {"n": n} if n > 1 else {}
         words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}
         words |= {w: v for w in services.WORDS["openai"] if (v := getattr(params, w)) not in ("", "auto")}
@@ -149,13 +139,10 @@ class OpenAIBackend:
             words["output_format"] = self.settings.format
         at_most = attempt.at_most((prompt,), n)
         answer = attempt.call(lambda: self._send(ask, words, at_most))
+        attempt.bill(tokens(answer), at_most)
         data = getattr(answer, "data", None)
-        usage = tokens(answer)
         if not isinstance(data, list) or not data:
-            attempt.bill(usage, n) if usage else None
-            said = f"the answer holds no pictures: {self._clean(answer)}"
-            raise Declined("malformed", said, cost=0.0 if usage else at_most)
-        attempt.bill(usage, n)
+            raise Declined("malformed", f"the answer holds no pictures: {self._clean(answer)}")
         if len(data) < n:
             raise Declined("malformed", f"{n} pictures were asked for, {len(data)} came")
         return [Made.of(self._bytes(one)) for one in data[:n]]
@@ -199,9 +186,6 @@ class OpenAIBackend:
 
     # Small things
 
-    def _size(self, attempt: Attempt) -> tuple[int, int]:
-        return attempt.request.params.width, attempt.request.params.height
-
     def _bytes(self, item: Any) -> bytes:
         """A picture's data. Raises Declined."""
         if isinstance(packed := getattr(item, "b64_json", None), str) and packed:
@@ -228,9 +212,11 @@ class OpenAIBackend:
         except Exception as error:  # the classes of two generations of one library
             raise Declined("malformed", f"the picture cannot be read from its address: {self._clean(error)}") from None
 
-    def _clean(self, said: object) -> str:
-        text = str(said)
-        return verdict.shorten(text.replace(self._key, "...") if self._key else text)
+
+def _portions(n: int, most: int) -> Iterator[int]:
+    """`n` in parts of `most` at most."""
+    for done in range(0, n, most):
+        yield min(most, n - done)
 
 
 def _is_strict(schema: object) -> bool:

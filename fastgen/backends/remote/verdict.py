@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 
+from fastgen.backends.remote.gate import Closed, Gate
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was not sent any more"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> what the gate is to make of it; "neither" for all others."""
+NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+"""The SDKs' errors before a request has gone out; after any other the service may have done the work, and billed it."""
+PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
+"""A service that asks for more than this has nothing left to give; and no clock takes a wait of any length."""
+GAVE_UP = (504, 524)
+"""Statuses of a gateway that stopped waiting for the service, which may have done the work, and billed it."""
+_BLOCKED_CODES = ("moderation_blocked", "content_policy_violation", "content_filter", "data_inspection_failed")
+_BLOCKED_WORDS = re.compile(
+    r"safety system|content (management )?policy|inappropriate content|(input|prompt|request|image|content) (was|has been|is) flagged"
+)
+"""The same without a code, as gateways have it."""
 _CANNOT = r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed to)|must decline to)"
 _REFUSAL = re.compile(
     # "I'm sorry, but ... can't"; without the "I'm" it may be a board game or a dog's mood, so then somebody must speak.
@@ -47,24 +62,56 @@ class Declined(Exception):
         )  # fmt: skip
 
 
+@contextmanager
+def through(gate: Gate, begun: bool = False) -> Iterator[None]:
+    """Let one request pass the gate, and tell the gate how it went. Raises Declined: nobody is let through any more, but for
+    what has `begun`."""
+    try:
+        ticket = gate.enter(begun)
+    except Closed:
+        raise Declined("unavailable", LET_GO) from None
+    outcome, wait = "neither", 0.0
+    try:
+        yield
+        outcome = "answered"
+    except Declined as declined:
+        outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
+        raise
+    finally:
+        gate.leave(ticket, outcome, wait)
+
+
 def text_of(content: object, finish_reason: str | None, refusal: str | None, schema: str = "") -> str:
     """The caption in an answer; under a schema, its JSON. Raises Declined: refused, truncated, empty, malformed."""
     if refusal:
         raise Declined("refused", f"the model declined: {shorten(refusal)}")
-    if finish_reason in ("content_filter", "safety"):
+    reason = str(finish_reason or "").lower()
+    if reason in ("content_filter", "safety"):
         raise Declined("refused", "the service's filter withheld the answer")
-    if finish_reason in ("length", "max_tokens"):
+    if reason in ("length", "max_tokens"):
         raise Declined("truncated", "the answer was cut at --max-tokens; raise it")
+    if reason == "repetition":
+        raise Declined("truncated", "the answer was cut where the model began to repeat itself")
+    if reason in ("abort", "error"):  # what was said until then may come with it
+        raise Declined("transient", f"the answer broke off: {reason}")
     if content is None or (isinstance(content, str) and not content.strip()):
         raise Declined("empty", "the answer holds no text")
     if not isinstance(content, str):
         raise Declined("malformed", f"the answer's content is {type(content).__name__}, not text")
-    text = content.strip()
-    if schema:
-        return _under(schema, text)
-    if _is_refusal(text):
+    text = _under(schema, content.strip()) if schema else content.strip()
+    if not _is_unicode(text):
+        raise Declined("malformed", f"the answer holds half of a character: {shorten(text)}")
+    if not schema and _is_refusal(text):
         raise Declined("refused", f"the model declined: {shorten(text)}")
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_refusal(text: str) -> bool:
@@ -75,7 +122,7 @@ def _under(schema: str, text: str) -> str:
     import jsonschema
 
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
         jsonschema.validate(value, json.loads(schema))
     except ValueError:
         if _is_refusal(text):
@@ -86,46 +133,59 @@ def _under(schema: str, text: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def of_status(status: int, code: str, message: str, retry_after: float = 0.0) -> Declined:
-    """What an HTTP status and an OpenAI-style error code mean. `message` is shortened here."""
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
+
+
+def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> Declined:
+    """What an HTTP status and an OpenAI-style error code mean. `message` is shortened here. `at_most`: USD that the
+    request cost if the service did the work."""
     said = f"{status} {code}: {shorten(message)}" if code else f"{status}: {shorten(message)}"
     lower = f"{code} {message}".lower()
-    if code in ("moderation_blocked", "content_policy_violation", "content_filter") or "by the safety system" in lower:
+    if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return Declined("refused", said)
     if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached") or (status == 429 and _is_final(lower, retry_after)):
         return Declined("quota", said)
     if status == 429:
         return Declined("rate_limited", said, retry_after=retry_after)
-    if status in (401, 403):
+    if status in (401, 403, 407):
         return Declined("unauthorized", said)
-    if status == 404 or code in ("model_not_found", "model_deprecated"):
+    # What it is asked is not there, or somewhere else, whatever the row says.
+    if status < 400 or status in (404, 405, 410) or code in ("model_not_found", "model_deprecated"):
         return Declined("gone", said)
-    if status in (408, 409) or status >= 500:
-        return Declined("unavailable", said, retry_after=retry_after)
+    if status in (408, 409, 425) or status >= 500:
+        cost = at_most if status in GAVE_UP else 0.0
+        return Declined("unavailable", said, retry_after=min(retry_after, PATIENCE_S), cost=cost)
     return Declined("input", said)
 
 
 def _is_final(message: str, retry_after: float) -> bool:
-    return any(words in message for words in ("per day", "perday", "exceeded your current quota")) or retry_after > 3600
+    return any(words in message for words in ("per day", "perday", "exceeded your current quota")) or retry_after > PATIENCE_S
 
 
 def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:
-    """Retry-After (seconds or a date) and retry-after-ms -> seconds; 0 if neither says."""
-    try:
-        if in_ms:
-            return max(0.0, float(in_ms) / 1000)
-        if retry_after:
-            return max(0.0, float(retry_after))
-    except ValueError:
+    """Retry-After (seconds or a date) and retry-after-ms -> seconds, a day at most; 0 if neither says."""
+    for said, scale in ((in_ms, 0.001), (retry_after, 1.0)):
         try:
-            return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
-        except (TypeError, ValueError):
-            pass
-    return 0.0
+            seconds = float(said or "") * scale
+        except ValueError:
+            continue
+        return min(max(0.0, seconds), A_DAY_S) if math.isfinite(seconds) else 0.0
+    try:
+        return min(max(0.0, parsedate_to_datetime(retry_after or "").timestamp() - time()), A_DAY_S)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def clean(said: object, key: str) -> str:
+    """What somebody said, fit for a message: without the key, and short."""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return shorten(text.replace(key, "...") if key else text)
 
 
 def shorten(text: object, most: int = 300) -> str:
-    """One line, without the data of pictures and without what looks like a key."""
-    line = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{16,}", "data:...", " ".join(str(text).split()))
+    """One line, without the data of pictures, what looks like a key, and halves of characters, which no file takes."""
+    text = str(text).encode("utf-8", "replace").decode()
+    line = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{16,}", "data:...", " ".join(text.split()))
     line = re.sub(r"\b(sk-|AIza|Bearer )[\w-]{6,}", r"\1...", line)
     return line if len(line) <= most else line[:most] + "..."

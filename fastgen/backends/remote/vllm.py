@@ -7,17 +7,18 @@ from bytes; the answers are read with msgspec.
 from __future__ import annotations
 
 import base64
-import os
 import threading
 import time
 import urllib.request
+from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
 
+from fastgen import services
 from fastgen.backends.remote import dialogue, pictures, verdict
-from fastgen.backends.remote.gate import Closed, Gate
+from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.verdict import Declined
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.errors import EngineError, InputError, ModelError
@@ -83,8 +84,8 @@ class VllmBackend:
         endpoint = self.settings.endpoint
         if self.server:
             self.server.start()
-        key = self.server.key if self.server else os.environ.get(endpoint.key_name, "")
-        self._key = key
+        key = self.server.key if self.server else services.key_of(endpoint.key_name)
+        self._clean = partial(verdict.clean, key=key)
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
         options = {"maxsize": self.gate.most, "retries": False, "timeout": timeout, "num_pools": 2}
@@ -143,15 +144,13 @@ class VllmBackend:
     def _body(self, request: Request) -> bytes:
         text, params = self.settings.text, request.params
 
-        def picture(index: int) -> dict:
+        def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            url = msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
-            return {"type": "image_url", "image_url": {"url": url}}
+            return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
-        turns = dialogue.messages(request, text.system, lambda words: {"type": "text", "text": words}, picture)
         body: dict = {
             "model": self.model, "max_tokens": params.max_tokens, "temperature": params.temperature, "seed": params.seed,
-            "messages": [{"role": role, "content": dialogue.plain(parts)} for role, parts in turns],
+            "messages": dialogue.chat(request, text.system, address),
         }  # fmt: skip
         if text.schema:
             schema = {"name": "caption", "strict": True, "schema": msgspec.Raw(text.schema.encode())}
@@ -159,21 +158,9 @@ class VllmBackend:
         return _encode(body)
 
     def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
-        try:
-            ticket = self.gate.enter()
-        except Closed:
-            raise Declined("unavailable", verdict.LET_GO) from None
-        outcome, wait = "answered", 0.0
-        try:
+        with verdict.through(self.gate):
             url = f"{self.server.url if self.server else self.settings.endpoint.base_url}/chat/completions"
-            reply = self._post(url, body)
-            return self._read(reply)
-        except Declined as declined:
-            outcome = verdict.OUTCOMES.get(declined.kind, "neither")
-            wait = declined.retry_after
-            raise
-        finally:
-            self.gate.leave(ticket, outcome, wait)
+            return self._read(self._post(url, body))
 
     def _post(self, url: str, body: bytes) -> urllib3.BaseHTTPResponse:
         try:
@@ -210,10 +197,6 @@ class VllmBackend:
             pass
         code = "" if code == str(reply.status) else code
         return verdict.of_status(reply.status, code, self._clean(message), wait)
-
-    def _clean(self, text: bytes | str) -> str:
-        words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        return verdict.shorten(words.replace(self._key, "...") if self._key else words)
 
     def _revive(self) -> None:
         """Start our server again, once. Raises Declined when it is lost."""

@@ -13,6 +13,7 @@ from PIL import Image
 pytest.importorskip("google.genai")
 
 from fastgen import services
+from fastgen.backends.remote import gemini_answers, verdict
 from fastgen.backends.remote.gemini_api import GeminiBackend
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
@@ -123,6 +124,16 @@ def test_later_turns_bring_back_the_conversation_unchanged(ask, picture):
     assert [len(r.images) for r in seen[:3]] == [1, 3, 4], "the input, then the draft and the picture, then one more"
 
 
+def test_a_turn_may_cost_what_comes_with_it(ask, picture, monkeypatch):
+    monkeypatch.setattr("fastgen.backends.remote.gemini_api.tokens", lambda usage, drawing: {})
+    params = ImageParams(0, 0, 28, 3.5, 0, 2)
+    images = (picture(), picture("b.png"))
+    result, _ = ask("edit", "first", "second", "third", images=images, n=2)
+    request = Request("a", "edit", ("first", "second", "third"), params, images=images)
+    backend = GeminiBackend(resolve("edit", None, backend="gemini"), None)
+    assert result.cost == pytest.approx(services.estimate(backend.settings, request)), "the pictures before it too"
+
+
 def test_captions(ask, picture):
     images = (picture(size=(64, 48)), picture("b.jpg", size=(32, 32)))
     result, (seen,) = ask("caption", "compare <image> with <image>", images=images)
@@ -227,3 +238,21 @@ def test_a_gateway_that_knows_the_older_version_only(ask):
     assert result.kind == "gone" and [path.split("/")[1] for path in OldGateway.seen] == ["v1beta", "v1"]
     server.shutdown()
     server.server_close()
+
+
+def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> verdict.Declined:
+    from google.genai import errors
+
+    body = {"error": {"code": code, "status": status, "message": "You exceeded your current quota", "details": list(details)}}
+    return gemini_answers.declined(errors.APIError(code, body), str, 0.5)
+
+
+def test_how_long_it_asks_to_wait():
+    def retry(delay: str) -> dict:
+        return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+
+    assert (found := complaint(429, retry("47s"))).kind == "rate_limited" and found.retry_after == 47
+    assert complaint(429, retry("43200s")).kind == "quota", "nobody waits half a day"
+    assert (found := complaint(503, retry("20.5s"), status="UNAVAILABLE")).kind == "unavailable"
+    assert found.retry_after == 20.5 and found.cost == 0
+    assert complaint(504, status="DEADLINE_EXCEEDED").cost == 0.5, "it may have done the work"

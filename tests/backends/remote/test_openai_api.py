@@ -13,6 +13,8 @@ from PIL import Image
 pytest.importorskip("openai")
 
 from fastgen import services
+from fastgen.backends.remote import openai_answers
+from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
@@ -189,9 +191,35 @@ def test_faults_are_told_apart(ask, picture, task, fault, kind, says):
         assert result.retry_after == 0.2
 
 
+def test_a_complaint_about_the_model_is_not_the_rows_fault():
+    import httpx2
+    import openai
+
+    body = {"message": "Invalid value: 'x'", "type": "invalid_request_error", "param": "model", "code": "invalid_value"}
+    response = httpx2.Response(400, request=httpx2.Request("POST", "http://a/v1"))
+    found = openai_answers.declined(openai.BadRequestError("no", response=response, body=body), str, 0.0)
+    assert found.kind == "gone"
+
+
 def test_a_row_that_is_half_paid_waits_where_it_is(ask):
     result, seen = ask("t2i", "one", "two fault:rate_limit_after:once")
     assert isinstance(result, Done) and [r.status for r in seen] == [200, 429, 200]
+
+
+def test_a_row_that_is_half_paid_is_finished_though_no_more_are_begun(ask, sim, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    backend = OpenAIBackend(resolve("t2i", None, backend="openai", base_url=sim.openai_url, out=tmp_path), None)
+    keep = Attempt.keep
+
+    def keep_and_close(attempt, made):
+        keep(attempt, made)
+        backend.let_go()
+
+    monkeypatch.setattr(Attempt, "keep", keep_and_close)
+    result, seen = ask("t2i", "one", "and two fault:rate_limit_after:once", backend=backend)
+    assert isinstance(result, Done) and [r.status for r in seen] == [200, 429, 200]
+    result, seen = ask("t2i", "three", backend=backend)
+    assert (result.kind, result.attempts, seen) == ("unavailable", 0, [])
 
 
 def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
@@ -199,6 +227,27 @@ def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
     assert result.paths == ("images/a_0.jpg",) and "came as jpeg, not png" in result.warnings[0]
     result, _ = ask("t2i", "fault:wrong_size", size=(1024, 1024))
     assert isinstance(result, Done) and "came at 512x1024, not 1024x1024" in result.warnings[0]
+
+
+def test_where_nothing_is_counted_the_most_is_taken_to_be_spent(ask, picture, monkeypatch):
+    """The fixture sees to it that the cost is no less than the bill, and no more than what was set aside."""
+    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", lambda answer: {})
+    about = {"size": (1024, 1024), "words": {"quality": "low"}}
+    result, _ = ask("edit", "a", images=(picture(), picture("b.png")), **about)
+    assert result.cost > 2 * 6500 * 8e-6, "its pictures too"
+    result, _ = ask("t2i", "a", "b", "c", n=2, **about)
+    assert isinstance(result, Done) and result.cost > 0
+    result, _ = ask("caption", "what?", images=(picture(),))
+    assert result.cost > 6500 * 0.1e-6
+
+
+def test_what_nobody_foresaw_costs_all_that_was_set_aside_and_tells_no_key(ask, sim, monkeypatch):
+    def stumble(answer):
+        raise TypeError(f"nobody foresaw {KEY}")
+
+    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", stumble)
+    result, _ = ask("t2i", "a")
+    assert (result.kind, result.message) == ("internal", "TypeError: nobody foresaw ...") and result.cost >= sim.ledger_usd > 0
 
 
 def test_no_server_costs_nothing_and_bad_pictures_are_not_sent(ask, tmp_path):

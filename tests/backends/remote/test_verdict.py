@@ -74,6 +74,14 @@ SCHEMA = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}},
         (None, "stop", None, "", "empty"),
         (" \n", "stop", None, "", "empty"),
         (["a"], "stop", None, "", "malformed"),
+        ("A cat and", "abort", None, "", "transient"),
+        ("A cat and", "error", None, "", "transient"),
+        ("A cat and a cat and a cat and", "repetition", None, "", "truncated"),
+        ("A cat and", "MAX_TOKENS", None, "", "truncated"),
+        ("A c", "SAFETY", None, "", "refused"),
+        ("half of a \ud83d", "stop", None, "", "malformed"),
+        ('{"n": 1, "t": "\\ud83d"}', "stop", None, SCHEMA, "malformed"),
+        ('{"n": 1, "t": NaN}', "stop", None, SCHEMA, "malformed"),
         ("no JSON", "stop", None, SCHEMA, "malformed"),
         ('{"n": "x"}', "stop", None, SCHEMA, "malformed"),
         ('{"n": 1', "stop", None, SCHEMA, "malformed"),
@@ -96,7 +104,15 @@ def test_json_under_a_schema():
         (400, "moderation_blocked", "", 0, "refused"),
         (400, "", "Your request was rejected by the safety system.", 0, "refused"),
         (400, "invalid_value", "size", 0, "input"),
+        (400, "", "Your request was rejected as a result of our safety system.", 0, "refused"),
+        (400, "data_inspection_failed", "Input data may contain inappropriate content.", 0, "refused"),
+        (403, "", "Your input was flagged for \"violence\"", 0, "refused"),
         (401, "", "", 0, "unauthorized"),
+        (407, "", "", 0, "unauthorized"),
+        (301, "", "", 0, "gone"),
+        (405, "", "Method Not Allowed", 0, "gone"),
+        (410, "", "", 0, "gone"),
+        (425, "", "", 0, "unavailable"),
         (402, "", "Insufficient credits", 0, "quota"),
         (403, "", "", 0, "unauthorized"),
         (404, "model_not_found", "", 0, "gone"),
@@ -122,14 +138,25 @@ def test_statuses(status, code, message, wait, kind):
     )
 
 
+def test_an_outage_is_waited_for_an_hour_at_most():
+    assert of_status(503, "", "", 9e9).retry_after == verdict.PATIENCE_S == 3600
+
+
+def test_a_gateway_that_gave_up_may_have_been_billed_for():
+    assert [of_status(status, "", "", at_most=0.2).cost for status in (400, 429, 500, 503, 504, 524)] == [0, 0, 0, 0, 0.2, 0.2]
+
+
 def test_how_long_a_service_asks_to_wait():
-    cases = {("2", None): 2, ("2", "1500"): 1.5, (None, None): 0, ("soon", None): 0, ("-1", None): 0, ("nan", None): 0}
+    cases = {("2", None): 2, ("2", "1500"): 1.5, (None, None): 0, ("soon", None): 0, ("-1", None): 0, ("nan", None): 0,
+             ("3", "soon"): 3, ("inf", None): 0, ("1e9", None): 86_400}  # fmt: skip
     assert {given: seconds_of(*given) for given in cases} == cases
     assert 28 < seconds_of(formatdate(time.time() + 30, usegmt=True)) <= 30
     assert seconds_of(formatdate(time.time() - 30, usegmt=True)) == 0
+    assert seconds_of("Fri, 31 Dec 9999 23:59:59 GMT") == 86_400, "no clock waits that long"
 
 
 def test_messages_are_short_and_hold_no_keys_or_pictures():
     said = shorten("at sk-proj-abcdef123456 and AIzaSyABCDEFGH\nBearer abcdefgh data:image/png;base64," + "A" * 9999)
     assert said == "at sk-... and AIza... Bearer ... data:..."
     assert len(shorten("a" * 999)) == 303
+    assert shorten("half of a \ud83d").encode(), "so that it can be told"
