@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +22,12 @@ from fastgen.flags import (
     Background,
     BaseUrl,
     BatchSize,
+    BenchOut,
+    BenchTask,
     Cache,
     CaptionBackend,
     CaptionKey,
+    Compare,
     Compile,
     DryRun,
     Dtype,
@@ -46,6 +50,8 @@ from fastgen.flags import (
     Model,
     N,
     Offload,
+    OneGpu,
+    Only,
     Out,
     OutputKey,
     Pictures,
@@ -56,15 +62,19 @@ from fastgen.flags import (
     Quiet,
     Resolution,
     RetryFailed,
+    RoundRows,
+    Rounds,
     Rpm,
     Schema,
     Seed,
     Size,
     Steps,
+    Synthetic,
     System,
     Temperature,
     Timeout,
     Transformer,
+    Tune,
     Version,
     VllmCommand,
     VlmModel,
@@ -86,6 +96,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
     "1 the run could not go on.",
 )
+
 
 @app.callback()
 def root(version: Version = False) -> None: ...
@@ -183,48 +194,41 @@ def demo(
 
 @app.command()
 def bench(
-    task: Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.  [default: t2i]")] = "t2i",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files.  [default: fastgen-runs/bench-<task>]")] = None,
-    model: Model = "auto", gpus: Annotated[str, typer.Option(help="One GPU, or cpu.  [default: GPU 0, else cpu]")] = "",
-    size: Size = None, steps: Steps = None, batch_size: BatchSize = "auto", dtype: Dtype = "auto", profile: ProfileFile = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="One arm, such as plain, 'quality high', 'compile + cache first-block:0.1'; may be repeated.  [default: all]")] = None,
-    rounds: Annotated[int, typer.Option(help="Times that each arm plays.")] = 3,
-    rows: Annotated[int, typer.Option(help="Rows a round; 0: as many as plain diffusers does in some seconds.")] = 0,
-    synthetic: Annotated[str, typer.Option(metavar="flux-dev|flux-kontext", help="The full-size model with random weights: honest for speed, no pictures.")] = "",
-    compare: Annotated[str, typer.Option(metavar="CMD", help="Time this shell command beside fastgen; {rows} in it becomes a .jsonl, {out} a folder.")] = "",
-    tune: Annotated[bool, typer.Option("--tune", help="Also search batch sizes and options, and write a profile for this machine.")] = False,
-    vllm_command: VllmCommand = None, quiet: Quiet = False,
+    task: BenchTask = "t2i", out: BenchOut = None, model: Model = "auto", gpus: OneGpu = "", size: Size = None, steps: Steps = None,
+    batch_size: BatchSize = "auto", dtype: Dtype = "auto", profile: ProfileFile = None, vllm_command: VllmCommand = None,
+    only: Only = None, rounds: Rounds = 3, rows: RoundRows = 0, synthetic: Synthetic = "", compare: Compare = "", tune: Tune = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """What each optimization buys on this machine: against plain diffusers or transformers, interleaved, in speed, memory and pictures."""
-    import time
-
-    from fastgen.errors import FastgenError
-    from fastgen.settings import OUTPUT_KEYS
+    """What each optimization buys on this machine, in speed, memory and pictures: against plain diffusers or transformers, in turns."""
+    command = ["fastgen", *sys.argv[1:]]
+    flags = {
+        "size": size,
+        "steps": steps,
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "profile": profile,
+        "vllm_command": vllm_command,
+    }
+    started = time.monotonic()
 
     def say(text: str) -> None:
         if not quiet:
             print(f"{time.monotonic() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    started = time.monotonic()
-    if task not in OUTPUT_KEYS:
-        print(f"error: bench {task}: one of {', '.join(OUTPUT_KEYS)}", file=sys.stderr)
-        raise typer.Exit(2)
-    out = out or Path("fastgen-runs") / f"bench-{task}"
-    own = {"vllm_command": vllm_command} if task == "caption" else {
-        "size": size, "steps": steps, "batch_size": batch_size, "dtype": dtype, "profile": profile}  # fmt: skip
-    try:
-        from fastgen.bench import report
-        from fastgen.bench.run import run, settings_for
+    from fastgen.bench import report
+    from fastgen.bench.run import run, settings_for
+    from fastgen.errors import FastgenError
 
-        settings = settings_for(task, out.absolute(), synthetic_model=synthetic, model=model, gpus=gpus, **own)
-        command = ["fastgen", *sys.argv[1:]]
-        found = run(settings, command, say, only=tuple(only or ()), rounds=rounds, rows=rows, compare=compare, search=tune)
+    try:
+        settings = settings_for(task, out, synthetic_model=synthetic, tune=tune, model=model, gpus=gpus, **flags)
+        found = run(
+            settings, command, say, only=tuple(only or ()), rounds=rounds, rows=rows, compare=compare, tune=tune
+        )
     except FastgenError as error:
         _fail(error, "human")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     report.show(found)
-    print(f"{out / 'bench.md'}, {out / 'bench.json'}, {out / 'bench.png'}")
     raise typer.Exit(3 if any(arm["failed"] for arm in found["arms"]) else 0)
 
 
@@ -254,7 +258,10 @@ def _program(name: str, help: str) -> None:
     """A pipeline, which reads its flags itself."""
 
     @dataflow.command(
-        name, help=help, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+        name,
+        help=help,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def command(context: typer.Context) -> None:
         from fastgen.dataflow import statics

@@ -86,7 +86,7 @@ def _choices(arm: Arm) -> object:
 def _arm(name: str, settings: Settings) -> Arm:
     if settings.task == "caption":
         return _caption_arm(name, settings)
-    quality, words = _parse(name)
+    quality, words = parse(name)
     chosen = speed.resolve(
         quality, settings.profile.opt if quality else speed.Sets(), f"profile '{settings.profile.name}'", words
     )
@@ -108,8 +108,8 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
     return Arm(name, replace(settings, profile=replace(settings.profile, serve=serve), text=text))
 
 
-def _parse(name: str) -> tuple[str, dict]:
-    """The word of --quality, or "", and those of `speed.Options`."""
+def parse(name: str) -> tuple[str, dict]:
+    """What a name says: the word of --quality, or "", and those of `speed.Options`. Raises SettingsError."""
     quality, words = "", {}
     for part in filter(None, (part.strip() for part in name.split("+"))):
         word, _, value = part.partition(" ")

@@ -11,25 +11,42 @@ from msgspec.structs import replace
 
 import fastgen
 from fastgen import hardware
-from fastgen.bench import chart, commands, peak, report, synthetic, tune
+from fastgen.bench import chart, commands, peak, report, synthetic
 from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
+from fastgen.bench.tune import search
 from fastgen.bench.work import Work
 from fastgen.errors import SettingsError
-from fastgen.settings import Settings, number
+from fastgen.settings import OUTPUT_KEYS, Settings, number
 
 ROUNDS = 3
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def settings_for(
-    task: str, out: Path, *, synthetic_model: str = "", model: str = "auto", gpus: str = "", **flags
+    task: str,
+    out: Path | None,
+    *,
+    synthetic_model: str = "",
+    tune: bool = False,
+    model: str = "auto",
+    gpus: str = "",
+    **flags,
 ) -> Settings:
     """The task as `fastgen.resolve` has it, on one device, nothing optimized.
 
     Raises:
-        SettingsError: also where a synthetic model does not fit into the memory.
+        SettingsError: also where a flag means nothing for the task, or a synthetic model does not fit into the memory.
     """
+    if task not in OUTPUT_KEYS:
+        raise SettingsError(f"bench {task}: one of {', '.join(OUTPUT_KEYS)}")
+    foreign = ("size", "steps", "batch_size", "dtype", "profile") if task == "caption" else ("vllm_command",)
+    for name in foreign:
+        if flags.pop(name, None) not in (None, "auto"):
+            raise SettingsError(f"--{name.replace('_', '-')}: means nothing for bench {task}")
+    if task == "caption" and tune:
+        raise SettingsError("--tune: searches for t2i and edit only; what vLLM is told is in kernels_cfg/vlm*.toml")
+    out = (out or Path("fastgen-runs") / f"bench-{task}").absolute()
     if synthetic_model:
         if synthetic_model not in synthetic.NAMES:
             raise SettingsError(f"--synthetic {synthetic_model}: one of {', '.join(synthetic.NAMES)}")
@@ -57,7 +74,7 @@ def settings_for(
 
 def run(
     settings: Settings, command: list[str], say: Callable[[str], None], *, only: tuple[str, ...] = (), rounds: int = ROUNDS,
-    rows: int = 0, compare: str = "", search: bool = False,
+    rows: int = 0, compare: str = "", tune: bool = False,
 ) -> dict:  # fmt: skip
     """Measure, and write bench.json, bench.md and bench.png into the folder of the settings.
 
@@ -67,7 +84,7 @@ def run(
         only: arms by name; () for all.
         rows: a round; 0 for as many as the opponent does in some seconds.
         compare: a shell command to be timed beside `fastgen`, with {rows} and {out} in it.
-        search: also search batch sizes and options, and write profile.toml.
+        tune: also search batch sizes and options, and write profile.toml.
 
     Returns:
         What is in bench.json.
@@ -93,9 +110,10 @@ def run(
             arm["again"] = report.rerun(facts, arm["name"], os.path.relpath(out))
     if compare:
         found["commands"] = commands.time_both(compare, settings, work, out / "commands", measurement.rows, rounds, say)
-    if search:
-        found["tune"] = tune.tune(settings, out, rounds, measurement.rows, facts, say)
+    if tune:
+        found["tune"] = search(settings, out, rounds, measurement.rows, facts, say)
     report.write_json(out / "bench.json", found)
     (out / "bench.md").write_text(report.markdown(found), "utf-8")
     chart.draw(found, out / "bench.png")
+    say(f"wrote bench.md, bench.json and bench.png in {out}")
     return found

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from fastgen import profile, speed
-from fastgen.bench.arms import Arm, arms
+from fastgen.bench.arms import Arm, arms, parse
 from fastgen.bench.measure import Figures, Measurement
 from fastgen.bench.work import Work
 from fastgen.settings import Settings
@@ -31,7 +31,7 @@ POINTS = {"high": 1.0, "fast": 3.0}
 """Of prompt following that may be lost, in per cent."""
 
 
-def tune(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say: Callable[[str], None]) -> dict:
+def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say: Callable[[str], None]) -> dict:
     """Search, and write profile.toml. Returns what was found, for bench.json."""
     batches, tried = {}, {}
     for size in SIZES[settings.devices[0].kind]:
@@ -60,9 +60,9 @@ def tune(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say
         again = [f"{name} + {kind}" if name else kind for name in {chosen["high"], exact} for kind in QUANTIZED]
         others = [" + ".join([*base, cache]) for cache in CACHES]
         chosen["fast"] = _best(measure([*others, *again], "fast"), POINTS["fast"]) or chosen["high"]
-        sets = speed.Sets(**{quality: _options(name, best) for quality, name in chosen.items()})
+        sets = speed.Sets(**{quality: speed.Options(**parse(name)[1]) for quality, name in chosen.items()})
     else:
-        sets = replace(settings.profile.opt, exact=_options(exact, best))
+        sets = replace(settings.profile.opt, exact=speed.Options(**parse(exact)[1]))
     device = settings.devices[0]
     match = profile.Match(
         family=settings.model.family, model=settings.model.name if not settings.model.synthetic else "*", device=device.kind,
@@ -119,14 +119,3 @@ def _best(figures: list[Figures], points: float) -> str:
 
 def _ratio(figures: Figures) -> float:
     return 0.0 if figures.failed or not figures.ratios else sorted(figures.ratios)[len(figures.ratios) // 2]
-
-
-def _options(name: str, settings: Settings) -> speed.Options:
-    """What an arm's name says, for a profile."""
-    if not name:
-        return speed.Options()
-    chosen, plain = arms(settings, (name,))[1].settings.speed, speed.Speed()
-    words = {
-        key: getattr(chosen, key) for key in asdict(speed.Options()) if getattr(chosen, key) != getattr(plain, key)
-    }
-    return speed.Options(**words)
