@@ -18,7 +18,6 @@ class Judge:
     """Sums up over all pictures or texts of an arm that it is shown."""
 
     def __init__(self):
-        self.seen = 0
         self.right = 0
         self.judged = 0
         self._errors: list[float] = []
@@ -28,7 +27,6 @@ class Judge:
 
     def pictures(self, made: dict[str, str], reference: dict[str, str], wishes: dict[str, Wish]) -> None:
         for id, path in made.items():
-            self.seen += 1
             if id in wishes:
                 self.judged += 1
                 self.right += match(wishes[id], load(path)).all
@@ -39,7 +37,6 @@ class Judge:
 
     def texts(self, made: dict[str, str], reference: dict[str, str], scenes: dict[str, Scene]) -> None:
         for id, text in made.items():
-            self.seen += 1
             if id in scenes:
                 self.judged += 1
                 self.right += text == caption(scenes[id])

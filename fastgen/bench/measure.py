@@ -1,7 +1,8 @@
 """The rounds: every arm does the same rows, one arm after the other in each turn, in another order each time. Ratios are between
 rounds of the same turn, so what slows the machine for a while slows both sides of them.
 
-Arms stay in memory between their rounds, as many at once as fit; with each such company the opponent plays again.
+Arms stay in memory between their rounds, as many at once as fit; with each such company the opponent plays again. Where not
+even two fit, each plays all its rounds alone, the opponent first.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ class Figures:
     facts: dict = field(default_factory=dict)
     main_peak_gib: float = 0.0
     gpu_peak_gib: float = 0.0
+    images: int = 0
+    """Pictures or texts in all rounds together."""
     judge: Judge = field(default_factory=Judge)
-    samples: dict[str, str] = field(default_factory=dict)
-    """Pictures or texts of the first round, by id."""
 
     def add(self, found: Round, count: int) -> None:
         self.rates.append(count / found.seconds)
+        self.images += count
         self.stages.update(found.stages)
         self.work.update(found.work)
         self.facts = found.facts or self.facts
@@ -78,7 +80,7 @@ class Figures:
             "images_per_second": round(rate, 3), "images_per_second_by_round": [round(one, 3) for one in self.rates],
             "ratio": round(statistics.median(self.ratios), 3) if self.ratios else 1.0,
             "ratio_least": round(min(self.ratios, default=1.0), 3), "ratio_most": round(max(self.ratios, default=1.0), 3),
-            "stages_seconds": {name: round(seconds / self.judge.seen, 5) for name, seconds in self.stages.items()},
+            "stages_seconds": {name: round(seconds / self.images, 5) for name, seconds in self.stages.items()},
             "first_image_seconds": round(self.first_seconds, 2),
             "peak_memory_gib": {"main": round(self.main_peak_gib, 2), "gpu": round(self.gpu_peak_gib, 2) or None},
             "recompiles": self.work.get("recompiles", 0 if is_picture else None),
@@ -99,6 +101,10 @@ class Measurement:
         self.rows = rows
         self.say = say
         self.figures = [Figures(arm) for arm in arms]
+        self.interleaved = True
+        """Whether the opponent played in the same turns as the others."""
+        self._theirs: dict[int, Round] = {}
+        """The opponent's last round of each turn."""
         self._reference: dict[str, str] = {}
         """The opponent's pictures or texts by id; they stay until the end."""
 
@@ -115,30 +121,35 @@ class Measurement:
             raise EngineError(
                 f"{opponent.arm.name}, which the others are compared with, does not run here: {opponent.failed}"
             )
-        needed = max(0.1, before - self._free_gib(), opponent.gpu_peak_gib or opponent.main_peak_gib)
-        together = max(1, min(MOST_TOGETHER, int(ROOM * self._free_gib() / needed)))
         waiting = [one for one in self.figures[1:] if not (one.arm.refused or one.arm.same_as)]
+        needed = max(0.1, before - self._free_gib(), opponent.gpu_peak_gib or opponent.main_peak_gib)
+        free = self._free_gib()
+        together = max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
+        staying = [(opponent, process)]
         try:
-            if not waiting:
-                self._play([(opponent, process)])
+            if not waiting or free < needed:
+                self.interleaved = not waiting
+                self._play(staying)
+                process.end()
+                staying = []
             while waiting:
                 company, waiting = waiting[:together], waiting[together:]
-                self._company(opponent, process, company)
+                self._company(staying, company)
         finally:
             process.end()
             for turn in range(1, self.rounds):
                 shutil.rmtree(process.folder / str(turn), ignore_errors=True)
 
-    def _company(self, opponent: Figures, process: ArmProcess, company: list[Figures]) -> None:
-        """Some arms beside the opponent, from their start to their end."""
-        playing = [(opponent, process)]
+    def _company(self, staying: list[tuple[Figures, ArmProcess]], company: list[Figures]) -> None:
+        """Some arms, beside the opponent if it stays, from their start to their end."""
+        playing = list(staying)
         try:
             for figures in company:
                 if (started := self._begin(figures)) is not None:
                     playing.append((figures, started))
             self._play(playing)
         finally:
-            for _, started in playing[1:]:
+            for _, started in playing[len(staying) :]:
                 started.end()
 
     def _begin(self, figures: Figures) -> ArmProcess | None:
@@ -167,47 +178,46 @@ class Measurement:
         return process
 
     def _play(self, playing: list[tuple[Figures, ArmProcess]]) -> None:
+        """All rounds of these arms."""
+        opponent = self.figures[0]
         for turn in range(self.rounds):
             rows, wishes = self.work.rows(turn, self.rows)
-            found: dict[str, Round] = {}
-            for figures, process in playing[turn % len(playing) :] + playing[: turn % len(playing)]:
-                if not figures.failed:
-                    try:
-                        found[figures.arm.name] = process.play(rows, str(turn))
-                    except ArmFailed as error:
-                        figures.failed = str(error)
-                        self.say(f"{figures.arm.name}: failed: {error}")
-            opponent = playing[0][0]
+            found: list[tuple[Figures, ArmProcess, Round]] = []
+            first = turn % max(1, len(playing))
+            for figures, process in playing[first:] + playing[:first]:
+                if figures.failed:
+                    continue
+                try:
+                    found.append((figures, process, process.play(rows, str(turn))))
+                except ArmFailed as error:
+                    figures.failed = str(error)
+                    self.say(f"{figures.arm.name}: failed: {error}")
             if opponent.failed:
                 raise EngineError(f"{opponent.arm.name}, which the others are compared with: {opponent.failed}")
-            theirs = found[opponent.arm.name]
-            self._judge(opponent, theirs, rows, wishes, is_new=not self._reference.keys() & {row["id"] for row in rows})
-            for figures, process in playing[1:]:
-                if (ours := found.get(figures.arm.name)) is None:
-                    continue
-                figures.ratios.append((len(rows) / ours.seconds) / (len(rows) / theirs.seconds))
-                self._judge(figures, ours, rows, wishes)
+            found.sort(key=lambda one: one[0] is not opponent)  # the others are compared with it
+            for figures, process, made in found:
+                if figures is opponent:
+                    self._theirs[turn] = made
+                else:
+                    figures.ratios.append(self._theirs[turn].seconds / made.seconds)
+                self._judge(figures, made, wishes)
+                figures.add(made, len(rows))
                 figures.main_peak_gib = process.peak_gib()
-                if turn:
+                if turn and figures is not opponent:
                     shutil.rmtree(process.folder / str(turn))
-            opponent.main_peak_gib = playing[0][1].peak_gib()
-            told = ", ".join(f"{f.arm.name} {f.ratios[-1]:.2f}x" for f, _ in playing[1:] if f.ratios and not f.failed)
-            self.say(
-                f"round {turn + 1} of {self.rounds}, {len(rows)} rows: {opponent.arm.name} {opponent.rates[-1]:.2f}/s, {told}"
+            told = (
+                f"{f.arm.name} {f.ratios[-1]:.2f}x" if f.ratios else f"{f.arm.name} {f.rates[-1]:.3g}/s"
+                for f, *_ in found
             )
+            self.say(f"round {turn + 1} of {self.rounds}, {len(rows)} rows: {', '.join(told)}")
 
-    def _judge(self, figures: Figures, found: Round, rows: list[dict], wishes: dict, is_new: bool = True) -> None:
-        figures.add(found, len(rows))
-        if not figures.samples:
-            figures.samples = found.made
-        if not is_new:  # the opponent once more: only how long it took is news
-            figures.judge.seen += len(rows)
-            return
-        is_opponent = figures is self.figures[0]
+    def _judge(self, figures: Figures, made: Round, wishes: dict) -> None:
         look = figures.judge.texts if figures.arm.settings.task == "caption" else figures.judge.pictures
-        look(found.made, {} if is_opponent else self._reference, wishes)
-        if is_opponent:
-            self._reference |= found.made
+        if figures is not self.figures[0]:
+            look(made.made, self._reference, wishes)
+        elif not self._reference.keys() & made.made.keys():  # not those that it makes again beside another company
+            look(made.made, {}, wishes)
+            self._reference |= made.made
 
     def _free_gib(self) -> float:
         gpu = self.figures[0].arm.settings.devices[0].gpu

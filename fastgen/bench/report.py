@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 
 import fastgen
-from fastgen.bench.work import Work
+from fastgen.bench.measure import Measurement
 from fastgen.models import TINY, TINY_VLM
 from fastgen.settings import Settings
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
 
 
-def about(settings: Settings, work: Work, command: list[str], rows: int, rounds: int, peak: tuple[float, str]) -> dict:
+def about(settings: Settings, command: list[str], measurement: Measurement, peak: tuple[float, str]) -> dict:
     """Where the figures come from, so that somebody else can get them again."""
-    device = settings.devices[0]
+    device, work = settings.devices[0], measurement.work
     how = {"steps": settings.steps, "guidance": settings.guidance, "size": "x".join(map(str, work.size)),
            "max_sequence_length": settings.max_sequence_length,
            "batch_size": settings.batch_for(work.size[0] * work.size[1])}  # fmt: skip
@@ -32,7 +32,8 @@ def about(settings: Settings, work: Work, command: list[str], rows: int, rounds:
         "memory_gib": device.gpu.memory_gib if device.gpu else None,
         "versions": {"fastgen": fastgen.__version__, "python": platform.python_version(), **_versions()},
         "model": settings.model.name, "weights": weights(settings), "dtype": settings.dtype, **(how if settings.task != "caption" else {}),
-        "profile": settings.profile.name, "rows": rows, "rounds": rounds,
+        "profile": settings.profile.name, "rows": measurement.rows, "rounds": measurement.rounds,
+        "interleaved": measurement.interleaved,
         "peak_flops": round(peak[0]) or None, "peak_flops_source": peak[1], "load_average": os.getloadavg()[0],
     }  # fmt: skip
 

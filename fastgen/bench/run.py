@@ -103,7 +103,7 @@ def run(
     work = Work(settings, out / "arms" / "inputs")
     measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
     measurement.run()
-    facts = report.about(settings, work, command, measurement.rows, rounds, most)
+    facts = report.about(settings, command, measurement, most)
     found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
     for arm in found["arms"]:
         if "ratio" in arm:

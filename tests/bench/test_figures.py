@@ -102,7 +102,7 @@ def settings(tmp_path):
 
 def figures(settings, name: str, ratio: float, right: int = 95) -> Figures:
     found = Figures(Arm(name, settings), ratios=[ratio / 2, ratio, 2 * ratio], rates=[1.0])
-    found.judge.right, found.judge.judged, found.judge.seen = right, 100, 100
+    found.judge.right, found.judge.judged = right, 100
     return found
 
 
@@ -128,34 +128,39 @@ def test_a_profile_is_written_as_it_is_read(tmp_path):
     assert [found.batch_for(side * side) for side in (256, 512, 768, 1024, 2048)] == [4, 4, 1, 1, 1]
 
 
-def test_ratios_are_of_the_same_turn(settings, tmp_path):
-    """The machine gets twice as slow in the second turn; the ratio does not."""
-    contestants = arms(settings, ("plain",))
+class Fixed:
+    """An arm's process whose rounds take as long as it is told; the real ones are in test_bench.py."""
+
+    def __init__(self, seconds: list[float], path: str, folder):
+        self.seconds, self.path, self.folder = iter(seconds), path, folder
+        for turn in range(3):
+            (folder / str(turn)).mkdir(parents=True, exist_ok=True)
+
+    def play(self, rows, name):
+        return Round(seconds=next(self.seconds), made={row["id"]: self.path for row in rows})
+
+    def peak_gib(self):
+        return 1.5
+
+
+@pytest.mark.parametrize("staying", [True, False])
+def test_ratios_are_of_the_same_turn(settings, tmp_path, staying):
+    """The machine gets twice as slow in the second turn; the ratio does not. Where both do not fit, each plays alone."""
     work = Work(settings, tmp_path)
     path = save(tmp_path, "p", np.zeros((128, 128, 3)))
-
-    class Fixed:
-        def __init__(self, seconds):
-            self.seconds, self.folder = iter(seconds), tmp_path / "none"
-
-        def play(self, rows, name):
-            return Round(seconds=next(self.seconds), made={row["id"]: path for row in rows})
-
-        def peak_gib(self):
-            return 1.5
-
-        def end(self):
-            pass
-
-    measurement = Measurement(contestants, work, tmp_path, rounds=3, rows=4, say=lambda text: None)
-    (tmp_path / "none" / "1").mkdir(parents=True)
-    (tmp_path / "none" / "2").mkdir()
+    measurement = Measurement(arms(settings, ("plain",)), work, tmp_path, rounds=3, rows=4, say=lambda text: None)
     theirs, ours = measurement.figures
-    measurement._play([(theirs, Fixed([2.0, 4.0, 2.0])), (ours, Fixed([1.0, 2.0, 1.0]))])
+    one, other = Fixed([2.0, 4.0, 2.0], path, tmp_path / "a"), Fixed([1.0, 2.0, 1.0], path, tmp_path / "b")
+    if staying:
+        measurement._play([(theirs, one), (ours, other)])
+    else:
+        measurement._play([(theirs, one)])
+        measurement._play([(ours, other)])
     found = ours.as_dict(work, 1e12)
     assert ours.ratios == [2.0, 2.0, 2.0] and found["ratio"] == 2.0 and found["images_per_second"] == 4.0
     assert theirs.as_dict(work, 1e12)["ratio"] == 1.0 and found["psnr_db"] == math.inf
     assert found["share_of_peak"] == pytest.approx(4.0 * found["tflop_per_image"], rel=0.01)
+    assert found["score"]["of"] == theirs.judge.judged == 12
 
 
 def test_an_opponent_that_does_not_run_ends_it(settings, tmp_path):
