@@ -138,6 +138,11 @@ def test_what_is_missing_is_named(environment, monkeypatch):
         connect("gemini", "caption")
     with pytest.raises(SettingsError, match="--base-url ftp"):
         connect("gemini", base_url="ftp://a")
+    for backend in ("openai", "gemini", "vllm"):
+        for address, said in (("http://[a", "not an address"), ("http://u:secret@a/v1", "password"), ("http://a:b/v1", "not an address")):
+            with pytest.raises(SettingsError, match=said) as caught:
+                connect(backend, "caption", "a-vlm", address)
+            assert "secret" not in str(caught.value)
     monkeypatch.setattr(services.place, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'fastgen-mm\[api\]'"):
         connect("gemini")
