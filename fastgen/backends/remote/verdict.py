@@ -122,7 +122,8 @@ def _under(schema: str, text: str) -> str:
     import jsonschema
 
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text)
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
         jsonschema.validate(value, json.loads(schema))
     except ValueError:
         if _is_refusal(text):
@@ -130,11 +131,18 @@ def _under(schema: str, text: str) -> str:
         raise Declined("malformed", f"the answer is not JSON: {shorten(text)}") from None
     except jsonschema.ValidationError as error:
         raise Declined("malformed", f"the answer does not fit --schema: {shorten(error.message)}") from None
-    return json.dumps(value, ensure_ascii=False)
+    if _is_refusal(longest := max(_strings(value), key=len, default="")):  # what had to be said in the form of an object
+        raise Declined("refused", f"the model declined: {shorten(longest)}")
+    return written
 
 
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+def _strings(value: object) -> Iterator[str]:
+    """All that is said in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> Declined:

@@ -82,6 +82,8 @@ SCHEMA = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}},
         ("half of a \ud83d", "stop", None, "", "malformed"),
         ('{"n": 1, "t": "\\ud83d"}', "stop", None, SCHEMA, "malformed"),
         ('{"n": 1, "t": NaN}', "stop", None, SCHEMA, "malformed"),
+        ('{"n": 1, "t": 1e999}', "stop", None, SCHEMA, "malformed"),
+        ('{"n": 1, "t": ["a dog", "I\'m sorry, but I can\'t help with that."]}', "stop", None, SCHEMA, "refused"),
         ("no JSON", "stop", None, SCHEMA, "malformed"),
         ('{"n": "x"}', "stop", None, SCHEMA, "malformed"),
         ('{"n": 1', "stop", None, SCHEMA, "malformed"),
@@ -96,6 +98,8 @@ def test_what_is_no_text(content, finish, refusal, schema, kind):
 
 def test_json_under_a_schema():
     assert text_of('{"n":  1}', "stop", None, SCHEMA) == '{"n": 1}'
+    said = '{"n": 1, "says": "I cannot help you", "caption": "A parrot beside a sign, on a perch."}'
+    assert text_of(said, "stop", None, SCHEMA) == said
 
 
 @pytest.mark.parametrize(
