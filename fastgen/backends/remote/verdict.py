@@ -121,19 +121,20 @@ def _is_refusal(text: str) -> bool:
 def _under(schema: str, text: str) -> str:
     import jsonschema
 
+    value, wrong = text, ""
     try:
         value = json.loads(text)
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         jsonschema.validate(value, json.loads(schema))
     except ValueError:
-        if _is_refusal(text):
-            raise Declined("refused", f"the model declined: {shorten(text)}") from None
-        raise Declined("malformed", f"the answer is not JSON: {shorten(text)}") from None
+        wrong = f"is not JSON: {shorten(text)}"
     except jsonschema.ValidationError as error:
-        raise Declined("malformed", f"the answer does not fit --schema: {shorten(error.message)}") from None
-    if _is_refusal(longest := max(_strings(value), key=len, default="")):  # what had to be said in the form of an object
+        wrong = f"does not fit --schema: {shorten(error.message)}"
+    if _is_refusal(longest := max(_strings(value), key=len, default="")):  # as an object too, where no other form is allowed
         raise Declined("refused", f"the model declined: {shorten(longest)}")
-    return written
+    if wrong:
+        raise Declined("malformed", f"the answer {wrong}")
+    return text
 
 
 def _strings(value: object) -> Iterator[str]:
