@@ -28,7 +28,10 @@ Gpus = Annotated[
     str, typer.Option(help="0,1 or all or cpu or cpu:N: one engine process each.  [default: all GPUs, else cpu]")
 ]
 Backend = Annotated[
-    str, typer.Option(help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]")
+    str,
+    typer.Option(
+        help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]"
+    ),
 ]
 CaptionBackend = Annotated[
     str,
@@ -42,7 +45,9 @@ BaseUrl = Annotated[
 ]
 VllmCommand = Annotated[
     str | None,
-    typer.Option(metavar="COMMAND", help="vLLM's server, or a Python that has vLLM.  [default: where setup vllm put it]"),
+    typer.Option(
+        metavar="COMMAND", help="vLLM's server, or a Python that has vLLM.  [default: where setup vllm put it]"
+    ),
 ]
 Fallback = Annotated[
     str,
@@ -60,7 +65,9 @@ Rpm = Annotated[int, typer.Option(metavar="N", help="Requests to an API a minute
 Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="For one request to an API.  [default: 600, for captions 120]")
 ]
-MaxCost = Annotated[float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")]
+MaxCost = Annotated[
+    float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")
+]
 Quality = Annotated[
     str,
     typer.Option(
@@ -71,30 +78,40 @@ Quality = Annotated[
 Attention = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, else auto]"
+        metavar="NAME",
+        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, else auto]",
     ),
 ]
 Compile = Annotated[
-    bool | None, typer.Option("--compile/--no-compile", help="Compile the transformer's blocks.  [default: the profile's, else no]")
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile the transformer's blocks.  [default: the profile's, else no]"),
 ]
 Quantize = Annotated[
     str,
     typer.Option(
-        metavar="KIND", help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else none]"
+        metavar="KIND",
+        help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else none]",
     ),
 ]
 Cache = Annotated[
     str,
     typer.Option(
-        metavar="KIND[:THRESHOLD]", help="Step cache: none, first-block, taylorseer.  [default: the profile's, else none]"
+        metavar="KIND[:THRESHOLD]",
+        help="Step cache: none, first-block, taylorseer.  [default: the profile's, else none]",
     ),
 ]
 Offload = Annotated[
     str,
-    typer.Option(metavar="WHAT", help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else none]"),
+    typer.Option(
+        metavar="WHAT",
+        help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else none]",
+    ),
 ]
 ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", metavar="FILE", help="Take this profile.  [default: the one in kernels_cfg that fits best]")
+    Path | None,
+    typer.Option(
+        "--profile", metavar="FILE", help="Take this profile.  [default: the one in kernels_cfg that fits best]"
+    ),
 ]
 Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
 AspectRatio = Annotated[str, typer.Option(help="APIs only: such as 16:9.")]
@@ -102,7 +119,8 @@ Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
 Pictures = Annotated[
     Path | None,
     typer.Argument(
-        metavar="INPUT", help="Rows: a .jsonl file, or a .json list; or a folder of pictures. Without it: bundled examples."
+        metavar="INPUT",
+        help="Rows: a .jsonl file, or a .json list; or a folder of pictures. Without it: bundled examples.",
     ),
 ]
 VlmModel = Annotated[
@@ -119,7 +137,8 @@ Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest w
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help=f"Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, else {MAX_PIXELS}]"
+        metavar="N",
+        help=f"Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, else {MAX_PIXELS}]",
     ),
 ]
 Schema = Annotated[
@@ -172,6 +191,4 @@ def _print_version(on: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-]
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)]

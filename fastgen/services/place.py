@@ -54,7 +54,9 @@ def key_of(name: str, needed: bool = False) -> str:
     libraries' own words about that quote it."""
     key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
     if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"{name}: holds characters that no key has, such as a line break in its middle; set it again")
+        raise SettingsError(
+            f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
+        )
     if needed and not key:
         raise SettingsError(f"{name}: is not set in the process that sends the requests")
     return key
@@ -99,7 +101,9 @@ def _path_of(url: str, said: str) -> str:
     if not good:
         raise SettingsError(f"{said} {url}: not an address such as http://localhost:8000/v1")
     if parts.password:
-        raise SettingsError(f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment")
+        raise SettingsError(
+            f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment"
+        )
     return parts.path.strip("/")
 
 

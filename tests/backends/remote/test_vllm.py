@@ -42,7 +42,9 @@ def test_its_own_server_is_not_looked_for_behind_a_proxy(settings, monkeypatch):
         threading.Thread(target=healthy.serve_forever, daemon=True).start()
         server = Server(settings, CPU)
         server.url = f"http://127.0.0.1:{healthy.server_port}/v1"
-        server._leash = SimpleNamespace(poll=lambda: None, stdin=SimpleNamespace(close=lambda: None), wait=lambda seconds: 0)
+        server._leash = SimpleNamespace(
+            poll=lambda: None, stdin=SimpleNamespace(close=lambda: None), wait=lambda seconds: 0
+        )
         server._wait()
         backend = VllmBackend(settings, CPU)
         backend.open()
