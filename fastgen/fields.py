@@ -54,7 +54,10 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
             if role not in ROLES:
                 raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not {role!r}", name)
             turns.append((ROLES[role], _words(content, name, MARK)))
-    while turns and turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
+    asks = any(role == "user" for role, _ in turns)
+    if not asks:
+        turns = [turn for turn in turns if turn[0] == "system"] + [("user", default)]
+    while turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
         turns.pop()
     if len(turns) > MAX_TURNS:
         raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
@@ -62,9 +65,7 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise InputError(f"a turn has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name)
     words = [text.replace(MARK, "").strip() for _, text in turns]
-    if not turns:
-        turns, words = [("user", default)], [default]
-    elif not words[-1]:
+    if asks and not words[-1]:
         turns[-1] = ("user", (turns[-1][1] + default) if MARK in turns[-1][1] else default)
     marks = sum(text.count(MARK) for _, text in turns)
     if marks and marks != pictures:

@@ -56,7 +56,9 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
     if task != "t2i" and here != Path.cwd():
         first = _first_picture(path)
         if first and not (here / first).exists() and (Path.cwd() / first).exists():
-            return Path.cwd(), [f"{first} is not in the folder of INPUT but here, so relative paths start here, in {Path.cwd()}"]
+            return Path.cwd(), [
+                f"{first} is not in the folder of INPUT but here, so relative paths start here, in {Path.cwd()}"
+            ]
     return here, []
 
 

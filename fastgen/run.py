@@ -221,25 +221,29 @@ class Run:
     def _dispatch(self) -> None:
         """Give every lane with a free slot a batch, the least busy first, while there are any."""
         given = not self._winding_down
+        dear: dict[Group, Batch] = {}
+        """Groups whose next batch --max-cost does not allow, at least until more is settled."""
         while given:
             given = False
             for seat in self._crew.free():
-                if seat.group.closed:
+                if seat.group.closed or seat.group in dear:
                     continue
                 batch, suspect = seat.group.next_batch(not seat.flying, ended=not self._rows_left)
                 if batch is None:
                     continue
                 if not self._afford(seat.group, batch):
                     seat.group.queue.appendleft(batch)
-                    if not self._crew.flying:
-                        self._end(BudgetError(
-                            f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row "
-                            f"could cost up to {services.estimate(seat.group.settings, seat.group.view(batch.requests[0])):.4f} USD"
-                        ))  # fmt: skip
-                    return
+                    dear[seat.group] = batch
+                    continue
                 seat.exclusive = suspect
                 self._crew.submit(seat, batch)
                 given = True
+        if dear and not self._crew.flying:
+            group, batch = next(iter(dear.items()))
+            self._end(BudgetError(
+                f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row could cost "
+                f"up to {services.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
+            ))  # fmt: skip
 
     def _afford(self, group: Group, batch: Batch) -> bool:
         """Set aside what the batch may cost."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fastgen.crew import Crew
 from fastgen.errors import BudgetError, EngineError
 from fastgen.resolver import resolve
 from tests.simulator import Simulator
@@ -161,6 +162,23 @@ def test_the_limit_on_cost_is_never_passed(simulator, rows, tmp_path, go, monkey
     assert first < server.ledger_usd <= 0.1
     about = json.loads((tmp_path / "t2i/run.json").read_text())
     assert about["cost_usd"] == pytest.approx(server.ledger_usd, rel=1e-6)
+
+
+def test_rows_that_cost_nothing_go_on_at_full_speed_when_the_limit_is_reached(simulator, rows, tmp_path, go, table, monkeypatch):
+    first, second, beside = simulator(latency_s=0.12), simulator(), []
+    submit = Crew.submit
+
+    def submit_and_note(crew, seat, batch):
+        beside.append(len(seat.flying))
+        submit(crew, seat, batch)
+
+    monkeypatch.setattr(Crew, "submit", submit_and_note)
+    path = rows(["fault:refusal_field a", *(f"row {i}" for i in range(60))])
+    with pytest.raises(BudgetError):
+        go(captions(path, first, second, tmp_path, max_inflight=1, max_cost=1e-7, fallback_on_refusal=True))
+    done = [line["rec"]["id"] for line in table(tmp_path / "out/journal.jsonl")]
+    assert len(done) == 60 and not asked(second)
+    assert min(beside[10:]) > 0, "more than one at a time"
 
 
 def test_the_key_is_nowhere(simulator, rows, cli, tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastgen.data.rows import Row
+from fastgen.fields import read_dialogue
 from fastgen.intake import Intake, Kept, filled, fit, row_seed
 from fastgen.models import FAKE, KONTEXT_SIZES, Defaults
 from fastgen.resolver import resolve
@@ -284,3 +285,9 @@ def test_an_empty_prompt_beside_turns_is_no_prompt(settings):
     intake = Intake(settings("t2i"))
     row = Row(1, json.dumps({"prompt": "", "conversations": [{"role": "user", "content": "a fox"}]}).encode())
     assert intake.read(row, intake.identify(row)).prompts == ("a fox",)
+
+
+def test_a_row_that_only_brings_instructions_keeps_them():
+    said = [("system", "be short"), ("assistant", "yes")]
+    row = {"conversations": [{"role": role, "content": text} for role, text in said]}
+    assert read_dialogue(row, 1, "Describe it.") == (("system", "be short"), ("user", "Describe it."))

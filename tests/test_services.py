@@ -104,7 +104,9 @@ def test_keys_and_addresses(environment, backend, variables, given, key, url):
     assert bool(key) or any("without a key" in note for note in notes)
 
 
-@pytest.mark.parametrize("backend, name", [("openai", "OPENAI_API_KEY"), ("gemini", "DF_API_KEY"), ("vllm", "VLLM_API_KEY")])
+@pytest.mark.parametrize(
+    "backend, name", [("openai", "OPENAI_API_KEY"), ("gemini", "DF_API_KEY"), ("vllm", "VLLM_API_KEY")]
+)
 def test_a_key_that_cannot_be_sent_is_refused_without_telling_it(environment, backend, name):
     for broken in ("se\ncret", "sécret"):
         environment(name, broken)
@@ -138,6 +140,15 @@ def test_what_is_missing_is_named(environment, monkeypatch):
         connect("gemini", "caption")
     with pytest.raises(SettingsError, match="--base-url ftp"):
         connect("gemini", base_url="ftp://a")
+    for backend in ("openai", "gemini", "vllm"):
+        for address, said in (
+            ("http://[a", "not an address"),
+            ("http://u:secret@a/v1", "password"),
+            ("http://a:b/v1", "not an address"),
+        ):
+            with pytest.raises(SettingsError, match=said) as caught:
+                connect(backend, "caption", "a-vlm", address)
+            assert "secret" not in str(caught.value)
     monkeypatch.setattr(services.place, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'fastgen-mm\[api\]'"):
         connect("gemini")
@@ -250,9 +261,7 @@ def test_costs(made):
     assert services.cost_of(gemini, {"image_out": 1120}) == pytest.approx(0.0336)
     caption = made("openai", "caption")
     one = Request("a", "caption", (), TextParams(100, 0.0, 0), dialogue=(("user", "hi"),), images=("a",))
-    assert (
-        0 < services.cost_of(caption, {"text_in": 1000, "text_out": 50}) < services.estimate(caption, one)
-    )
+    assert 0 < services.cost_of(caption, {"text_in": 1000, "text_out": 50}) < services.estimate(caption, one)
     for settings in (made("fake"), made("openai", model="my-own")):
         assert services.price(settings) is None and services.estimate(settings, request()) == 0.0
         assert services.cost_of(settings, {"image_out": 9}) == 0.0

@@ -23,7 +23,12 @@ def estimate(settings: Settings, request: Request) -> float:
         return 0.0
     # No token is shorter than a byte, and 200 are for what the service adds.
     if isinstance(request.params, TextParams):
-        words = sum(len(text.encode()) for _, text in request.dialogue) + len(settings.text.system.encode()) + len(settings.text.schema.encode()) + 200
+        words = (
+            sum(len(text.encode()) for _, text in request.dialogue)
+            + len(settings.text.system.encode())
+            + len(settings.text.schema.encode())
+            + 200
+        )
         usage = {"text_in": words, "image_in": len(request.images) * known.per_picture_in}
         return known.usd(usage | {"text_out": request.params.max_tokens})
     n, turns = request.params.n, len(request.prompts)

@@ -30,6 +30,8 @@ def connect(
 
         card, endpoint, notes = vllm_home.connect(task, model, on_gpu, base_url, vllm_command)
         key_of(endpoint.key_name)
+        if endpoint.base_url:
+            _path_of(endpoint.base_url, "--base-url")
         return card, endpoint, notes
     try:
         there = find_spec(MODULES[backend]) is not None
@@ -52,7 +54,9 @@ def key_of(name: str, needed: bool = False) -> str:
     libraries' own words about that quote it."""
     key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
     if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"{name}: holds characters that no key has, such as a line break in its middle; set it again")
+        raise SettingsError(
+            f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
+        )
     if needed and not key:
         raise SettingsError(f"{name}: is not set in the process that sends the requests")
     return key
@@ -77,16 +81,30 @@ def _place(backend: str, given: str | None) -> tuple[str, str, list[str]]:
         notes.append(f"{backend}: none of {', '.join(names)} is set, so requests to {url} go out without a key")
     if not url:
         return "", key_name, notes
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{said} {url}: not an address such as http://localhost:8000/v1")
+    path = _path_of(url, said)
     url = url.rstrip("/")
-    if backend == "openai" and not parts.path.strip("/"):
+    if backend == "openai" and not path:
         url += "/v1"
         notes.append(f"{said} has no path; requests go to {url}")
     if key_name == ANY_KEY or said != "--base-url":
         notes.append(f"{backend}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
     return url, key_name, notes
+
+
+def _path_of(url: str, said: str) -> str:
+    """The path in an address, without slashes at its ends. `said`: who gave it. Raises SettingsError."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingsError(f"{said} {url}: not an address such as http://localhost:8000/v1")
+    if parts.password:
+        raise SettingsError(
+            f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment"
+        )
+    return parts.path.strip("/")
 
 
 def gemini_place(base_url: str) -> tuple[str, str]:

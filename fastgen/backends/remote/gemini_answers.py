@@ -70,7 +70,9 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
     said = f"{error.code} {status}: {message}"
     delay = next((one["retryDelay"][:-1] for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), None)
     wait = verdict.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
-    if error.code == 429:  # the words for "per minute" are those that OpenAI has for "for good", so it is the details that tell
+    if (
+        error.code == 429
+    ):  # the words for "per minute" are those that OpenAI has for "for good", so it is the details that tell
         quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
         over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))

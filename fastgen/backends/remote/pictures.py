@@ -71,7 +71,7 @@ def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
         return None
     if kind == "PNG" and (data[24] != 8 or data[25] not in (0, 2) or b"tRNS" in data[:4096] or b"eXIf" in data[:4096]):
         return None  # 16 bits, a palette or transparency: what servers make of those differs
-    if kind == "JPEG" and turned:
+    if turned:
         return None
     return Picture(data, MIME[kind], (width, height))
 

@@ -121,20 +121,29 @@ def _is_refusal(text: str) -> bool:
 def _under(schema: str, text: str) -> str:
     import jsonschema
 
+    value, wrong = text, ""
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         jsonschema.validate(value, json.loads(schema))
     except ValueError:
-        if _is_refusal(text):
-            raise Declined("refused", f"the model declined: {shorten(text)}") from None
-        raise Declined("malformed", f"the answer is not JSON: {shorten(text)}") from None
+        wrong = f"is not JSON: {shorten(text)}"
     except jsonschema.ValidationError as error:
-        raise Declined("malformed", f"the answer does not fit --schema: {shorten(error.message)}") from None
-    return json.dumps(value, ensure_ascii=False)
+        wrong = f"does not fit --schema: {shorten(error.message)}"
+    if _is_refusal(longest := max(_strings(value), key=len, default="")):  # as an object too, where no other form is allowed
+        raise Declined("refused", f"the model declined: {shorten(longest)}")
+    if wrong:
+        raise Declined("malformed", f"the answer {wrong}")
+    return text
 
 
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+def _strings(value: object) -> Iterator[str]:
+    """All that is said in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> Declined:

@@ -90,7 +90,7 @@ class VllmBackend:
         timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
         options = {"maxsize": self.gate.most, "retries": False, "timeout": timeout, "num_pools": 2}
         base = self.server.url if self.server else endpoint.base_url
-        proxy = urllib.request.getproxies().get(urlsplit(base).scheme)
+        proxy = None if self.server else urllib.request.getproxies().get(urlsplit(base).scheme)
         if proxy and not urllib.request.proxy_bypass(urlsplit(base).hostname or ""):
             self.http: urllib3.PoolManager = urllib3.ProxyManager(proxy, **options)
         else:
@@ -117,6 +117,8 @@ class VllmBackend:
         url = f"{self.settings.endpoint.base_url}/models"
         try:
             reply = self.http.request("GET", url, headers=self._headers)
+            if reply.status in (401, 403):
+                raise ModelError(f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}")
             return str(msgspec.json.decode(reply.data)["data"][0]["id"])
         except urllib3.exceptions.HTTPError as error:
             raise EngineError(f"--base-url: {url} does not answer: {verdict.shorten(error)}") from None

@@ -243,7 +243,14 @@ def test_a_gateway_that_knows_the_older_version_only(ask):
 def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> verdict.Declined:
     from google.genai import errors
 
-    body = {"error": {"code": code, "status": status, "message": "You exceeded your current quota", "details": list(details)}}
+    body = {
+        "error": {
+            "code": code,
+            "status": status,
+            "message": "You exceeded your current quota",
+            "details": list(details),
+        }
+    }
     return gemini_answers.declined(errors.APIError(code, body), str, 0.5)
 
 

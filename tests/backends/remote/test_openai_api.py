@@ -247,7 +247,10 @@ def test_what_nobody_foresaw_costs_all_that_was_set_aside_and_tells_no_key(ask, 
 
     monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", stumble)
     result, _ = ask("t2i", "a")
-    assert (result.kind, result.message) == ("internal", "TypeError: nobody foresaw ...") and result.cost >= sim.ledger_usd > 0
+    assert (result.kind, result.message) == (
+        "internal",
+        "TypeError: nobody foresaw ...",
+    ) and result.cost >= sim.ledger_usd > 0
 
 
 def test_no_server_costs_nothing_and_bad_pictures_are_not_sent(ask, tmp_path):

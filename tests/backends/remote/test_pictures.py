@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 
 import numpy as np
 import pytest
@@ -94,3 +95,11 @@ def test_masks_turn_white_into_clear(tmp_path):
     Image.new("L", (32, 24), 0).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="selects nothing"):
         pictures.mask_for_openai(str(tmp_path / "mask.png"), (64, 48))
+
+
+def test_a_png_is_turned_wherever_its_header_says_so(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = random.Random(0).randbytes(9000)  # it stands before the EXIF data
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "a.png", exif=exif, icc_profile=profile)
+    assert opened(pictures.prepare(str(tmp_path / "a.png"), "image")).size == (20, 40)

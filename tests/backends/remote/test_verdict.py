@@ -82,6 +82,9 @@ SCHEMA = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}},
         ("half of a \ud83d", "stop", None, "", "malformed"),
         ('{"n": 1, "t": "\\ud83d"}', "stop", None, SCHEMA, "malformed"),
         ('{"n": 1, "t": NaN}', "stop", None, SCHEMA, "malformed"),
+        ('{"n": 1, "t": 1e999}', "stop", None, SCHEMA, "malformed"),
+        ('{"error": "I cannot help with that."}', "stop", None, SCHEMA, "refused"),
+        ('{"n": 1, "t": ["a dog", "I\'m sorry, but I can\'t help with that."]}', "stop", None, SCHEMA, "refused"),
         ("no JSON", "stop", None, SCHEMA, "malformed"),
         ('{"n": "x"}', "stop", None, SCHEMA, "malformed"),
         ('{"n": 1', "stop", None, SCHEMA, "malformed"),
@@ -96,6 +99,8 @@ def test_what_is_no_text(content, finish, refusal, schema, kind):
 
 def test_json_under_a_schema():
     assert text_of('{"n":  1}', "stop", None, SCHEMA) == '{"n": 1}'
+    said = '{"n": 1, "says": "I cannot help you", "caption": "A parrot beside a sign, on a perch."}'
+    assert text_of(said, "stop", None, SCHEMA) == said
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_json_under_a_schema():
         (400, "invalid_value", "size", 0, "input"),
         (400, "", "Your request was rejected as a result of our safety system.", 0, "refused"),
         (400, "data_inspection_failed", "Input data may contain inappropriate content.", 0, "refused"),
-        (403, "", "Your input was flagged for \"violence\"", 0, "refused"),
+        (403, "", 'Your input was flagged for "violence"', 0, "refused"),
         (401, "", "", 0, "unauthorized"),
         (407, "", "", 0, "unauthorized"),
         (301, "", "", 0, "gone"),
@@ -143,7 +148,14 @@ def test_an_outage_is_waited_for_an_hour_at_most():
 
 
 def test_a_gateway_that_gave_up_may_have_been_billed_for():
-    assert [of_status(status, "", "", at_most=0.2).cost for status in (400, 429, 500, 503, 504, 524)] == [0, 0, 0, 0, 0.2, 0.2]
+    assert [of_status(status, "", "", at_most=0.2).cost for status in (400, 429, 500, 503, 504, 524)] == [
+        0,
+        0,
+        0,
+        0,
+        0.2,
+        0.2,
+    ]
 
 
 def test_how_long_a_service_asks_to_wait():

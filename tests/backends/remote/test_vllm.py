@@ -1,0 +1,65 @@
+"""The vLLM backend without vLLM: how its own server is reached, and what a server that runs says before the first row."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+import urllib3
+
+from fastgen.backends.remote.vllm import VllmBackend
+from fastgen.backends.remote.vllm_server import Server
+from fastgen.errors import FastgenError
+from fastgen.hardware import Device
+from fastgen.resolver import resolve
+from tests.simulator import Simulator
+
+CPU = Device("cpu", "cpu", 1)
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *about): ...
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return resolve("caption", None, base_url="http://127.0.0.1:9/v1", model="a-vlm", out=tmp_path)
+
+
+def test_its_own_server_is_not_looked_for_behind_a_proxy(settings, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("fastgen.backends.remote.vllm_server.READY_IN_S", 3.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as healthy:
+        threading.Thread(target=healthy.serve_forever, daemon=True).start()
+        server = Server(settings, CPU)
+        server.url = f"http://127.0.0.1:{healthy.server_port}/v1"
+        server._leash = SimpleNamespace(
+            poll=lambda: None, stdin=SimpleNamespace(close=lambda: None), wait=lambda seconds: 0
+        )
+        server._wait()
+        backend = VllmBackend(settings, CPU)
+        backend.open()
+        assert isinstance(backend.http, urllib3.ProxyManager), "a server of the user's may be behind it"
+        backend.server = server
+        monkeypatch.setattr(server, "start", lambda: None)
+        backend.open()
+        assert not isinstance(backend.http, urllib3.ProxyManager)
+        healthy.shutdown()
+
+
+def test_a_wrong_key_is_called_that_before_the_first_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "not-the-key")
+    with Simulator() as simulator:
+        backend = VllmBackend(resolve("caption", None, base_url=simulator.openai_url, out=tmp_path), CPU)
+        with pytest.raises(FastgenError, match="401") as caught:
+            backend.open()
+    assert "not-the-key" not in str(caught.value)
