@@ -133,7 +133,7 @@ def _merge_loras(pipeline, loras: tuple[tuple[str, float], ...]) -> None:
             raise ModelError(f"--lora {path}: holds no weights for this model's transformer")
         names.append(name)
     pipeline.set_adapters(names, [scale for _, scale in loras])
-    pipeline.fuse_lora(adapter_names=names)
+    pipeline.fuse_lora(components=["transformer", "text_encoder"], adapter_names=names)  # by itself the transformer only
     pipeline.unload_lora_weights()
 
 
