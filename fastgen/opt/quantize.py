@@ -16,6 +16,7 @@ which looks at all tokens of a batch together, is off.
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 
 import msgspec
@@ -76,7 +77,13 @@ def apply(modules, config: Config) -> dict:
     ):
         if kind == "none":
             continue
+        started = time.monotonic()
         plain = 2 * sum(parameter.numel() for parameter in whole.parameters())
+        kept = modules.kept.get(name)
+        if kept is not None and kept.is_there:
+            kept.fill(whole, modules.device)
+            facts[name] = _facts(kind, whole, plain) | {"from": "cache", "seconds": round(kept.seconds, 2)}
+            continue
         if not sum(replace(whole.get_submodule(part), kind, modules.device, modules.dtype, without) for part in parts):
             raise SettingsError(
                 f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed so (4bit "
@@ -85,7 +92,9 @@ def apply(modules, config: Config) -> dict:
         if name == "transformer":
             own = "8bit" if kind == "4bit" else kind
             replace(whole.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
-        facts[name] = _facts(kind, whole, plain)
+        facts[name] = _facts(kind, whole, plain) | {"from": "made", "seconds": round(time.monotonic() - started, 2)}
+        if kept is not None:
+            kept.keep(whole)
     return facts
 
 
