@@ -78,6 +78,8 @@ class Report:
                 self._say("more rows failed; failures.jsonl will name them all")
         elif self.voice == "human" and event == "lane_ready":
             self._say(f"{facts['lane']} ready after {facts.get('load_seconds', 0)} s of loading")
+            for note in facts.get("notes", ()):
+                self._say(f"{facts['lane']}: {note}")
         elif self.voice == "human" and event in ("lane_died", "lane_restarted"):
             self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}; starting it again")
         elif event == "warning":

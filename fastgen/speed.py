@@ -70,7 +70,7 @@ class Speed(msgspec.Struct, frozen=True):
         if self.quality != "exact" and not own:
             notes.append(f"--quality {self.quality}: the profile has nothing for it, so it is the same as exact")
         if not on_gpu and {self.quantize, self.quantize_text} != {"none"}:
-            notes.append("--quantize on a CPU saves memory, not time: it is slower than without (docs/optimizations.md)")
+            notes.append("--quantize on a CPU saves memory, not time (docs/optimizations.md)")
         return notes
 
     def explain(self) -> list[str]:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
 # A machine with GPUs must give the same results; what needs a GPU is marked so.
 CLI_TIMEOUT_S = 120
 

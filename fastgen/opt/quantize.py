@@ -1,9 +1,10 @@
 """Fewer bits for the weights of the transformer's blocks and of T5.
 
 What: 8bit and 4bit (NF4) are bitsandbytes' layers, put in by hand, since diffusers' own config refuses them on a CPU, where
-they run; int8 and fp8 are torchao's. On a GPU int8 and fp8 also multiply in that type, each token with a scale of its own;
-on a CPU they only store. All linear layers of the blocks are taken, those of the modulation too, a quarter of FLUX.1's weights.
-How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.1 to 2.7 times
+they run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token with a scale of its
+own; on a CPU all only store. All linear layers of the blocks are taken, those of the modulation too, a quarter of FLUX.1's
+weights, and those that embed noise level and guidance. What tokens come in and go out by stays as it is.
+How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.0 to 1.8 times
 as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
 Quality: docs/optimizations.md; 4bit loses most.
 When not: where the model fits and the GPU has no arithmetic of that type: it is slower then. Without --compile on a GPU
@@ -15,6 +16,7 @@ which looks at all tokens of a batch together, is off.
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 
 import msgspec
@@ -25,6 +27,9 @@ KINDS = ("8bit", "4bit", "fp8", "int8")
 BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
 """Weights of a row that share a scale in 4bit."""
+BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
+EMBEDDER = "time_text_embed"
+"""Turns noise level, guidance and CLIP's summary into what every block is modulated by: 8bit where the blocks are 4bit."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -64,25 +69,38 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
 
 def apply(modules, config: Config) -> dict:
     facts: dict = {}
-    transformer = modules.transformer
     # T5 casts to the type of `wo`'s weights, which for packed ones is no type to compute in.
     left_out = ("wo",) if config.text in BITSANDBYTES else ()
     for name, kind, whole, parts, without in (
-        ("transformer", config.transformer, transformer,
-         (transformer.transformer_blocks, transformer.single_transformer_blocks, transformer.norm_out), ()),
-        ("text", config.text, modules.text_encoder_2, (modules.text_encoder_2,), left_out),
+        ("transformer", config.transformer, modules.transformer, BLOCKS, ()),
+        ("text", config.text, modules.text_encoder_2, ("",), left_out),
     ):
         if kind == "none":
             continue
+        started = time.monotonic()
         plain = 2 * sum(parameter.numel() for parameter in whole.parameters())
-        if not sum(replace(part, kind, modules.device, modules.dtype, without) for part in parts):
+        kept = modules.kept.get(name)
+        if kept is not None and kept.is_there:
+            kept.fill(whole, modules.device)
+            facts[name] = _facts(kind, whole, plain) | {"from": "cache", "seconds": round(kept.seconds, 2)}
+            continue
+        if not sum(replace(whole.get_submodule(part), kind, modules.device, modules.dtype, without) for part in parts):
             raise SettingsError(
                 f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed so (4bit "
                 f"takes widths of a multiple of {GROUP}); use another kind"
             )
-        size = weight_bytes(whole)
-        facts[name] = {"kind": kind, "bytes": size, "of_bfloat16": round(size / plain, 3)}
+        if name == "transformer":
+            own = "8bit" if kind == "4bit" else kind
+            replace(whole.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
+        facts[name] = _facts(kind, whole, plain) | {"from": "made", "seconds": round(time.monotonic() - started, 2)}
+        if kept is not None:
+            kept.keep(whole)
     return facts
+
+
+def _facts(kind: str, module, plain: int) -> dict:
+    size = weight_bytes(module)
+    return {"kind": kind, "bytes": size, "of_bfloat16": round(size / plain, 3)}
 
 
 def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:
@@ -108,20 +126,32 @@ def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) ->
     return len(found)
 
 
-def _bitsandbytes(layer, kind: str, device, dtype):
+def empty_layer(layer, kind: str, device, dtype):
+    """bitsandbytes' layer in place of a linear one, with its bias and no weight yet; 4bit is computed in this type."""
     from bitsandbytes import nn
 
     size = (layer.in_features, layer.out_features, layer.bias is not None)
     if kind == "8bit":
         new = nn.Linear8bitLt(*size, has_fp16_weights=False, threshold=0.0, device="meta")
-        new.weight = nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
     else:
         new = nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", compress_statistics=False, device="meta")
+    new.bias = layer.bias
+    # In training mode 8bit multiplies on a CPU in the type of its input, as the other kinds do there: that is faster than
+    # its products of integers, and nearer to the plain layer.
+    return new.train(kind == "8bit" and device.type == "cpu")
+
+
+def _bitsandbytes(layer, kind: str, device, dtype):
+    from bitsandbytes import nn
+
+    new = empty_layer(layer, kind, device, dtype)
+    if kind == "8bit":
+        new.weight = nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+    else:
         new.weight = nn.Params4bit(
             layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False, module=new
         )
-    new.bias = layer.bias
-    return new.to(device).eval().requires_grad_(False)
+    return new.to(device).requires_grad_(False)
 
 
 def _torchao(kind: str, device):
@@ -136,7 +166,7 @@ def _torchao(kind: str, device):
 
 def weight_bytes(module) -> int:
     """What a module's weights take in memory, with the scales of those that are quantized."""
-    total = 0
+    sizes: dict[int, int] = {}
     for tensor in module.state_dict().values():
         parts = [tensor]
         while parts:
@@ -144,5 +174,5 @@ def weight_bytes(module) -> int:
             if hasattr(part, "__tensor_flatten__"):  # torchao's: a wrapper around what is stored
                 parts += [getattr(part, name) for name in part.__tensor_flatten__()[0]]
             elif hasattr(part, "nbytes"):
-                total += part.nbytes
-    return total
+                sizes[part.data_ptr()] = part.nbytes  # T5 has its table of tokens under two names
+    return sum(sizes.values())

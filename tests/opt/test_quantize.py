@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -53,11 +54,26 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(tiny, kind, dtype):
 
 
 @pytest.mark.parametrize("kind", quantize.KINDS)
-def test_the_share_of_the_embedded_model(tiny, kind):
-    """A tenth of this small model is not quantized; in float32 that weighs twice."""
-    facts = tiny(dtype=torch.bfloat16, quantize=f"{kind},text:8bit").facts["quantize"]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_share_of_the_embedded_model(tiny, kind, dtype):
+    """What is left as it is weighs twice in float32, a CPU's own type."""
+    facts = tiny(dtype=dtype, quantize=f"{kind},text:8bit").facts["quantize"]
     assert facts["transformer"]["of_bfloat16"] <= MOST[kind] and facts["text"]["kind"] == "8bit"
-    assert facts["transformer"]["of_bfloat16"] < tiny(quantize=kind).facts["quantize"]["transformer"]["of_bfloat16"] < 0.7
+
+
+def test_what_two_names_share_weighs_once():
+    whole = torch.nn.ModuleDict({"one": torch.nn.Linear(8, 8), "other": torch.nn.Linear(8, 8)})
+    whole["other"].weight = whole["one"].weight
+    assert quantize.weight_bytes(whole) == 4 * (64 + 8 + 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "kind"), [("edit", "8bit"), ("t2i", "4bit")])
+def test_the_share_as_typed(cli, tmp_path, task, kind):
+    result = cli(task, "--quantize", kind, "-o", "out")
+    assert result.returncode == 0, result.stderr
+    (engine,) = json.loads((tmp_path / "out" / "run.json").read_text())["engines"].values()
+    assert engine["dtype"] == "float32" and engine["opt"]["quantize"]["transformer"]["of_bfloat16"] <= MOST[kind]
 
 
 def test_widths_that_4bit_cannot_pack_are_refused(tiny):

@@ -95,7 +95,7 @@ class FluxBackend:
             "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
             "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
-            "streams": parallel, "opt": applied,
+            "streams": parallel, "opt": applied, "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
         }  # fmt: skip
 
     def turn_to(self, settings: Settings) -> None:

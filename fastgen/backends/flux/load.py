@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from fastgen.backends.flux import synthetic
+from fastgen.backends.flux.kept import Kept, find
 from fastgen.errors import ModelError
 from fastgen.models import MODULES
 from fastgen.opt.stepcache import Config as StepCache
@@ -36,19 +37,22 @@ class Modules:
     dtype: torch.dtype
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """Where the quantized weights of a part are kept: if they are there, that part has none of its own yet."""
     away: tuple[str, ...] = ()
     """Which of them live in the CPU's memory and are on the device only while they are needed."""
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
-    """Load the model that the settings name, with its LoRAs merged, to run on `device`.
+    """Load the model that the settings name, with its LoRAs merged, to run on `device`. What `opt.quantize` is to take from
+    an earlier start comes without weights.
 
     Raises:
         ModelError: a file is missing, damaged or does not fit; the message names it.
     """
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from diffusers.utils import logging as diffusers_logging
-    from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
+    from transformers import AutoTokenizer, CLIPTextModel, T5Config, T5EncoderModel
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
@@ -82,24 +86,42 @@ def load(settings: Settings, device: torch.device) -> Modules:
         except Exception as error:
             raise ModelError(f"--model {card.name}: cannot load {name} from {card.path}: {_brief(error)}") from error
 
-    if settings.transformer:
+    def hollow(name: str, cls, config) -> torch.nn.Module:
+        try:
+            with torch.device("meta"):
+                return cls(config)
+        except Exception as error:
+            raise ModelError(f"--model {card.name}: cannot load {name} from {card.path}: {_brief(error)}") from error
+
+    kept = find(settings, device)
+    there = {name for name, one in kept.items() if one.is_there}
+    if "transformer" in there:
+        transformer = hollow("transformer", FluxTransformer2DModel.from_config,
+                             FluxTransformer2DModel.load_config(card.path, subfolder="transformer"))  # fmt: skip
+    elif settings.transformer:
         transformer = _single_file(settings.transformer, card.path, dtype, FluxTransformer2DModel)
     else:
         transformer = part("transformer", FluxTransformer2DModel)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(card.path, subfolder="scheduler", local_files_only=True)
     if scheduler.config.get("stochastic_sampling") or scheduler.config.get("invert_sigmas"):
         raise ModelError(f"--model {card.name}: its scheduler samples stochastically or inverted; FLUX.1 does neither")
+    if "text" in there:
+        config = T5Config.from_pretrained(card.path, subfolder="text_encoder_2", local_files_only=True)
+        text_encoder_2 = hollow("text_encoder_2", T5EncoderModel, config)
+    else:
+        text_encoder_2 = part("text_encoder_2", T5EncoderModel)
     pipeline = FluxPipeline(
         transformer=transformer, vae=part("vae", AutoencoderKL), scheduler=scheduler,
-        text_encoder=part("text_encoder", CLIPTextModel), text_encoder_2=part("text_encoder_2", T5EncoderModel),
+        text_encoder=part("text_encoder", CLIPTextModel), text_encoder_2=text_encoder_2,
         tokenizer=tokenizer("tokenizer"), tokenizer_2=tokenizer("tokenizer_2"),
     )  # fmt: skip
-    _merge_loras(pipeline, settings.loras)
+    if "transformer" not in there:
+        _merge_loras(pipeline, settings.loras)
     modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name in MODULES}
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.eval().requires_grad_(False)
-    return Modules(**modules, device=device, dtype=dtype)
+    return Modules(**modules, device=device, dtype=dtype, kept=kept)
 
 
 def _single_file(path: str, folder: str, dtype: torch.dtype, cls) -> torch.nn.Module:
@@ -137,7 +159,7 @@ def _merge_loras(pipeline, loras: tuple[tuple[str, float], ...]) -> None:
             raise ModelError(f"--lora {path}: holds no weights for this model's transformer")
         names.append(name)
     pipeline.set_adapters(names, [scale for _, scale in loras])
-    pipeline.fuse_lora(adapter_names=names)
+    pipeline.fuse_lora(components=["transformer", "text_encoder"], adapter_names=names)  # by itself the transformer only
     pipeline.unload_lora_weights()
 
 
