@@ -128,8 +128,7 @@ from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServin
 serving = LocalImageGenServing(ImageIO("./p"), "fake", backend="fake", gpus="cpu", diffuser_image_height=64, diffuser_image_width=64)
 serving.generate_from_input(["a fox"])
 print(*[p.pid for p in psutil.Process().children()], flush=True)
-if sys.argv[1] == "kill":
-    sys.stdin.read()
+sys.stdin.readline()
 """
 
 
@@ -140,6 +139,9 @@ def test_none_outlives_the_program(end):
         engine = psutil.Process(int(program.stdout.readline()))
         if end == "kill":
             program.kill()
+        else:
+            program.stdin.write("\n")
+            program.stdin.flush()
         assert program.wait(PATIENCE_S) == (-9 if end == "kill" else 0)
         _, alive = psutil.wait_procs([engine], timeout=PATIENCE_S)
         assert not alive or engine.status() == psutil.STATUS_ZOMBIE
