@@ -53,7 +53,9 @@ def test_calls_and_operators_on_one_serving_have_one_engine(drawn, storage, writ
         assert engines() == [engine]
         store.step()
     edits = drawn("imageedit")
-    PromptedImageEditGenerator(edits).run(storage([{"images": "image.png", "conversations": "blue"}]), "images", "conversations")
+    PromptedImageEditGenerator(edits).run(
+        storage([{"images": "image.png", "conversations": "blue"}]), "images", "conversations"
+    )
     assert engines() == [engine], "a serving of another task with the same model has it too"
     del edits
 
@@ -134,7 +136,9 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_none_outlives_the_program(end):
-    program = subprocess.Popen([sys.executable, "-c", SCRIPT, end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         engine = psutil.Process(int(program.stdout.readline()))
         if end == "kill":
@@ -171,4 +175,8 @@ def test_the_real_vllm_stays_between_calls(here, monkeypatch):
     assert serving.generate_from_input(["Which?"], image_inputs=[["human_inpaint.jpg"]])[0], serving.failures
     assert families[0] != (now := {p.pid for p in psutil.Process().children(recursive=True)})
     serving.cleanup()
-    assert not [pid for pid in now | families[0] if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        pid
+        for pid in now | families[0]
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
