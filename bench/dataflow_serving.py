@@ -1,15 +1,21 @@
-"""LocalImageGenServing against the way DataFlow-MM's own serving works, on the embedded model: images a second, interleaved.
+"""LocalImageGenServing against DataFlow-MM's own, as programs of their own: images a second, and the whole time of the program.
 
-    python -m bench.dataflow_serving [--prompts N] [--rounds N] [--batch N]
+    python -m bench.dataflow_serving [--theirs CHECKOUT] [--prompts N] [--calls N] [--rounds N] [--batch N]
 
-same text    one diffusers FluxPipeline, attention slicing on, a call a batch of 4, each batch's pictures saved one after the
-             other before the next call; texts of 64 tokens, as fastgen reads them with this model
-as called    the same with the pipeline's default of 512 tokens, which is what that serving's calls come to
+one call       all prompts at once
+several calls  the same number of prompts in --calls calls on one serving
 
-Same weights, size, steps, guidance and dtype (float32: on a CPU half precision helps neither). Loading is not counted:
-of the loops the time in calls counts after a first batch; of fastgen that from its engine being ready to the last committed
-result, so its cold first batch, its fsyncs and its journal are in. The loops get the number of threads, one or all, with
-which they are the faster (on a busy machine all of them wait for each other). Only ratios within one run mean anything.
+as called      their class: a pipeline call a batch, one batch after the other, attention slicing, the pipeline's default of 512
+               tokens of text, pictures saved one by one before the next batch
+same text      the same, told to read 64 tokens, as fastgen does with this model
+
+Every figure is of a program of its own: it imports, makes the serving, has it draw a first batch (after which both have their model
+loaded and warm), and then makes the calls. "images/s" is of the calls alone, with all that they do besides drawing: of fastgen
+the run folder, the journal, its fsyncs and the tables. "whole" is the time from the program's start to its end, loading and the
+first batch included. Same weights, size, steps, guidance and dtype (float32 on a CPU). The opponents get the number of threads, one
+or all, with which they are the faster. The programs take turns; only ratios within one run mean anything.
+
+Without --theirs (a checkout of their repository) the opponent is a loop that does what their class does.
 """
 
 from __future__ import annotations
@@ -18,81 +24,97 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SIDE, STEPS, GUIDANCE = 128, 8, 2.5
-TEXTS = {"same text": 64, "as called": 512}
+TOKENS = {"same text": 64, "as called": 0}
+ARMS = ("fastgen", *TOKENS)
 
 
-def serving_run(prompts: list[str], batch: int, out: Path) -> float:
-    """Images a second of LocalImageGenServing, from its run's own report."""
-    from fastgen.dataflow.io import ImageIO
-    from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
+def serve(args: argparse.Namespace) -> None:
+    """One program: prints the seconds of its calls."""
+    out = Path(args.out)
+    if args.arm == "fastgen":
+        from fastgen.dataflow.io import ImageIO
+        from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
 
-    serving = LocalImageGenServing(
-        ImageIO(str(out)), "tiny", batch_size=batch, diffuser_image_height=SIDE, diffuser_image_width=SIDE,
-        diffuser_num_inference_steps=STEPS, diffuser_guidance_scale=GUIDANCE, gpus="cpu", strict=True,
-    )  # fmt: skip
-    found = serving.generate_from_input(prompts)
-    assert all(os.path.exists(path) for paths in found.values() for path in paths) and len(found) == len(prompts)
-    [report] = out.glob(".fastgen/*/run.json")
-    return json.loads(report.read_text())["images_per_second"]
+        serving = LocalImageGenServing(
+            ImageIO(str(out)), "tiny", batch_size=args.batch, diffuser_image_height=SIDE, diffuser_image_width=SIDE,
+            diffuser_num_inference_steps=STEPS, diffuser_guidance_scale=GUIDANCE, gpus="cpu", strict=True,
+        )  # fmt: skip
+    else:
+        import torch
 
+        from bench import dataflow_theirs
+        from fastgen.models import TINY
 
-def load():
-    from bench import loops
-    from fastgen.models import TINY
-
-    pipeline = loops.load(str(TINY), os.cpu_count() or 1)
-    pipeline.enable_attention_slicing()
-    return pipeline
-
-
-def loop_run(pipeline, prompts: list[str], batch: int, out: Path, tokens: int, threads: int) -> float:
-    import torch
-
-    torch.set_num_threads(threads)
-    started = time.monotonic()
-    count = 0
-    for begin in range(0, len(prompts), batch):
-        images = pipeline(
-            prompts[begin : begin + batch], height=SIDE, width=SIDE, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
-            num_images_per_prompt=1, max_sequence_length=tokens,
-        ).images  # fmt: skip
-        for image in images:
-            image.save(out / f"{count}.png")
-            count += 1
-    return count / (time.monotonic() - started)
+        torch.set_num_threads(args.threads)
+        serving = dataflow_theirs.load(args.theirs, str(TINY), out, args.batch, SIDE, STEPS, GUIDANCE, TOKENS[args.arm])
+    seconds = []
+    for number, count in enumerate([args.batch, *[args.prompts // args.calls] * args.calls]):
+        prompts = [f"a red circle number {i} of {number} on a blue background" for i in range(count)]
+        began = time.monotonic()
+        found = serving.generate_from_input(prompts)
+        seconds.append(time.monotonic() - began)
+        assert len(found) == count and all(os.path.getsize(path) for paths in found.values() for path in paths)
+    print(json.dumps(seconds[1:]))
 
 
-def best_threads(pipeline, prompts: list[str], batch: int, out: Path, tokens: int) -> int:
-    loop_run(pipeline, prompts[:batch], batch, out, tokens, 1)
-    return max((1, os.cpu_count() or 1), key=lambda threads: loop_run(pipeline, prompts[:batch], batch, out, tokens, threads))
+def program(args: argparse.Namespace, arm: str, calls: int, prompts: int, threads: int) -> tuple[float, float]:
+    """Images a second in the calls, and the seconds of the whole program."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "bench.dataflow_serving", "--arm", arm, "--out", out, "--calls", str(calls)]
+        command += ["--prompts", str(prompts), "--batch", str(args.batch), "--threads", str(threads), "--theirs", args.theirs]
+        began = time.monotonic()
+        said = subprocess.run(command, capture_output=True, text=True)
+        whole = time.monotonic() - began
+        if said.returncode:
+            raise SystemExit(f"{arm}: {said.stderr[-3000:]}")
+    seconds = json.loads(said.stdout.splitlines()[-1])
+    return prompts / sum(seconds), whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--theirs", default="", metavar="CHECKOUT", help="their repository; without it, a loop that does the same")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--calls", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4)
+    for inner in ("--arm", "--out"):
+        parser.add_argument(inner, default="", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    prompts = [f"a red circle number {i} on a blue background" for i in range(args.prompts)]
-    pipeline = load()
-    rates: dict[str, list[float]] = {"fastgen": [], **{name: [] for name in TEXTS}}
-    with tempfile.TemporaryDirectory() as folder:
-        threads = {name: best_threads(pipeline, prompts, args.batch, Path(folder), tokens) for name, tokens in TEXTS.items()}
-        print(f"threads of the loops: {threads}", flush=True)
-        for number in range(args.rounds):
-            rates["fastgen"].append(serving_run(prompts, args.batch, Path(folder, f"{number}")))
-            for name, tokens in TEXTS.items():
-                rates[name].append(loop_run(pipeline, prompts, args.batch, Path(folder), tokens, threads[name]))
-            print(f"round {number + 1}: " + ", ".join(f"{name} {found[-1]:.2f}/s" for name, found in rates.items()), flush=True)
-    for name in TEXTS:
-        ratios = [ours / theirs for ours, theirs in zip(rates["fastgen"], rates[name], strict=True)]
-        print(f"LocalImageGenServing / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    args.theirs = args.theirs and os.path.abspath(args.theirs)
+    if args.arm:
+        serve(args)
+        return
+    print(f"opponent: {'their own class' if args.theirs else 'a loop that does what their class does'}", flush=True)
+    cores = os.cpu_count() or 1
+    threads = {arm: max((1, cores), key=lambda n: program(args, arm, 1, 2 * args.batch, n)[0]) for arm in TOKENS}
+    print(f"threads of the opponents: {threads}", flush=True)
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    shapes = {"one call": 1, "several calls": args.calls}
+    for number in range(args.rounds):
+        for shape, calls in shapes.items():
+            for arm in ARMS:
+                found.setdefault((arm, calls), []).append(program(args, arm, calls, args.prompts, threads.get(arm, 1)))
+            said = ", ".join(f"{arm} {found[arm, calls][-1][0]:.2f}/s whole {found[arm, calls][-1][1]:.1f} s" for arm in ARMS)
+            print(f"round {number + 1}, {shape}: {said}", flush=True)
+    for shape, calls in shapes.items():
+        for arm in TOKENS:
+            pairs = list(zip(found["fastgen", calls], found[arm, calls], strict=True))
+            rates, wholes = [a[0] / b[0] for a, b in pairs], [b[1] / a[1] for a, b in pairs]
+            print(f"{shape}, LocalImageGenServing / {arm}: images/s {_ratio(rates)}, the whole program {_ratio(wholes)}")
+
+
+def _ratio(found: list[float]) -> str:
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
 if __name__ == "__main__":

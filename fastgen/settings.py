@@ -138,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True):
         same = msgspec.structs.replace(
             self, task="t2i", input="", out="", size=None, steps=0, guidance=0.0, n=1, seed=0, batch_size=0, format="", output_key="",
             image_root="", limit=0, fresh=False, retry_failed=False, wishes={}, text=Text(), fallbacks=(), fallback_on_refusal=False,
-            max_cost=0.0, notes=(),
+            max_cost=0.0, notes=(), speed=msgspec.structs.replace(self.speed, why={}),
         )  # fmt: skip
         files = [path for path in (self.transformer, *(path for path, _ in self.loras)) if path]
         return same, [stamp(Path(path)) for path in files]

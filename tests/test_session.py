@@ -178,6 +178,7 @@ def say(event, **facts):
         print(facts["pid"], flush=True)
 settings = fastgen.resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
 list(session.generate(settings, [{"prompt": "a fox"}], say))
+sys.stdin.readline()
 if sys.argv[2] == "fork":
     child = os.fork()
     if not child:
@@ -205,6 +206,8 @@ def test_they_end_with_the_process_however_it_ends(way, tmp_path):
     forked = []
     try:
         engine = psutil.Process(int(owner.stdout.readline()))
+        owner.stdin.write("\n")
+        owner.stdin.flush()
         if way == "wait":
             assert owner.stdout.readline() == "ready\n"
             forked = [p for p in psutil.Process(owner.pid).children() if p != engine]

@@ -150,3 +150,11 @@ def test_a_caption_job_goes_on_where_it_was_and_sees_when_a_picture_was_exchange
     Image.new("RGB", (32, 32)).save("image.png")
     PromptedVQAGenerator(serving).run(storage(rows), input_image_key="image", output_answer_key="caption")
     assert len(server.requests) == 6 and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
+
+
+def test_every_path_of_the_operators_has_all_of_them():
+    from fastgen.dataflow import operators
+    from fastgen.dataflow.operators import core_vision, generate
+
+    for place in (operators, core_vision, generate):
+        assert len(place.__all__) == 7 and all(getattr(place, name).__name__ == name for name in place.__all__)

@@ -131,7 +131,7 @@ def find(settings: Settings, device: torch.device) -> dict[str, Kept]:
         raise SettingsError(
             f"{KEEP}={os.environ[KEEP]}: GiB that quantized weights may take, such as 50; 0 keeps none"
         ) from None
-    if not most > 0:
+    if not most > 0 or settings.model.synthetic:
         return {}
     if any(map(_touches_text_encoder, settings.loras)):
         kinds["transformer"] = "none"  # the file could stand for one half of what such a LoRA changes only

@@ -1,16 +1,4 @@
-"""Operators: each reads a table, has a serving fill one column, and writes the next table."""
+"""Operators: each reads a table, has a serving fill one column, and writes the next table. `core_vision.generate` lists them."""
 
-from fastgen.dataflow.operators.core_vision import (
-    BatchVQAGenerator,
-    FixPromptedVQAGenerator,
-    PromptedImageEditGenerator,
-    PromptedImageGenerator,
-    PromptedVQAGenerator,
-    PromptTemplatedVQAGenerator,
-    Text2ImageGenerator,
-)
-
-__all__ = [
-    "BatchVQAGenerator", "FixPromptedVQAGenerator", "PromptTemplatedVQAGenerator", "PromptedImageEditGenerator",
-    "PromptedImageGenerator", "PromptedVQAGenerator", "Text2ImageGenerator",
-]  # fmt: skip
+from fastgen.dataflow.operators.core_vision.generate import *  # noqa: F403
+from fastgen.dataflow.operators.core_vision.generate import __all__  # noqa: F401

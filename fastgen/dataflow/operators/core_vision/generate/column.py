@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,15 @@ def fill_texts(
         return
     if not conversations:
         return
-    texts = serving.generate_from_input_messages(conversations, image_list=images, system_prompt=system_prompt)
+    more = {"system_prompt": system_prompt}
+    if not _takes(serving.generate_from_input_messages, "system_prompt"):
+        more = {}
+        get_logger().warning("%s takes no system prompt: it is left out", type(serving).__name__)
+    texts = serving.generate_from_input_messages(conversations, image_list=images, **more)
     for place, text in enumerate(texts):
         tell(place, Answer(text))
+
+
+def _takes(call: Callable, name: str) -> bool:
+    parameters = inspect.signature(call).parameters.values()
+    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in parameters)
