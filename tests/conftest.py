@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
 # A machine with GPUs must give the same results; what needs a GPU is marked so.
 CLI_TIMEOUT_S = 120
+SETUP_S = 1200
 
 
 def pytest_collection_modifyitems(items):
@@ -137,3 +138,22 @@ def small_disk(tmp_path):
 
     yield SimpleNamespace(path=folder, grow=grow)
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def vllm_home(tmp_path_factory):
+    """FASTGEN_HOME with a vLLM in it: one that is there already (FASTGEN_TEST_HOME), else made as a user makes it."""
+    ready = os.environ.get("FASTGEN_TEST_HOME")
+    home = ready or str(tmp_path_factory.mktemp("home"))
+    done = subprocess.run(
+        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"], env={**os.environ, "FASTGEN_HOME": home},
+        capture_output=True, text=True, timeout=SETUP_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return home
+
+
+@pytest.fixture
+def environment(vllm_home, monkeypatch):
+    """In it `fastgen caption` finds vLLM."""
+    monkeypatch.setenv("FASTGEN_HOME", vllm_home)

@@ -172,14 +172,21 @@ CAPTION_FLAGS = RUN_FLAGS | API_FLAGS | {
 }  # fmt: skip
 
 
+BENCH_FLAGS = {
+    "-o", "--out", "--model", "--gpus", "--size", "--steps", "--batch-size", "--dtype", "--profile", "--vllm-command", "--only",
+    "--rounds", "--rows", "--synthetic", "--compare", "--tune", "-q", "--quiet",
+}  # fmt: skip
+
+
 def test_the_flags_are_frozen():
     command = typer.main.get_command(cli.app)
-    assert set(command.commands) == {"t2i", "edit", "caption", "demo", "setup", "dataflow", "init"}
-    for task, wanted in (("t2i", PICTURE_FLAGS), ("edit", PICTURE_FLAGS), ("caption", CAPTION_FLAGS)):
+    assert set(command.commands) == {"t2i", "edit", "caption", "bench", "demo", "setup", "dataflow", "init"}
+    frozen = {"t2i": PICTURE_FLAGS, "edit": PICTURE_FLAGS, "caption": CAPTION_FLAGS, "bench": BENCH_FLAGS}
+    for task, wanted in frozen.items():
         parameters = command.commands[task].params
         flags = {flag for p in parameters if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)}
         assert flags - {"--help", "-h"} == wanted
-        assert [p.name for p in parameters if p.param_type_name == "argument"] == ["input"]
+        assert [p.name for p in parameters if p.param_type_name == "argument"] == ["task" if task == "bench" else "input"]
         assert all(p.help for p in parameters if p.param_type_name == "option" and p.name != "help")
 
 

@@ -16,25 +16,7 @@ from PIL import Image
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
-SETUP_S, RUN_S = 1200, 400
-
-
-@pytest.fixture(scope="session")
-def vllm_home(tmp_path_factory):
-    """FASTGEN_HOME with a vLLM in it: one that is there already (FASTGEN_TEST_HOME), else made as a user makes it."""
-    ready = os.environ.get("FASTGEN_TEST_HOME")
-    home = ready or str(tmp_path_factory.mktemp("home"))
-    done = subprocess.run(
-        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"], env={**os.environ, "FASTGEN_HOME": home},
-        capture_output=True, text=True, timeout=SETUP_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return home
-
-
-@pytest.fixture
-def environment(vllm_home, monkeypatch):
-    monkeypatch.setenv("FASTGEN_HOME", vllm_home)
+RUN_S = 400
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -74,6 +74,16 @@ def test_an_arm_that_fails_harms_no_other(tmp_path):
     assert "cannot load" in failed["failed"] and "ratio" not in failed and made["ratio"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_captions_by_the_real_vllm(environment, cli, tmp_path):
+    done = cli("bench", "caption", "--rows", "16", "--rounds", "1", "--only", "vllm")
+    assert done.returncode == 0, done.stderr
+    theirs, ours = json.loads((tmp_path / "fastgen-runs/bench-caption/bench.json").read_text())["arms"]
+    assert ours["score"]["of"] == theirs["score"]["of"] == 16 and ours["score"]["right"] >= 14 and ours["same_text"] > 0.8
+    assert ours["ratio"] > 0 and ours["peak_memory_gib"]["main"] > 0.5
+
+
 def test_wrong_flags(cli):
     for words in (["paint"], ["--only", "magic"], ["caption", "--size", "64x64"], ["t2i", "--vllm-command", "x"], ["--rounds", "0"],
                   ["--synthetic", "flux"], ["edit", "--synthetic", "flux-dev"], ["--gpus", "cpu:2"], ["caption", "--tune"]):  # fmt: skip

@@ -124,10 +124,7 @@ def test_a_pipeline_that_was_killed_goes_on_where_it_was(here):
 
 @pytest.mark.slow
 @pytest.mark.vllm
-def test_captions_by_the_real_vllm(folder, cli):
-    home = os.environ.get("FASTGEN_TEST_HOME")
-    if not home:
-        pytest.skip("FASTGEN_TEST_HOME names no folder with a vLLM")
-    result = cli("dataflow", "caption-gpu", "--model_name", "tiny", FASTGEN_HOME=home, CUDA_VISIBLE_DEVICES="")
+def test_captions_by_the_real_vllm(folder, cli, environment):
+    result = cli("dataflow", "caption-gpu", "--model_name", "tiny", CUDA_VISIBLE_DEVICES="")
     assert result.returncode == 0, result.stderr
     assert all(row["caption"] for row in read(folder / "cache_local" / "caption_step1.json"))
