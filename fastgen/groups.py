@@ -82,6 +82,8 @@ class Group:
             self._useless += 1
             if self._useless >= (policy.MAX_USELESS if self._worked else policy.MAX_USELESS_AT_FIRST):
                 return result.message
+        elif result.kind == "rate_limited":  # it is there, if not working
+            self._down_since = 0.0
         elif result.kind == "unavailable":
             self._down_since = self._down_since or now
             patience = policy.OUTAGE_S if last else policy.OUTAGE_WITH_FALLBACK_S

@@ -321,9 +321,10 @@ class Run:
             if result.kind == "input":  # found by the backend, which knows no rows
                 field = f", field {result.field}" if result.field else ""
                 result = replace(result, message=f"row {request.row}{field}: {result.message}")
-            if self._winding_down and (result.kind in policy.AGAIN - {"input"} or not began):
-                continue  # not its fault: it stays for the next run
-            match policy.decide(self._retries.here(result), alone=len(batch.requests) == 1):
+            action = policy.decide(self._retries.here(result), alone=len(batch.requests) == 1)
+            if self._winding_down and (result.kind in policy.AGAIN - {"input"} or not began or action == "retry"):
+                continue  # not its fault, or not its last try: it stays for the next run
+            match action:
                 case "retry" if not group.closed:
                     self._retries.later(request, group, result, now)
                 case "split":

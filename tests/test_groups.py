@@ -38,11 +38,12 @@ def test_one_that_worked_is_given_some_more(group):
     assert group.learn(failed("quota"), 0.0, last=True)
 
 
+@pytest.mark.parametrize("answer", ["refused", "rate_limited"])
 @pytest.mark.parametrize(("last", "patience"), [(True, OUTAGE_S), (False, OUTAGE_WITH_FALLBACK_S)])
-def test_an_outage_is_waited_for(group, last, patience):
+def test_an_outage_is_waited_for(group, last, patience, answer):
     assert not group.learn(failed("unavailable"), 100.0, last)
     assert not group.learn(failed("unavailable"), 99.0 + patience, last)
-    assert not group.learn(failed("refused"), 99.0 + patience, last), "it answers: not an outage"
+    assert not group.learn(failed(answer), 99.0 + patience, last), "it answers: not an outage"
     assert not group.learn(failed("unavailable"), 101.0 + patience, last)
     assert "no answer for" in group.learn(failed("unavailable"), 101.0 + 2 * patience, last)
 

@@ -207,9 +207,9 @@ class VllmBackend:
                 return
             words = self.server.last_words()
             if self._restarts >= MOST_RESTARTS:
-                raise Declined("unavailable", f"vLLM ended again after it was started anew{words}")
+                raise Declined("gone", f"vLLM ended again after it was started anew{words}")
             self._restarts += 1
             try:
                 self.server.start()
             except EngineError as error:
-                raise Declined("unavailable", str(error)) from None
+                raise Declined("gone", str(error)) from None

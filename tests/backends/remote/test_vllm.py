@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 import urllib3
+from PIL import Image
 
 from fastgen.backends.remote.vllm import VllmBackend
 from fastgen.backends.remote.vllm_server import Server
@@ -63,3 +66,46 @@ def test_a_wrong_key_is_called_that_before_the_first_row(tmp_path, monkeypatch):
         with pytest.raises(FastgenError, match="401") as caught:
             backend.open()
     assert "not-the-key" not in str(caught.value)
+
+
+DYING = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Server(BaseHTTPRequestHandler):
+    answered = 0
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        Server.answered += 1
+        if Server.answered > 3:
+            print("out of everything", flush=True)
+            os._exit(1)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a picture"}}
+        body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *about): ...
+port = int(sys.argv[sys.argv.index("--port") + 1])
+ThreadingHTTPServer(("127.0.0.1", port), Server).serve_forever()
+"""
+
+
+def test_a_server_that_dies_again_ends_the_run(tmp_path, cli, rows_file, table):
+    """It is started once more; after that nobody waits for it, and the rows that it left wait for the next run."""
+    (tmp_path / "dying.py").write_text(DYING)
+    program = tmp_path / "dying"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'dying.py'} \"$@\"\n")
+    program.chmod(0o755)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    rows = rows_file([{"id": str(i), "image": "red.png"} for i in range(40)])
+    command = ("caption", rows, "-o", "out", "--gpus", "cpu", "--vllm-command", program, "--max-inflight", "1", "--model", "tiny")
+    started = time.monotonic()
+    done = cli(*command)
+    assert done.returncode == 1 and "ended again" in done.stderr and "out of everything" in done.stderr, done.stderr
+    assert time.monotonic() - started < 100
+    for _ in range(9):
+        if (done := cli(*command)).returncode == 0:
+            break
+        assert done.returncode in (1, 3), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert [row["caption"] for row in table(tmp_path / "out/results.jsonl")] == ["a picture"] * 40
