@@ -50,8 +50,12 @@ def apply(modules, config: Config) -> dict:
 def enter_thread() -> None:
     """To be called in every thread that computes: the limit is each thread's own, and beyond it there is an error."""
     import torch
+    from torch.fx.experimental import _config as shapes
 
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+    # Else lengths that happen to be equal when a graph is made must be so ever after: with prompts of as many tokens as a
+    # picture of the warm-up has, the next size would need graphs of its own.
+    shapes.use_duck_shape = False
 
 
 def graphs() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -60,25 +61,54 @@ def test_guests_come_and_go():
     assert moves == [("vae", "gpu"), ("vae", "cpu")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("flags", [{}, {"cache": "first-block:0.2"}], ids=["plain", "cache"])
-def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, flags):
-    """Six sizes, ragged batches, edits too; the graphs are traced and guarded, but not turned into code."""
+SIZES = (("64x64", 3), ("96x64", 1), ("128x128", 5), ("64x96", 2), ("192x128", 4), ("128x192", 1), ("144x112", 7), ("48x80", 1))
+"""And how many rows of each."""
+
+
+def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
+    """Graphs made after the warm-up, by batch: sizes, ragged batches, single rows, for edits pictures of several shapes."""
     from tests.backends.flux.conftest import open_backend, picture
     from tests.backends.flux.test_engine import run
 
-    monkeypatch.setattr(compilation.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
     torch._dynamo.reset()
-    picture(1, 128, 96).save(tmp_path / "in.png")
-    backend = open_backend("edit", tmp_path / "run", compile=True, **flags)
-    made = []
-    for size, count in (("64x64", 3), ("96x64", 1), ("128x128", 5), ("64x96", 2), ("192x128", 4), ("128x192", 1)):
-        rows = [{"id": f"{size}-{i}", "image": str(tmp_path / "in.png"), "prompt": f"edit {i}", "size": size, "steps": 5} for i in range(count)]
-        made += run(backend, rows)
-    work = [result.work for result in made if result.work]
+    names = [str(tmp_path / f"{width}x{height}.png") for width, height in ((128, 96), (64, 64), (96, 160))]
+    for name in names:
+        picture(1, *map(int, name.rpartition("/")[2].removesuffix(".png").split("x"))).save(name)
+    backend = open_backend(task, tmp_path / "run", compile=True, **flags)
+    batches = []
+    for number, (size, count) in enumerate(SIZES):
+        rows = [{"id": f"{size}-{i}", "prompt": f"a circle {i}", "size": size, "steps": 5 + i % 2} for i in range(count)]
+        batches.append([row | ({"image": names[number % 3]} if task == "edit" else {}) for row in rows])
+    with ThreadPoolExecutor(together) as pool:
+        made = [result for results in pool.map(lambda rows: run(backend, rows), batches) for result in results]
     backend.close()
     torch._dynamo.reset()
-    assert len(work) == 6 and sum(one["recompiles"] for one in work) == 0, work
+    return [result.work["recompiles"] for result in made if result.work]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "flags"), [
+    ("t2i", {}), ("edit", {"cache": "first-block:0.2"}), ("edit", {"cache": "taylorseer:0.2"}), ("t2i", {"quantize": "int8"}),
+    ("edit", {"max_sequence_length": 16}), ("t2i", {"max_sequence_length": 24}), ("edit", {"fuse": True}),
+], ids=str)  # fmt: skip
+def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, task, flags):
+    """The graphs are traced and guarded, but not turned into code. Prompts of 16 and 24 tokens: as many as the pictures of the
+    warm-up have."""
+    monkeypatch.setattr(compilation.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    if flags == {"fuse": True}:
+        from fastgen.opt import layout
+
+        monkeypatch.setattr(layout.Config, "of", classmethod(lambda cls, speed: cls(True)))
+        flags = {}
+    assert recompiles(task, tmp_path, **flags) == [0] * len(SIZES)
+
+
+@pytest.mark.slow
+def test_no_graph_is_made_after_the_warm_up_with_code(tmp_path, monkeypatch):
+    """Generated code, which lays out its results in its own way, from an empty folder; several batches at the same time."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    found = recompiles("edit", tmp_path, together=3, cache="taylorseer:0.2", quantize="int8")
+    assert found == [0] * len(SIZES) and (tmp_path / "inductor").exists()
 
 
 @pytest.mark.slow
