@@ -7,6 +7,7 @@ embedded model, and otherwise taken from the profile in use.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fastgen import profile, speed
+from fastgen.backends import streams
 from fastgen.bench.arms import Arm, arms, parse
 from fastgen.bench.measure import Figures, Measurement
 from fastgen.bench.work import Work
 from fastgen.settings import Settings
 
 BATCHES = (1, 2, 4, 8, 16)
+MOST_PIXELS = 4 * 1024 * 1024
+"""Of a batch: beyond that one picture alone keeps any hardware busy."""
 SIZES = {"cpu": ((128, 128), (192, 192), (256, 256)), "cuda": ((256, 256), (512, 512), (768, 768), (1024, 1024))}
 EXACT = ("fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4")
 CACHES = ("cache taylorseer:0.1", "cache taylorseer:0.2", "cache first-block:0.08", "cache first-block:0.12",
@@ -73,7 +77,7 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
     text = profile.dump(match, batches, sets, measured)
     (out / "profile.toml").write_text(text, "utf-8")
     say(f"wrote {out / 'profile.toml'}: use it with --profile, or put it into {profile.FOLDER}")
-    return {"batch": batches, "samples_per_second": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
+    return {"batch": batches, "ratio_to_one_at_a_time": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
 
 
 def _batch(
@@ -81,29 +85,25 @@ def _batch(
 ) -> tuple[int, dict]:
     """The smallest batch that is as fast as any, and the ratios to one at a time that were seen."""
     own = replace(settings, size=size)
-    contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in BATCHES]
-    # As many rows for all, and two batches of the largest at least for each stream.
-    measurement = Measurement(
-        contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=4 * max(BATCHES), say=say
-    )
+    sizes = [n for n in BATCHES if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
+    contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in sizes]
+    rows = 2 * sizes[-1] * streams(settings.devices[0])  # as many for all
+    measurement = Measurement(contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=rows, say=say)
     measurement.run()
-    ratios = {n: 1.0 for n in BATCHES[:1]}
-    for n, figures in zip(BATCHES[1:], measurement.figures[1:], strict=True):
+    ratios = {1: 1.0}
+    for n, figures in zip(sizes[1:], measurement.figures[1:], strict=True):
         if not figures.failed:
-            ratios[n] = round(sorted(figures.ratios)[len(figures.ratios) // 2], 3)
+            ratios[n] = round(_ratio(figures), 3)
     most = max(ratios.values())
-    return next(n for n, ratio in ratios.items() if ratio * GAIN >= most), {
-        str(n): ratio for n, ratio in ratios.items()
-    }
+    return next(n for n, ratio in ratios.items() if ratio * GAIN >= most), {str(n): r for n, r in ratios.items()}
 
 
 def _joined(figures: list[Figures]) -> str:
     """All arms together that are faster than the first; of several attentions the fastest."""
     faster = [(_ratio(one), one.arm.name) for one in figures[1:] if _ratio(one) > GAIN]
     attentions = sorted((one for one in faster if one[1].startswith("attention")), reverse=True)
-    return " + ".join(
-        [name for _, name in faster if not name.startswith("attention")] + [name for _, name in attentions[:1]]
-    )
+    others = [name for _, name in faster if not name.startswith("attention")]
+    return " + ".join([*others, *(name for _, name in attentions[:1])])
 
 
 def _best(figures: list[Figures], points: float) -> str:
@@ -118,4 +118,4 @@ def _best(figures: list[Figures], points: float) -> str:
 
 
 def _ratio(figures: Figures) -> float:
-    return 0.0 if figures.failed or not figures.ratios else sorted(figures.ratios)[len(figures.ratios) // 2]
+    return 0.0 if figures.failed or not figures.ratios else statistics.median(figures.ratios)
