@@ -83,6 +83,7 @@ def apply(modules, config: Config) -> dict:
         if kept is not None and kept.is_there:
             kept.fill(whole, modules.device)
             facts[name] = _facts(kind, whole, plain) | {"from": "cache", "seconds": round(kept.seconds, 2)}
+            settle(whole, modules.device, modules.dtype)
             continue
         if not sum(replace(whole.get_submodule(part), kind, modules.device, modules.dtype, without) for part in parts):
             raise SettingsError(
@@ -95,6 +96,7 @@ def apply(modules, config: Config) -> dict:
         facts[name] = _facts(kind, whole, plain) | {"from": "made", "seconds": round(time.monotonic() - started, 2)}
         if kept is not None:
             kept.keep(whole)
+        settle(whole, modules.device, modules.dtype)
     return facts
 
 
@@ -152,6 +154,17 @@ def _bitsandbytes(layer, kind: str, device, dtype):
             layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False, module=new
         )
     return new.to(device).requires_grad_(False)
+
+
+def settle(module, device, dtype) -> None:
+    """Let bitsandbytes' layers do what they do once, at their first call: some move their weights, and a compiled graph would
+    expect them where they were, or where they will be."""
+    import torch
+
+    with torch.no_grad():
+        for layer in module.modules():
+            if type(layer).__name__ in ("Linear8bitLt", "Linear4bit"):
+                layer(torch.zeros(1, layer.in_features, device=device, dtype=dtype))
 
 
 def _torchao(kind: str, device):

@@ -56,7 +56,7 @@ class Damaged(Exception):
 class Kept:
     """The quantized weights of one part of a model: those of an earlier start, or a place for those of this one."""
 
-    def __init__(self, path: Path, most_bytes: int):
+    def __init__(self, path: Path, most_bytes: int, device: torch.device):
         self.path = path
         self.most_bytes = most_bytes
         self.notes: list[str] = []
@@ -66,10 +66,12 @@ class Kept:
         self._found: tuple[dict, dict] | None = None
         started = time.monotonic()
         try:
-            self._found = read(path)
+            self._found = read(path, device)
             os.utime(path)
         except (FileNotFoundError, NotADirectoryError):
             pass
+        except (torch.OutOfMemoryError, MemoryError):  # no fault of the file's
+            raise
         except Exception as error:
             if self._found is None:  # else it is good and lies where nothing can be written
                 self.notes.append(f"{path} is damaged or cannot be read ({error}): quantizing again")
@@ -89,6 +91,8 @@ class Kept:
         self._found = None
         try:
             packed.put_together(module, tensors, about, device)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
         except Exception as error:
             with suppress(OSError):
                 self.path.unlink()
@@ -136,7 +140,7 @@ def find(settings: Settings, device: torch.device) -> dict[str, Kept]:
     if any(map(_touches_text_encoder, settings.loras)):
         kinds["transformer"] = "none"  # the file could stand for one half of what such a LoRA changes only
     return {
-        part: Kept(folder() / _name(settings, part, kind, device), int(most * 2**30))
+        part: Kept(folder() / _name(settings, part, kind, device), int(most * 2**30), device)
         for part, kind in kinds.items() if kind != "none"
     }  # fmt: skip
 
@@ -223,8 +227,8 @@ def write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, tuple])
             temporary.unlink()
 
 
-def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, tuple]]:
-    """Tensors in the CPU's memory, and what goes with them.
+def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[str, tuple]]:
+    """Tensors on a device, and what goes with them. The CPU's memory never holds more than a few of those for a GPU.
 
     Raises:
         FileNotFoundError. Damaged: it is not what was written.
@@ -255,7 +259,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, tuple]]:
                 done += count
             if zlib.crc32(data) != checksum:
                 raise Damaged(f"{name} has another checksum")
-            return tensor
+            return tensor.to(device)
 
         with ThreadPoolExecutor(4) as pool:
             return dict(zip(index, pool.map(one, index), strict=True)), about

@@ -159,7 +159,8 @@ def _merge_loras(pipeline, loras: tuple[tuple[str, float], ...]) -> None:
             raise ModelError(f"--lora {path}: holds no weights for this model's transformer")
         names.append(name)
     pipeline.set_adapters(names, [scale for _, scale in loras])
-    pipeline.fuse_lora(components=["transformer", "text_encoder"], adapter_names=names)  # by itself the transformer only
+    # By itself it takes the transformer only.
+    pipeline.fuse_lora(components=["transformer", "text_encoder"], adapter_names=names)
     pipeline.unload_lora_weights()
 
 

@@ -14,7 +14,7 @@ from fastgen import opt
 from fastgen.backends.flux import kept
 from fastgen.backends.flux.encode import PromptEncoder
 from fastgen.backends.flux.load import load
-from fastgen.errors import SettingsError
+from fastgen.errors import ModelError, SettingsError
 from fastgen.opt import quantize
 from fastgen.resolver import resolve
 from tests.opt.conftest import draw
@@ -126,6 +126,28 @@ def test_a_full_disk_is_no_failure(home, monkeypatch):
     draw(start)
     monkeypatch.setattr(kept.shutil, "disk_usage", lambda place: kept.shutil._ntuple_diskusage(9, 9, 1 << 20))
     assert "more than half of the" in Start(quantize="4bit").notes[0]
+
+
+def test_too_little_memory_is_no_damage(home, monkeypatch):
+    Start(quantize="4bit")
+
+    def too_much(*arguments):
+        raise MemoryError
+
+    for place in ("read", "packed.put_together"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"fastgen.backends.flux.kept.{place}", too_much)
+            with pytest.raises(MemoryError):
+                Start(quantize="4bit")
+    assert Start(quantize="4bit").came_from() == {"cache"}
+
+
+def test_what_does_not_fit_is_removed(home, monkeypatch):
+    Start(quantize="4bit")
+    monkeypatch.setattr(kept.packed, "_named", lambda module: iter([("other", None)]))
+    with pytest.raises(ModelError, match="it is removed, start again"):
+        Start(quantize="4bit")
+    assert not list(home.iterdir())
 
 
 def test_a_home_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
