@@ -13,6 +13,7 @@ def draw(found: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     arms = [arm for arm in found["arms"] if "ratio" in arm][::-1]
+    is_pictures = found["about"]["task"] != "caption"
     names = [arm["name"] for arm in arms]
     places = range(len(arms))
     colors = [THEIRS if arm is arms[-1] else SET if arm["name"].startswith("quality") else OURS for arm in arms]
@@ -35,22 +36,32 @@ def draw(found: dict, path: Path) -> None:
         )
     speed.set_xlim(0, 1.35 * max(arm["ratio_most"] for arm in arms))
     speed.set_yticks(list(places), names)
-    speed.set_xlabel(f"{'captions' if found['about']['task'] == 'caption' else 'pictures'} a second, times {names[-1]}")
+    speed.set_xlabel(f"{'pictures' if is_pictures else 'captions'} a second, times {names[-1]}")
 
     if all(arm["score"] for arm in arms):
-        shares = [100 * arm["score"]["share"] for arm in arms]
-        loss.barh(places, shares, color=colors)
-        loss.set_xlim(max(0, min(shares) - 10), 104)
-        loss.set_xlabel(f"% right of {arms[-1]['score']['of']}")
-        texts = [f"{share:.1f}" for share in shares]
-    else:
-        shares = [min(60.0, arm["psnr_db"] or 0.0) for arm in arms]
-        loss.barh(places, shares, color=colors)
-        loss.set_xlim(0, 70)
+        values = [100 * arm["score"]["share"] for arm in arms]
+        least, most, form = min(90.0, min(values) - 2), 100.0, "{:.1f}"
+        loss.set_xlabel(
+            f"% of pictures right, of {arms[-1]['score']['of']}"
+            if is_pictures
+            else f"% of captions exact, of {arms[-1]['score']['of']}"
+        )
+    else:  # of the opponent there is nothing to say, it is what the others are held against
+        values = [None if arm["psnr_db"] is None else min(60.0, arm["psnr_db"]) for arm in arms]
+        least, most, form = 0.0, 60.0, "{:.0f}"
         loss.set_xlabel(f"PSNR to {names[-1]}, dB (60: as good as equal)")
-        texts = [f"{share:.0f}" if share else "" for share in shares]
-    for place, value, text in zip(places, shares, texts, strict=True):
-        loss.text(value, place, f" {text}", va="center", fontsize=9)
+    loss.hlines(
+        [p for p, v in zip(places, values, strict=True) if v is not None],
+        least,
+        [v for v in values if v is not None],
+        color=FAINT,
+        lw=1,
+    )
+    loss.set_xlim(least, most + 0.15 * (most - least))
+    for place, value, color in zip(places, values, colors, strict=True):
+        if value is not None:
+            loss.plot(value, place, "o", color=color)
+            loss.text(value, place, f"  {form.format(value)}", va="center", fontsize=9)
     for axes in (speed, loss):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
