@@ -78,39 +78,27 @@ def _finite(value):
     return "inf" if isinstance(value, float) and math.isinf(value) else value
 
 
-HEAD = (
-    "",
-    "a second",
-    "ratio",
-    "least-most",
-    "first, s",
-    "GiB",
-    "of peak",
-    "PSNR",
-    "SSIM",
-    "right",
-    "fewer blocks",
-    "recompiles",
-)
+HEAD = ("", "a second", "ratio", "least-most", "first, s", "GiB", "of peak", "PSNR", "SSIM", "same text", "right", "fewer blocks",
+        "recompiles")  # fmt: skip
 
 
-def lines(found: dict) -> list[tuple[str, ...]]:
-    """The table's rows, in the order of HEAD; arms that did not run are not among them."""
-    table = []
+def table_of(found: dict) -> list[tuple[str, ...]]:
+    """The head and a row an arm, without columns that say nothing; arms that did not run are not among them."""
+    table: list[tuple[str, ...]] = []
     for arm in found["arms"]:
         if "ratio" not in arm:
             continue
         memory, score = arm["peak_memory_gib"], arm["score"]
-        likeness = (_said(arm["psnr_db"], "{:.1f}"), _said(arm["ssim"], "{:.3f}"))
-        if arm["same_text"] is not None:
-            likeness = ("", f"{arm['same_text']:.0%} same")
         table.append((
             arm["name"], f"{arm['images_per_second']:.3g}", f"{arm['ratio']:.2f}", f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
             f"{arm['first_image_seconds']:.1f}", f"{memory['gpu'] or memory['main']:.1f}", _said(arm["share_of_peak"], "{:.1%}"),
-            *likeness, f"{score['right']} of {score['of']}" if score else "", _said(arm["times_fewer_blocks"], "{:.2f}"),
+            _said(arm["psnr_db"], "{:.1f}"), _said(arm["ssim"], "{:.3f}"), _said(arm["same_text"], "{:.0%}"),
+            f"{score['right']} of {score['of']}" if score else "",
+            _said(arm["times_fewer_blocks"], "{:.2f}"),
             _said(arm["recompiles"], "{}"),
         ))  # fmt: skip
-    return table
+    kept = [at for at in range(len(HEAD)) if any(row[at] for row in table)]
+    return [tuple(row[at] for at in kept) for row in (HEAD, *table)]
 
 
 def left_out(found: dict) -> list[str]:
@@ -127,15 +115,15 @@ def left_out(found: dict) -> list[str]:
 
 
 def markdown(found: dict) -> str:
-    facts, rows = found["about"], lines(found)
+    facts, (head, *rows) = found["about"], table_of(found)
     text = [f"# fastgen bench {facts['task']}", ""]
     text += [f"* {key.replace('_', ' ')}: {_plain(value)}" for key, value in facts.items()]
     text += [
         "",
         NOTES.format(opponent=found["arms"][0]["name"]),
         "",
-        f"| {' | '.join(HEAD)} |",
-        "|---" * len(HEAD) + "|",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
     ]
     text += [f"| {' | '.join(row)} |" for row in rows]
     if said := left_out(found):
@@ -162,7 +150,7 @@ def markdown(found: dict) -> str:
 NOTES = """Ratios are against {opponent}, of rounds in the same turn: the median, and the least and the most. First: seconds from the start of the
 process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of peak: operations of the
 transformer's blocks, counted from its config, in the time that everything takes together. PSNR (dB) and SSIM are against {opponent}'s
-pictures of the same rows and noise. Right: pictures that show what was asked for, by the scene reader; captions that are exact.
+pictures of the same rows and noise; same text: share of captions that say the same as its. Right: pictures that show what was asked for, by the scene reader; captions that are exact.
 Fewer blocks: so many times fewer blocks of the transformer were evaluated."""
 
 
@@ -175,11 +163,12 @@ def show(found: dict) -> None:
         title=f"{found['about']['task']} on {found['about']['hardware']}, {found['about']['weights']}",
         title_justify="left",
     )
-    for name in HEAD:
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for row in lines(found):
+    head, *rows = table_of(found)
+    for name in head:
+        table.add_column(name, justify="right" if name else "left")
+    for row in rows:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 170)
     console.print(table)
     for line in left_out(found):
         console.print(line, markup=False, highlight=False)

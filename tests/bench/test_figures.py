@@ -181,3 +181,13 @@ def test_the_command_that_repeats_an_arm():
 def test_json_without_numbers_that_json_lacks(tmp_path):
     report.write_json(tmp_path / "b.json", {"a": [math.inf, 1.5, None]})
     assert json.loads((tmp_path / "b.json").read_text()) == {"a": ["inf", 1.5, None]}
+
+
+def test_a_table_has_no_column_that_says_nothing():
+    arm = {"name": "vllm", "images_per_second": 80.0, "ratio": 1.5, "ratio_least": 1.4, "ratio_most": 1.6, "first_image_seconds": 9.0,
+           "peak_memory_gib": {"main": 2.0, "gpu": None}, "share_of_peak": None, "psnr_db": None, "ssim": None, "same_text": 0.995,
+           "score": {"right": 9, "of": 10, "share": 0.9}, "times_fewer_blocks": None, "recompiles": None}  # fmt: skip
+    refused = {"name": "other", "refused": "no GPU", "same_as": "", "failed": ""}
+    head, row = report.table_of({"arms": [arm, refused]})
+    assert head == ("", "a second", "ratio", "least-most", "first, s", "GiB", "same text", "right")
+    assert row == ("vllm", "80", "1.50", "1.40-1.60", "9.0", "2.0", "100%", "9 of 10")
