@@ -53,7 +53,7 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
     kinds = {config.transformer, config.text} - {"none"}
     for package, needed in (("bitsandbytes", kinds & set(BITSANDBYTES)), ("torchao", kinds - set(BITSANDBYTES))):
         if needed and find_spec(package) is None:
-            return f"{package} is not installed; pip install 'fastgen-mm[quantize]'"
+            return f"{package} is not installed; pip install {package}"
     if gpu is not None and "fp8" in kinds and float(gpu.compute_capability or 0) < 8.9:
         return f"fp8 arithmetic needs compute capability 8.9; {gpu.name} has {gpu.compute_capability}; use int8 or 8bit"
     if gpu is not None and config.transformer in ("fp8", "int8") and "compile" not in others:
