@@ -221,8 +221,18 @@ def bench(
 
     try:
         settings = settings_for(task, out, synthetic_model=synthetic, tune=tune, model=model, gpus=gpus, **flags)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was started ends with it
+        flags |= {"model": str(settings.model.path) if synthetic else model, "gpus": gpus}
         found = run(
-            settings, command, say, only=tuple(only or ()), rounds=rounds, rows=rows, compare=compare, tune=tune
+            settings,
+            command,
+            say,
+            flags=flags,
+            only=tuple(only or ()),
+            rounds=rounds,
+            rows=rows,
+            compare=compare,
+            tune=tune,
         )
     except FastgenError as error:
         _fail(error, "human")

@@ -157,9 +157,9 @@ def from_file(path: str | os.PathLike) -> Profile:
 
 
 def choose(family: str, model: str, device: Device) -> Profile:
-    """The most specific profile that matches; `default.toml` when none does."""
+    """The most specific profile that matches, of such the one that was measured last; `default.toml` when none does."""
     gpu = device.gpu
-    best, best_score = None, -1
+    best, best_score = None, ()
     for path in sorted(FOLDER.glob("*.toml")):
         match, profile = load(path)
         checks = [
@@ -170,7 +170,8 @@ def choose(family: str, model: str, device: Device) -> Profile:
         ]
         if not all(ok for _, ok in checks) or (gpu.memory_gib if gpu else 0.0) < match.least_memory_gib:
             continue
-        score = sum(pattern != "*" for pattern, _ in checks) + (match.least_memory_gib > 0)
+        fit = sum(pattern != "*" for pattern, _ in checks) + (match.least_memory_gib > 0)
+        score = (fit, profile.measured.status == "measured", profile.measured.date)
         if score > best_score:
             best, best_score = profile, score
     if best is None:

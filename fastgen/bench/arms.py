@@ -40,6 +40,8 @@ class Arm(msgspec.Struct, frozen=True):
     """What makes them: fastgen, or the name of an opponent."""
     refused: str = ""
     """Why it cannot be had here; it is listed and not run."""
+    asked_for: bool = False
+    """By its name. One that was not, and turns out not to work on this hardware, is refused and no failure."""
     same_as: str = ""
     """The arm that makes the same choices; it is listed and not run."""
 
@@ -56,10 +58,10 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
     """
     opponent = OPPONENTS[settings.task]
     found = [Arm(opponent, replace(settings, speed=speed.Speed()), opponent)]
-    for name in only or names(settings):
+    for name in dict.fromkeys(only or names(settings)):
         if name == opponent:
             continue
-        arm = _arm(name, settings)
+        arm = replace(_arm(name, settings), asked_for=bool(only))
         same = next((a.name for a in found[1:] if _choices(a) == _choices(arm) and not a.refused), "")
         found.append(replace(arm, same_as=same) if same and not only else arm)
     return found

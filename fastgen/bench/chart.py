@@ -46,6 +46,10 @@ def draw(found: dict, path: Path) -> None:
             if is_pictures
             else f"% of captions exact, of {arms[-1]['score']['of']}"
         )
+    elif not is_pictures:
+        values = [None if arm["same_text"] is None else 100 * arm["same_text"] for arm in arms]
+        least, most, form = 0.0, 100.0, "{:.0f}"
+        loss.set_xlabel(f"% of captions that say the same as {names[-1]}")
     else:  # of the opponent there is nothing to say, it is what the others are held against
         values = [None if arm["psnr_db"] is None else min(60.0, arm["psnr_db"]) for arm in arms]
         least, most, form = 0.0, 60.0, "{:.0f}"

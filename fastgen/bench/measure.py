@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fastgen import hardware
 from fastgen.backends import streams
 from fastgen.bench import peak
 from fastgen.bench.arms import Arm
 from fastgen.bench.judge import Judge
 from fastgen.bench.player import Round
-from fastgen.bench.process import ArmFailed, ArmProcess
+from fastgen.bench.process import ArmFailed, ArmProcess, ArmRefused
 from fastgen.bench.work import Work
 from fastgen.errors import EngineError
 
@@ -29,6 +31,8 @@ ROUND_S = {"cpu": 3.0, "cuda": 15.0}
 MOST_TOGETHER = 4
 ROOM = 0.7
 """Of the free memory that arms may fill together."""
+SPARE = 1.25
+"""Free memory in terms of what the opponent took, below which no arm is held beside it."""
 
 Say = Callable[[str], None]
 
@@ -51,11 +55,13 @@ class Figures:
     gpu_peak_gib: float = 0.0
     images: int = 0
     """Pictures or texts in all rounds together."""
+    failed_rows: int = 0
     judge: Judge = field(default_factory=Judge)
 
     def add(self, found: Round, count: int) -> None:
         self.rates.append(count / found.seconds)
         self.images += count
+        self.failed_rows += found.failed
         self.stages.update(found.stages)
         self.work.update(found.work)
         self.facts = found.facts or self.facts
@@ -70,7 +76,7 @@ class Figures:
             "same_as": self.arm.same_as,
             "failed": self.failed,
         }
-        if not self.rates or self.failed:
+        if not self.rates or self.failed or self.arm.refused:
             return found
         rate = statistics.median(self.rates)
         is_picture = settings.task != "caption"
@@ -83,6 +89,7 @@ class Figures:
             "stages_seconds": {name: round(seconds / self.images, 5) for name, seconds in self.stages.items()},
             "first_image_seconds": round(self.first_seconds, 2),
             "peak_memory_gib": {"main": round(self.main_peak_gib, 2), "gpu": round(self.gpu_peak_gib, 2) or None},
+            "failed_rows": self.failed_rows,
             "recompiles": self.work.get("recompiles", 0 if is_picture else None),
             "times_fewer_blocks": round(full / done, 3) if full and done else 1.0 if is_picture else None,
             "tflop_per_image": round(flops / 1e12, 6) if flops else None,
@@ -122,12 +129,16 @@ class Measurement:
                 f"{opponent.arm.name}, which the others are compared with, does not run here: {opponent.failed}"
             )
         waiting = [one for one in self.figures[1:] if not (one.arm.refused or one.arm.same_as)]
-        needed = max(0.1, before - self._free_gib(), opponent.gpu_peak_gib or opponent.main_peak_gib)
         free = self._free_gib()
-        together = max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
+        needed = max(0.1, before - free, opponent.gpu_peak_gib or opponent.main_peak_gib)
+        is_served = (
+            opponent.arm.settings.task == "caption"
+        )  # a vLLM takes what it is told to, and works a little while idle
+        together = 1 if is_served else max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
+        fits = free > SPARE * needed and not (is_served and opponent.arm.settings.devices[0].gpu)
         staying = [(opponent, process)]
         try:
-            if not waiting or free < needed:
+            if not waiting or not fits:
                 self.interleaved = not waiting
                 self._play(staying)
                 process.end()
@@ -158,17 +169,25 @@ class Measurement:
         self.say(f"{figures.arm.name}: starts")
         process = ArmProcess(figures.arm, self.folder / figures.arm.name.replace(" ", "_").replace("/", "_"))
         try:
-            figures.first_seconds = process.first(self.work.rows(-2, 1)[0][0])
+            figures.first_seconds, made = process.first(self.work.rows(-2, 1)[0][0])
             width, height = self.work.size
-            unit = (
-                settings.batch_for(width * height) * streams(settings.devices[0]) if settings.task != "caption" else 16
-            )
+            unit = settings.batch_for(width * height) * streams(settings.devices[0])
+            if settings.task == "caption":  # fewer would leave a server half idle that is told to take so many
+                unit = max(16, self.figures[0].arm.settings.endpoint.max_inflight)
             warm = process.play(self.work.rows(-1, unit)[0], "warm")
             if not self.rows:
                 seconds = ROUND_S["cuda" if settings.devices[0].gpu else "cpu"]
                 self.rows = max(1, round(seconds / warm.seconds)) * unit
             shutil.rmtree(process.folder / "warm")
             figures.main_peak_gib, figures.gpu_peak_gib = process.peak_gib(), warm.gpu_peak_gib
+            figures.work["recompiles"] += made.work.get("recompiles", 0) + warm.work.get("recompiles", 0)
+        except ArmRefused as error:
+            figures.failed = str(error)
+            if figures is not self.figures[0] and not figures.arm.asked_for:
+                figures.arm, figures.failed = replace(figures.arm, refused=str(error)), ""
+            self.say(f"{figures.arm.name}: cannot be had here: {error}")
+            process.end()
+            return None
         except ArmFailed as error:
             figures.failed = str(error)
             self.say(f"{figures.arm.name}: failed: {error}")
@@ -199,9 +218,10 @@ class Measurement:
                 if figures is opponent:
                     self._theirs[turn] = made
                 else:
-                    figures.ratios.append(self._theirs[turn].seconds / made.seconds)
+                    theirs = self._theirs[turn]
+                    figures.ratios.append((len(made.made) / made.seconds) / (len(theirs.made) / theirs.seconds))
                 self._judge(figures, made, wishes)
-                figures.add(made, len(rows))
+                figures.add(made, len(made.made))
                 figures.main_peak_gib = process.peak_gib()
                 if turn and figures is not opponent:
                     shutil.rmtree(process.folder / str(turn))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from fastgen.bench.process import python_path
 from fastgen.settings import Settings
 
-# Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first name that a GPU's contains.
+# Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first whose words a GPU's name has, whole.
 DATA_SHEETS = {
-    "B200": 2250.0, "H200": 989.4, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.4, "A100": 312.0, "L40S": 362.0, "L40": 181.0,
-    "L4": 121.0, "A10": 125.0, "A40": 149.7, "RTX 6000 Ada": 364.2, "RTX A6000": 154.8, "RTX 5090": 209.5, "RTX 4090": 165.2,
-    "RTX 3090": 71.0,
+    "GB200": 2500.0, "B200": 2250.0, "H200 NVL": 835.0, "H200": 989.4, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.4,
+    "A100": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A10": 125.0, "A40": 149.7, "RTX 6000 Ada": 364.2, "RTX A6000": 154.8,
+    "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 3090": 71.0,
 }  # fmt: skip
+SMALLER = ("Laptop", "Max-Q", "Mobile")
+"""Of the same name and less power: measured."""
 SIDE = 2048
 """Of the square matrices whose product stands for a CPU's peak; of a GPU's four times that."""
 
@@ -49,7 +53,9 @@ def flops_per_picture(settings: Settings, size: tuple[int, int], work: dict[str,
 
 def data_sheet(name: str) -> float:
     """FLOP/s in bfloat16 of a GPU by its name; 0.0 if it is not known here."""
-    return next((1e12 * value for part, value in DATA_SHEETS.items() if part in name), 0.0)
+    if any(word in name for word in SMALLER):
+        return 0.0
+    return next((1e12 * value for part, value in DATA_SHEETS.items() if re.search(rf"\b{part}\b", name)), 0.0)
 
 
 def of_hardware(settings: Settings) -> tuple[float, str]:
@@ -59,15 +65,13 @@ def of_hardware(settings: Settings) -> tuple[float, str]:
         return known, "bfloat16, dense, by the data sheet"
     side = 4 * SIDE if device.gpu else SIDE
     command = [sys.executable, "-m", "fastgen.bench.peak", device.kind, settings.dtype, str(device.threads), str(side)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
-    }
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     if device.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = device.gpu.visible_as
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    if done.returncode:
-        return 0.0, f"not measured: {done.stderr.strip().splitlines()[-1:]}"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return 0.0, f"not measured: {error}"
     return float(done.stdout), f"{settings.dtype}, measured: the product of two matrices of {side}x{side}"
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TextIO
 
 import msgspec
 from msgspec.structs import replace
 
+from fastgen.errors import FastgenError, SettingsError
 from fastgen.settings import Settings
 
 
@@ -37,10 +40,18 @@ class Round(msgspec.Struct, omit_defaults=True):
     """What it said of itself when it was open."""
     gpu_peak_gib: float = 0.0
     """The most that it has held of the GPU's memory so far; 0 on a CPU."""
+    failed: int = 0
+    """Rows that came to nothing."""
     error: str = ""
-    """Why nothing, or not all, came of it."""
+    """Why nothing, or too little, came of it."""
+    by_user: bool = False
+    """Whether it is a matter of settings and hardware, and no fault."""
 
 
+MOST_FAILED = 0.05
+"""Of a round's rows; where more fail, its rate says nothing."""
+ENDING_S = 20.0
+"""How long a round that nobody waits for any more may go on."""
 Play = Callable[[list[dict], Path], Round]
 
 
@@ -52,13 +63,16 @@ def fastgen_player(settings: Settings) -> Play:
 
     def play(rows: list[dict], out: Path) -> Round:
         started = time.monotonic()
-        found = Round()
+        found, reason = Round(), ""
         for result in session.generate(replace(settings, out=str(out), fresh=True), rows):
             if isinstance(result, fastgen.Failed):
-                found.error = found.error or f"row {result.id}: {result.message}"
+                found.failed += 1
+                reason = f"row {result.id}: {result.message}"
             else:
                 found.made[result.id] = str(out / result.paths[0]) if result.paths else result.text
         found.seconds = time.monotonic() - started
+        if found.failed > MOST_FAILED * len(rows):
+            found.error = reason
         summary = json.loads((out / "run.json").read_text("utf-8"))
         found.stages, found.work = summary["stages_seconds"], summary.get("work", {})
         found.facts = next(iter(summary["engines"].values()), {})
@@ -77,10 +91,12 @@ def player(name: str, settings: Settings) -> Play:
 
 
 def main() -> None:
-    orders, answers = sys.stdin, _own_stdout()
-    hello = json.loads(orders.readline())
+    answers = _own_stdout()
+    orders: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    hello = json.loads(orders.get())
     play: Play | None = None
-    for line in orders:
+    while line := orders.get():
         order = json.loads(line)
         try:
             if play is None:
@@ -91,11 +107,22 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             text = " ".join(str(error).split())
+            own = isinstance(error, FastgenError)
             answer = Round(
-                error=text if type(error).__module__ == "fastgen.errors" else f"{type(error).__name__}: {text}"
+                error=text if own else f"{type(error).__name__}: {text}", by_user=isinstance(error, SettingsError)
             )
         answers.write(msgspec.json.encode(answer).decode() + "\n")
         answers.flush()
+
+
+def _listen(orders: SimpleQueue) -> None:
+    """Orders into the queue, and "" at their end, after which this process ends, whatever it is doing."""
+    for line in sys.stdin:
+        orders.put(line)
+    orders.put("")
+    backstop = threading.Timer(ENDING_S, os._exit, (0,))
+    backstop.daemon = True
+    backstop.start()
 
 
 def _own_stdout() -> TextIO:

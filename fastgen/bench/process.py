@@ -22,6 +22,10 @@ class ArmFailed(FastgenError):
     """It ended, or made nothing; the text says why."""
 
 
+class ArmRefused(ArmFailed):
+    """It cannot be had here after all: a kernel that does not work, a model that does not fit."""
+
+
 class ArmProcess:
     """Args: arm: who plays; folder: where its pictures and its log go."""
 
@@ -31,10 +35,13 @@ class ArmProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "log.txt"
         self._started = time.monotonic()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        # The child must find the same fastgen, also where it was not installed.
-        paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        gpu = arm.settings.devices[0].gpu
+        environment = {
+            **os.environ, "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": gpu.visible_as if gpu else "",
+            # The time to a first picture has quantizing and compiling in it, whatever ran here before.
+            "FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+            "PYTHONPATH": python_path(),
+        }  # fmt: skip
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fastgen.bench.player"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
@@ -51,13 +58,13 @@ class ArmProcess:
             raise ArmFailed(f"its process ended with exit code {code}; the end of {self.log}:\n{tail(self.log)}")
         found = msgspec.json.decode(line, type=Round)
         if found.error:
-            raise ArmFailed(found.error)
+            raise (ArmRefused if found.by_user else ArmFailed)(found.error)
         return found
 
-    def first(self, row: dict) -> float:
+    def first(self, row: dict) -> tuple[float, Round]:
         """Play one row; the seconds since the process was started. Raises ArmFailed."""
-        self.play([row], "first")
-        return time.monotonic() - self._started
+        found = self.play([row], "first")
+        return time.monotonic() - self._started, found
 
     def peak_gib(self) -> float:
         """The most main memory that its processes have held, each at its own time, summed."""
@@ -77,6 +84,11 @@ class ArmProcess:
         with suppress(OSError):  # if it is dead, the answer says so
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
+
+
+def python_path() -> str:
+    """With which a child finds the same fastgen, also where it was not installed."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
 
 
 def _family(pid: int) -> list[int]:

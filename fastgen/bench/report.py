@@ -55,9 +55,9 @@ def rerun(about: dict, name: str, out: str) -> str:
     for word in words:
         if skip:
             skip = False
-        elif word in ("--only", "--rows", "--rounds", "-o", "--out"):
+        elif word in ("--only", "--rows", "--rounds", "-o", "--out", "--compare"):
             skip = True
-        elif not word.startswith(("--only=", "--rows=", "--rounds=", "--out=")) and word != "--tune":
+        elif not word.startswith(("--only=", "--rows=", "--rounds=", "--out=", "--compare=")) and word != "--tune":
             kept.append(word)
     if about["task"] not in kept:
         kept.insert(2, about["task"])
@@ -84,6 +84,7 @@ HEAD = ("", "a second", "ratio", "least-most", "first, s", "GiB", "of peak", "PS
 
 def table_of(found: dict) -> list[tuple[str, ...]]:
     """The head and a row an arm, without columns that say nothing; arms that did not run are not among them."""
+    on_gpu = found["about"]["memory_gib"] is not None
     table: list[tuple[str, ...]] = []
     for arm in found["arms"]:
         if "ratio" not in arm:
@@ -91,7 +92,7 @@ def table_of(found: dict) -> list[tuple[str, ...]]:
         memory, score = arm["peak_memory_gib"], arm["score"]
         table.append((
             arm["name"], f"{arm['images_per_second']:.3g}", f"{arm['ratio']:.2f}", f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
-            f"{arm['first_image_seconds']:.1f}", f"{memory['gpu'] or memory['main']:.1f}", _said(arm["share_of_peak"], "{:.1%}"),
+            f"{arm['first_image_seconds']:.1f}", _said(memory["gpu" if on_gpu else "main"], "{:.1f}"), _said(arm["share_of_peak"], "{:.1%}"),
             _said(arm["psnr_db"], "{:.1f}"), _said(arm["ssim"], "{:.3f}"), _said(arm["same_text"], "{:.0%}"),
             f"{score['right']} of {score['of']}" if score else "",
             _said(arm["times_fewer_blocks"], "{:.2f}"),
@@ -120,7 +121,12 @@ def markdown(found: dict) -> str:
     text += [f"* {key.replace('_', ' ')}: {_plain(value)}" for key, value in facts.items()]
     text += [
         "",
-        NOTES.format(opponent=found["arms"][0]["name"]),
+        NOTES.format(
+            opponent=found["arms"][0]["name"],
+            turns="of rounds in the same turn"
+            if facts["interleaved"]
+            else "which played all its rounds before, since both together do not fit",
+        ),
         "",
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
@@ -147,7 +153,7 @@ def markdown(found: dict) -> str:
     return "\n".join(text) + "\n\n![ratios](bench.png)\n"
 
 
-NOTES = """Ratios are against {opponent}, of rounds in the same turn: the median, and the least and the most. First: seconds from the start of the
+NOTES = """Ratios are against {opponent}, {turns}: the median, and the least and the most. First: seconds from the start of the
 process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of peak: operations of the
 transformer's blocks, counted from its config, in the time that everything takes together. PSNR (dB) and SSIM are against {opponent}'s
 pictures of the same rows and noise; same text: share of captions that say the same as its. Right: pictures that show what was asked for, by the scene reader; captions that are exact.

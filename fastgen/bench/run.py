@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 import fastgen
@@ -16,23 +18,19 @@ from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
 from fastgen.bench.work import Work
-from fastgen.errors import SettingsError
+from fastgen.errors import DiskError, RunFolderError, SettingsError
+from fastgen.models import AUTO_ON_GPU
 from fastgen.settings import OUTPUT_KEYS, Settings, number
 
 ROUNDS = 3
+MARK = ".fastgen-bench"
+FOLDERS, FILES = ("arms", "tune", "commands"), ("bench.json", "bench.md", "bench.png", "profile.toml")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def settings_for(
-    task: str,
-    out: Path | None,
-    *,
-    synthetic_model: str = "",
-    tune: bool = False,
-    model: str = "auto",
-    gpus: str = "",
-    **flags,
-) -> Settings:
+    task: str, out: Path | None, *, synthetic_model: str = "", tune: bool = False, model: str = "auto", gpus: str = "", **flags
+) -> Settings:  # fmt: skip
     """The task as `fastgen.resolve` has it, on one device, nothing optimized.
 
     Raises:
@@ -52,35 +50,69 @@ def settings_for(
             raise SettingsError(f"--synthetic {synthetic_model}: one of {', '.join(synthetic.NAMES)}")
         if model != "auto":
             raise SettingsError("--synthetic and --model: give one of them")
-        if task == "caption" or (task == "edit") != (synthetic_model == "flux-kontext"):
-            raise SettingsError(f"--synthetic {synthetic_model}: flux-dev is for t2i, flux-kontext for edit")
+        if task != synthetic.TASKS[synthetic_model]:
+            raise SettingsError(f"--synthetic {synthetic_model}: is for bench {synthetic.TASKS[synthetic_model]}")
+    device = hardware.resolve_devices(gpus, hardware.find_gpus())[0]
+    notes = []
+    if (
+        model == "auto"
+        and not synthetic_model
+        and task != "caption"
+        and device.gpu
+        and not is_cached(AUTO_ON_GPU[task])
+    ):
+        fitting = [name for name, its in synthetic.TASKS.items() if its == task and _room(device) > _needed("bfloat16")]
+        synthetic_model = fitting[0] if fitting else ""
+        model = "auto" if fitting else "tiny"
+        notes.append(
+            f"{AUTO_ON_GPU[task]} is not on this machine, and a bench downloads nothing: "
+            + (
+                f"--synthetic {synthetic_model}, which is as fast, stands for it"
+                if fitting
+                else "the embedded model is measured"
+            )
+        )
+    if synthetic_model:
         model = str(synthetic.make(synthetic_model, out / f"synthetic-{synthetic_model}"))
     settings = fastgen.resolve(task, out=out, model=model, gpus=gpus, **flags)
     if len(settings.devices) > 1:
         if gpus:
             raise SettingsError(f"--gpus {gpus}: a bench is of one device; name one")
         settings = replace(settings, devices=settings.devices[:1])
-    if synthetic_model:
-        device = settings.devices[0]
-        there = device.gpu.memory_gib if device.gpu else hardware.free_main_gib()
-        needed = synthetic.PARAMETERS * BYTES[settings.dtype] / 2**30
-        if there < needed:
-            raise SettingsError(
-                f"--synthetic {synthetic_model}: its parts take {needed:.0f} GiB in {settings.dtype}, and {device.name} has "
-                f"{there:.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
-            )
-    return settings
+    if synthetic_model and _room(device) < _needed(settings.dtype):
+        raise SettingsError(
+            f"--synthetic {synthetic_model}: its parts take {_needed(settings.dtype):.0f} GiB in {settings.dtype}, and {device.name} "
+            f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
+        )
+    return replace(settings, notes=(*settings.notes, *notes))
+
+
+def is_cached(name: str) -> bool:
+    """Whether a hub's model is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
+
+
+def _needed(dtype: str) -> float:
+    return synthetic.PARAMETERS * BYTES[dtype] / 2**30
+
+
+def _room(device: hardware.Device) -> float:
+    """GiB; without end where the driver does not say."""
+    return (device.gpu.memory_gib or float("inf")) if device.gpu else hardware.free_main_gib()
 
 
 def run(
-    settings: Settings, command: list[str], say: Callable[[str], None], *, only: tuple[str, ...] = (), rounds: int = ROUNDS,
-    rows: int = 0, compare: str = "", tune: bool = False,
+    settings: Settings, command: list[str], say: Callable[[str], None], *, flags: dict | None = None, only: tuple[str, ...] = (),
+    rounds: int = ROUNDS, rows: int = 0, compare: str = "", tune: bool = False,
 ) -> dict:  # fmt: skip
     """Measure, and write bench.json, bench.md and bench.png into the folder of the settings.
 
     Args:
         command: as the user typed it, for the files.
         say: called with a line a step.
+        flags: those of the settings that were given, for `compare`.
         only: arms by name; () for all.
         rows: a round; 0 for as many as the opponent does in some seconds.
         compare: a shell command to be timed beside `fastgen`, with {rows} and {out} in it.
@@ -90,30 +122,65 @@ def run(
         What is in bench.json.
 
     Raises:
-        FastgenError: nothing could be measured.
+        FastgenError: nothing could be measured, or what was asked for besides failed; what was measured before is written.
     """
     number("--rounds", rounds, 1, 1000)
     number("--rows", rows, 0, 1_000_000)
-    out = Path(settings.out)
     contestants = arms(settings, only)
-    for old in ("arms", "tune", "commands"):  # of an earlier bench; what else is in the folder is not ours
-        shutil.rmtree(out / old, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    most = peak.of_hardware(settings)
-    work = Work(settings, out / "arms" / "inputs")
-    measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
-    measurement.run()
-    facts = report.about(settings, command, measurement, most)
-    found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
-    for arm in found["arms"]:
-        if "ratio" in arm:
-            arm["again"] = report.rerun(facts, arm["name"], os.path.relpath(out))
-    if compare:
-        found["commands"] = commands.time_both(compare, settings, work, out / "commands", measurement.rows, rounds, say)
-    if tune:
-        found["tune"] = search(settings, out, rounds, measurement.rows, facts, say)
+    out = Path(settings.out)
+    try:
+        with _own(out):
+            for note in settings.notes:
+                say(f"note: {note}")
+            most = peak.of_hardware(settings)
+            work = Work(settings, out / "arms" / "inputs")
+            measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
+            measurement.run()
+            facts = report.about(settings, command, measurement, most)
+            found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
+            for arm in found["arms"]:
+                if "ratio" in arm:
+                    arm["again"] = report.rerun(facts, arm["name"], os.path.relpath(out))
+            _write(found, out)
+            if compare:
+                given = (compare, settings.task, flags or {})
+                found["commands"] = commands.time_both(*given, work, out / "commands", measurement.rows, rounds, say)
+            if tune:
+                found["tune"] = search(settings, out, rounds, measurement.rows, facts, say)
+            if compare or tune:
+                _write(found, out)
+            say(f"wrote bench.md, bench.json and bench.png in {out}")
+            return found
+    except OSError as error:
+        raise DiskError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _write(found: dict, out: Path) -> None:
     report.write_json(out / "bench.json", found)
     (out / "bench.md").write_text(report.markdown(found), "utf-8")
     chart.draw(found, out / "bench.png")
-    say(f"wrote bench.md, bench.json and bench.png in {out}")
-    return found
+
+
+@contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """The folder for one bench alone, without what an earlier one left; what else is in it stays.
+
+    Raises:
+        RunFolderError: another bench is using it.
+    """
+    mark = out / MARK
+    was_ours = mark.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(mark)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(f"{out}: another bench is using it; wait, or name another folder with -o") from None
+    with lock:
+        if not was_ours and (taken := [name for name in FOLDERS if (out / name).exists()]):
+            raise RunFolderError(f"{out}: there is a {taken[0]} in it that is no bench's; name another folder with -o")
+        for name in FOLDERS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in FILES if was_ours else ():
+            (out / name).unlink(missing_ok=True)
+        yield

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fastgen.models import KONTEXT_SIZES, SCHEDULER, TINY
 
-NAMES = ("flux-dev", "flux-kontext")
+TASKS = {"flux-dev": "t2i", "flux-kontext": "edit"}
+NAMES = tuple(TASKS)
 PARAMETERS = 17e9
 """Of all parts together, about: transformer 11.9, T5 4.8, CLIP 0.12, VAE 0.08 billion."""
 TRANSFORMER = {

@@ -31,6 +31,8 @@ CACHES = ("cache taylorseer:0.1", "cache taylorseer:0.2", "cache first-block:0.0
 QUANTIZED = ("quantize fp8", "quantize int8", "quantize 8bit", "quantize 4bit")
 GAIN = 1.03
 """Less is not worth a change, nor could it be told from noise."""
+JUDGED = 200
+"""Pictures an arm, at least: a point of prompt following is two of them."""
 POINTS = {"high": 1.0, "fast": 3.0}
 """Of prompt following that may be lost, in per cent."""
 
@@ -51,11 +53,16 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
         if len(contestants) == 1:
             return []
         work = Work(best, out / "tune" / part / "inputs")
-        measurement = Measurement(contestants, work, out / "tune" / part, rounds=rounds, rows=rows, say=say)
+        enough = max(rows, -(-JUDGED // rounds)) if work.is_judged else rows
+        measurement = Measurement(contestants, work, out / "tune" / part, rounds=rounds, rows=enough, say=say)
         measurement.run()
         return measurement.figures
 
-    exact = _joined(measure(list(EXACT), "exact"))
+    figures = measure(list(EXACT), "exact")
+    exact = _joined(figures)
+    if "+" in exact:  # nobody has tried them together yet
+        single = max((_ratio(one), one.arm.name) for one in figures[1:])[1]
+        exact = max((_ratio(one), one.arm.name) for one in measure([exact, single], "joined")[1:])[1]
     chosen = {"exact": exact}
     if Work(best, out).is_judged:
         base = [exact] if exact else []
@@ -71,8 +78,11 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
     match = profile.Match(
         family=settings.model.family, model=settings.model.name if not settings.model.synthetic else "*", device=device.kind,
         compute_capability=device.gpu.compute_capability if device.gpu else "*",
+        least_memory_gib=float(int(0.95 * device.gpu.memory_gib)) if device.gpu else 0.0,
     )  # fmt: skip
     note = f"weights: {facts['weights']}; {facts['dtype']}, {facts['steps']} steps"
+    if "high" not in chosen:
+        note += f"; high and fast as in {settings.profile.name}, not measured"
     measured = profile.Measured("measured", time.strftime("%Y-%m-%d"), facts["hardware"], facts["command"], note)
     text = profile.dump(match, batches, sets, measured)
     (out / "profile.toml").write_text(text, "utf-8")

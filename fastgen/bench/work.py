@@ -17,6 +17,8 @@ from fastgen.settings import Settings
 
 SEED = 20
 """No training draws from seeds of this form."""
+MEGAPIXEL = 7
+"""So many times larger, the world's canvases are of about one megapixel."""
 SUBJECTS = ("a fox", "an old fisherman", "a glass teapot", "two cyclists", "a lighthouse", "a robot gardener", "a bowl of cherries",
             "a street musician", "a steam engine", "a paper boat", "a sleeping cat", "a spiral staircase")  # fmt: skip
 PLACES = ("in a snowy pine forest", "by the sea at dusk", "on a rainy city street", "in a sunlit kitchen", "on a mountain ridge",
@@ -78,7 +80,9 @@ class Work:
     def _caption(self, dice: random.Random, turn: int, number: int) -> tuple[dict, object]:
         canvas = CANVASES[number % len(CANVASES)]
         scene = random_scene(dice, canvas)
-        return {"image": str(self._picture(scene, f"{turn}-{number}.png", canvas))}, scene
+        scale = 1 if self.is_judged else MEGAPIXEL  # a large VLM sees little in a small picture
+        size = (scale * canvas[0], scale * canvas[1])
+        return {"image": str(self._picture(scene, f"{turn}-{number}.png", size))}, scene
 
     def _picture(self, scene, name: str, size: tuple[int, int] | None = None) -> Path:
         path = self.folder / name

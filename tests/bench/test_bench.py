@@ -53,6 +53,7 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
     if task == "t2i":
         ours, other = found["commands"]
         assert ours["ratio"] == 1 and other["command"] == compare and 0 < other["seconds"] < ours["seconds"]
+        assert ours["command"] == "fastgen t2i {rows} -o {out} --quiet --steps 4"
     again = cli(*shlex.split(cached["again"])[1:])
     assert again.returncode == 0, again.stderr
     repeated = json.loads((out / "again" / "bench.json").read_text())

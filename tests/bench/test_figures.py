@@ -92,7 +92,9 @@ def test_operations_are_what_pytorch_counts():
 def test_a_data_sheet_is_found_by_the_whole_name():
     assert peak.data_sheet("NVIDIA H200") == peak.data_sheet("NVIDIA H100 80GB HBM3") == 989.4e12
     assert peak.data_sheet("NVIDIA H100 PCIe") == 756e12 and peak.data_sheet("NVIDIA L40S") == 362e12
-    assert peak.data_sheet("NVIDIA L4") == 121e12 and peak.data_sheet("Some GPU") == 0.0
+    assert peak.data_sheet("NVIDIA L4") == 121e12 and peak.data_sheet("NVIDIA H200 NVL") == 835e12
+    for other in ("Some GPU", "NVIDIA RTX A4000", "NVIDIA A10G", "NVIDIA GeForce RTX 4090 Laptop GPU"):
+        assert peak.data_sheet(other) == 0.0, other
 
 
 @pytest.fixture
@@ -188,6 +190,55 @@ def test_a_table_has_no_column_that_says_nothing():
            "peak_memory_gib": {"main": 2.0, "gpu": None}, "share_of_peak": None, "psnr_db": None, "ssim": None, "same_text": 0.995,
            "score": {"right": 9, "of": 10, "share": 0.9}, "times_fewer_blocks": None, "recompiles": None}  # fmt: skip
     refused = {"name": "other", "refused": "no GPU", "same_as": "", "failed": ""}
-    head, row = report.table_of({"arms": [arm, refused]})
+    head, row = report.table_of({"about": {"memory_gib": None}, "arms": [arm, refused]})
     assert head == ("", "a second", "ratio", "least-most", "first, s", "GiB", "same text", "right")
     assert row == ("vllm", "80", "1.50", "1.40-1.60", "9.0", "2.0", "100%", "9 of 10")
+
+
+@pytest.mark.parametrize(("gib", "wanted"), [(79.6, "synthetic-flux-dev"), (23.6, "tiny")])
+def test_on_a_gpu_without_the_model_nothing_is_downloaded(tmp_path, monkeypatch, gib, wanted):
+    from fastgen import hardware
+    from fastgen.bench.run import settings_for
+
+    monkeypatch.setattr(hardware, "find_gpus", lambda: [hardware.Gpu(0, "GPU-1", "NVIDIA H100", gib, "9.0")])
+    monkeypatch.setattr("fastgen.bench.run.is_cached", lambda name: False)
+    settings = settings_for("t2i", tmp_path / "out")
+    assert settings.model.path.endswith(("tiny-flux" if wanted == "tiny" else wanted)) and settings.dtype == "bfloat16"
+    assert any("downloads nothing" in note for note in settings.notes)
+    assert settings.model.synthetic == (wanted != "tiny")
+
+
+def test_a_folder_is_one_benchs_alone(tmp_path):
+    from fastgen.bench.run import _own
+    from fastgen.errors import RunFolderError
+
+    (tmp_path / "mine" / "commands").mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="commands"), _own(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine" / "commands").is_dir()
+    with _own(tmp_path / "out"):
+        (tmp_path / "out" / "arms").mkdir()
+        (tmp_path / "out" / "bench.json").write_text("{}")
+        with pytest.raises(RunFolderError, match="another bench"), _own(tmp_path / "out"):
+            pass
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with _own(tmp_path / "out"):
+        assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name != ".fastgen-bench") == ["notes.txt"]
+
+
+def test_an_arms_process_sees_its_gpu_alone(settings, tmp_path, monkeypatch):
+    from fastgen.bench import process
+    from fastgen.hardware import Device, Gpu
+
+    seen = {}
+
+    def start(command, **how):
+        seen.update(how["env"])
+        raise OSError("not here")
+
+    monkeypatch.setattr(process.subprocess, "Popen", start)
+    gpu = Device("cuda:1", "cuda", 8, Gpu(1, "GPU-2", "NVIDIA H100", 80.0, "9.0"))
+    for device, wanted in ((gpu, "GPU-2"), (settings.devices[0], "")):
+        with pytest.raises(OSError, match="not here"):
+            process.ArmProcess(Arm("plain", replace(settings, devices=(device,))), tmp_path / "arm")
+        assert seen["CUDA_VISIBLE_DEVICES"] == wanted and seen["FASTGEN_KEEP_QUANTIZED"] == "0"

@@ -25,4 +25,8 @@ def part(folder: Path, cls, dtype: torch.dtype, device: torch.device) -> torch.n
                 model = cls(cls.config_class.from_pretrained(folder))
     finally:
         torch.set_default_dtype(before)
-    return model.to(dtype).to("cpu")
+    model = model.to(dtype).to("cpu")
+    if device.type == "cuda":  # or what is offloaded or quantized later would seem to need all of it
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return model
