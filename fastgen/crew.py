@@ -131,6 +131,7 @@ class Crew:
             seat.kept = False
             if not isinstance(error, LaneDied) and not seat.was_ready:
                 raise
+            seat.lane.stop(now=True)  # one that says that it cannot start is still there
             if seat.failed_starts < MAX_STARTS:
                 self.emit("lane_restarted", lane=seat.lane.name, reason=str(error))
                 self._start(seat)
@@ -185,12 +186,13 @@ class Crew:
 
     def dismiss(self) -> None:
         """The run is over: lanes are kept for the next one, or end."""
-        seats, self.seats = self.seats, []
-        for seat in seats:
+        while self.seats:
+            seat = self.seats[-1]
             if self._shelf and not seat.flying:
                 self._shelf.put(seat.lane)
             else:
                 seat.lane.stop()
+            self.seats.pop()  # not before: what breaks this off must find the lane still here
 
     def stop(self, now: bool = False) -> None:
         """End all lanes; `now` does not let them finish."""

@@ -238,7 +238,7 @@ class Run:
                 seat.exclusive = suspect
                 self._crew.submit(seat, batch)
                 given = True
-        if dear and not self._crew.flying:
+        if dear and not self._crew.flying and not self._may_go_on(dear):
             group, batch = next(iter(dear.items()))
             self._end(BudgetError(
                 f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row could cost "
@@ -253,6 +253,11 @@ class Run:
                     self._ledger.settle(before.id, 0.0)
                 return False
         return True
+
+    def _may_go_on(self, dear: dict[Group, Batch]) -> bool:
+        """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
+        loading = any(len(seat.group) and not seat.ready for seat in self._crew.seats if seat.group not in dear and not seat.group.closed)
+        return loading or len(self._retries) > 0
 
     def _pending(self) -> bool:
         return bool(self._crew.flying or len(self._retries) or len(self._chain))

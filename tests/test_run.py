@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -201,3 +202,20 @@ def test_run_json_says_how_it_went(settings, rows_file, go):
     assert about["state"] == "finished" and about["counts"] == dict(outcome.counts)
     assert about["counts"] | {"rows": 2, "done": 1, "failed": 1, "new": 1, "images": 1} == about["counts"]
     assert about["settings"]["steps"] == 4 and about["profile"]["name"] and about["devices"][0]["name"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("waits", "ready", "closed", "retries", "wanted"),
+    [(3, False, "", 0, True), (3, True, "", 0, False), (0, False, "", 0, False), (3, False, "gone", 0, False), (0, True, "", 2, True)],
+)
+def test_what_costs_nothing_is_waited_for_when_the_money_is_spent(waits, ready, closed, retries, wanted):
+    """A backend that still loads has rows of its own; only where there is none does --max-cost end the run."""
+
+    class Group(list):
+        __hash__ = object.__hash__
+
+    free, paid = Group(range(waits)), Group(range(5))
+    free.closed, paid.closed = closed, ""
+    seats = [SimpleNamespace(group=free, ready=ready), SimpleNamespace(group=paid, ready=True)]
+    run = SimpleNamespace(_crew=SimpleNamespace(seats=seats), _retries=range(retries))
+    assert Run._may_go_on(run, {paid: None}) is wanted

@@ -11,6 +11,7 @@ import pytest
 from fastgen import services
 from fastgen.errors import SettingsError
 from fastgen.resolver import resolve
+from fastgen.services import place
 from fastgen.types import ImageParams, Request, TextParams
 
 VARIABLES = (
@@ -308,3 +309,10 @@ def test_it_is_only_data(made):
     settings = made("openai", "edit")
     assert msgspec.convert(msgspec.to_builtins(settings), type(settings)) == settings
     assert services.refuse(settings, request("edit", images=1)) == ""
+
+
+@pytest.mark.parametrize("url", ["http://user:pa/ss@host:80/v1", "https://user:pa/ss@host:99999/v1", "https://pa/ss@host/v1", "http://pa-ss@host/v1"])
+def test_a_password_in_an_address_is_said_nowhere(url):
+    with pytest.raises(SettingsError) as error:
+        place._path_of(url, "--base-url")
+    assert "pa/ss" not in str(error.value) and "pa-ss" not in str(error.value)

@@ -109,7 +109,8 @@ def test_a_run_without_a_session_has_the_devices_to_itself(ask, settings, tmp_pa
 
 def test_several_engines_are_kept_each_for_its_device(ask):
     first, _, _ = ask("a", *"abcdefgh", gpus="cpu:2", batch_size=1)
-    second, _, _ = ask("b", *"abcdefgh", gpus="cpu:2", batch_size=1)
+    slow = [f"{word} slow:0.5" for word in "abcdefgh"]  # long enough for both to be ready
+    second, _, _ = ask("b", *slow, gpus="cpu:2", batch_size=1)
     assert len(set(first + second)) == 2, "one that was still starting when its run ended is not lost"
     third, _, warnings = ask("c", "a")
     assert all(map(gone, first + second)) and len(third) == 1 and len(warnings) == 2

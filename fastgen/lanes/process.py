@@ -105,7 +105,8 @@ class ProcessLane:
         """Whether it could go on with another run."""
         with self._lock:
             idle = self._process is not None and self._process.poll() is None and self._death is None and not self._pending
-        return idle and not self._has_let_go
+        could_start = not self._ready.done() or self._ready.exception() is None
+        return idle and could_start and not self._has_let_go
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
         """Whether its engine is the one that these settings need there."""

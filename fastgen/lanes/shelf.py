@@ -41,8 +41,11 @@ class Shelf:
     def close(self) -> None:
         """End what is idle; what comes later is not kept."""
         self._closed = True
-        for lane in _take_out(lambda lane: True, self):
+        while self.lanes:
+            lane = self.lanes[-1]
             lane.stop()
+            with _lock:
+                self.lanes = [other for other in self.lanes if other is not lane]
 
 
 def take(settings: Settings, device: Device, slots: int) -> Lane | None:
@@ -68,8 +71,9 @@ def _take_out(wanted, whose: Shelf | None = None) -> list[Lane]:
     with _lock:
         found = []
         for shelf in [whose] if whose else list(_all):
-            found += [lane for lane in shelf.lanes if wanted(lane)]
-            shelf.lanes = [lane for lane in shelf.lanes if not wanted(lane)]
+            taken = [lane for lane in shelf.lanes if wanted(lane)]  # asked once: an answer may change
+            shelf.lanes = [lane for lane in shelf.lanes if lane not in taken]
+            found += taken
         return found
 
 

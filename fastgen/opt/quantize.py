@@ -77,6 +77,10 @@ def apply(modules, config: Config) -> dict:
     ):
         if kind == "none":
             continue
+        if kind not in BITSANDBYTES:
+            from torchao.quantization.utils import recommended_inductor_config_setter
+
+            recommended_inductor_config_setter()  # which `quantize_` does, so that kept weights are compiled alike
         started = time.monotonic()
         plain = 2 * sum(parameter.numel() for parameter in whole.parameters())
         kept = modules.kept.get(name)

@@ -99,8 +99,9 @@ def _path_of(url: str, said: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise SettingsError(f"{said} {url}: not an address such as http://localhost:8000/v1")
-    if parts.password:
+        shown = "" if "@" in url else f" {url}"  # what stands before the @ may be a password
+        raise SettingsError(f"{said}{shown}: not an address such as http://localhost:8000/v1")
+    if parts.password or parts.username:
         raise SettingsError(
             f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment"
         )

@@ -203,7 +203,7 @@ def test_on_a_gpu_without_the_model_nothing_is_downloaded(tmp_path, monkeypatch,
     monkeypatch.setattr(hardware, "find_gpus", lambda: [hardware.Gpu(0, "GPU-1", "NVIDIA H100", gib, "9.0")])
     monkeypatch.setattr("fastgen.bench.run.is_cached", lambda name: False)
     settings = settings_for("t2i", tmp_path / "out")
-    assert settings.model.path.endswith(("tiny-flux" if wanted == "tiny" else wanted)) and settings.dtype == "bfloat16"
+    assert settings.model.path.endswith("tiny-flux" if wanted == "tiny" else wanted) and settings.dtype == "bfloat16"
     assert any("downloads nothing" in note for note in settings.notes)
     assert settings.model.synthetic == (wanted != "tiny")
 

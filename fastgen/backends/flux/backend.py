@@ -102,6 +102,12 @@ class FluxBackend:
         self.settings = settings
         self._saver.close()
         self._saver = Saver(settings)
+        # What the run before ran short of is nothing to this one, and its pictures are to be what they would be without it.
+        self._fits.clear()
+        self.modules.vae.disable_tiling()
+        if self.modules.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
     def close(self) -> None:
         self._engine.shutdown()
@@ -184,7 +190,8 @@ class FluxBackend:
             OutOfMemory: not even one sample fits.
         """
         stages = defaultdict(float) if stages is None else stages
-        most = self._fits.get(bucket) or self.settings.batch_for(bucket.width * bucket.height)
+        most = self.settings.batch_for(bucket.width * bucket.height)
+        most = min(most, self._fits.get(bucket, most))
         while True:
             try:
                 with _timed(stages, "denoise"):

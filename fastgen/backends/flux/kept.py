@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from fastgen import opt
 from fastgen.backends.flux import packed
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 KEEP = "FASTGEN_KEEP_QUANTIZED"
 MOST_GIB = 50.0
 SUFFIX = ".weights"
-LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao")
-CODE = (Path(opt.__file__).with_name("quantize.py"), Path(opt.__file__).with_name("layout.py"), Path(packed.__file__))
+LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "peft", "safetensors")
+CODE = (Path(__file__).with_name("load.py"), Path(opt.__file__).with_name("quantize.py"), Path(opt.__file__).with_name("layout.py"), Path(packed.__file__))
 """What decides which layers are packed how: another version of it makes files of its own."""
 END = struct.Struct("<8sQQI")
 """Of a whole file: a word, where its index begins, how long that is, its checksum."""
@@ -70,14 +71,15 @@ class Kept:
             os.utime(path)
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except (torch.OutOfMemoryError, MemoryError):  # no fault of the file's
-            raise
         except Exception as error:
+            if _is_out_of_memory(error):  # no fault of the file's
+                raise
             if self._found is None:  # else it is good and lies where nothing can be written
                 self.notes.append(f"{path} is damaged or cannot be read ({error}): quantizing again")
                 log.warning(self.notes[-1])
-                with suppress(OSError):
-                    path.unlink()
+                if not isinstance(error, OSError):  # a disk that does not answer now may do so later
+                    with suppress(OSError):
+                        path.unlink()
         self.seconds = time.monotonic() - started
 
     @property
@@ -91,34 +93,36 @@ class Kept:
         self._found = None
         try:
             packed.put_together(module, tensors, about, device)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
         except Exception as error:
+            if _is_out_of_memory(error):
+                raise
             with suppress(OSError):
                 self.path.unlink()
             raise ModelError(f"{self.path} does not fit ({error}); it is removed, start again") from error
         self.seconds += time.monotonic() - started
 
     def keep(self, module: torch.nn.Module) -> None:
-        """Write down those of a module that was just quantized. A disk that takes them not is no failure."""
-        tensors, about = packed.take_apart(module)
+        """Write down those of a module that was just quantized. That it cannot be done is no failure."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.parent.with_suffix(".lock"), timeout=0):
+                if not self.path.exists():
+                    self._keep(*packed.take_apart(module))
+        except Timeout:  # another process is at it
+            return
+        except Exception as error:  # whatever it is, the model is there and works
+            reason = getattr(error, "strerror", None) or error
+            self.notes.append(f"quantized weights are not kept: {self.path.parent}: {reason}")
+            log.info(self.notes[-1])
+
+    def _keep(self, tensors: dict[str, torch.Tensor], about: dict[str, tuple]) -> None:
         size = sum(tensor.nbytes for tensor in tensors.values())
         weight = f"{size / 2**30:.1f} GiB" if size > 2**28 else f"{size / 2**20:.1f} MiB"
-        try:
-            if self.path.exists():  # another process was faster
-                return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if reason := _make_room(self.path.parent, size, self.most_bytes):
-                self.notes.append(f"quantized weights ({weight}) are not kept: {reason}")
-            else:
-                write(self.path, tensors, about)
-                self.notes.append(
-                    f"quantized weights kept for the next start: {self.path}, {weight} ({KEEP}=0 keeps none)"
-                )
-        except OSError as error:
-            self.notes.append(
-                f"quantized weights ({weight}) are not kept: {self.path.parent}: {error.strerror or error}"
-            )
+        if reason := _make_room(self.path.parent, size, self.most_bytes):
+            self.notes.append(f"quantized weights ({weight}) are not kept: {reason}")
+        else:
+            write(self.path, tensors, about)
+            self.notes.append(f"quantized weights kept for the next start: {self.path}, {weight} ({KEEP}=0 keeps none)")
         log.info(self.notes[-1])
 
 
@@ -182,6 +186,10 @@ def _touches_text_encoder(lora: tuple[str, float]) -> bool:
         return True
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def _make_room(place: Path, size: int, most: int) -> str:
     """Remove what was used least recently until there is room; why there is none all the same, or ""."""
     if size > most:
@@ -195,11 +203,15 @@ def _make_room(place: Path, size: int, most: int) -> str:
             elif time.time() - about.st_mtime > STALE_S:
                 path.unlink()
     files.sort(reverse=True)
+    gone = []
     while files and sum(bytes for _, bytes, _ in files) + size > most:
-        with suppress(OSError):
-            files.pop()[2].unlink()
-    if 2 * size > (free := shutil.disk_usage(place).free):
+        gone.append(files.pop())
+    free = shutil.disk_usage(place).free + sum(bytes for _, bytes, _ in gone)
+    if 2 * size > free:
         return f"they would take more than half of the {free / 2**30:.1f} GiB that are free in {place}"
+    for _, _, path in gone:
+        with suppress(OSError):
+            path.unlink()
     return ""
 
 

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 
 from fastgen.backends.flux import backend as backend_module
@@ -255,3 +256,14 @@ def test_bfloat16_is_nearly_the_same_alone_and_in_a_batch(tmp_path):
         off = abs(pixels(backend, run(backend, [row])[0].paths[0]) - image)
         assert off.max() <= 16 and off.mean() < 0.5
     backend.close()
+
+
+def test_another_run_begins_without_the_shortages_of_the_one_before(tmp_path):
+    backend = open_backend("t2i", tmp_path)
+    try:
+        backend._fits[Bucket("t2i", 128, 128, (0, 0), 1)] = 2
+        backend.modules.vae.enable_tiling()
+        backend.turn_to(replace(backend.settings, out=str(tmp_path / "next"), batch_size=1))
+        assert not backend._fits and not backend.modules.vae.use_tiling
+    finally:
+        backend.close()
