@@ -67,12 +67,14 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
 def test_an_arm_that_fails_harms_no_other(tmp_path):
     settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu", steps=2)
     opponent, plain = arms(settings, ("plain",))
-    broken = Arm("broken", replace(settings, model=replace(settings.model, path=str(tmp_path / "nowhere"))))
+    nowhere = replace(settings, model=replace(settings.model, path=str(tmp_path / "nowhere")))
+    broken = [Arm("broken", nowhere, asked_for=True), Arm("of all", nowhere)]
     work = Work(settings, tmp_path / "inputs")
-    measurement = Measurement([opponent, broken, plain], work, tmp_path / "arms", rounds=1, rows=2, say=print)
+    measurement = Measurement([opponent, *broken, plain], work, tmp_path / "arms", rounds=1, rows=2, say=print)
     measurement.run()
-    _, failed, made = (figures.as_dict(work, 1e12) for figures in measurement.figures)
+    _, failed, refused, made = (figures.as_dict(work, 1e12) for figures in measurement.figures)
     assert "cannot load" in failed["failed"] and "ratio" not in failed and made["ratio"] > 0
+    assert "cannot load" in refused["refused"] and not refused["failed"] and "ratio" not in refused
 
 
 @pytest.mark.slow
