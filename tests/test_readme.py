@@ -34,7 +34,7 @@ def test_every_flag_named_in_the_readme_exists():
     source = inspect.getsource(cli)
     flags = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - {"--help"}
     known = set(re.findall(r'"(--[a-z0-9-]+)"', source)) | {
-        "--" + name.replace("_", "-") for command in (cli.t2i, cli.caption) for name in inspect.signature(command).parameters
+        "--" + name.replace("_", "-") for command in (cli.t2i, cli.caption, cli.bench) for name in inspect.signature(command).parameters
     }
     assert flags <= known, flags - known
 

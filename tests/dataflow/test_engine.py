@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 import time
@@ -156,20 +155,13 @@ def test_none_outlives_the_program(end):
 
 @pytest.mark.slow
 @pytest.mark.vllm
-def test_the_real_vllm_stays_between_calls(here, monkeypatch):
-    home = os.environ.get("FASTGEN_TEST_HOME")
-    if not home:
-        pytest.skip("FASTGEN_TEST_HOME names no folder with a vLLM")
-    monkeypatch.setenv("FASTGEN_HOME", home)
+def test_the_real_vllm_stays_between_calls(here, environment):
     serving = LocalModelVLMServing_vllm("tiny", gpus="cpu", vllm_temperature=0.0, vllm_max_tokens=64)
-    texts, families, seconds = [], [], []
+    texts, families = [], []
     for question in ("What?", "Where?", "Describe it."):
-        began = time.monotonic()
         texts += serving.generate_from_input([question], image_inputs=[["image.png"]])
-        seconds.append(time.monotonic() - began)
         families.append({p.pid for p in psutil.Process().children(recursive=True)})
     assert all(texts) and len(families[0]) >= 3 and families[0] == families[1] == families[2]
-    assert max(seconds[1:]) < seconds[0] / 4, seconds
     server = next(p for p in psutil.Process().children(recursive=True) if "api_server" in " ".join(p.cmdline()))
     server.kill()
     assert serving.generate_from_input(["Which?"], image_inputs=[["human_inpaint.jpg"]])[0], serving.failures
