@@ -222,7 +222,7 @@ def bench(
     try:
         settings = settings_for(task, out, synthetic_model=synthetic, tune=tune, model=model, gpus=gpus, **flags)
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was started ends with it
-        flags |= {"model": str(settings.model.path) if synthetic else model, "gpus": gpus}
+        flags |= {"model": settings.model.path if settings.model.synthetic else model, "gpus": gpus}
         found = run(
             settings,
             command,

@@ -90,6 +90,17 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
     return tuple(Device(f"cuda:{i}", "cuda", threads, gpus[i]) for i in chosen)
 
 
+def child_environment(device: Device) -> dict[str, str]:
+    """For a process of ours that is to see this device alone."""
+    visible = device.gpu.visible_as if device.gpu else ""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()}
+
+
+def python_path() -> str:
+    """With which a child finds the same fastgen, also where it was not installed."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+
+
 def free_main_gib() -> float:
     """Main memory that processes could still take, by Linux's own estimate; 0.0 where it gives none."""
     try:

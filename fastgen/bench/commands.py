@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from fastgen.bench.process import python_path
 from fastgen.bench.work import Work
 from fastgen.errors import EngineError
+from fastgen.hardware import python_path
 
 
 def time_both(

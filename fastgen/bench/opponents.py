@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastgen.bench.player import Play, Round
+from fastgen.models import MODULES
 from fastgen.settings import Settings
 
 CAPTIONS_AT_ONCE = (8, 32)
@@ -94,8 +95,7 @@ def diffusers(settings: Settings) -> Play:
 def _pipeline(modules, task: str):
     from diffusers import FluxKontextPipeline, FluxPipeline
 
-    parts = {name: getattr(modules, name) for name in
-             ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")}  # fmt: skip
+    parts = {name: getattr(modules, name) for name in MODULES}
     return (FluxKontextPipeline if task == "edit" else FluxPipeline)(**parts)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from fastgen.bench.process import python_path
+from fastgen.hardware import child_environment
 from fastgen.settings import Settings
 
 # Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first whose words a GPU's name has, whole.
@@ -65,11 +64,8 @@ def of_hardware(settings: Settings) -> tuple[float, str]:
         return known, "bfloat16, dense, by the data sheet"
     side = 4 * SIDE if device.gpu else SIDE
     command = [sys.executable, "-m", "fastgen.bench.peak", device.kind, settings.dtype, str(device.threads), str(side)]
-    environment = {**os.environ, "PYTHONPATH": python_path()}
-    if device.gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = device.gpu.visible_as
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(device), timeout=300, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return 0.0, f"not measured: {error}"
     return float(done.stdout), f"{settings.dtype}, measured: the product of two matrices of {side}x{side}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from fastgen.bench.arms import Arm
 from fastgen.bench.player import Round
 from fastgen.data.artifacts import tail
 from fastgen.errors import FastgenError
+from fastgen.hardware import child_environment
 
 
 class ArmFailed(FastgenError):
@@ -35,13 +35,9 @@ class ArmProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "log.txt"
         self._started = time.monotonic()
-        gpu = arm.settings.devices[0].gpu
-        environment = {
-            **os.environ, "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": gpu.visible_as if gpu else "",
-            # The time to a first picture has quantizing and compiling in it, whatever ran here before.
-            "FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-            "PYTHONPATH": python_path(),
-        }  # fmt: skip
+        environment = child_environment(arm.settings.devices[0])
+        # The time to a first picture has quantizing and compiling in it, whatever ran here before.
+        environment |= {"FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fastgen.bench.player"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
@@ -84,11 +80,6 @@ class ArmProcess:
         with suppress(OSError):  # if it is dead, the answer says so
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-
-
-def python_path() -> str:
-    """With which a child finds the same fastgen, also where it was not installed."""
-    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
 
 
 def _family(pid: int) -> list[int]:

@@ -21,7 +21,7 @@ import msgspec
 
 from fastgen.data.artifacts import LOGS, tail
 from fastgen.errors import DiskError, EngineError, ModelError
-from fastgen.hardware import Device
+from fastgen.hardware import Device, child_environment
 from fastgen.lanes import LaneDied
 from fastgen.settings import Settings
 from fastgen.types import Batch, Result
@@ -116,15 +116,7 @@ class ProcessLane:
         self._death = None
         self._has_let_go = False
         ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
-        device = self._hello.device
-        environment["OMP_NUM_THREADS"] = str(device.threads)
-        environment["CUDA_VISIBLE_DEVICES"] = device.gpu.visible_as if device.gpu else ""
-        environment["PYTHONUNBUFFERED"] = "1"
-        # The child must find the same fastgen, also where it was not installed.
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")])
-        )
+        environment = {**child_environment(self.device), "OMP_NUM_THREADS": str(self.device.threads)}
         try:
             log = self.log.open("ab")
         except OSError as error:

@@ -25,6 +25,7 @@ from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.flux.encode import PromptEncoder, encode_pictures
 from fastgen.backends.flux.files import Inputs, Saver, scaled, token_mask
 from fastgen.backends.flux.load import load
+from fastgen.backends.flux.memory import OutOfMemory, is_out_of_memory
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.hardware import Device
 from fastgen.opt.compile import enter_thread, graphs
@@ -32,10 +33,6 @@ from fastgen.settings import Settings
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
-
-
-class OutOfMemory(Exception):
-    """Not even one sample fits."""
 
 
 class Chain:
@@ -199,7 +196,7 @@ class FluxBackend:
                     self._wait()
                 break
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 most = self._smaller(bucket, most, "denoising")
         while True:
@@ -211,7 +208,7 @@ class FluxBackend:
                     self._wait()
                 return pictures
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if most == 1 and not self.modules.vae.use_tiling:
                     log.warning("the VAE ran out of memory at %s: decoding in tiles from now on", bucket)
@@ -346,13 +343,6 @@ def _decisions(chains: list[Chain]) -> dict:
         return {}
     computed = sum(pattern.count("1") for pattern in patterns)
     return {"steps": sum(map(len, patterns)), "computed": computed, "pattern": " ".join(patterns)}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "out of memory" in text or "not enough memory" in text
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from fastgen import opt
 from fastgen.backends.flux import packed
+from fastgen.backends.flux.memory import is_out_of_memory
 from fastgen.errors import ModelError, SettingsError
 from fastgen.models import stamp
 from fastgen.opt.compile import cache_folder
@@ -72,7 +73,7 @@ class Kept:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except Exception as error:
-            if _is_out_of_memory(error):  # no fault of the file's
+            if is_out_of_memory(error):  # no fault of the file's
                 raise
             if self._found is None:  # else it is good and lies where nothing can be written
                 self.notes.append(f"{path} is damaged or cannot be read ({error}): quantizing again")
@@ -94,7 +95,7 @@ class Kept:
         try:
             packed.put_together(module, tensors, about, device)
         except Exception as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             with suppress(OSError):
                 self.path.unlink()
@@ -184,10 +185,6 @@ def _touches_text_encoder(lora: tuple[str, float]) -> bool:
             return any("text_encoder" in key or "lora_te" in key for key in file.keys())  # noqa: SIM118
     except Exception:  # whoever loads it will say what is wrong with it
         return True
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _make_room(place: Path, size: int, most: int) -> str:
