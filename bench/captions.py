@@ -97,8 +97,8 @@ def against_slots(rows: int, latency: float, slots: int) -> dict:
 
 def against_vllm(python: str, rows: int) -> dict:
     from bench.quality import Vllm
+    from fastgen.config.model_cards import TINY_VLM
     from fastgen.embedded.scenes import CANVASES, draw, random_scene
-    from fastgen.models import TINY_VLM
 
     rng = random.Random(5)
     with tempfile.TemporaryDirectory() as scratch, Vllm(python, TINY_VLM) as server:

@@ -51,7 +51,7 @@ def serve(args: argparse.Namespace) -> None:
         import torch
 
         from bench import dataflow_theirs
-        from fastgen.models import TINY
+        from fastgen.config.model_cards import TINY
 
         torch.set_num_threads(args.threads)
         serving = dataflow_theirs.load(args.theirs, str(TINY), out, args.batch, SIDE, STEPS, GUIDANCE, TOKENS[args.arm])

@@ -51,15 +51,16 @@ class Trial:
     def __init__(self, text: str, dtype: str):
         import torch
 
-        from fastgen import opt, speed
-        from fastgen.backends.flux.encode import PromptEncoder
-        from fastgen.backends.flux.load import load
-        from fastgen.resolver import resolve
+        from fastgen import opt
+        from fastgen.backends.diffusion.encode import PromptEncoder
+        from fastgen.backends.diffusion.load import load
+        from fastgen.config import optimizations
+        from fastgen.resolve import resolve
 
         words = dict(part.split("=", 1) for part in text.split("+")) if text != "plain" else {}
         options = {name: {"true": True, "false": False}.get(word, word) for name, word in words.items()}
         settings = resolve("t2i", model="tiny", gpus="cpu", dtype=dtype)
-        chosen = speed.resolve("", speed.Sets(exact=speed.Options(**options)), "", {})
+        chosen = optimizations.resolve("", optimizations.Sets(exact=optimizations.Options(**options)), "", {})
         if reason := opt.refuse(chosen, None):
             raise SystemExit(f"{text}: {reason}")
         self.name = text
@@ -72,9 +73,9 @@ class Trial:
         """The pictures and a row of the table."""
         import numpy as np
 
-        from fastgen.backends.flux.decode import decode, to_uint8
-        from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
-        from fastgen.backends.flux.encode import encode_pictures
+        from fastgen.backends.diffusion.decode import decode, to_uint8
+        from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
+        from fastgen.backends.diffusion.encode import encode_pictures
         from fastgen.embedded.scenes import match, read
 
         pictures, patterns, right, seconds = [], Counter(), 0, 0.0

@@ -203,8 +203,8 @@ def main() -> None:
     import torch
     import transformers
 
+    from fastgen.config.model_cards import TINY
     from fastgen.embedded.captioner import TINY_VLM, Captioner
-    from fastgen.models import TINY
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=TINY)

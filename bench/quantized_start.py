@@ -24,8 +24,8 @@ START = """
 import json, sys, time
 import torch
 from fastgen import opt
-from fastgen.backends.flux.load import load
-from fastgen.resolver import resolve
+from fastgen.backends.diffusion.load import load
+from fastgen.resolve import resolve
 import diffusers.models, transformers.models.t5.modeling_t5, bitsandbytes, torchao.quantization
 settings = resolve("t2i", model=sys.argv[1], gpus="cpu", dtype=sys.argv[3], **({"quantize": sys.argv[2]} if sys.argv[2] else {}))
 def memory(name):
@@ -45,7 +45,7 @@ def make_model(folder: Path, double: int, single: int) -> float:
     import torch
     from diffusers import FluxTransformer2DModel
 
-    from fastgen.models import TINY
+    from fastgen.config.model_cards import TINY
 
     shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("transformer"))
     config = json.loads((TINY / "transformer" / "config.json").read_text("utf-8"))

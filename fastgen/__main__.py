@@ -1,5 +1,5 @@
 """`python -m fastgen` is the `fastgen` command."""
 
-from fastgen.cli import main
+from fastgen.cli.main import main
 
 main()

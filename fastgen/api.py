@@ -15,15 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fastgen.data.journal import Journal
+from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
-from fastgen.folder import JOURNAL
-from fastgen.groups import Group
-from fastgen.intake import Kept, Known, triage
-from fastgen.lanes.shelf import Shelf
-from fastgen.run import Emit, Run
-from fastgen.settings import Settings
+from fastgen.input.requests import Kept
+from fastgen.output.journal import Journal
+from fastgen.output.run_dir import JOURNAL
+from fastgen.scheduler.routing import Group
+from fastgen.scheduler.run import Emit, Run
+from fastgen.scheduler.triage import Known, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
+from fastgen.workers.idle_pool import Shelf
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:

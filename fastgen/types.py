@@ -5,12 +5,9 @@ Knows only msgspec: these structs travel between processes (msgpack) and into th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 
 import msgspec
-
-if TYPE_CHECKING:
-    from fastgen.settings import Settings
 
 Task = Literal["t2i", "edit", "caption"]
 
@@ -173,18 +170,3 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
 
 
 Result = Done | Failed
-
-
-class Backend(Protocol):
-    """Turns one batch into results; knows nothing of retries, other backends, processes or threads."""
-
-    def open(self) -> dict:
-        """Load what is needed. Returns facts for run.json. Raises ModelError for what the user can mend."""
-
-    def run(self, batch: Batch) -> list[Result]:
-        """One result per request, in the same order. Synchronous; safe to call from two threads."""
-
-    def turn_to(self, settings: Settings) -> None:
-        """From now on work for another run, whose `settings.engine()` is the same. Nothing is under way."""
-
-    def close(self) -> None: ...

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    from fastgen.hardware import find_gpus
+    from fastgen.config.hardware import find_gpus
 
     if not find_gpus():
         for item in marked:
@@ -58,7 +58,7 @@ def rows_file(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     """settings(task, input, **flags): resolved for the fake backend on one CPU process, run folder tmp_path/out."""
-    from fastgen.resolver import resolve
+    from fastgen.resolve import resolve
 
     def make(task, input=None, **flags):
         return resolve(task, input, **{"backend": "fake", "gpus": "cpu", "out": tmp_path / "out", **flags})
@@ -69,7 +69,7 @@ def settings(tmp_path):
 @pytest.fixture
 def go():
     """go(settings): a whole run in this process on real engine processes -> results by id, events, table, journal."""
-    from fastgen.run import Run
+    from fastgen.scheduler.run import Run
 
     def go(settings):
         events = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastgen import cli
+from fastgen.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,10 +31,10 @@ def test_the_two_commands_are_one_line_each_and_ci_runs_the_second():
 def test_every_flag_named_in_the_readme_exists():
     import inspect
 
-    source = inspect.getsource(cli)
+    source = inspect.getsource(main)
     flags = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - {"--help"}
     known = set(re.findall(r'"(--[a-z0-9-]+)"', source)) | {
-        "--" + name.replace("_", "-") for command in (cli.t2i, cli.caption, cli.bench) for name in inspect.signature(command).parameters
+        "--" + name.replace("_", "-") for command in (main.t2i, main.caption, main.bench) for name in inspect.signature(command).parameters
     }
     assert flags <= known, flags - known
 

@@ -15,10 +15,10 @@ import signal
 import time
 from pathlib import Path
 
-from fastgen.data import artifacts
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, ModelError
-from fastgen.hardware import Device
-from fastgen.settings import Settings
+from fastgen.output import artifacts
 from fastgen.types import Batch, Done, Failed, Request, Result
 
 _WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk)\b(?::([\w.]+))?")

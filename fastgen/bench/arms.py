@@ -8,11 +8,12 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from fastgen import opt, speed
+from fastgen import opt
+from fastgen.config import optimizations
+from fastgen.config.profile import Serve
+from fastgen.config.prompts import MAX_PIXELS
+from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
-from fastgen.profile import Serve
-from fastgen.settings import Settings
-from fastgen.wording import MAX_PIXELS
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
 """What ratios are against, by task."""
@@ -57,7 +58,7 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
         SettingsError: a name that means nothing.
     """
     opponent = OPPONENTS[settings.task]
-    found = [Arm(opponent, replace(settings, speed=speed.Speed()), opponent)]
+    found = [Arm(opponent, replace(settings, speed=optimizations.Speed()), opponent)]
     for name in dict.fromkeys(only or names(settings)):
         if name == opponent:
             continue
@@ -74,14 +75,14 @@ def names(settings: Settings) -> list[str]:
         return [CAPTIONER, ONE_AT_A_TIME, *(f"{WITHOUT} {name}" for name in set_here)]
     on_gpu = settings.devices[0].gpu is not None
     singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
-    return ["plain", *singles, *(f"quality {word}" for word in speed.QUALITIES)]
+    return ["plain", *singles, *(f"quality {word}" for word in optimizations.QUALITIES)]
 
 
 def _choices(arm: Arm) -> object:
     if arm.settings.task == "caption":
         return arm.name
     return tuple(
-        getattr(arm.settings.speed, name) for name in speed.Speed.__struct_fields__ if name not in ("quality", "why")
+        getattr(arm.settings.speed, name) for name in optimizations.Speed.__struct_fields__ if name not in ("quality", "why")
     )
 
 
@@ -89,8 +90,8 @@ def _arm(name: str, settings: Settings) -> Arm:
     if settings.task == "caption":
         return _caption_arm(name, settings)
     quality, words = parse(name)
-    chosen = speed.resolve(
-        quality, settings.profile.opt if quality else speed.Sets(), f"profile '{settings.profile.name}'", words
+    chosen = optimizations.resolve(
+        quality, settings.profile.opt if quality else optimizations.Sets(), f"profile '{settings.profile.name}'", words
     )
     return Arm(name, replace(settings, speed=chosen), refused=opt.refuse(chosen, settings.devices[0].gpu))
 
@@ -119,9 +120,9 @@ def parse(name: str) -> tuple[str, dict]:
             continue
         if part in SWITCHES:
             words[part] = True
-        elif word == "quality" and value in speed.QUALITIES:
+        elif word == "quality" and value in optimizations.QUALITIES:
             quality = value
-        elif word in speed.Options.__struct_fields__ and word not in SWITCHES and value:
+        elif word in optimizations.Options.__struct_fields__ and word not in SWITCHES and value:
             words[word] = value.strip()
         else:
             raise SettingsError(

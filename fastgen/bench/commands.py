@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastgen.bench.work import Work
+from fastgen.config.hardware import python_path
 from fastgen.errors import EngineError
-from fastgen.hardware import python_path
 
 
 def time_both(

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen import hardware
-from fastgen.backends import streams
+from fastgen.backends.registry import streams
 from fastgen.bench import peak
 from fastgen.bench.arms import Arm
 from fastgen.bench.judge import Judge
-from fastgen.bench.player import Round
 from fastgen.bench.process import ArmFailed, ArmProcess, ArmRefused
+from fastgen.bench.runner import Round
 from fastgen.bench.work import Work
+from fastgen.config import hardware
 from fastgen.errors import EngineError
 
 ROUND_S = {"cpu": 3.0, "cuda": 15.0}

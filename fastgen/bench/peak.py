@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from fastgen.hardware import child_environment
-from fastgen.settings import Settings
+from fastgen.config.hardware import child_environment
+from fastgen.config.settings import Settings
 
 # Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first whose words a GPU's name has, whole.
 DATA_SHEETS = {

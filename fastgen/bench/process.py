@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from fastgen.bench.arms import Arm
-from fastgen.bench.player import Round
-from fastgen.data.artifacts import tail
+from fastgen.bench.runner import Round
+from fastgen.config.hardware import child_environment
 from fastgen.errors import FastgenError
-from fastgen.hardware import child_environment
+from fastgen.output.artifacts import tail
 
 
 class ArmFailed(FastgenError):
@@ -40,7 +40,7 @@ class ArmProcess:
         environment |= {"FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fastgen.bench.player"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                [sys.executable, "-m", "fastgen.bench.runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 env=environment, text=True, encoding="utf-8",
             )  # fmt: skip
         self._order({"player": arm.player, "settings": msgspec.to_builtins(arm.settings)})

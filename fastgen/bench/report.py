@@ -14,8 +14,8 @@ from pathlib import Path
 
 import fastgen
 from fastgen.bench.measure import Measurement
-from fastgen.models import TINY, TINY_VLM
-from fastgen.settings import Settings
+from fastgen.config.model_cards import TINY, TINY_VLM
+from fastgen.config.settings import Settings
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
 

@@ -12,15 +12,15 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 import fastgen
-from fastgen import hardware
 from fastgen.bench import chart, commands, peak, report, synthetic
 from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
 from fastgen.bench.work import Work
+from fastgen.config import hardware
+from fastgen.config.model_cards import AUTO_ON_GPU
+from fastgen.config.settings import OUTPUT_KEYS, Settings, number
 from fastgen.errors import DiskError, RunFolderError, SettingsError
-from fastgen.models import AUTO_ON_GPU
-from fastgen.settings import OUTPUT_KEYS, Settings, number
 
 ROUNDS = 3
 MARK = ".fastgen-bench"

@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fastgen.models import KONTEXT_SIZES, SCHEDULER, TINY
+from fastgen.config.model_cards import KONTEXT_SIZES, SCHEDULER, TINY
 
 TASKS = {"flux-dev": "t2i", "flux-kontext": "edit"}
 NAMES = tuple(TASKS)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen import profile, speed
-from fastgen.backends import streams
+from fastgen.backends.registry import streams
 from fastgen.bench.arms import Arm, arms, parse
 from fastgen.bench.measure import Figures, Measurement
 from fastgen.bench.work import Work
-from fastgen.settings import Settings
+from fastgen.config import optimizations, profile
+from fastgen.config.settings import Settings
 
 BATCHES = (1, 2, 4, 8, 16)
 MOST_PIXELS = 4 * 1024 * 1024
@@ -71,9 +71,9 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
         again = [f"{name} + {kind}" if name else kind for name in {chosen["high"], exact} for kind in QUANTIZED]
         others = [" + ".join([*base, cache]) for cache in CACHES]
         chosen["fast"] = _best(measure([*others, *again], "fast"), POINTS["fast"]) or chosen["high"]
-        sets = speed.Sets(**{quality: speed.Options(**parse(name)[1]) for quality, name in chosen.items()})
+        sets = optimizations.Sets(**{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()})
     else:
-        sets = replace(settings.profile.opt, exact=speed.Options(**parse(exact)[1]))
+        sets = replace(settings.profile.opt, exact=optimizations.Options(**parse(exact)[1]))
     device = settings.devices[0]
     match = profile.Match(
         family=settings.model.family, model=settings.model.name if not settings.model.synthetic else "*", device=device.kind,

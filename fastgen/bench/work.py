@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from fastgen.config.model_cards import TINY, TINY_VLM
+from fastgen.config.settings import Settings
 from fastgen.embedded.scenes import CANVASES, Wish, as_wish, describe, draw, parse, random_edit, random_scene
-from fastgen.models import TINY, TINY_VLM
-from fastgen.settings import Settings
 
 SEED = 20
 """No training draws from seeds of this form."""

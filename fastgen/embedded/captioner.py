@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fastgen.models import TINY_VLM
+from fastgen.config.model_cards import TINY_VLM
 
 
 class Captioner:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastgen.data.rows import read as read_rows
 from fastgen.embedded.scenes import Verdict, Wish, apply, as_wish, match, parse, parse_edit, read
 from fastgen.errors import FastgenError, InputError
-from fastgen.fields import read_images, read_prompts
+from fastgen.input.readers.rows import read as read_rows
+from fastgen.input.row_schema import read_images, read_prompts
 
 PARTS = ("count", "background", "kinds", "colors", "places", "sizes")
 

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 
 def find(task: str, flags: dict) -> Path:
     """The bundled rows for a task: small pictures for the embedded model, full-size ones for a real one."""
-    from fastgen import hardware
+    from fastgen.config import hardware
 
     if flags["backend"] in ("openai", "gemini") or flags.get("base_url"):
         return FOLDER / "full" / f"{task}.jsonl"

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Speed
 from fastgen.errors import SettingsError
-from fastgen.hardware import Gpu
-from fastgen.speed import Speed
 
 ORDER = ("layout", "quantize", "offload", "attention", "compile", "stepcache")
 """Weights are joined before they are quantized, both before they move to the device; the rest needs them there."""

@@ -7,9 +7,9 @@ import pytest
 from fastgen.bench import arms as module
 from fastgen.bench.arms import arms, parse
 from fastgen.bench.work import Work
+from fastgen.config.optimizations import Options
 from fastgen.errors import SettingsError
-from fastgen.resolver import resolve
-from fastgen.speed import Options
+from fastgen.resolve import resolve
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_name_that_means_nothing(settings, name):
 def test_on_a_gpu_what_needs_compilation_gets_it(settings, monkeypatch):
     from msgspec.structs import replace
 
-    from fastgen.hardware import Device, Gpu
+    from fastgen.config.hardware import Device, Gpu
 
     hopper = Device("cuda:0", "cuda", 8, Gpu(0, "GPU-1", "NVIDIA H100 80GB HBM3", 80.0, "9.0"))
     found = {arm.name: arm for arm in arms(replace(settings, devices=(hopper,)))}

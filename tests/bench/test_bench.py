@@ -15,7 +15,7 @@ from fastgen.bench import synthetic
 from fastgen.bench.arms import Arm, arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.work import Work
-from fastgen.resolver import resolve
+from fastgen.resolve import resolve
 
 FIELDS = {
     "images_per_second", "ratio", "stages_seconds", "first_image_seconds", "peak_memory_gib", "recompiles", "share_of_peak",
@@ -123,7 +123,7 @@ def test_a_model_without_weights(cli, rows_file, tmp_path, name, table):
 
 
 def test_a_full_size_model_is_refused_where_it_does_not_fit(cli, monkeypatch):
-    from fastgen.hardware import find_gpus, free_main_gib
+    from fastgen.config.hardware import find_gpus, free_main_gib
 
     if find_gpus() or free_main_gib() > 60:
         pytest.skip("here it fits")

@@ -15,13 +15,13 @@ from fastgen.bench import peak, report, synthetic
 from fastgen.bench.arms import Arm, arms
 from fastgen.bench.judge import Judge, ssim
 from fastgen.bench.measure import Figures, Measurement
-from fastgen.bench.player import Round
+from fastgen.bench.runner import Round
 from fastgen.bench.tune import _best, _joined
 from fastgen.bench.work import Work
+from fastgen.config.optimizations import Options, Sets
+from fastgen.config.profile import Match, Measured, dump, from_file
 from fastgen.errors import EngineError
-from fastgen.profile import Match, Measured, dump, from_file
-from fastgen.resolver import resolve
-from fastgen.speed import Options, Sets
+from fastgen.resolve import resolve
 
 
 def save(folder, name: str, pixels) -> str:
@@ -72,8 +72,8 @@ def test_operations_are_what_pytorch_counts():
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fastgen.backends.flux.denoise import position_ids
-    from fastgen.backends.flux.load import load
+    from fastgen.backends.diffusion.denoise import position_ids
+    from fastgen.backends.diffusion.load import load
 
     modules = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
     transformer, config = modules.transformer, modules.transformer.config
@@ -197,8 +197,8 @@ def test_a_table_has_no_column_that_says_nothing():
 
 @pytest.mark.parametrize(("gib", "wanted"), [(79.6, "synthetic-flux-dev"), (23.6, "tiny")])
 def test_on_a_gpu_without_the_model_nothing_is_downloaded(tmp_path, monkeypatch, gib, wanted):
-    from fastgen import hardware
     from fastgen.bench.run import settings_for
+    from fastgen.config import hardware
 
     monkeypatch.setattr(hardware, "find_gpus", lambda: [hardware.Gpu(0, "GPU-1", "NVIDIA H100", gib, "9.0")])
     monkeypatch.setattr("fastgen.bench.run.is_cached", lambda name: False)
@@ -228,7 +228,7 @@ def test_a_folder_is_one_benchs_alone(tmp_path):
 
 def test_an_arms_process_sees_its_gpu_alone(settings, tmp_path, monkeypatch):
     from fastgen.bench import process
-    from fastgen.hardware import Device, Gpu
+    from fastgen.config.hardware import Device, Gpu
 
     seen = {}
 

@@ -46,9 +46,8 @@ import pytest
 from PIL import Image
 
 import fastgen
-from fastgen import hardware
 from fastgen.backends.remote.vllm_server import Server
-from fastgen.crew import Crew
+from fastgen.config import hardware
 from fastgen.dataflow.calls import check
 from fastgen.dataflow.core import LLMServingABC
 from fastgen.dataflow.io import ImageIO
@@ -63,6 +62,7 @@ from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing, find_model
 from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServing_vllm
 from fastgen.dataflow.statics import PROGRAMS
+from fastgen.scheduler.worker_pool import Crew
 from tests.dataflow.conftest import made_in
 
 
@@ -368,7 +368,7 @@ def test_27_bfloat16_on_a_gpu_no_sliced_attention_and_every_faster_mode_by_a_wor
     settings = check("t2i", **serving._flags)
     assert settings.dtype == "bfloat16" and [device.name for device in settings.devices] == ["cuda:0", "cuda:1"]
     assert (settings.speed.quantize, settings.speed.cache, settings.speed.compile) == ("fp8", "first-block:0.1", True)
-    from fastgen.backends.flux.load import load
+    from fastgen.backends.diffusion.load import load
 
     modules = load(check("t2i", model="tiny", gpus="cpu"), "cpu")
     parts = [part for whole in (modules.transformer, modules.vae) for part in whole.modules()]

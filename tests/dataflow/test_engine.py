@@ -21,7 +21,7 @@ PATIENCE_S = 30
 
 def engines() -> list[int]:
     """The engine processes of this one."""
-    return sorted(p.pid for p in psutil.Process().children() if "fastgen.lanes.worker" in " ".join(p.cmdline()))
+    return sorted(p.pid for p in psutil.Process().children() if "fastgen.workers.worker_main" in " ".join(p.cmdline()))
 
 
 @pytest.fixture(autouse=True)

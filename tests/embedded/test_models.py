@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fastgen.config.model_cards import TINY, read_card
 from fastgen.embedded.captioner import TINY_VLM, Captioner
 from fastgen.embedded.scenes import CANVASES, OPERATIONS, Scene, Shape, caption, draw, random_scene, read
 from fastgen.embedded.train.check import check_edits, check_prompts
 from fastgen.embedded.train.dialogues import REQUESTS, SYSTEMS, question
 from fastgen.embedded.train.flux import DEFAULTS
-from fastgen.models import TINY, read_card
 
 
 @pytest.fixture(scope="module")

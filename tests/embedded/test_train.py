@@ -13,12 +13,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from fastgen.config.model_cards import read_card
 from fastgen.embedded.scenes import CANVASES, Edit, describe, parse, random_edit, random_scene
 from fastgen.embedded.train import dialogues, flux, forward, latents, text, vae, vlm
 from fastgen.embedded.train.loop import Trainer, rng_of
 from fastgen.embedded.train.muon import orthogonal
 from fastgen.embedded.train.words import WORDS, clip_tokenizer, t5_tokenizer, twins
-from fastgen.models import read_card
 
 
 def toy(folder, steps: int) -> Trainer:

@@ -10,8 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from fastgen import opt, speed
-from fastgen.speed import Options, Sets
+from fastgen import opt
+from fastgen.config import optimizations
+from fastgen.config.optimizations import Options, Sets
 
 SIZE = (64, 64)
 STEPS = 5
@@ -20,13 +21,13 @@ STEPS = 5
 @pytest.fixture(scope="session")
 def tiny():
     """tiny(**options) -> the embedded model with these optimizations: what `draw` needs, and the facts."""
-    from fastgen.backends.flux.encode import PromptEncoder
-    from fastgen.backends.flux.load import load
-    from fastgen.resolver import resolve
+    from fastgen.backends.diffusion.encode import PromptEncoder
+    from fastgen.backends.diffusion.load import load
+    from fastgen.resolve import resolve
 
     torch.set_num_threads(1)  # tensors this small gain nothing from a second one, and wait for it where others compute too
     plain = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
-    opt.apply_all(plain, opt.choose(speed.Speed()))
+    opt.apply_all(plain, opt.choose(optimizations.Speed()))
     prompts = PromptEncoder(plain, 64).encode(["a red circle on a blue background", "two small stars on black"])
 
     def make(dtype=torch.float32, **options):
@@ -44,18 +45,18 @@ def tiny():
     return make
 
 
-def choices(**options) -> speed.Speed:
+def choices(**options) -> optimizations.Speed:
     """As a profile would choose them."""
-    return speed.resolve("", Sets(exact=Options(**options)), "profile 'test'", {})
+    return optimizations.resolve("", Sets(exact=Options(**options)), "profile 'test'", {})
 
 
 def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
     """Latents (count, tokens, 64), and the samples in `made.samples`."""
-    from fastgen.backends.flux.denoise import Denoiser, Sample, make_noise
+    from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
 
     prompts = made.prompts
     if getattr(made, "encode", False):
-        from fastgen.backends.flux.encode import PromptEncoder
+        from fastgen.backends.diffusion.encode import PromptEncoder
 
         prompts = PromptEncoder(made.modules, 64).encode(["a red circle on a blue background", "two small stars on black"])
     samples = [Sample(prompts[i % 2], *SIZE, steps, 3.5, make_noise(i, *SIZE)) for i in range(count)]

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from fastgen.errors import SettingsError
-from fastgen.opt import attention, offload
-from fastgen.opt import compile as compilation
+from fastgen.opt import attention, compile, offload
 from tests.opt.conftest import draw
 
 
@@ -67,8 +66,8 @@ SIZES = (("64x64", 3), ("96x64", 1), ("128x128", 5), ("64x96", 2), ("192x128", 4
 
 def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
     """Graphs made after the warm-up, by batch: sizes, ragged batches, single rows, for edits pictures of several shapes."""
-    from tests.backends.flux.conftest import open_backend, picture
-    from tests.backends.flux.test_engine import run
+    from tests.backends.diffusion.conftest import open_backend, picture
+    from tests.backends.diffusion.test_engine import run
 
     torch._dynamo.reset()
     names = [str(tmp_path / f"{width}x{height}.png") for width, height in ((128, 96), (64, 64), (96, 160))]
@@ -94,7 +93,7 @@ def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
 def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, task, flags):
     """The graphs are traced and guarded, but not turned into code. Prompts of 16 and 24 tokens: as many as the pictures of the
     warm-up have."""
-    monkeypatch.setattr(compilation.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    monkeypatch.setattr(compile.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
     if flags == {"fuse": True}:
         from fastgen.opt import layout
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from fastgen import opt
+from fastgen.config.hardware import Gpu
 from fastgen.errors import SettingsError
-from fastgen.hardware import Gpu
-from fastgen.opt import compile as compilation
+from fastgen.opt import compile
 from tests.opt.conftest import choices, draw
 
 OPTIONS = {
@@ -73,7 +73,7 @@ def plain(tiny):
 @pytest.fixture(autouse=True)
 def traced_only(monkeypatch):
     """Graphs are traced and guarded as ever, but no code is generated for them: seconds instead of half a minute."""
-    monkeypatch.setattr(compilation.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    monkeypatch.setattr(compile.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
 
 
 def far(found, plain) -> float:

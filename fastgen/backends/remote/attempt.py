@@ -14,13 +14,13 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from fastgen import services
-from fastgen.backends.remote import verdict
+from fastgen import providers
+from fastgen.backends.remote import responses
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.verdict import Declined, through
-from fastgen.data import artifacts
+from fastgen.backends.remote.responses import Declined, through
+from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, InputError
-from fastgen.settings import Settings
+from fastgen.output import artifacts
 from fastgen.types import Done, ImageParams, Request, Result
 
 Answer = TypeVar("Answer")
@@ -83,11 +83,11 @@ class Attempt:
         except DiskError:
             raise
         except Exception as error:  # nobody foresaw it, so nobody knows what was billed
-            key = services.key_of(settings.endpoint.key_name)
+            key = providers.key_of(settings.endpoint.key_name)
             trace = traceback.format_exc()
             print(trace.replace(key, "...") if key else trace, file=sys.stderr)
-            left = max(0.0, services.estimate(settings, request) - attempt.cost)
-            declined = Declined("internal", f"{type(error).__name__}: {verdict.clean(error, key)}", cost=left)
+            left = max(0.0, providers.estimate(settings, request) - attempt.cost)
+            declined = Declined("internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left)
         declined.cost += attempt.cost
         return declined.failed(request, settings.backend, settings.model.name)
 
@@ -108,13 +108,13 @@ class Attempt:
         """Count what an answer used; where it does not say, it is taken to have cost `at_most` USD."""
         for key, tokens in usage.items():
             self.usage[key] = self.usage.get(key, 0) + tokens
-        self.cost += services.cost_of(self.settings, usage) if usage else at_most
+        self.cost += providers.cost_of(self.settings, usage) if usage else at_most
 
     def at_most(self, prompts: tuple[str, ...], n: int = 1) -> float:
         """USD that one call may have cost, where its answer never came or cannot be read."""
         params = self.request.params
         params = replace(params, n=n) if isinstance(params, ImageParams) else params
-        return services.estimate(self.settings, replace(self.request, prompts=prompts, params=params))
+        return providers.estimate(self.settings, replace(self.request, prompts=prompts, params=params))
 
     @property
     def size(self) -> tuple[int, int]:

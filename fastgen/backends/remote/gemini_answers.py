@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fastgen.backends.remote import verdict
-from fastgen.backends.remote.verdict import Declined
+from fastgen.backends.remote import responses
+from fastgen.backends.remote.responses import Declined
 
 Clean = Callable[[object], str]
 """A text without the key, shortened."""
@@ -57,7 +57,7 @@ def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
     if isinstance(error, ValueError):
         return Declined("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
     if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
-        lost = name not in verdict.NOT_SENT
+        lost = name not in responses.NOT_SENT
         return Declined("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
     return Declined("internal", f"{name}: {clean(error)}", cost=at_most)
 
@@ -69,14 +69,14 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
     details = [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
     said = f"{error.code} {status}: {message}"
     delay = next((one["retryDelay"][:-1] for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), None)
-    wait = verdict.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
+    wait = responses.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
     if (
         error.code == 429
     ):  # the words for "per minute" are those that OpenAI has for "for good", so it is the details that tell
         quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
         over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))
-        if over or wait > verdict.PATIENCE_S:
+        if over or wait > responses.PATIENCE_S:
             return Declined("quota", said)
         return Declined("rate_limited", said, retry_after=wait)
     if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
@@ -85,7 +85,7 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
         return Declined("unauthorized", said)
     if not isinstance(error.code, int) or error.code < 300:
         return Declined("malformed", said)
-    return verdict.of_status(error.code, status, message, wait, at_most)
+    return responses.of_status(error.code, status, message, wait, at_most)
 
 
 def tokens(usage: Any, drawing: bool) -> dict[str, int]:

@@ -11,15 +11,15 @@ import threading
 from functools import partial
 from typing import Any
 
-from fastgen import services
-from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen import providers
+from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, declined, finish, parts_of, tokens
-from fastgen.backends.remote.verdict import Declined
-from fastgen.data import images
-from fastgen.hardware import Device
-from fastgen.settings import Settings
+from fastgen.backends.remote.responses import Declined
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
+from fastgen.input import images
 from fastgen.types import Batch, Request, Result
 
 OLDER = "v1beta"
@@ -35,7 +35,7 @@ class GeminiBackend:
         self.settings = settings
         self.model = settings.model.name
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
-        self.base_url, self.version = services.gemini_place(settings.endpoint.base_url)
+        self.base_url, self.version = providers.gemini_place(settings.endpoint.base_url)
         self._may_change = not self.version
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -44,8 +44,8 @@ class GeminiBackend:
         from google import genai
 
         endpoint = self.settings.endpoint
-        self._key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
-        self._clean = partial(verdict.clean, key=self._key)
+        self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
+        self._clean = partial(responses.clean, key=self._key)
         self._client(self.version)
         where = endpoint.base_url or "https://generativelanguage.googleapis.com"
         return {"base_url": where, "sdk": f"google-genai {genai.__version__}", "streams": endpoint.max_inflight}
@@ -144,7 +144,7 @@ class GeminiBackend:
         parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
         reason = "length" if finish(answer) == "MAX_TOKENS" else None
-        return verdict.text_of(words, reason, None, text.schema)
+        return responses.text_of(words, reason, None, text.schema)
 
     # What goes out
 
@@ -157,7 +157,7 @@ class GeminiBackend:
     def _drawing(self, request: Request) -> Any:
         from google.genai import types
 
-        ratio, size = services.shape(self.settings, request.params)
+        ratio, size = providers.shape(self.settings, request.params)
         image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fastgen.backends.remote import verdict
-from fastgen.backends.remote.verdict import Declined
+from fastgen.backends.remote import responses
+from fastgen.backends.remote.responses import Declined
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """Two words for one thing; which one a server knows depends on it."""
@@ -23,11 +23,11 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
 
     if isinstance(error, openai.APIStatusError):
         headers = error.response.headers
-        wait = verdict.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
+        wait = responses.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
         said = error.body.get("message") if isinstance(error.body, dict) else None
         code = error.code or error.type
         code = "" if code is None or str(code) == str(error.status_code) else str(code)
-        found = verdict.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
+        found = responses.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
         if found.kind == "input" and error.param == "model":  # as true for every other row
             return Declined("gone", str(found))
         if found.kind == "input" and isinstance(error.param, str):
@@ -36,7 +36,7 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         return found
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
-        lost = type(cause).__name__ not in verdict.NOT_SENT
+        lost = type(cause).__name__ not in responses.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
         return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
     return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)

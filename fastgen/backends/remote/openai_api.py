@@ -14,14 +14,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastgen import services
-from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen import providers
+from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.openai_answers import LIMITS, declined, refused_word, tokens
-from fastgen.backends.remote.verdict import Declined
-from fastgen.hardware import Device
-from fastgen.settings import Settings
+from fastgen.backends.remote.responses import Declined
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
 from fastgen.types import Batch, Result
 
 VENDOR = "api.openai.com"
@@ -33,7 +33,7 @@ class OpenAIBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
         self.model = settings.model.name
-        self.known = services.find("openai", self.model)
+        self.known = providers.find("openai", self.model)
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
         self._unknown: set[str] = set()
         """Words that this model has refused."""
@@ -48,8 +48,8 @@ class OpenAIBackend:
         import openai
 
         endpoint = self.settings.endpoint
-        key = services.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
-        self._clean = partial(verdict.clean, key=key)
+        key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
+        self._clean = partial(responses.clean, key=key)
         most = endpoint.max_inflight
         self.http = openai.DefaultHttpxClient(
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
@@ -122,7 +122,7 @@ class OpenAIBackend:
         said = choices[0].message
         for gone in sorted(self._unknown - set(LIMITS)):
             attempt.warnings.append(f"{self.model} knows no {gone}; it was left out")
-        return verdict.text_of(
+        return responses.text_of(
             getattr(said, "content", None), choices[0].finish_reason, getattr(said, "refusal", None), text.schema
         )
 
@@ -134,7 +134,7 @@ class OpenAIBackend:
         size = attempt.size
         words |= {"n": n} if n > 1 else {}
         words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}
-        words |= {w: v for w in services.WORDS["openai"] if (v := getattr(params, w)) not in ("", "auto")}
+        words |= {w: v for w in providers.WORDS["openai"] if (v := getattr(params, w)) not in ("", "auto")}
         if (self.known and self.known.formats) or self.settings.format != "png":
             words["output_format"] = self.settings.format
         at_most = attempt.at_most((prompt,), n)

@@ -11,8 +11,8 @@ import os
 import threading
 from dataclasses import dataclass
 
-from fastgen.data import images
 from fastgen.errors import InputError
+from fastgen.input import images
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
-from fastgen import services
-from fastgen.backends.remote import dialogue, pictures, verdict
+from fastgen import providers
+from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.verdict import Declined
+from fastgen.backends.remote.responses import Declined
 from fastgen.backends.remote.vllm_server import Server
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
 from fastgen.errors import EngineError, InputError, ModelError
-from fastgen.hardware import Device
-from fastgen.settings import Settings
 from fastgen.types import Batch, Done, Request, Result
 
 MOST_RESTARTS = 1
@@ -84,8 +84,8 @@ class VllmBackend:
         endpoint = self.settings.endpoint
         if self.server:
             self.server.start()
-        key = self.server.key if self.server else services.key_of(endpoint.key_name)
-        self._clean = partial(verdict.clean, key=key)
+        key = self.server.key if self.server else providers.key_of(endpoint.key_name)
+        self._clean = partial(responses.clean, key=key)
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
         options = {"maxsize": self.gate.most, "retries": False, "timeout": timeout, "num_pools": 2}
@@ -121,7 +121,7 @@ class VllmBackend:
                 raise ModelError(f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}")
             return str(msgspec.json.decode(reply.data)["data"][0]["id"])
         except urllib3.exceptions.HTTPError as error:
-            raise EngineError(f"--base-url: {url} does not answer: {verdict.shorten(error)}") from None
+            raise EngineError(f"--base-url: {url} does not answer: {responses.shorten(error)}") from None
         except (msgspec.DecodeError, KeyError, IndexError, TypeError):
             raise ModelError(f"--base-url: {url} names no model; name it with --model") from None
 
@@ -160,7 +160,7 @@ class VllmBackend:
         return _encode(body)
 
     def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
-        with verdict.through(self.gate):
+        with responses.through(self.gate):
             url = f"{self.server.url if self.server else self.settings.endpoint.base_url}/chat/completions"
             return self._read(self._post(url, body))
 
@@ -170,7 +170,7 @@ class VllmBackend:
         except urllib3.exceptions.HTTPError as error:
             if self.server and not self.server.alive:
                 self._revive()
-            raise Declined("unavailable", f"no answer: {type(error).__name__}: {verdict.shorten(error)}") from None
+            raise Declined("unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}") from None
 
     def _read(self, reply: urllib3.BaseHTTPResponse) -> tuple[str, _Usage | None]:
         if reply.status != 200:
@@ -182,11 +182,11 @@ class VllmBackend:
         if not answer.choices:
             raise Declined("malformed", "the answer holds no choices")
         choice = answer.choices[0]
-        text = verdict.text_of(choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema)
+        text = responses.text_of(choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema)
         return text, answer.usage
 
     def _complaint(self, reply: urllib3.BaseHTTPResponse) -> Declined:
-        wait = verdict.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
+        wait = responses.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
         code, message = "", self._clean(reply.data)
         try:
             said = _refusal(reply.data)
@@ -198,7 +198,7 @@ class VllmBackend:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
         code = "" if code == str(reply.status) else code
-        return verdict.of_status(reply.status, code, self._clean(message), wait)
+        return responses.of_status(reply.status, code, self._clean(message), wait)
 
     def _revive(self) -> None:
         """Start our server again, once. Raises Declined when it is lost."""

@@ -13,10 +13,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from fastgen.data.artifacts import LOGS, tail
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
-from fastgen.hardware import Device
-from fastgen.settings import Settings
+from fastgen.output.artifacts import LOGS, tail
 
 READY_IN_S = 1800.0
 """A large model takes its time to load, and the first time to download."""
@@ -51,7 +51,7 @@ class Server:
         environment.pop("PYTHONPATH", None)  # ours, for the lane; vLLM may be of another environment
         with self.log.open("ab") as log:
             self._leash = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("leash.py")), *self._command(port)],
+                [sys.executable, str(Path(__file__).with_name("supervisor.py")), *self._command(port)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         self._wait()

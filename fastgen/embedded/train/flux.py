@@ -18,16 +18,16 @@ import msgspec
 import torch
 from torch import distributed, nn
 
+from fastgen.config.model_cards import Defaults
 from fastgen.embedded.scenes import CANVASES, caption, describe
 from fastgen.embedded.scenes.edits import say
-from fastgen.embedded.train import latents as data
+from fastgen.embedded.train import latents
 from fastgen.embedded.train import text as text_training
 from fastgen.embedded.train.forward import Meaning, PerSample, Positions, Velocity, pick
 from fastgen.embedded.train.latents import TOKENS
 from fastgen.embedded.train.loop import Trainer, rank, rng_of
 from fastgen.embedded.train.text import EDIT_LENGTH, LENGTH, Encoders
 from fastgen.embedded.train.words import twins
-from fastgen.models import Defaults
 
 LR = 4e-3
 BATCH = 32
@@ -106,7 +106,7 @@ def train(
     vae.to(device, memory_format=torch.channels_last)
     if rank():  # the first process makes what the others then read
         distributed.barrier()
-    kept = data.make(vae, folder / "latents", pairs, seed)
+    kept = latents.make(vae, folder / "latents", pairs, seed)
     if distributed.is_initialized() and not rank():
         distributed.barrier()
     model = make()
@@ -205,7 +205,7 @@ def train(
         print(f"wrote {out}")
 
 
-def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: bool):
+def _batch(kept: latents.Latents, encoders: Encoders, rng: random.Random, edit: bool):
     """Clean latents, references or None, texts, weights, labels and outlines of tokens, and canvases of one batch."""
     x0, reference, texts, weight, labels, outline, canvases = [], [], [], [], [], [], []
     while len(texts) < BATCH:
@@ -236,7 +236,7 @@ def _batch(kept: data.Latents, encoders: Encoders, rng: random.Random, edit: boo
             shown = 0 if first else 1
         labels.append(kept.labels[index, shown])
         outline.append(kept.outline[index, shown])
-        canvases.append(index // data.CHUNK % len(CANVASES))
+        canvases.append(index // latents.CHUNK % len(CANVASES))
     inside = torch.tensor([w // 16 * (h // 16) for w, h in CANVASES])[canvases]
     real = torch.arange(TOKENS)[None] < inside[:, None]
     weights = real * (1 + ON_SHAPES * torch.stack(weight))

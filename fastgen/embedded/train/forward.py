@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fastgen.backends.flux.denoise import position_ids
+from fastgen.backends.diffusion.denoise import position_ids
 from fastgen.embedded.scenes import CANVASES
 from fastgen.embedded.train.latents import PARTS, TOKENS
 

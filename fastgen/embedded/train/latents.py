@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.flux.encode import pack
+from fastgen.backends.diffusion.encode import pack
 from fastgen.embedded.scenes import (
     CANVASES,
     COLORS,

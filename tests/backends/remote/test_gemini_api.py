@@ -12,10 +12,10 @@ from PIL import Image
 
 pytest.importorskip("google.genai")
 
-from fastgen import services
-from fastgen.backends.remote import gemini_answers, verdict
+from fastgen import providers
+from fastgen.backends.remote import gemini_answers, responses
 from fastgen.backends.remote.gemini_api import GeminiBackend
-from fastgen.resolver import resolve
+from fastgen.resolve import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
 from tests.simulator import Simulator, drawing
 
@@ -59,7 +59,7 @@ def ask(sim, tmp_path, monkeypatch):
         sim.reset()
         (result,) = backend.run(Batch(Bucket.of(request), (request,)))
         assert backend.gate.inflight == 0
-        assert isinstance(result, Failed) or result.cost <= services.estimate(backend.settings, request) + 1e-9
+        assert isinstance(result, Failed) or result.cost <= providers.estimate(backend.settings, request) + 1e-9
         assert sim.ledger_usd <= result.cost + 1e-9, "what was billed is counted"
         return result, list(sim.requests)
 
@@ -131,7 +131,7 @@ def test_a_turn_may_cost_what_comes_with_it(ask, picture, monkeypatch):
     result, _ = ask("edit", "first", "second", "third", images=images, n=2)
     request = Request("a", "edit", ("first", "second", "third"), params, images=images)
     backend = GeminiBackend(resolve("edit", None, backend="gemini"), None)
-    assert result.cost == pytest.approx(services.estimate(backend.settings, request)), "the pictures before it too"
+    assert result.cost == pytest.approx(providers.estimate(backend.settings, request)), "the pictures before it too"
 
 
 def test_captions(ask, picture):
@@ -240,7 +240,7 @@ def test_a_gateway_that_knows_the_older_version_only(ask):
     server.server_close()
 
 
-def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> verdict.Declined:
+def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> responses.Declined:
     from google.genai import errors
 
     body = {

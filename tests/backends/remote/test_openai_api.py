@@ -12,11 +12,11 @@ from PIL import Image
 
 pytest.importorskip("openai")
 
-from fastgen import services
+from fastgen import providers
 from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
-from fastgen.resolver import resolve
+from fastgen.resolve import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
 from tests.simulator import Simulator, drawing
 
@@ -53,7 +53,7 @@ def ask(sim, tmp_path, monkeypatch):
         sim.reset()
         (result,) = backend.run(Batch(Bucket.of(request), (request,)))
         assert backend.gate.inflight == 0
-        assert result.cost <= services.estimate(backend.settings, request) + 1e-9 or isinstance(result, Failed)
+        assert result.cost <= providers.estimate(backend.settings, request) + 1e-9 or isinstance(result, Failed)
         assert sim.ledger_usd <= result.cost + 1e-9, "what was billed is counted"
         return result, list(sim.requests)
 

@@ -1,0 +1,354 @@
+"""FLUX.1 and Kontext on one device: batch -> results.
+
+The arithmetic has threads of its own (`_engine`): one on a GPU, on a CPU several with a batch each. Loading of input
+pictures and saving of finished ones happen in the threads that call `run`, so they overlap with the arithmetic of other
+batches. Knows nothing of retries or other lanes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgen import opt
+from fastgen.backends.diffusion.decode import decode, to_uint8
+from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
+from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
+from fastgen.backends.diffusion.files import Inputs, Saver, scaled, token_mask
+from fastgen.backends.diffusion.load import load
+from fastgen.backends.registry import streams
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
+from fastgen.errors import InputError, ModelError, SettingsError
+from fastgen.opt.compile import enter_thread, graphs
+from fastgen.opt.out_of_memory import OutOfMemory, is_out_of_memory
+from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
+
+log = logging.getLogger(__name__)
+
+
+class Chain:
+    """One picture of a request on its way: for an edit the current state, turn by turn."""
+
+    def __init__(self, request: Request, number: int, prompt: str):
+        self.request = request
+        self.number = number
+        """Which copy (edit) or which picture (t2i) of its request."""
+        self.prompt = prompt
+        self.picture: Image.Image | None = None
+        """At the saved size."""
+        self.patterns: list[str] = []
+        """With a step cache: which steps were computed in full, a word a turn."""
+
+
+class FluxBackend:
+    def __init__(self, settings: Settings, device: Device):
+        self.settings = settings
+        self.device = device
+        self._fits: dict[Bucket, int] = {}
+        """Samples that fit together where a batch ran out of memory."""
+        self._counting = threading.Lock()
+        self._graphs = 0
+        """Compiled so far, where --compile is on; more of them after the warm-up are recompiles."""
+
+    def open(self) -> dict:
+        """Load the model. Returns the facts for run.json. Raises ModelError."""
+        parallel = streams(self.device)
+        threads = max(1, self.device.threads // parallel)
+        torch.set_num_threads(threads)
+        if self.device.kind == "cuda" and not torch.cuda.is_available():
+            raise SettingsError(
+                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
+                "the driver, or use --gpus cpu"
+            )
+        device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a lane sees only its own GPU
+        started = time.monotonic()
+        try:
+            self.modules = load(self.settings, device)
+            applied = opt.apply_all(self.modules, opt.choose(self.settings.speed))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise ModelError(
+                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; use a GPU "
+                "with more memory, --dtype bfloat16, or a smaller model"
+            ) from error
+        self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
+        self.denoiser = Denoiser(self.modules)
+        self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
+        self._saver = Saver(self.settings)
+        self._engine.submit(self._warm_up).result()
+        self._graphs = graphs() if self.settings.speed.compile else 0
+        import diffusers
+        import transformers
+
+        return {
+            "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
+            "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
+            "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
+            "streams": parallel, "opt": applied, "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
+        }  # fmt: skip
+
+    def turn_to(self, settings: Settings) -> None:
+        self.settings = settings
+        self._saver.close()
+        self._saver = Saver(settings)
+        # What the run before ran short of is nothing to this one, and its pictures are to be what they would be without it.
+        self._fits.clear()
+        self.modules.vae.disable_tiling()
+        if self.modules.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def close(self) -> None:
+        self._engine.shutdown()
+        self._saver.close()
+
+    def run(self, batch: Batch) -> list[Result]:
+        """Make and save every picture of the batch. One result per request, in order.
+
+        Raises:
+            DiskError: the output disk takes no more.
+        """
+        stages: dict[str, float] = defaultdict(float)
+        bad: dict[str, Failed] = {}
+        inputs: dict[str, Inputs] = {}
+        with _timed(stages, "load"):
+            for request in batch.requests:
+                if request.images:
+                    try:
+                        inputs[request.id] = Inputs(request)
+                    except InputError as error:
+                        bad[request.id] = self._failed(request, "input", str(error), error.field)
+        good = [request for request in batch.requests if request.id not in bad]
+        try:
+            made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
+        except (OutOfMemory, torch.OutOfMemoryError) as error:
+            return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
+        finally:
+            inputs.clear()
+        seconds = stages["engine"] / max(1, sum(r.samples for r in good))
+        with _timed(stages, "save"):
+            self._saver.save(
+                [
+                    (r, chain.number, chain.prompt if r.task == "t2i" else "\n".join(r.prompts), chain.picture)
+                    for r in good
+                    for chain in made[r.id][0]
+                ]
+            )
+        work = self._work([chain for request in good for chain in made[request.id][0]])
+        results: list[Result] = []
+        for request in batch.requests:
+            if request.id in bad:
+                results.append(bad[request.id])
+                continue
+            chains, warnings = made[request.id]
+            results.append(
+                Done(
+                    request.id, self.settings.backend, self.settings.model.name,
+                    tuple(self._saver.path(request, c.number) for c in chains), request.params,
+                    round(seconds * request.samples, 4), warnings=warnings, cache=_decisions(chains),
+                    stages={k: round(v, 5) for k, v in stages.items()}, work=work,
+                )
+            )  # fmt: skip
+            stages, work = {}, {}
+        return results
+
+    def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
+        """The pictures of requests of one bucket: id -> (chains with their `picture`, warnings).
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        stages = defaultdict(float) if stages is None else stages
+        with _timed(stages, "engine"):
+            bucket = Bucket.of(requests[0])
+            with _timed(stages, "encode"):
+                self.prompts.encode([prompt for request in requests for prompt in request.prompts])
+            chains: dict[str, list[Chain]] = {}
+            for request in requests:
+                n = request.params.n
+                prompts = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
+                chains[request.id] = [Chain(request, j, prompt) for j, prompt in enumerate(prompts)]
+            for turn in range(bucket.turns):
+                self._turn([chain for group in chains.values() for chain in group], turn, bucket, inputs, stages)
+        return {request.id: (chains[request.id], self._warnings(request)) for request in requests}
+
+    def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
+        """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1, or what `finish` makes of them.
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        stages = defaultdict(float) if stages is None else stages
+        most = self.settings.batch_for(bucket.width * bucket.height)
+        most = min(most, self._fits.get(bucket, most))
+        while True:
+            try:
+                with _timed(stages, "denoise"):
+                    self.denoiser.run([s for s in samples if s.latents is None], most)
+                    self._wait()
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                most = self._smaller(bucket, most, "denoising")
+        while True:
+            try:
+                with _timed(stages, "decode"):
+                    pictures = decode(
+                        self.modules, [s.latents for s in samples], bucket.width, bucket.height, most, finish
+                    )
+                    self._wait()
+                return pictures
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if most == 1 and not self.modules.vae.use_tiling:
+                    log.warning("the VAE ran out of memory at %s: decoding in tiles from now on", bucket)
+                    self.modules.vae.enable_tiling()
+                    self._empty_cache()
+                else:
+                    most = self._smaller(bucket, most, "decoding")
+
+    def _enter_thread(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        if self.settings.speed.compile:
+            enter_thread()
+
+    def _warm_up(self) -> None:
+        """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for graphs:
+        those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
+        prompts = self.prompts.encode(["one", "two", "three"])
+        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.speed.compile else ((64, 2),):
+            samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
+            self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
+
+    def _turn(self, chains: list[Chain], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
+        """Apply one user turn to all chains: sets their `picture`."""
+        if bucket.task == "edit":
+            for chain in chains:
+                chain.prompt = chain.request.prompts[turn]
+        with _timed(stages, "encode"):
+            prompts = self.prompts.encode([chain.prompt for chain in chains])
+            self._wait()
+        with _timed(stages, "noise"):
+            samples = []
+            for chain, prompt in zip(chains, prompts, strict=True):
+                params = chain.request.params
+                seed = params.seed + turn * params.n + chain.number
+                noise = make_noise(seed, bucket.width, bucket.height)
+                samples.append(Sample(prompt, bucket.width, bucket.height, params.steps, params.guidance, noise))
+        if bucket.task == "edit":
+            with _timed(stages, "reference"):
+                self._add_references(chains, samples, turn, bucket, inputs)
+                self._wait()
+        pictures = self.pixels(samples, bucket, stages, to_uint8)
+        with _timed(stages, "pixels"):
+            for chain, sample, array in zip(chains, samples, pictures, strict=True):
+                chain.patterns += [sample.pattern] if sample.pattern else []
+                picture = Image.fromarray(array)
+                given = inputs.get(chain.request.id)
+                if given is not None and given.mask is not None:
+                    before = chain.picture or given.base
+                    picture = Image.composite(scaled(picture, before.size), before, given.mask)
+                chain.picture = picture
+
+    def _add_references(self, chains, samples, turn, bucket, inputs) -> None:
+        """Encode the picture that each chain edits, and for masked edits the latents to hold on to."""
+        sources: dict[int, Image.Image] = {}
+        size = bucket.reference if turn == 0 else (bucket.width, bucket.height)
+        whole = (bucket.width, bucket.height)
+
+        def key(chain: Chain, purpose: str) -> tuple:
+            return (purpose, chain.request.id) if turn == 0 else (purpose, chain.request.id, chain.number)
+
+        for chain in chains:
+            given = inputs[chain.request.id]
+            now = given.sheet if turn == 0 else chain.picture
+            sources.setdefault(key(chain, "reference"), scaled(now, size))
+            if given.mask is not None:
+                sources.setdefault(key(chain, "keep"), scaled(given.base if turn == 0 else chain.picture, whole))
+        latents = {}
+        for wanted in {picture.size for picture in sources.values()}:
+            names = [name for name, picture in sources.items() if picture.size == wanted]
+            arrays = [np.asarray(sources[name]) for name in names]
+            latents.update(zip(names, encode_pictures(self.modules, arrays), strict=True))
+        for chain, sample in zip(chains, samples, strict=True):
+            sample.reference, sample.reference_size = latents[key(chain, "reference")], size
+            mask = inputs[chain.request.id].mask
+            if mask is not None:
+                sample.keep = latents[key(chain, "keep")]
+                sample.repaint = token_mask(mask, whole).to(self.modules.device)
+
+    def _warnings(self, request: Request) -> tuple[str, ...]:
+        most = self.settings.max_sequence_length
+        cut = max(prompt.tokens for prompt in self.prompts.encode(list(request.prompts)))
+        warnings = [f"the prompt has {cut} tokens; the model reads the first {most}"] if cut > most else []
+        if self.modules.vae.use_tiling:
+            warnings.append("decoded in tiles for lack of memory; seams are possible")
+        return tuple(warnings)
+
+    def _work(self, chains: list[Chain]) -> dict[str, int]:
+        """What the batch took, for the run's summary."""
+        work = {}
+        if self.modules.device.type == "cuda":
+            work["gpu_peak_mib"] = torch.cuda.max_memory_reserved() >> 20
+        patterns = [pattern for chain in chains for pattern in chain.patterns]
+        if patterns:
+            config = self.modules.transformer.config
+            blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
+            computed = sum(pattern.count("1") for pattern in patterns)
+            work |= {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
+        if self.settings.speed.compile:
+            with self._counting:
+                now = graphs()
+                work["recompiles"], self._graphs = now - self._graphs, now
+        return work
+
+    def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
+        return Failed(request.id, kind, message, field, self.settings.backend, self.settings.model.name)
+
+    def _smaller(self, bucket: Bucket, most: int, doing: str) -> int:
+        self._empty_cache()
+        if most == 1:
+            raise OutOfMemory(
+                f"out of memory while {doing} one sample of {bucket}; use a smaller size, --dtype bfloat16, "
+                "or a GPU with more memory"
+            )
+        self._fits[bucket] = most // 2
+        log.warning("out of memory while %s %d samples of %s: %d at a time from now on", doing, most, bucket, most // 2)
+        return most // 2
+
+    def _empty_cache(self) -> None:
+        if self.modules.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _wait(self) -> None:
+        """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
+        if self.modules.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _decisions(chains: list[Chain]) -> dict:
+    """What the step cache did for a row: steps in all, those computed in full, and which, a word a picture and turn."""
+    patterns = [pattern for chain in chains for pattern in chain.patterns]
+    if not patterns:
+        return {}
+    computed = sum(pattern.count("1") for pattern in patterns)
+    return {"steps": sum(map(len, patterns)), "computed": computed, "pattern": " ".join(patterns)}
+
+
+@contextmanager
+def _timed(stages: dict[str, float], name: str):
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        stages[name] += time.monotonic() - started

@@ -1,0 +1,39 @@
+"""Latents -> pixels. Knows nothing of steps or files."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fastgen.backends.diffusion.encode import unpack
+from fastgen.backends.diffusion.load import Modules
+from fastgen.opt.offload import guest
+
+MOST = 8
+"""Pictures decoded together at the most: more is no faster and takes memory (bench/LOG.md)."""
+
+
+@torch.inference_mode()
+def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int, finish=list) -> list:
+    """Packed latents (tokens, 64) of one size as pictures (3, H, W), float32, 0..1, on the device.
+
+    Args:
+        most: pictures that the VAE decodes together.
+        finish: what to make of each such group before the next is decoded; `to_uint8` takes them off the device.
+    """
+    vae = modules.vae
+    most = min(most, MOST)
+    tokens = torch.stack(latents).to(modules.dtype)
+    maps = unpack(tokens, 2 * (height // 16), 2 * (width // 16)) / vae.config.scaling_factor + vae.config.shift_factor
+    # Only float32 rounds alike in any batch; see encode_pictures.
+    size = most if modules.dtype == torch.float32 else 1
+    pictures = []
+    with guest(modules, "vae"):
+        for chunk in maps.split(size):
+            pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
+    return pictures
+
+
+def to_uint8(pictures: torch.Tensor) -> list[np.ndarray]:
+    """Pictures (B, 3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
+    return [(p * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy() for p in pictures]

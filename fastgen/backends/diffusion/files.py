@@ -1,0 +1,97 @@
+"""Pictures into the engine and out of it: what an edit starts from, and what is saved. Knows nothing of tensors' ways.
+
+All of it runs in the threads that call the backend, beside the arithmetic of other batches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import fastgen
+from fastgen.config.settings import Settings
+from fastgen.input import images
+from fastgen.output import artifacts
+from fastgen.types import Request
+
+SAVERS = 4
+"""Threads that compress and write pictures; Pillow releases the interpreter lock while it compresses."""
+
+
+class Inputs:
+    """The pictures that an edit starts from, loaded and checked."""
+
+    def __init__(self, request: Request):
+        pictures = [images.load(path, request.image_field) for path in request.images]
+        self.first = pictures[0]
+        self.sheet = scaled(images.stitch(pictures), request.reference)
+        self.base = scaled(self.first, (request.params.width, request.params.height))
+        self.mask = images.load_mask(request.mask, self.first.size) if request.mask else None
+        if self.mask is not None and self.mask.size != self.base.size:
+            self.mask = self.mask.resize(self.base.size, Image.Resampling.NEAREST)
+
+
+class Saver:
+    """Compresses and writes pictures of a run, several at a time."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.out = Path(settings.out)
+        self._threads = ThreadPoolExecutor(SAVERS, "save", _step_back)
+
+    def path(self, request: Request, number: int) -> str:
+        """Where picture `number` of a request goes, relative to the run folder."""
+        suffix = {"jpeg": "jpg"}.get(self.settings.format, self.settings.format)
+        return f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, suffix)}"
+
+    def save(self, pictures: list[tuple[Request, int, str, Image.Image]]) -> None:
+        """Write (request, number, prompt, picture) each, durably. Raises DiskError."""
+        jobs = [self._threads.submit(self._write, *picture) for picture in pictures]
+        for job in jobs:
+            job.result()
+        artifacts.sync_folder(self.out / artifacts.IMAGES)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    def _write(self, request: Request, number: int, prompt: str, picture: Image.Image) -> None:
+        settings, params = self.settings, request.params
+        how = {
+            "task": request.task, "id": request.id, "width": params.width, "height": params.height,
+            "steps": params.steps, "guidance": params.guidance, "dtype": settings.dtype,
+            "max_sequence_length": settings.max_sequence_length, "fastgen": fastgen.__version__,
+            "lora": settings.loras, "transformer": settings.transformer, "images": request.images, "mask": request.mask,
+        }  # fmt: skip
+        about = {
+            "prompt": prompt,
+            "model": settings.model.name,
+            "seed": str(params.seed + number),
+            "settings": json.dumps(how, ensure_ascii=False),
+        }
+        artifacts.write(self.out, self.path(request, number), images.encode(picture, settings.format, about))
+
+
+def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """The mask on packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
+    width, height = size
+    array = np.asarray(mask.resize(size, Image.Resampling.BOX) if mask.size != size else mask) > 0
+    tokens = array.reshape(height // 16, 16, width // 16, 16).any(axis=(1, 3)).reshape(-1, 1)
+    return torch.from_numpy(tokens.astype(np.float32)).expand(-1, 64)
+
+
+def _step_back() -> None:
+    """Give this thread what the arithmetic leaves over: a core taken from it for a moment stalls all its threads."""
+    with suppress(AttributeError, OSError):  # priorities of single threads are Linux's own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

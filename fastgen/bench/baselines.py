@@ -1,0 +1,179 @@
+"""What users write by hand today, as honest opponents: diffusers' pipelines and transformers' generate, in batches, as they are.
+
+Same weights, type, steps, guidance, size, text length and noise as fastgen, the profile's batch size, and on a CPU the number of
+threads with which they are the faster; pictures are saved as they come. What they leave out (retries, journal, several GPUs) costs them nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from fastgen.bench.runner import Play, Round
+from fastgen.config.model_cards import MODULES
+from fastgen.config.settings import Settings
+
+CAPTIONS_AT_ONCE = (8, 32)
+"""Of these the faster one is taken."""
+SPARE = 1.15
+"""A GPU with less than so many times the memory of the weights gets diffusers' own offloading."""
+
+
+def diffusers(settings: Settings) -> Play:
+    """`FluxPipeline` or `FluxKontextPipeline`."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from fastgen.backends.diffusion.load import load
+
+    device = torch.device("cuda" if settings.devices[0].kind == "cuda" else "cpu")
+    torch.set_num_threads(settings.devices[0].threads)
+    pipeline = _pipeline(load(settings, device), settings.task)
+    sizes = [
+        sum(p.nbytes for p in part.parameters()) for part in pipeline.components.values() if hasattr(part, "parameters")
+    ]
+    weights, largest = sum(sizes), max(sizes)
+    gpu = settings.devices[0].gpu
+    there = gpu.memory_gib * 2**30 if gpu and gpu.memory_gib else float("inf")
+    offloaded = "none" if there > SPARE * weights else "model" if there > SPARE * largest else "sequential"
+    if offloaded == "none":
+        pipeline.to(device)
+    elif offloaded == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def call(rows: list[dict]) -> list:
+        size = tuple(map(int, rows[0]["size"].split("x")))
+        how = {
+            "prompt": [row["prompt"] for row in rows], "width": size[0], "height": size[1], "num_inference_steps": settings.steps,
+            "guidance_scale": settings.guidance, "max_sequence_length": settings.max_sequence_length,
+            "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
+        }  # fmt: skip
+        if settings.task == "edit":
+            pictures = []
+            for row in rows:
+                with Image.open(row["image"]) as picture:
+                    pictures.append(np.asarray(picture.convert("RGB")))
+            pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+            # Without the last it would scale them to one of the sizes it was trained on.
+            how |= {"image": pixels, "max_area": size[0] * size[1], "_auto_resize": False}
+        return pipeline(**how).images
+
+    chosen = device.type == "cuda"
+
+    def play(rows: list[dict], out: Path) -> Round:
+        nonlocal chosen
+        if not chosen and len(rows) > 1:
+            batch = rows[: settings.batch_for(_pixels(rows))]
+            chosen = choose_threads(settings.devices[0].threads, lambda: call(batch))
+        found, stages = Round(), Counter()
+        started = time.monotonic()
+        for batch in _batches(rows, settings.batch_for(_pixels(rows))):
+            before = time.monotonic()
+            images = call(batch)
+            stages["pipeline"] += time.monotonic() - before
+            before = time.monotonic()
+            for row, image in zip(batch, images, strict=True):
+                path = out / f"{row['id']}.png"
+                image.save(path)
+                found.made[row["id"]] = str(path)
+            stages["save"] += time.monotonic() - before
+        found.seconds, found.stages = time.monotonic() - started, dict(stages)
+        found.facts = {"threads": torch.get_num_threads(), "offload": offloaded}
+        if device.type == "cuda":
+            found.gpu_peak_gib = torch.cuda.max_memory_reserved() / 2**30
+        return found
+
+    return play
+
+
+def _pipeline(modules, task: str):
+    from diffusers import FluxKontextPipeline, FluxPipeline
+
+    parts = {name: getattr(modules, name) for name in MODULES}
+    return (FluxKontextPipeline if task == "edit" else FluxPipeline)(**parts)
+
+
+def transformers(settings: Settings) -> Play:
+    """A VLM's `generate`, greedily, pictures of a size together."""
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from fastgen.embedded.captioner import messages
+
+    device = torch.device("cuda" if settings.devices[0].kind == "cuda" else "cpu")
+    dtype = getattr(torch, settings.dtype)
+    place = settings.model.path or settings.model.name
+    model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype).to(device).eval()
+    processor = AutoProcessor.from_pretrained(place)
+    processor.tokenizer.padding_side = "left"
+
+    prompt = processor.apply_chat_template(
+        messages(settings.text.system, settings.text.prompt), add_generation_prompt=True, tokenize=False
+    )
+
+    def call(rows: list[dict]) -> list[str]:
+        pictures = []
+        for row in rows:
+            with Image.open(row["image"]) as picture:
+                pictures.append([picture.convert("RGB")])
+        inputs = processor(text=[prompt] * len(rows), images=pictures, padding=True, return_tensors="pt").to(
+            device, dtype
+        )
+        with torch.inference_mode():
+            made = model.generate(**inputs, max_new_tokens=settings.text.max_tokens, do_sample=False)
+        return processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    at_once = 0
+
+    def play(rows: list[dict], out: Path) -> Round:
+        nonlocal at_once
+        if not at_once and len(rows) > 1:
+            if device.type == "cpu":
+                choose_threads(settings.devices[0].threads, lambda: call(rows[: CAPTIONS_AT_ONCE[0]]))
+            at_once = min(CAPTIONS_AT_ONCE, key=lambda most: _seconds(lambda: call(rows[:most])) / len(rows[:most]))
+        found = Round()
+        started = time.monotonic()
+        for batch in _batches(rows, at_once or 1):
+            found.made |= {row["id"]: text.strip() for row, text in zip(batch, call(batch), strict=True)}
+        found.seconds = time.monotonic() - started
+        found.facts = {"threads": torch.get_num_threads(), "batch_size": at_once}
+        if device.type == "cuda":
+            found.gpu_peak_gib = torch.cuda.max_memory_reserved() / 2**30
+        return found
+
+    return play
+
+
+def choose_threads(most: int, call: Callable[[], object]) -> bool:
+    """One or all, with whichever the call is faster: threads that share a small batch may only wait for each other."""
+    import torch
+
+    seconds = {}
+    for threads in {1, most}:
+        torch.set_num_threads(threads)
+        seconds[threads] = _seconds(call)
+    torch.set_num_threads(min(seconds, key=seconds.get))
+    return True
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def _pixels(rows: list[dict]) -> int:
+    width, height = map(int, rows[0]["size"].split("x"))
+    return width * height
+
+
+def _batches(rows: list[dict], size: int):
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

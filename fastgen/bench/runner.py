@@ -1,0 +1,137 @@
+"""An arm's process, from inside: `python -m fastgen.bench.player`, an order a line on stdin, an answer a line on stdout.
+
+The first order says who plays and with which settings; each of the others is a round: {"rows": [...], "out": folder}. It is
+answered with the seconds it took, from the rows being there to the last picture or text being safe on disk; nothing is timed
+across processes. Whoever plays loads at its first round, so the time to a first picture has everything in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+import msgspec
+from msgspec.structs import replace
+
+from fastgen.config.settings import Settings
+from fastgen.errors import FastgenError, SettingsError
+
+
+class Round(msgspec.Struct, omit_defaults=True):
+    """What came of a round."""
+
+    seconds: float = 0.0
+    made: dict[str, str] = {}
+    """By id the path of a row's picture, or its text. A row that failed is not there."""
+    stages: dict[str, float] = {}
+    """Seconds by stage, summed over batches that overlap."""
+    work: dict[str, int] = {}
+    """What the engine counted: blocks evaluated, graphs compiled."""
+    facts: dict = {}
+    """What it said of itself when it was open."""
+    gpu_peak_gib: float = 0.0
+    """The most that it has held of the GPU's memory so far; 0 on a CPU."""
+    failed: int = 0
+    """Rows that came to nothing."""
+    error: str = ""
+    """Why nothing, or too little, came of it."""
+    by_user: bool = False
+    """Whether it is a matter of settings and hardware, and no fault."""
+
+
+MOST_FAILED = 0.05
+"""Of a round's rows; where more fail, its rate says nothing."""
+ENDING_S = 20.0
+"""How long a round that nobody waits for any more may go on."""
+Play = Callable[[list[dict], Path], Round]
+
+
+def fastgen_player(settings: Settings) -> Play:
+    """Rounds as a user's runs, by one engine that stays: journal, fsync and table are in."""
+    import fastgen
+
+    session = fastgen.Session()
+
+    def play(rows: list[dict], out: Path) -> Round:
+        started = time.monotonic()
+        found, reason = Round(), ""
+        for result in session.generate(replace(settings, out=str(out), fresh=True), rows):
+            if isinstance(result, fastgen.Failed):
+                found.failed += 1
+                reason = f"row {result.id}: {result.message}"
+            else:
+                found.made[result.id] = str(out / result.paths[0]) if result.paths else result.text
+        found.seconds = time.monotonic() - started
+        if found.failed > MOST_FAILED * len(rows):
+            found.error = reason
+        summary = json.loads((out / "run.json").read_text("utf-8"))
+        found.stages, found.work = summary["stages_seconds"], summary.get("work", {})
+        found.facts = next(iter(summary["engines"].values()), {})
+        found.gpu_peak_gib = found.work.pop("gpu_peak_mib", 0) / 1024
+        return found
+
+    return play
+
+
+def player(name: str, settings: Settings) -> Play:
+    if name == "fastgen":
+        return fastgen_player(settings)
+    from fastgen.bench import baselines
+
+    return getattr(baselines, name)(settings)
+
+
+def main() -> None:
+    answers = _own_stdout()
+    orders: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    hello = json.loads(orders.get())
+    play: Play | None = None
+    while line := orders.get():
+        order = json.loads(line)
+        try:
+            if play is None:
+                settings = msgspec.convert(hello["settings"], Settings)
+                play = player(hello["player"], settings)
+            Path(order["out"]).mkdir(parents=True, exist_ok=True)
+            answer = play(order["rows"], Path(order["out"]))
+        except Exception as error:
+            traceback.print_exc()
+            text = " ".join(str(error).split())
+            own = isinstance(error, FastgenError)
+            answer = Round(
+                error=text if own else f"{type(error).__name__}: {text}", by_user=isinstance(error, SettingsError)
+            )
+        answers.write(msgspec.json.encode(answer).decode() + "\n")
+        answers.flush()
+
+
+def _listen(orders: SimpleQueue) -> None:
+    """Orders into the queue, and "" at their end, after which this process ends, whatever it is doing."""
+    for line in sys.stdin:
+        orders.put(line)
+    orders.put("")
+    backstop = threading.Timer(ENDING_S, os._exit, (0,))
+    backstop.daemon = True
+    backstop.start()
+
+
+def _own_stdout() -> TextIO:
+    """What stdout was; from now on all that libraries print goes where errors go."""
+    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return own
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        main()

@@ -1,0 +1,1 @@
+"""The command line: commands, flags, and what the terminal shows."""

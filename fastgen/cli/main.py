@@ -1,0 +1,388 @@
+"""The command line: parse, call, exit code. Imports no torch, and nothing heavy before a command runs.
+
+Exit codes: 0 every row done; 1 the run could not go on (full disk, no engine left) or a fault of fastgen's own;
+2 wrong usage or settings, before any work; 3 finished with failed rows; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastgen.cli.flags import (
+    AspectRatio,
+    Attention,
+    Backend,
+    Background,
+    BaseUrl,
+    BatchSize,
+    BenchOut,
+    BenchTask,
+    Cache,
+    CaptionBackend,
+    CaptionKey,
+    Compare,
+    Compile,
+    DryRun,
+    Dtype,
+    Fallback,
+    FallbackOnRefusal,
+    Format,
+    Fresh,
+    Gpus,
+    Guidance,
+    ImageRoot,
+    Input,
+    Json,
+    Limit,
+    Lora,
+    MaxCost,
+    MaxInflight,
+    MaxPixels,
+    MaxSequenceLength,
+    MaxTokens,
+    Model,
+    N,
+    Offload,
+    OneGpu,
+    Only,
+    Out,
+    OutputKey,
+    Pictures,
+    ProfileFile,
+    Prompt,
+    Quality,
+    Quantize,
+    Quiet,
+    Resolution,
+    RetryFailed,
+    RoundRows,
+    Rounds,
+    Rpm,
+    Schema,
+    Seed,
+    Size,
+    Steps,
+    Synthetic,
+    System,
+    Temperature,
+    Timeout,
+    Transformer,
+    Tune,
+    Version,
+    VllmCommand,
+    VlmModel,
+)
+from fastgen.config.prompts import PROMPT, SYSTEM
+
+if TYPE_CHECKING:
+    from fastgen.errors import FastgenError
+
+app = typer.Typer(
+    name="fastgen",
+    help="Images from prompts, edits of images and captions of images, from a file of rows on your own GPUs, or from APIs. "
+    "Kill it at any time; the same command goes on where it was.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # square brackets in help texts are meant as they stand
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
+    "1 the run could not go on.",
+)
+
+
+@app.callback()
+def root(version: Version = False) -> None: ...
+
+
+def _command(task: str, help: str):
+    """A command with the flags that all tasks that make pictures share."""
+
+    @app.command(task, help=help)
+    def command(
+        input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
+        guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
+        format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
+        transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
+        fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
+        quiet: Quiet = False, backend: Backend = "", base_url: BaseUrl = None, fallback: Fallback = "",
+        fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
+        timeout: Timeout = None, max_cost: MaxCost = 0.0, quality: Quality = "", background: Background = "",
+        aspect_ratio: AspectRatio = "", resolution: Resolution = "", attention: Attention = "", compile: Compile = None,
+        quantize: Quantize = "", cache: Cache = "", offload: Offload = "", profile: ProfileFile = None,
+    ) -> None:  # fmt: skip
+        flags = dict(locals())
+        flags.pop("task", None)
+        _run(task, flags)
+
+    return command
+
+
+t2i = _command("t2i", "Pictures from prompts.")
+edit = _command("edit", "Edits of pictures by instruction: one or several turns, several references, masks.")
+
+
+@app.command()
+def caption(
+    input: Pictures = None, out: Out = None, backend: CaptionBackend = "", model: VlmModel = "auto", gpus: Gpus = "",
+    prompt: Prompt = PROMPT, system: System = SYSTEM, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0,
+    seed: Seed = 0, max_pixels: MaxPixels = None, schema: Schema = None, output_key: CaptionKey = None,
+    image_root: ImageRoot = None, base_url: BaseUrl = None, vllm_command: VllmCommand = None, fallback: Fallback = "",
+    fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
+    timeout: Timeout = None, max_cost: MaxCost = 0.0, limit: Limit = None, fresh: Fresh = False,
+    retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Captions, answers or structured descriptions of pictures, by a VLM."""
+    _run("caption", dict(locals()))
+
+
+@app.command()
+def setup(
+    what: Annotated[str, typer.Argument(metavar="vllm", help="What to set up.")],
+    cpu: Annotated[bool, typer.Option("--cpu", help="For the CPU, though there is a GPU.")] = False,
+) -> None:
+    """Make an environment of its own for vLLM, which `caption --backend vllm` then finds."""
+    from fastgen.config.hardware import find_gpus
+    from fastgen.errors import FastgenError
+    from fastgen.providers import vllm
+
+    if what != "vllm":
+        print(f"error: setup {what}: there is only `setup vllm`", file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        place = vllm.make(on_gpu=bool(find_gpus()) and not cpu)
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    print(f"vLLM is in {place}; `fastgen caption` finds it there")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the sheet and the two run folders.")] = Path(
+        "fastgen-runs/demo"
+    ),
+    count: Annotated[int, typer.Option(help="Prompts, 1 to 12; as many edits, twice as many captions.")] = 6,
+    seed: Annotated[int, typer.Option(help="Other prompts and pictures.")] = 0,
+) -> None:
+    """Prompts -> pictures -> edits -> captions on the embedded models, judged, as one contact sheet. No GPU needed."""
+    from fastgen.embedded import demo
+    from fastgen.errors import FastgenError
+
+    if not 1 <= count <= 12:
+        print(f"error: --count {count}: a whole number from 1 to 12", file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        sheet, right = demo.run(out, count, seed)
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    print(
+        f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as asked, "
+        f"and {right['captions']} of {2 * count} captions are right\n{sheet}"
+    )
+
+
+@app.command()
+def bench(
+    task: BenchTask = "t2i", out: BenchOut = None, model: Model = "auto", gpus: OneGpu = "", size: Size = None, steps: Steps = None,
+    batch_size: BatchSize = "auto", dtype: Dtype = "auto", profile: ProfileFile = None, vllm_command: VllmCommand = None,
+    only: Only = None, rounds: Rounds = 3, rows: RoundRows = 0, synthetic: Synthetic = "", compare: Compare = "", tune: Tune = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """What each optimization buys on this machine, in speed, memory and pictures: against plain diffusers or transformers, in turns."""
+    command = ["fastgen", *sys.argv[1:]]
+    flags = {
+        "size": size,
+        "steps": steps,
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "profile": profile,
+        "vllm_command": vllm_command,
+    }
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(f"{time.monotonic() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    from fastgen.bench import report
+    from fastgen.bench.run import run, settings_for
+    from fastgen.errors import FastgenError
+
+    try:
+        settings = settings_for(task, out, synthetic_model=synthetic, tune=tune, model=model, gpus=gpus, **flags)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was started ends with it
+        flags |= {"model": settings.model.path if settings.model.synthetic else model, "gpus": gpus}
+        found = run(
+            settings,
+            command,
+            say,
+            flags=flags,
+            only=tuple(only or ()),
+            rounds=rounds,
+            rows=rows,
+            compare=compare,
+            tune=tune,
+        )
+    except FastgenError as error:
+        _fail(error, "human")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    report.show(found)
+    raise typer.Exit(3 if any(arm["failed"] for arm in found["arms"]) else 0)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
+    """A working folder for pipelines in DataFlow-MM's style: scripts, example rows, pictures."""
+    from fastgen.dataflow import statics
+    from fastgen.errors import FastgenError
+
+    try:
+        written = statics.init(folder)
+    except FastgenError as error:
+        _fail(error, "human")
+    print(f"{len(written)} files are new in {folder}; {folder / 'README.md'} says what to run")
+
+
+dataflow = typer.Typer(
+    name="dataflow",
+    help="DataFlow-MM's pipelines as programs, with its flags and its environment variables DF_API_KEY and DF_BASE_URL.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(dataflow)
+
+
+def _program(name: str, help: str) -> None:
+    """A pipeline, which reads its flags itself."""
+
+    @dataflow.command(
+        name,
+        help=help,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def command(context: typer.Context) -> None:
+        from fastgen.dataflow import statics
+        from fastgen.errors import FastgenError
+
+        try:
+            code = statics.run(name, context.args)
+        except FastgenError as error:
+            _fail(error, "human")
+        except KeyboardInterrupt:
+            code = 130
+        raise typer.Exit(code)
+
+
+_program("t2i-api", "Pictures from prompts, by a service.")
+_program("edit-api", "Edits of pictures, by a service.")
+_program("t2i-gpu", "Pictures from prompts, by FLUX on this machine.")
+_program("edit-gpu", "Edits of pictures, by FLUX on this machine.")
+_program("caption-api", "Captions, by a server of OpenAI's chat format.")
+_program("caption-gpu", "Captions, by a VLM on this machine.")
+
+
+def _run(task: str, flags: dict) -> None:
+    from fastgen import examples
+    from fastgen.errors import FastgenError
+    from fastgen.resolve import resolve
+
+    voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
+    flags.pop("quiet", None)
+    dry_run = flags.pop("dry_run")
+    if flags["input"] is None:
+        flags["input"] = examples.find(task, flags)
+    if "lora" in flags:
+        flags["lora"] = tuple(flags["lora"] or ())
+    try:
+        settings = resolve(task, **flags)
+    except FastgenError as error:
+        _fail(error, voice)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if dry_run:
+        _explain(settings, voice)
+    else:
+        _generate(settings, voice)
+
+
+def _generate(settings, voice: str) -> None:
+    from fastgen.cli.reporter import Report
+    from fastgen.errors import FastgenError
+    from fastgen.input.readers.rows import estimate
+    from fastgen.scheduler.run import Run
+
+    total = estimate(Path(settings.input))
+    report = Report(voice, settings, min(total, settings.limit) if settings.limit else total)
+    try:
+        run = Run(settings, report.emit)
+    except FastgenError as error:
+        _fail(error, voice)
+
+    def on_signal(signum, frame) -> None:
+        if run.state == "running":
+            run.interrupt()
+        else:
+            run.abort()
+            os._exit(130)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, on_signal)
+    report.begin()
+    message = ""
+    try:
+        for result in run.results():
+            report.result(result, run.counts)
+        code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
+        state = run.state
+    except FastgenError as error:
+        code, state, message = error.exit_code, "stopped", f"error: {error}"
+        if run.counts["new"]:
+            code = 1
+            message += (
+                f"\n{run.counts['new']} rows were done in this run and are safe; the same command goes on from there"
+            )
+    report.end(state, code, run.summary(), message)
+    raise typer.Exit(code)
+
+
+def _explain(settings, voice: str) -> None:
+    from fastgen.api import explain
+    from fastgen.cli.reporter import say_plan
+    from fastgen.errors import FastgenError
+
+    try:
+        plan = explain(settings)
+    except FastgenError as error:
+        _fail(error, voice)
+    say_plan(plan, settings, voice)
+
+
+def _fail(error: FastgenError, voice: str) -> None:
+    if voice == "json":
+        import json
+
+        print(json.dumps({"event": "summary", "state": "refused", "exit_code": error.exit_code, "message": str(error)}))
+    print(f"error: {error}", file=sys.stderr)
+    raise typer.Exit(error.exit_code)
+
+
+def main() -> None:
+    """The `fastgen` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

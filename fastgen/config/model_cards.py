@@ -1,0 +1,236 @@
+"""Which folder a model name means, whether it is whole, and the defaults it wants. Loads nothing, imports no torch.
+
+Adding a family: recognise its `model_index.json` in `read_card` and give it a backend in `backends/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import msgspec
+
+from fastgen.errors import ModelError
+from fastgen.types import Task
+
+TINY = Path(__file__).parents[1] / "embedded" / "tiny-flux"
+"""The embedded model."""
+TINY_VLM = TINY.with_name("tiny-vlm")
+"""The embedded captioner."""
+AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs/FLUX.1-Kontext-dev"}
+PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
+COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
+MODULES = (*COMPONENTS, "tokenizer", "tokenizer_2", "scheduler")
+SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+_WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
+
+
+# What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
+KONTEXT_SIZES = (
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024, 1024),
+    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
+)  # fmt: skip
+
+
+class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model wants where neither row nor flag says. A model folder may ship them as `fastgen.json`."""
+
+    steps: int = 28
+    guidance: float = 3.5
+    width: int = 1024
+    height: int = 1024
+    pixels: int = 1024 * 1024
+    """Pixel budget of an edit that names no size."""
+    preferred_sizes: tuple[tuple[int, int], ...] = ()
+    """(width, height) that the model was trained on; an edit that names no size takes the nearest in shape."""
+    max_pixels: int = 2048 * 2048
+    max_sequence_length: int = 512
+    """Tokens of the T5 prompt; padding counts as text in FLUX, so this changes pictures."""
+    edits: bool = False
+    """Whether the model was trained to edit pictures."""
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    name: str
+    path: str
+    family: str
+    fingerprint: str
+    """Changes when a file of the model is replaced by another; see `stamp`."""
+    defaults: Defaults
+    grid: int = 16
+    """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
+    synthetic: bool = False
+    """It has no weights: the engine makes some up, for measuring speed (`fastgen bench --synthetic`)."""
+
+
+FAKE = ModelCard(
+    "fake", "", "fake", "fake", Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True)
+)
+
+
+def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
+    """The card for a hub id, a local folder, "tiny" or "auto", and what the user should be told about it.
+
+    Raises:
+        ModelError: unknown name, incomplete folder, unsupported family; says the mend.
+    """
+    notes = []
+    if name == "auto":
+        name = AUTO_ON_GPU[task] if on_gpu else "tiny"
+        if name == "tiny":
+            notes.append(
+                "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes such as "
+                "'a red circle on a blue background', and nothing else (on a GPU machine it is "
+                + AUTO_ON_GPU[task]
+                + ")"
+            )
+    local = Path(name).expanduser()
+    try:
+        is_folder, is_there = local.is_dir(), local.exists()
+    except OSError:  # longer than any path may be
+        is_folder = is_there = False
+    if name == "tiny":
+        folder = TINY
+    elif is_folder:
+        folder = local.resolve()
+    elif is_there:
+        raise ModelError(
+            f"--model {name}: is a file, not a model folder. For transformer weights in one safetensors file give the "
+            "folder or hub id of the whole model as --model and the file as --transformer"
+        )
+    else:
+        folder = _from_hub(name)
+    card = read_card(name, folder)
+    if card.synthetic:
+        notes.append(f"--model {name} has random weights, for measuring speed: its pictures are noise")
+    if task == "edit" and not card.defaults.edits:
+        notes.append(
+            f"--model {name} says it is a text-to-image model, not Kontext: its edits may ignore the input picture"
+        )
+    return card, notes
+
+
+def read_card(name: str, folder: Path) -> ModelCard:
+    """Read and check a diffusers-format folder without loading it. Raises ModelError."""
+
+    def read(path: Path) -> dict:
+        try:
+            value = json.loads(path.read_text("utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("it must hold a JSON object")
+            return value
+        except FileNotFoundError:
+            raise ModelError(
+                f"--model {name}: {path.relative_to(folder)} is missing in {folder}; "
+                "a diffusers-format FLUX.1 folder has it. Download the model again or name another folder"
+            ) from None
+        except (ValueError, OSError) as error:
+            raise ModelError(f"--model {name}: cannot read {path}: {error}. Download the model again") from None
+
+    index = read(folder / "model_index.json")
+    pipeline = index.get("_class_name")
+    if pipeline not in PIPELINES:
+        raise ModelError(f"--model {name}: its pipeline is {pipeline}; supported are {', '.join(PIPELINES)}")
+    configs = {part: read(folder / part / "config.json") for part in COMPONENTS}
+    for part in MODULES:
+        if not (folder / part).is_dir() or not any((folder / part).iterdir()):
+            raise ModelError(f"--model {name}: the folder {part}/ is missing in {folder}. Download the model again")
+    scheduler = read(folder / "scheduler" / "scheduler_config.json").get("_class_name", SCHEDULER)
+    if scheduler != SCHEDULER:
+        raise ModelError(f"--model {name}: its scheduler is {scheduler}; FLUX.1 is sampled with {SCHEDULER}")
+    own = read(folder / "fastgen.json") if (folder / "fastgen.json").exists() else {}
+    synthetic = own.pop("synthetic", False) is True
+    for part in () if synthetic else COMPONENTS:
+        _check_weights(name, folder / part, read)
+    for part in ("tokenizer", "tokenizer_2"):
+        read(folder / part / "tokenizer_config.json")
+        if not any((folder / part / file).exists() for file in _VOCABULARIES):
+            raise ModelError(
+                f"--model {name}: no vocabulary in {folder / part} ({' or '.join(_VOCABULARIES)}). Download the model again"
+            )
+    # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
+    if not configs["transformer"].get("guidance_embeds"):
+        defaults = Defaults(steps=4, guidance=0.0, max_sequence_length=256)
+    elif pipeline == "FluxKontextPipeline":
+        defaults = Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
+    else:
+        defaults = Defaults()
+    try:
+        defaults = msgspec.convert({**msgspec.to_builtins(defaults), **own}, Defaults)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"--model {name}: {folder / 'fastgen.json'}: {error}") from None
+    channels = configs["vae"].get("block_out_channels")
+    if not isinstance(channels, list) or not channels:
+        raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
+    vae_scale = 2 ** (len(channels) - 1)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text changes no picture
+    stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
+    return ModelCard(
+        name,
+        str(folder),
+        PIPELINES[pipeline],
+        hashlib.sha256(stamps.encode()).hexdigest()[:16],
+        defaults,
+        2 * vae_scale,
+        synthetic,
+    )
+
+
+def stamp(path: Path) -> str:
+    """What tells a file from another under its name: its size and a hash of its first and last megabyte."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.blake2b(file.read(1 << 20), digest_size=8)
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read(1 << 20))
+    return f"{size}-{digest.hexdigest()}"
+
+
+def _check_weights(name: str, part: Path, read) -> None:
+    for index in _WEIGHT_INDEXES:
+        if (part / index).exists():
+            wanted = sorted(set(read(part / index)["weight_map"].values()))
+            break
+    else:
+        wanted = []
+        if not any(f.suffix in (".safetensors", ".bin") for f in part.iterdir()):
+            raise ModelError(f"--model {name}: no weights in {part}. Download the model again")
+    for file in wanted:
+        if not (part / file).exists():
+            raise ModelError(f"--model {name}: {part / file} is missing. Download the model again")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    mend = "give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"--model {name[:200]}: no such folder; {mend}")
+    # Only the diffusers layout: FLUX.1 repositories also carry the same weights as one 24 GB file.
+    patterns = ["model_index.json", "fastgen.json", *(f"{part}/*" for part in MODULES)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except HFValidationError:
+        raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None
+    except GatedRepoError:
+        raise ModelError(
+            f"--model {name}: the licence must be accepted first: open the model's page on the hub, accept, then run 'hf auth login'"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"--model {name}: unknown on the hub (or private: 'hf auth login'); {mend}") from None
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"--model {name}: not in the local cache, and the hub cannot be reached from here. Copy the model to this "
+            "machine and give its folder"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"--model {name}: download failed: {error}; {mend}") from None

@@ -1,0 +1,179 @@
+"""How a kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
+
+A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
+through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that vLLM
+serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `speed.Options`); and [measured].
+Adding a GPU is adding a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import msgspec
+
+from fastgen.config.hardware import Device
+from fastgen.config.optimizations import QUALITIES, Sets
+from fastgen.errors import SettingsError
+
+_HERE = Path(__file__).parents[1]
+FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.parent / "kernels_cfg"
+
+
+class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which hardware and model a profile is for. What is left out matches everything."""
+
+    family: str = "*"
+    model: str = "*"
+    device: str = "*"
+    """"cuda" or "cpu"."""
+    compute_capability: str = "*"
+    least_memory_gib: float = 0.0
+
+    def explain(self) -> str:
+        said = [f"{k} {v}" for k, v in msgspec.structs.asdict(self).items() if v not in ("*", 0.0)]
+        return ", ".join(said) or "anything"
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the figures come from. `unmeasured` profiles stay conservative and say so when used."""
+
+    status: str
+    """"measured" or "unmeasured"."""
+    date: str = ""
+    hardware: str = ""
+    command: str = ""
+    note: str = ""
+
+
+class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How vLLM serves a VLM here. What is 0 or empty is left to vLLM."""
+
+    max_inflight: int = 0
+    """Requests at the same time that keep it busy."""
+    max_pixels: int = 0
+    """To which pictures are scaled down before they are sent."""
+    dtype: str = ""
+    quantization: str = ""
+    """Such as "fp8"."""
+    max_model_len: int = 0
+    max_num_seqs: int = 0
+    max_num_batched_tokens: int = 0
+    gpu_memory_utilization: float = 0.0
+    kv_cache_memory_bytes: str = ""
+    api_server_count: int = 0
+    mm_processor_cache_gb: float = -1.0
+    """-1 leaves it to vLLM; 0 is right for pictures that do not repeat."""
+    images_per_prompt: int = 0
+    enforce_eager: bool = False
+    arguments: tuple[str, ...] = ()
+    """Further ones, as vLLM's command line takes them."""
+    environment: dict[str, str] = {}
+
+
+class Profile(msgspec.Struct, frozen=True):
+    name: str
+    why: str
+    batch: tuple[tuple[int, int], ...]
+    """(pixels up to, samples), ascending."""
+    measured: Measured
+    serve: Serve = Serve()
+    opt: Sets = Sets()
+
+    def batch_for(self, pixels: int) -> int:
+        return next((samples for most, samples in self.batch if pixels <= most), 1)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    match: Match
+    measured: Measured
+    batch: dict[str, int] = {}
+    serve: Serve = Serve()
+    opt: Sets = Sets()
+
+
+def load(path: Path) -> tuple[Match, Profile]:
+    """Read and check one profile. Raises SettingsError with the file and the key at fault."""
+    try:
+        raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        batch = tuple(sorted((pixels(size), samples) for size, samples in raw.batch.items()))
+        if (not batch and raw.serve == Serve()) or any(samples < 1 for _, samples in batch):
+            raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each (or, for a VLM, [serve])")
+        if raw.measured.status not in ("measured", "unmeasured"):
+            raise ValueError("[measured] status is 'measured' or 'unmeasured'")
+        if raw.measured.status == "measured" and not (
+            raw.measured.date and raw.measured.hardware and raw.measured.command
+        ):
+            raise ValueError("[measured] needs date, hardware and command")
+    except (ValueError, msgspec.ValidationError) as error:
+        raise SettingsError(f"profile {path.name}: {error}") from None
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt)
+
+
+def pixels(size: str) -> int:
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"[batch] {size}: a size is written as 512x512")
+    return int(width) * int(height)
+
+
+def dump(match: Match, batch: dict[str, int], sets: Sets, measured: Measured) -> str:
+    """A profile as TOML. Batch sizes go by size, such as "512x512"."""
+    tables = {
+        "match": match,
+        "batch": batch,
+        **{f"opt.{word}": getattr(sets, word) for word in QUALITIES},
+        "measured": measured,
+    }
+    text = []
+    for name, table in tables.items():
+        plain = type(table)() if name != "measured" and not isinstance(table, dict) else None
+        values = table if isinstance(table, dict) else msgspec.structs.asdict(table)
+        # JSON's strings, numbers and truth values are TOML's too.
+        lines = [
+            f"{_key(key)} = {json.dumps(value)}"
+            for key, value in values.items()
+            if plain is None or value != getattr(plain, key)
+        ]
+        if lines:
+            text += [f"[{name}]", *lines, ""]
+    return "\n".join(text)
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() else json.dumps(name)
+
+
+def from_file(path: str | os.PathLike) -> Profile:
+    """The profile that --profile names, whatever its [match] says. Raises SettingsError."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SettingsError(f"--profile {path}: no such file; give a TOML like those in {FOLDER}")
+    return msgspec.structs.replace(load(file)[1], why=f"--profile {path}")
+
+
+def choose(family: str, model: str, device: Device) -> Profile:
+    """The most specific profile that matches, of such the one that was measured last; `default.toml` when none does."""
+    gpu = device.gpu
+    best, best_score = None, ()
+    for path in sorted(FOLDER.glob("*.toml")):
+        match, profile = load(path)
+        checks = [
+            (match.family, fnmatch(family, match.family)),
+            (match.model, fnmatch(model, match.model)),
+            (match.device, fnmatch(device.kind, match.device)),
+            (match.compute_capability, fnmatch(gpu.compute_capability if gpu else "", match.compute_capability)),
+        ]
+        if not all(ok for _, ok in checks) or (gpu.memory_gib if gpu else 0.0) < match.least_memory_gib:
+            continue
+        fit = sum(pattern != "*" for pattern, _ in checks) + (match.least_memory_gib > 0)
+        score = (fit, profile.measured.status == "measured", profile.measured.date)
+        if score > best_score:
+            best, best_score = profile, score
+    if best is None:
+        raise SettingsError(f"no profile in {FOLDER} matches; default.toml is missing")
+    return best

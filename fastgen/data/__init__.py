@@ -1,1 +1,0 @@
-"""Rows in, pictures and files in and out, the journal. Knows nothing of models, lanes or settings."""

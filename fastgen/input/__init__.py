@@ -1,0 +1,1 @@
+"""From a file of rows to requests. Knows no journal and no backend."""

@@ -1,0 +1,128 @@
+"""The files and folders that flags name: found, looked into as far as a run needs it, and refused with the mend."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from itertools import islice
+from pathlib import Path
+
+from fastgen.config.settings import IMAGE_FIELDS
+from fastgen.errors import InputError, SettingsError
+from fastgen.input.readers import rows
+
+
+def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
+    """INPUT, which can be read and is not empty; for captions it may be a folder of pictures. Raises SettingsError."""
+    if input is None:
+        return None
+    path = Path(input).expanduser()
+    if path.is_dir():
+        if task != "caption":
+            raise SettingsError(f"INPUT {path}: is a folder; give a .jsonl or .json file of rows")
+        return path
+    if not path.exists():
+        raise SettingsError(f"INPUT {path}: no such file")
+    if path.suffix.lower() not in (".jsonl", ".json"):
+        raise SettingsError(f"INPUT {path}: the name must end in .jsonl (a row a line) or .json (a list of rows)")
+    if not os.access(path, os.R_OK):
+        raise SettingsError(f"INPUT {path}: not readable; check its permissions")
+    if path.stat().st_size == 0:
+        raise SettingsError(f"INPUT {path}: the file is empty; it needs one JSON object a row")
+    return path
+
+
+def image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:
+    """Where relative picture paths start, and what to say of it: --image-root, else the folder of INPUT, else the current
+    folder, if the first picture that a row names is there and not in the folder of INPUT. For the failures.jsonl of a run
+    it is where that run's rows had their pictures."""
+    if given is not None:
+        root = Path(given).expanduser()
+        if not root.is_dir():
+            raise SettingsError(f"--image-root {given}: no such folder")
+        return root.resolve(), []
+    if path is None:
+        return Path.cwd(), []
+    if path.is_dir():
+        return path.resolve(), []
+    if path.name == "failures.jsonl":
+        try:
+            root = json.loads((path.parent / "run.json").read_text("utf-8"))["settings"]["image_root"]
+            return Path(root or path.parent).resolve(), []
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    here = path.parent.resolve()
+    if task != "t2i" and here != Path.cwd():
+        first = _first_picture(path)
+        if first and not (here / first).exists() and (Path.cwd() / first).exists():
+            return Path.cwd(), [
+                f"{first} is not in the folder of INPUT but here, so relative paths start here, in {Path.cwd()}"
+            ]
+    return here, []
+
+
+def _first_picture(path: Path) -> str:
+    """The first relative picture path in the first rows; "" if they name none."""
+    try:
+        for row in islice(rows.read(path), 20):
+            for name in IMAGE_FIELDS:
+                value = row.fields().get(name)
+                for one in value if isinstance(value, list) else [value]:
+                    if isinstance(one, str) and one.strip() and not os.path.isabs(one) and "\0" not in one:
+                        return one
+    except (OSError, InputError, SettingsError):
+        pass
+    return ""
+
+
+def schema(given: str | os.PathLike | dict | None) -> str:
+    """The JSON schema as JSON. Raises SettingsError."""
+    if given is None:
+        return ""
+    if isinstance(given, dict):
+        value = given
+    else:
+        try:
+            value = json.loads(Path(given).expanduser().read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"--schema {given}: cannot be read as JSON: {error}") from None
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        if not isinstance(value, dict):
+            raise ValueError("it must hold a JSON object")
+        validator_for(value).check_schema(value)
+    except (ValueError, SchemaError) as error:
+        raise SettingsError(f"--schema {given}: not a JSON schema: {getattr(error, 'message', error)}") from None
+    return json.dumps(value)
+
+
+def lora(text: str) -> tuple[str, float]:
+    """PATH or PATH:SCALE -> (absolute path, scale). Raises SettingsError."""
+    path, colon, scale = text.rpartition(":")
+    value = 1.0
+    if colon:
+        try:
+            value = float(scale)
+        except ValueError:
+            path = text  # the colon belongs to the path
+        if not math.isfinite(value):
+            raise SettingsError(f"--lora {text}: the scale after ':' must be a finite number")
+    else:
+        path = text
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SettingsError(f"--lora {text}: no such file; give PATH or PATH:SCALE of a .safetensors file")
+    return str(file.resolve()), value
+
+
+def transformer(text: str | None) -> str:
+    """The absolute path of a file of weights; "" for none. Raises SettingsError."""
+    if not text:
+        return ""
+    path = Path(text).expanduser()
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise SettingsError(f"--transformer {text}: no such .safetensors file")
+    return str(path.resolve())

@@ -1,0 +1,238 @@
+"""A user's row -> Request, or Failed with the field and the mend, or Kept. Knows nothing of batches or lanes.
+
+Which row is which: a row's own `id`, else the id that an earlier run gave it (`fastgen.id`), else a hash of its content.
+Position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by a counter.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from hashlib import blake2b
+
+import msgspec
+
+from fastgen.config.settings import MAX_N, MAX_SEED, MAX_STEPS, Settings
+from fastgen.errors import InputError
+from fastgen.input import images
+from fastgen.input.readers.rows import Row
+from fastgen.input.row_schema import (
+    is_unicode,
+    read_dialogue,
+    read_images,
+    read_prompts,
+    read_real,
+    read_size,
+    read_text,
+    read_whole,
+    read_wishes,
+)
+from fastgen.types import Failed, ImageParams, Request, TextParams
+
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Which row this is, and what it says."""
+
+    id: str
+    content: str
+    """Hash of what the row says, in hex."""
+    fields: dict
+    error: InputError | None = None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A row whose output field is already filled; it is passed on as it is."""
+
+    id: str
+
+
+class Intake:
+    """Reads rows in order. One instance sees the input once: it counts repeats, for two integers of memory a row."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._seen: dict[int, int] = {}
+        """hash(id) -> hash of the content that first came with it."""
+        self._repeats: dict[int, int] = {}
+
+    def identify(self, row: Row) -> Identity:
+        """The row's identity; its `error` is set where the row itself is at fault."""
+        error = None
+        try:
+            fields = row.fields()
+        except InputError as broken:
+            digest = blake2b(row.raw, digest_size=8).digest()
+            id, fields, error = digest.hex(), {}, broken
+        else:
+            key = self.settings.output_key
+            content = {k: v for k, v in fields.items() if k not in ("id", "fastgen") and (k != key or filled(v))}
+            digest = blake2b(_canonical(content), digest_size=8).digest()
+            try:
+                id = _own_id(fields) or digest.hex()
+            except InputError as bad_id:
+                id, error = digest.hex(), bad_id
+        content = digest.hex()
+        content_hash = int.from_bytes(digest, "big")
+        if self._seen.get(hash(id), content_hash) != content_hash:
+            error = error or InputError(
+                f"the id {id!r} was used by an earlier row with other content; give each row an id of its own, or none",
+                "id",
+            )
+            id = f"{id}!{content}"
+        slot = hash(id)
+        if slot not in self._seen:
+            self._seen[slot] = content_hash
+            return Identity(id, content, fields, error)
+        count = self._repeats.get(slot, 1) + 1
+        while hash(f"{id}#{count}") in self._seen:  # somebody's own id
+            count += 1
+        self._repeats[slot] = count
+        self._seen[hash(f"{id}#{count}")] = content_hash
+        return Identity(f"{id}#{count}", content, fields, error)
+
+    def read(self, row: Row, identity: Identity) -> Request | Kept | Failed:
+        """What is to be done about a row."""
+        try:
+            if identity.error:
+                raise identity.error
+            if filled(identity.fields.get(self.settings.output_key)):
+                return Kept(identity.id)
+            return self._request(identity, row.number)
+        except InputError as error:
+            field = f", field {error.field}" if error.field else ""
+            return Failed(
+                identity.id, "input", f"row {row.number}{field}: {error}", error.field, self.settings.backend,
+                self.settings.model.name, identity.content,
+            )  # fmt: skip
+
+    def _request(self, identity: Identity, number: int) -> Request:
+        fields = identity.fields
+        if self.settings.task == "caption":
+            return self._caption(identity, number)
+        # What the engine on this machine must know is made out even where an API comes first: a row may end up here.
+        settings = next((link for link in self.settings.chain if not link.is_remote), self.settings)
+        id, prompts = identity.id, read_prompts(fields)
+        own_size = read_size(fields, settings)
+        size = own_size or settings.size
+        how = {
+            "steps": read_whole(fields, "steps", settings.steps, 1, MAX_STEPS),
+            "guidance": read_real(fields, "guidance", settings.guidance),
+            "seed": self._seed(fields, id), "n": read_whole(fields, "n", settings.n, 1, MAX_N), **read_wishes(fields, self.settings),
+        }  # fmt: skip
+        remote = next((link for link in self.settings.chain if link.is_remote), None)
+        asked = own_size or (remote.size if remote else None)  # a remote link has a size only where --size was given
+        base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
+        if settings.task == "t2i":
+            width, height = size or (0, 0)
+            return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)
+        image_field, paths = read_images(fields, settings.image_root, settings.task)
+        mask = fields.get("mask") or ""
+        if mask:
+            mask = images.locate(read_text(mask, "mask"), settings.image_root, "mask")
+            images.probe(mask, "mask")
+        shapes = [images.probe(path, image_field) for path in paths]
+        base |= {"images": paths, "mask": mask, "image_field": image_field}
+        if settings.is_remote:
+            return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
+        first = shapes[0]
+        render = size or fit(first, settings)
+        # A mask promises that all else stays as it was, so without a wish for a size the picture keeps its own.
+        saved = first if mask and not size else render
+        sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
+        if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
+            raise InputError(
+                f"{'side by side at one height the pictures are' if paths[1:] else 'the picture is'} "
+                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop or scale",
+                image_field,
+            )
+        reference = reference_size(sheet, render, settings)
+        return Request(id, "edit", prompts, ImageParams(*saved, **how), render, reference=reference, **base)
+
+    def _caption(self, identity: Identity, number: int) -> Request:
+        settings, fields = self.settings, identity.fields
+        image_field, paths = read_images(fields, settings.image_root, settings.task)
+        missing = next((path for path in paths if not os.path.exists(path)), None)
+        if missing is not None:
+            raise InputError(f"{missing}: no such file; check the path and --image-root", image_field)
+        text = settings.text
+        params = TextParams(
+            read_whole(fields, "max_tokens", text.max_tokens, 1, 1_000_000),
+            read_real(fields, "temperature", text.temperature), self._seed(fields, identity.id) & 0x7FFFFFFF,
+        )  # fmt: skip
+        dialogue = read_dialogue(fields, len(paths), text.prompt)
+        return Request(
+            identity.id, "caption", (), params, images=paths, dialogue=dialogue, content=identity.content, row=number,
+            image_field=image_field,
+        )  # fmt: skip
+
+    def _seed(self, fields: dict, id: str) -> int:
+        seed = read_whole(fields, "seed", None, 0, MAX_SEED)
+        return row_seed(self.settings.seed, id) if seed is None else seed
+
+
+def filled(value: object) -> bool:
+    """Whether an output field holds a result; placeholders such as [""], [], "" and null do not."""
+    if isinstance(value, list):
+        return bool(value) and filled(value[0])
+    return bool(value.strip()) if isinstance(value, str) else value is not None
+
+
+def row_seed(run_seed: int, id: str) -> int:
+    """The seed of a row that names none: from the run's seed and the row's id alone, 53 bits."""
+    digest = blake2b(f"{run_seed}:{id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") & MAX_SEED
+
+
+def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """The size for an edit that names none: the shape of the input at the model's pixel budget, on its grid.
+
+    A model that was trained on certain sizes gets the one of the nearest shape.
+    """
+    defaults = settings.model.defaults
+    if defaults.preferred_sizes:
+        aspect = math.log(shape[0] / shape[1])
+        return min(defaults.preferred_sizes, key=lambda size: abs(math.log(size[0] / size[1]) - aspect))
+    return _at(shape, defaults.pixels, settings.model.grid)
+
+
+def reference_size(shape: tuple[int, int], render: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """The size at which the model sees the input: as many pixels as it renders, in the input's own shape, or just the
+    rendered size where the shapes agree to within the grid, so that the two lie on each other pixel by pixel."""
+    grid = settings.model.grid
+    own = _at(shape, render[0] * render[1], grid)
+    close = abs(own[0] - render[0]) <= grid and abs(own[1] - render[1]) <= grid
+    return render if close else own
+
+
+def _at(shape: tuple[int, int], pixels: int, grid: int) -> tuple[int, int]:
+    """`shape` scaled to about that many pixels, each side rounded to the grid."""
+    aspect = min(max(shape[0] / shape[1], 1 / 16), 16)
+    width, height = math.sqrt(pixels * aspect), math.sqrt(pixels / aspect)
+    return max(grid, round(width / grid) * grid), max(grid, round(height / grid) * grid)
+
+
+def _own_id(fields: dict) -> str:
+    """The row's `id`, else the one that an earlier run gave it, else ""."""
+    value = fields.get("id")
+    earlier = fields.get("fastgen")
+    given = earlier.get("id") if isinstance(earlier, dict) else None
+    given = given.partition("!")[0] if isinstance(given, str) and is_unicode(given) else ""
+    if value is None:
+        return given  # without what was added to tell it from a row with the same id
+    if given.startswith(f"{value}#"):
+        return given  # one of several equal rows
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"must be a string or a whole number, not {type(value).__name__}", "id")
+    text = read_text(str(value), "id")
+    if not text.strip() or len(text) > 512:
+        raise InputError("must have 1 to 512 characters", "id")
+    return text
+
+
+def _canonical(content: dict) -> bytes:
+    try:
+        return _encode_sorted(content)
+    except (UnicodeEncodeError, OverflowError, ValueError, TypeError):
+        return repr(sorted(content.items())).encode("utf-8", "surrogatepass")

@@ -1,0 +1,195 @@
+"""One field of a row at a time: read it, check its type and range, name it in the error. Knows nothing of ids or order."""
+
+from __future__ import annotations
+
+from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, WISHES, Settings, check_size, parse_size
+from fastgen.errors import InputError
+from fastgen.input import images
+
+MAX_PROMPT_CHARACTERS = 32_000
+MAX_TURNS = 64
+MAX_IMAGES = 16
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
+         "bot": "assistant", "system": "system", "developer": "system"}  # fmt: skip
+"""Names that chat models have for the roles, and what they are here."""
+MARK = "<image>"
+"""The place of a picture in a text."""
+
+
+def read_prompts(fields: dict) -> tuple[str, ...]:
+    """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value)."""
+    for name in PROMPT_FIELDS:
+        value = fields.get(name)
+        if value in (None, "", []):
+            continue
+        if name == "prompt":
+            turns = [read_text(value, name)]
+        else:
+            turns = [_words(content, name) for role, content in _turns(value, name) if ROLES.get(role) == "user"]
+        prompts = tuple(turn for turn in turns if turn.strip())
+        if not prompts:
+            raise InputError("there is no text from the user in it", name)
+        if len(prompts) > MAX_TURNS:
+            raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}", name)
+        for prompt in prompts:
+            if len(prompt) > MAX_PROMPT_CHARACTERS:
+                raise InputError(
+                    f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it",
+                    name,
+                )
+        return prompts
+    raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
+
+
+def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str, str], ...]:
+    """A caption's turns as (role, text), the last one the user's, with as many `<image>` marks as there are pictures, or
+    none: from `prompt`, `conversation` or `conversations`, earlier turns included; `default` where the row says nothing."""
+    turns: list[tuple[str, str]] = []
+    name = next((name for name in PROMPT_FIELDS if fields.get(name) not in (None, "", [])), "prompt")
+    if name == "prompt":
+        if text := fields.get("prompt"):
+            turns = [("user", read_text(text, name))]
+    else:
+        for role, content in _turns(fields[name], name):
+            if role not in ROLES:
+                raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not {role!r}", name)
+            turns.append((ROLES[role], _words(content, name, MARK)))
+    asks = any(role == "user" for role, _ in turns)
+    if not asks:
+        turns = [turn for turn in turns if turn[0] == "system"] + [("user", default)]
+    while turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
+        turns.pop()
+    if len(turns) > MAX_TURNS:
+        raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
+    for _, text in turns:
+        if len(text) > MAX_PROMPT_CHARACTERS:
+            raise InputError(f"a turn has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name)
+    words = [text.replace(MARK, "").strip() for _, text in turns]
+    if asks and not words[-1]:
+        turns[-1] = ("user", (turns[-1][1] + default) if MARK in turns[-1][1] else default)
+    marks = sum(text.count(MARK) for _, text in turns)
+    if marks and marks != pictures:
+        raise InputError(f"{marks} {MARK} marks for {pictures} pictures; give one mark a picture, or none", name)
+    return tuple(turns)
+
+
+def _turns(value: object, name: str) -> list[tuple[str, object]]:
+    """(role, content) of every turn, as they stand in the row but for the case of the role."""
+    shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise InputError(f"must be a list of turns: {shape}", name)
+    turns = []
+    for turn in value:
+        role = turn.get("role", turn.get("from", "user"))
+        if not isinstance(role, str):
+            raise InputError(f"a turn's role must be a string: {shape}", name)
+        turns.append((role.lower(), turn.get("content", turn.get("value"))))
+    return turns
+
+
+def _words(content: object, name: str, mark: str = "") -> str:
+    """The text of a turn, which may be OpenAI's list of parts; `mark` stands where a picture is one of them."""
+    if isinstance(content, list):
+        parts = [mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)]
+        content = "\n".join(part for part in parts if isinstance(part, str) and part)
+    return read_text(content, name) if content is not None else ""
+
+
+def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
+    """(width, height) that the row asks for, from `size` or `width` and `height`; None if it does not say."""
+    size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
+    name = "size" if size is not None else "width"
+    try:
+        if size == "auto" and settings.is_remote:
+            return None
+        if size is not None:
+            if isinstance(size, str):
+                wanted = parse_size(size)
+            elif isinstance(size, list) and len(size) == 2:
+                wanted = (
+                    read_whole({"size": size[0]}, "size", 0, 1, 10**9),
+                    read_whole({"size": size[1]}, "size", 0, 1, 10**9),
+                )
+            else:
+                raise ValueError('write it as "1024x768", width first')
+            if (width is not None and width != wanted[0]) or (height is not None and height != wanted[1]):
+                raise ValueError("it contradicts `width` and `height`; give one of the two")
+        elif width is not None or height is not None:
+            if width is None or height is None:
+                name = "height" if height is None else "width"
+                raise ValueError("`width` and `height` go together")
+            wanted = (read_whole(fields, "width", 0, 1, 10**9), read_whole(fields, "height", 0, 1, 10**9))
+        else:
+            return None
+        if not settings.is_remote:  # what an API makes of it is in its own data
+            check_size(*wanted, settings.model)
+    except ValueError as error:
+        raise InputError(str(error), name) from None
+    return wanted
+
+
+def read_wishes(fields: dict, settings: Settings) -> dict[str, str]:
+    """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is asked."""
+    wishes = dict(settings.wishes)
+    if any(link.backend in ("openai", "gemini") for link in settings.chain):
+        for name in WISHES:
+            if fields.get(name) not in (None, ""):
+                wishes[name] = read_text(fields[name], name).strip()
+    return wishes
+
+
+def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...]]:
+    """The field, `images` or `image`, and the absolute paths of the row's pictures: a path or a list of them."""
+    name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
+    if name is None:
+        raise InputError(f"no picture to {task}: give a path, or a list of paths, in `images` or `image`", "images")
+    value = fields[name]
+    paths = value if isinstance(value, list) else [value]
+    if len(paths) > MAX_IMAGES:
+        raise InputError(f"{len(paths)} pictures; the most is {MAX_IMAGES}", name)
+    return name, tuple(images.locate(read_text(path, name), root, name) for path in paths)
+
+
+def read_text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"must be a string, not {_type(value)}", field)
+    if not is_unicode(value):
+        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field)
+    return value
+
+
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_whole(fields: dict, name: str, default, least: int, most: int):
+    value = fields.get(name)
+    if value is None:
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"must be a whole number, not {_type(value)}", name)
+    if not least <= value <= most:
+        raise InputError(f"{value} is out of range: from {least} to {most}", name)
+    return value
+
+
+def read_real(fields: dict, name: str, default: float) -> float:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"must be a number, not {_type(value)}", name)
+    if not 0 <= value <= 100:  # false for NaN too
+        raise InputError(f"{value} is out of range: from 0 to 100", name)
+    return float(value)
+
+
+def _type(value: object) -> str:
+    names = {bool: "true or false", str: "a string", list: "a list", dict: "an object", type(None): "null"}
+    return names.get(type(value), str(value))

@@ -1,0 +1,1 @@
+"""One table format a file."""

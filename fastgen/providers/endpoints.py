@@ -1,0 +1,128 @@
+"""Where an API is reached and with which key, from flags and the environment. Sends nothing, keeps no key."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from fastgen.config.model_cards import Defaults, ModelCard
+from fastgen.config.settings import Endpoint
+from fastgen.errors import SettingsError
+from fastgen.providers.catalog import NAMES, as_of, data, find
+from fastgen.types import Task
+
+KEYS = {"openai": ("OPENAI_API_KEY",), "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY")}
+BASE_URLS = {"openai": "OPENAI_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL"}
+ANY_KEY, ANY_BASE_URL = "DF_API_KEY", "DF_BASE_URL"
+"""For a service that speaks both formats."""
+MODULES = {"openai": "openai", "gemini": "google.genai"}
+
+
+def connect(
+    backend: str, task: Task, model: str, on_gpu: bool, base_url: str | None, vllm_command: str | None
+) -> tuple[ModelCard, Endpoint, list[str]]:
+    """The model's card, where it is reached, and what the user should be told about that. Raises SettingsError."""
+    if backend == "vllm":
+        from fastgen.providers import vllm
+
+        card, endpoint, notes = vllm.connect(task, model, on_gpu, base_url, vllm_command)
+        key_of(endpoint.key_name)
+        if endpoint.base_url:
+            _path_of(endpoint.base_url, "--base-url")
+        return card, endpoint, notes
+    try:
+        there = find_spec(MODULES[backend]) is not None
+    except ModuleNotFoundError:
+        there = False
+    if not there:
+        raise SettingsError(f"--backend {backend}: its SDK is not installed: pip install 'fastgen-mm[api]'")
+    url, key_name, notes = _place(backend, base_url)
+    if model == "auto":
+        model = data().get(backend, {}).get("auto", {}).get(task, "")
+        if not model:
+            raise SettingsError(f"--model: no default is known for {task} with {NAMES[backend]}; name one with --model")
+    notes += _about(backend, model)
+    card = ModelCard(model, "", "api", "api", Defaults(edits=True), grid=1)
+    return card, Endpoint(base_url=url, key_name=key_name), notes
+
+
+def key_of(name: str, needed: bool = False) -> str:
+    """The key in a variable of the environment, "" if there is none. Raises SettingsError where it could not be sent: the
+    libraries' own words about that quote it."""
+    key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(
+            f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
+        )
+    if needed and not key:
+        raise SettingsError(f"{name}: is not set in the process that sends the requests")
+    return key
+
+
+def _place(backend: str, given: str | None) -> tuple[str, str, list[str]]:
+    """(base URL, name of the variable with the key, notes)."""
+    names = (*KEYS[backend], ANY_KEY)
+    key_name = next((name for name in names if key_of(name)), "")
+    url, said = given or "", "--base-url"
+    if not url and key_name == ANY_KEY:
+        url, said = os.environ.get(ANY_BASE_URL, ""), ANY_BASE_URL
+    if not url:
+        url, said = os.environ.get(BASE_URLS[backend], ""), BASE_URLS[backend]
+    notes = []
+    if not key_name:
+        if not url:
+            raise SettingsError(
+                f"--backend {backend}: no key; set {' or '.join(names)} in the environment, or give the address of a "
+                "server that needs none with --base-url"
+            )
+        notes.append(f"{backend}: none of {', '.join(names)} is set, so requests to {url} go out without a key")
+    if not url:
+        return "", key_name, notes
+    path = _path_of(url, said)
+    url = url.rstrip("/")
+    if backend == "openai" and not path:
+        url += "/v1"
+        notes.append(f"{said} has no path; requests go to {url}")
+    if key_name == ANY_KEY or said != "--base-url":
+        notes.append(f"{backend}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
+    return url, key_name, notes
+
+
+def _path_of(url: str, said: str) -> str:
+    """The path in an address, without slashes at its ends. `said`: who gave it. Raises SettingsError."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        shown = "" if "@" in url else f" {url}"  # what stands before the @ may be a password
+        raise SettingsError(f"{said}{shown}: not an address such as http://localhost:8000/v1")
+    if parts.password or parts.username:
+        raise SettingsError(
+            f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment"
+        )
+    return parts.path.strip("/")
+
+
+def gemini_place(base_url: str) -> tuple[str, str]:
+    """(base URL, API version): google-genai wants them apart; "" where it is to decide."""
+    found = re.fullmatch(r"(.*?)/(v\d+(?:alpha|beta)?\d*)/?", base_url)
+    return (found[1], found[2]) if found else (base_url, "")
+
+
+def _about(backend: str, name: str) -> list[str]:
+    model = find(backend, name)
+    if model is None:
+        return [
+            f"--model {name}: not among the models of {NAMES[backend]} known here (as of {as_of()}); it is asked for as it is"
+        ]
+    after = f"; its successor is {model.successor}" if model.successor else ""
+    if model.disputed:
+        return [f"--model {name}: sources disagree on whether it still answers (since {model.until}){after}"]
+    if model.status == "retired" or (model.until and model.until <= date.today().isoformat()):
+        return [f"--model {name}: was shut down on {model.until}{after}"]
+    return [f"--model {name}: shuts down on {model.until}{after}"] if model.until else []

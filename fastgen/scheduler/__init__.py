@@ -1,0 +1,1 @@
+"""The loop that keeps the workers busy and commits each result once."""

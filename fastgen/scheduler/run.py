@@ -1,0 +1,404 @@
+"""The loop: keep the lanes busy, settle what comes back, commit it once. Knows backends only through lanes.
+
+One thread. The loop alternates between reading rows into the window, handing batches to lanes with a free slot, and
+settling one message from the crew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from msgspec.structs import replace
+
+from fastgen import providers
+from fastgen.config.settings import Settings
+from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
+from fastgen.input.requests import Kept
+from fastgen.output.journal import Journal
+from fastgen.output.run_dir import JOURNAL, RunFolder
+from fastgen.output.writers.tables import write_tables
+from fastgen.scheduler import failure_policy
+from fastgen.scheduler.batching import halves
+from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.retries import Retries
+from fastgen.scheduler.routing import Chain, Group
+from fastgen.scheduler.triage import Known, triage
+from fastgen.scheduler.worker_pool import Crew, Emit, Seat
+from fastgen.types import Batch, Done, Failed, Request, Result
+from fastgen.workers.base import LaneDied
+from fastgen.workers.idle_pool import Shelf
+
+READ_AHEAD = 256
+"""Rows read before the loop looks at its messages again."""
+
+
+class Run:
+    """One run of a task over its rows. Iterate `results()`; then `counts` and `state` say how it went.
+
+    Args:
+        settings: from `resolve`, with `input` set.
+        emit: called as emit(event, **facts) for what happens besides results.
+        rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read twice.
+        shelf: where engines of earlier runs are found, and those of this one are left; None: they end with it.
+
+    Raises:
+        RunFolderError: the run folder cannot be used.
+        SettingsError: no rows, or both a file and rows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        emit: Emit = lambda event, **facts: None,
+        rows: Iterable[dict] | None = None,
+        shelf: Shelf | None = None,
+    ):
+        if not settings.input and rows is None:
+            raise SettingsError("no rows: give an input file to resolve(), or rows")
+        if settings.input and rows is not None:
+            raise SettingsError("both an input file and rows: give one of them")
+        self.folder = RunFolder(settings)
+        if rows is not None:
+            settings = replace(settings, input=self.folder.spool(rows))
+        self.settings = settings
+        self.emit = emit
+        self.state = "running"
+        self.counts: Counter[str] = Counter()
+        """rows; done, failed, kept (in all); new, images, captions (made in this run)."""
+        self.served_by: Counter[str] = Counter()
+        """Rows done in this run, by "backend model"."""
+        self.stages: Counter[str] = Counter()
+        """Seconds by stage, summed over batches and lanes."""
+        self.work: Counter[str] = Counter()
+        """Blocks evaluated and graphs compiled, as the engines counted them; of what is a peak, the highest."""
+        self.busy_since = 0.0
+        self.busy_until = 0.0
+        """From the first engine being ready to the last result, by time.monotonic()."""
+        self._journal = Journal(self.folder.path / JOURNAL)
+        self._ledger = Ledger(self.folder.path, settings.max_cost)
+        self._inbox: SimpleQueue = SimpleQueue()
+        self._crew = Crew(self._inbox, emit, shelf)
+        self._chain = Chain(settings, self._crew.start)
+        self._rows_left = True
+        self._retries = Retries()
+        self._ending: FastgenError | None = None
+        """Why the run takes no more batches: what is under way is finished, then this is raised."""
+
+    # The run
+
+    def results(self) -> Iterator[Result]:
+        """Work through all rows; yields each result of this run once it is committed.
+
+        Ends early, with `state` "interrupted", after `interrupt()`.
+
+        Raises:
+            EngineError: no engine can start or go on. DiskError: the disk is full. What is done is safe in both cases.
+        """
+        try:
+            self.folder.write_run(state="running")
+            if self.folder.warning:
+                self.emit("warning", message=self.folder.warning)
+            if self._journal.damaged:
+                self.emit(
+                    "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
+                )
+            feed = triage(self.settings, self._journal)
+            while True:
+                yield from self._read_ahead(feed)
+                self._dispatch()
+                if self._winding_down and not self._crew.flying:
+                    break
+                if not self._rows_left and not self._pending():
+                    break
+                yield from self._settle_next()
+            del feed  # and with it what it remembers of the rows
+            self._crew.dismiss()
+            self._journal.sync()
+            if self._ending is not None:
+                raise self._ending
+            if self._interrupted:
+                self.state = "interrupted"
+            else:
+                write_tables(self.settings, self._journal)
+                self.state = "finished"
+            self.folder.write_run(state=self.state, **self.summary())
+        except FastgenError as error:
+            self.state = "stopped"
+            with suppress(DiskError, OSError):
+                self.folder.write_run(state=self.state, error=str(error), **self.summary())
+            raise
+        finally:
+            self._crew.stop(now=True)
+            self._journal.close()
+            self._ledger.close()
+            self.folder.close()
+
+    def interrupt(self) -> None:
+        """Take no more batches, finish those under way, keep their results. Safe to call from a signal handler."""
+        self.state = "interrupting"
+        self._inbox.put(None)
+
+    def abort(self) -> None:
+        """End the engine processes at once. What the journal has is safe."""
+        self._crew.stop(now=True)
+
+    @property
+    def _interrupted(self) -> bool:
+        return self.state == "interrupting"
+
+    @property
+    def _winding_down(self) -> bool:
+        return self._interrupted or self._ending is not None
+
+    def summary(self) -> dict:
+        """Counts, rates and seconds by stage of this run, for run.json and the last event."""
+        busy = max(0.0, self.busy_until - self.busy_since)
+        made = "captions" if self.settings.task == "caption" else "images"
+        engines = sum(facts.get("streams", 1) for facts in self._crew.facts.values())
+        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, engines)
+        return {
+            "counts": dict(self.counts),
+            f"{made}_per_second": round(self.counts[made] / busy, 3) if busy else None,
+            "busy_seconds": round(busy, 3),
+            "outside_model": round(1 - model / busy, 4) if busy and model else None,
+            "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
+            "engines": self._crew.facts,
+            **({"work": dict(self.work)} if self.work else {}),
+            **({"served_by": dict(self.served_by)} if self.served_by else {}),
+            **({"cost_usd": round(self._ledger.spent, 6)} if self._ledger.spent else {}),
+        }
+
+    # Rows in
+
+    def _read_ahead(self, feed: Iterator[Request | Failed | Kept | Known]) -> Iterator[Result]:
+        """Fill the window from the rows, in steps while lanes have something to say."""
+        failed: list[Result] = []
+        for request, group in self._retries.due(time.monotonic()):
+            failed += self._assign(request, group.place)
+        read = 0
+        while self._rows_left and not self._chain.full and not self._winding_down:
+            if read >= READ_AHEAD and not self._inbox.empty():
+                break
+            read += 1
+            item = next(feed, None)
+            if item is None:
+                self._rows_left = False
+                break
+            self.counts["rows"] += 1
+            match item:
+                case Request():
+                    failed += self._assign(item)
+                case Failed():
+                    failed.append(item)
+                case Kept():
+                    self.counts["kept"] += 1
+                case Known(Done()):
+                    self.counts["done"] += 1
+                case Known(result):
+                    self.counts["failed"] += 1
+                    self._say_failed(result)
+        if not self._rows_left and not self.counts["rows"]:
+            raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
+        yield from self._commit(failed)
+
+    def _assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> list[Result]:
+        """Hand a row to a backend; the failure of one that no backend takes."""
+        try:
+            failed = self._chain.assign(request, place, failure)
+        except EngineError as error:
+            self._end(error)
+            return []
+        if failed is None:
+            return []
+        self._retries.forget(request.id)
+        return [failed]
+
+    # Batches out
+
+    def _dispatch(self) -> None:
+        """Give every lane with a free slot a batch, the least busy first, while there are any."""
+        given = not self._winding_down
+        dear: dict[Group, Batch] = {}
+        """Groups whose next batch --max-cost does not allow, at least until more is settled."""
+        while given:
+            given = False
+            for seat in self._crew.free():
+                if seat.group.closed or seat.group in dear:
+                    continue
+                batch, suspect = seat.group.next_batch(not seat.flying, ended=not self._rows_left)
+                if batch is None:
+                    continue
+                if not self._afford(seat.group, batch):
+                    seat.group.queue.appendleft(batch)
+                    dear[seat.group] = batch
+                    continue
+                seat.exclusive = suspect
+                self._crew.submit(seat, batch)
+                given = True
+        if dear and not self._crew.flying and not self._may_go_on(dear):
+            group, batch = next(iter(dear.items()))
+            self._end(BudgetError(
+                f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row could cost "
+                f"up to {providers.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
+            ))  # fmt: skip
+
+    def _afford(self, group: Group, batch: Batch) -> bool:
+        """Set aside what the batch may cost."""
+        for index, request in enumerate(batch.requests):
+            if not self._ledger.reserve(request.id, providers.estimate(group.settings, group.view(request))):
+                for before in batch.requests[:index]:
+                    self._ledger.settle(before.id, 0.0)
+                return False
+        return True
+
+    def _may_go_on(self, dear: dict[Group, Batch]) -> bool:
+        """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
+        loading = any(len(seat.group) and not seat.ready for seat in self._crew.seats if seat.group not in dear and not seat.group.closed)
+        return loading or len(self._retries) > 0
+
+    def _pending(self) -> bool:
+        return bool(self._crew.flying or len(self._retries) or len(self._chain))
+
+    # Results back
+
+    def _settle_next(self) -> Iterator[Result]:
+        """Wait for the next message, or for the next retry to be due, and settle it."""
+        timeout, due = None, self._retries.next_due()
+        if due is not None and not self._winding_down:
+            timeout = max(0.0, due - time.monotonic())
+        try:
+            message = self._inbox.get(timeout=timeout)
+        except Empty:
+            return
+        if message is None:  # interrupt(), which may be in a signal handler and so says nothing itself
+            self._crew.let_go()
+            self.emit("warning", message="finishing the batches under way; once more to stop at once")
+            return
+        seat, number, future = message
+        if number == 0:
+            yield from self._settle_start(seat, future)
+        elif number in seat.flying:
+            yield from self._settle_batch(seat, number, future)
+
+    def _settle_start(self, seat: Seat, future: Future) -> Iterator[Result]:
+        try:
+            self._crew.settle_start(seat, future)
+        except (EngineError, ModelError) as error:
+            yield from self._close(seat.group, error)
+            return
+        if seat.ready:
+            self.busy_since = self.busy_since or time.monotonic()
+
+    def _settle_batch(self, seat: Seat, number: int, future: Future) -> Iterator[Result]:
+        group = seat.group
+        try:
+            results = future.result()
+        except LaneDied as death:
+            for batch in seat.flying.values():
+                for request in batch.requests:
+                    self._ledger.settle(request.id, None)
+            try:
+                lost = self._crew.settle_death(seat, death)
+            except EngineError as error:
+                yield from self._close(group, error)
+                return
+            group.queue.extend(lost.innocent)
+            group.suspects.extend(lost.suspects)
+            yield from self._commit(lost.poisoned)
+            return
+        batch = self._crew.landed(seat, number)
+        self.busy_until = now = time.monotonic()
+        final: list[Result] = []
+        split: list[Request] = []
+        closing = ""
+        for request, result in zip(batch.requests, results, strict=True):
+            self._ledger.settle(request.id, result.cost)
+            began = bool(result.attempts)
+            if began and not group.closed:
+                closing = closing or group.learn(result, now, last=not self._chain.after(group))
+            result = self._retries.note(request, result)
+            if isinstance(result, Done):
+                final.append(result)
+                continue
+            if result.kind == "input":  # found by the backend, which knows no rows
+                field = f", field {result.field}" if result.field else ""
+                result = replace(result, message=f"row {request.row}{field}: {result.message}")
+            action = failure_policy.decide(self._retries.here(result), alone=len(batch.requests) == 1)
+            if self._winding_down and (result.kind in failure_policy.AGAIN - {"input"} or not began or action == "retry"):
+                continue  # not its fault, or not its last try: it stays for the next run
+            match action:
+                case "retry" if not group.closed:
+                    self._retries.later(request, group, result, now)
+                case "split":
+                    split.append(request)
+                case "stop":
+                    raise DiskError(result.message)
+                case "retry" | "give up":
+                    final += self._move_on(request, result, group)
+        if split:
+            group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
+        yield from self._commit(final)
+        if closing:
+            yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
+        """A backend has given up on a row: to the next one, or it has failed."""
+        if failure_policy.moves(failed, self.settings.fallback_on_refusal):
+            self._retries.elsewhere(request.id)
+            return self._assign(request, group.place + 1, failed)
+        self._retries.forget(request.id)
+        return [failed]
+
+    def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
+        """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
+        if group.closed:
+            return
+        group.closed = str(error)
+        others = self._chain.after(group)
+        if not others:
+            if group.place == 0 and not self._crew.flying:
+                raise error
+            self._end(error)
+            return
+        names = ", ".join(other.settings.backend for other in others)
+        self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
+        failed: list[Result] = []
+        for request in [*group.take_back(), *self._retries.take_back(group)]:
+            failed += self._assign(request, group.place + 1)
+        self._crew.let_go(group)
+        yield from self._commit(failed)
+
+    def _end(self, error: FastgenError) -> None:
+        if self._ending is None:
+            self._ending = error
+            self._crew.let_go()
+
+    def _commit(self, results: list[Result]) -> Iterator[Result]:
+        """Into the journal first; only then does anybody hear of it."""
+        if not results:
+            return
+        self._journal.append(results)
+        for result in results:
+            if isinstance(result, Done):
+                self._crew.row_done()
+                self.counts["done"] += 1
+                self.counts["new"] += 1
+                self.counts["images"] += len(result.paths)
+                self.counts["captions"] += bool(result.text)
+                self.stages.update(result.stages)
+                for name, value in result.work.items():
+                    self.work[name] = max(self.work[name], value) if "peak" in name else self.work[name] + value
+                if self.settings.fallbacks:
+                    self.served_by[f"{result.backend} {result.model}"] += 1
+            else:
+                self.counts["failed"] += 1
+                self._say_failed(result)
+            yield result
+
+    def _say_failed(self, failed: Failed) -> None:
+        self.emit("row_failed", id=failed.id, kind=failed.kind, field=failed.field, message=failed.message)

@@ -1,0 +1,269 @@
+"""Memory, masks, turns, references and loading: what the engine adds to the step loop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from PIL import Image
+
+from fastgen.backends.diffusion import backend as backend_module
+from fastgen.config.model_cards import TINY
+from fastgen.errors import ModelError
+from fastgen.input.readers.rows import Row
+from fastgen.input.requests import Intake
+from fastgen.types import Batch, Bucket, Done, Failed
+from tests.backends.diffusion.conftest import open_backend, picture
+
+
+def requests(backend, rows: list[dict]) -> list:
+    intake = Intake(backend.settings)
+    made = []
+    for number, row in enumerate(rows, 1):
+        line = Row(number, json.dumps(row).encode())
+        made.append(intake.read(line, intake.identify(line)))
+    return made
+
+
+def run(backend, rows: list[dict]):
+    asked = requests(backend, rows)
+    return backend.run(Batch(Bucket.of(asked[0]), tuple(asked)))
+
+
+def pixels(backend, path: str) -> np.ndarray:
+    with Image.open(f"{backend.settings.out}/{path}") as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_png_carries_how_it_was_made(t2i):
+    (done,) = run(t2i, [{"id": "a", "prompt": "a fox 🦊", "seed": 5, "n": 2}])
+    assert isinstance(done, Done) and done.paths == ("images/a_0.png", "images/a_1.png")
+    with Image.open(f"{t2i.settings.out}/{done.paths[1]}") as image:
+        assert image.size == (128, 128)
+        assert (image.text["prompt"], image.text["model"], image.text["seed"]) == ("a fox 🦊", "tiny", "6")
+        assert json.loads(image.text["settings"])["steps"] == t2i.settings.steps
+
+
+def test_every_copy_takes_its_own_seed(t2i):
+    """Picture j of a row with seed s is the picture of a row with seed s + j."""
+    (two,) = run(t2i, [{"id": "two", "prompt": "a fox", "seed": 10, "n": 2}])
+    (one,) = run(t2i, [{"id": "one", "prompt": "a fox", "seed": 11}])
+    assert abs(pixels(t2i, two.paths[1]) - pixels(t2i, one.paths[0])).max() <= 1
+    assert abs(pixels(t2i, two.paths[0]) - pixels(t2i, one.paths[0])).mean() > 2
+
+
+def test_a_cut_prompt_is_said(t2i):
+    short, long = run(t2i, [{"id": "s", "prompt": "a fox"}, {"id": "l", "prompt": "fox " * 100}])
+    assert not short.warnings
+    assert "the model reads the first 64" in long.warnings[0]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_out_of_memory_goes_on_in_smaller_batches(t2i, monkeypatch, error):
+    rows = [{"id": f"oom{i}", "prompt": f"fox {i}", "seed": i} for i in range(5)]
+    want = [pixels(t2i, result.paths[0]) for result in run(t2i, rows)]
+    real, seen = t2i.denoiser.run, []
+
+    def fits_two(samples, most):
+        samples = list(samples)
+        seen.append(most)
+        if min(most, len(samples)) > 2:
+            raise error
+        real(samples, most)
+
+    monkeypatch.setattr(t2i.denoiser, "run", fits_two)
+    monkeypatch.setattr(t2i, "_fits", {})
+    got = [pixels(t2i, result.paths[0]) for result in run(t2i, rows)]
+    assert seen == [16, 8, 4, 2]
+    assert max(abs(a - b).max() for a, b in zip(want, got, strict=True)) <= 2
+    run(t2i, rows)
+    assert seen[4:] == [2], "the size that fits is remembered"
+
+
+def test_a_sample_that_does_not_fit_fails_with_the_mend(t2i, monkeypatch):
+    def never(samples, most):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(t2i.denoiser, "run", never)
+    monkeypatch.setattr(t2i, "_fits", {})
+    (failed,) = run(t2i, [{"prompt": "a fox"}])
+    assert isinstance(failed, Failed) and failed.kind == "oom" and "smaller size" in failed.message
+
+
+def test_decoding_falls_back_to_tiles(t2i, monkeypatch):
+    real = backend_module.decode
+
+    def tiles_only(modules, *rest):
+        if not modules.vae.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(modules, *rest)
+
+    monkeypatch.setattr(backend_module, "decode", tiles_only)
+    monkeypatch.setattr(t2i, "_fits", {})
+    try:
+        (done,) = run(t2i, [{"id": "tiles", "prompt": "a fox"}])
+        assert isinstance(done, Done)
+    finally:
+        t2i.modules.vae.disable_tiling()
+
+
+def test_references_of_different_sizes_and_one_bad_picture(edit, tmp_path):
+    """Rows of one bucket whose inputs differ in size; one of them is cut short and fails alone."""
+    picture(1, 128, 128).save(tmp_path / "a.png")
+    picture(2, 300, 300).save(tmp_path / "b.png")
+    whole = tmp_path / "b.png"
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    rows = [{"id": name, "image": str(tmp_path / f"{name}.png"), "prompt": "night"} for name in ("a", "cut", "b")]
+    a, cut, b = run(edit, rows)
+    assert isinstance(a, Done) and isinstance(b, Done)
+    assert cut.kind == "input" and cut.field == "image" and "cut short" in cut.message
+
+
+def test_a_picture_that_fails_late_is_named_with_its_row(tmp_path):
+    from fastgen.api import generate
+    from fastgen.resolve import resolve
+
+    picture(2, 300, 300).save(tmp_path / "b.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:-200])
+    rows = [{"image": str(tmp_path / f"{name}.png"), "prompt": "night", "steps": 1} for name in ("b", "cut")]
+    results = generate(resolve("edit", out=tmp_path / "out", model="tiny", gpus="cpu"), rows)
+    (failed,) = [result for result in results if isinstance(result, Failed)]
+    assert failed.message.startswith("row 2, field image: ") and "save it again" in failed.message
+
+
+def test_mask_leaves_every_other_pixel_as_it_was(edit, tmp_path):
+    before = picture(3, 200, 150)
+    before.save(tmp_path / "in.png")
+    mask = Image.new("L", before.size)
+    mask.paste(255, (50, 40, 120, 100))
+    mask.save(tmp_path / "mask.png")
+    (done,) = run(edit, [{"id": "m", "image": str(tmp_path / "in.png"), "mask": str(tmp_path / "mask.png"),
+                          "conversations": [{"role": "user", "content": "a star"}, {"role": "user", "content": "red"}]}])  # fmt: skip
+    after, original = pixels(edit, done.paths[0]), np.asarray(before).astype(int)
+    inside = np.asarray(mask) > 0
+    assert after.shape == original.shape, "a masked edit keeps the size of its picture"
+    assert (after[~inside] == original[~inside]).all()
+    assert abs(after[inside] - original[inside]).mean() > 5
+
+
+def test_turns_are_applied_one_after_the_other(edit, tmp_path):
+    """Two turns of one row equal two rows, the second on the first one's picture, with the seed of its turn."""
+    picture(4, 128, 128).save(tmp_path / "in.png")
+    turns = [{"role": "user", "content": "make it night"}, {"role": "user", "content": "add a moon"}]
+    (both,) = run(edit, [{"id": "both", "image": str(tmp_path / "in.png"), "conversations": turns, "seed": 3}])
+    (first,) = run(edit, [{"id": "first", "image": str(tmp_path / "in.png"), "prompt": "make it night", "seed": 3}])
+    between = f"{edit.settings.out}/{first.paths[0]}"
+    (second,) = run(edit, [{"id": "second", "image": between, "prompt": "add a moon", "seed": 4}])
+    assert abs(pixels(edit, both.paths[0]) - pixels(edit, second.paths[0])).max() <= 1
+    assert abs(pixels(edit, both.paths[0]) - pixels(edit, first.paths[0])).mean() > 2
+
+
+def test_every_reference_counts(edit, tmp_path):
+    for name in (5, 6, 7):
+        picture(name, 128, 128).save(tmp_path / f"{name}.png")
+
+    def with_second(name):
+        row = {"id": f"r{name}", "images": [str(tmp_path / "5.png"), str(tmp_path / f"{name}.png")], "prompt": "join"}
+        (done,) = run(edit, [{**row, "seed": 1}])
+        return pixels(edit, done.paths[0])
+
+    assert abs(with_second(6) - with_second(6)).max() == 0
+    assert abs(with_second(6) - with_second(7)).mean() > 0.1
+
+
+def test_loras_change_the_picture_by_their_scale(t2i, tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    weights = {}
+    for block in range(2):
+        key = f"transformer.transformer_blocks.{block}.attn.to_q"
+        weights |= {
+            f"{key}.lora_A.weight": torch.randn(4, 128) * 0.6,
+            f"{key}.lora_B.weight": torch.randn(128, 4) * 0.6,
+        }
+    save_file(weights, tmp_path / "style.safetensors")
+    row = [{"id": "lora", "prompt": "a red circle on a blue background", "seed": 1}]
+    plain = pixels(t2i, run(t2i, row)[0].paths[0])
+
+    def with_scale(scale):
+        backend = open_backend("t2i", tmp_path / f"run{scale}", lora=(f"{tmp_path / 'style.safetensors'}:{scale}",))
+        try:
+            return pixels(backend, run(backend, row)[0].paths[0])
+        finally:
+            backend.close()
+
+    assert abs(with_scale(0.0) - plain).max() <= 1
+    assert abs(with_scale(1.0) - plain).mean() > abs(with_scale(0.5) - plain).mean() > 0.1
+
+
+def test_a_lora_for_another_model_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    key = "transformer.transformer_blocks.0.attn.to_q"
+    save_file({f"{key}.lora_A.weight": torch.ones(4, 3072), f"{key}.lora_B.weight": torch.ones(3072, 4)},
+              tmp_path / "big.safetensors")  # fmt: skip
+    with pytest.raises(ModelError, match=r"--lora .*big\.safetensors"):
+        open_backend("t2i", tmp_path, lora=(str(tmp_path / "big.safetensors"),))
+    save_file({"something.else": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"--lora .*other\.safetensors"):
+        open_backend("t2i", tmp_path, lora=(str(tmp_path / "other.safetensors"),))
+
+
+def test_transformer_from_a_single_file(t2i, tmp_path):
+    source = TINY / "transformer" / "diffusion_pytorch_model.safetensors"
+    row = [{"id": "single", "prompt": "a fox", "seed": 1}]
+    backend = open_backend("t2i", tmp_path, transformer=str(source))
+    assert (pixels(backend, run(backend, row)[0].paths[0]) == pixels(t2i, run(t2i, row)[0].paths[0])).all()
+    backend.close()
+    with pytest.raises(ModelError, match="--transformer"):
+        open_backend("t2i", tmp_path, transformer=str(TINY / "vae" / "diffusion_pytorch_model.safetensors"))
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "text_encoder_2"])
+def test_a_missing_weight_is_an_error_not_a_random_number(tmp_path, part):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    weights.pop(sorted(weights)[3])
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{part} lacks 1 weights"):
+        open_backend("t2i", tmp_path, model=str(folder))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match="cannot load transformer"):
+        open_backend("t2i", tmp_path, model=str(folder))
+
+
+def test_bfloat16_is_nearly_the_same_alone_and_in_a_batch(tmp_path):
+    """Some CPUs' kernels round otherwise for another number of rows, which shows along the edges of shapes."""
+    backend = open_backend("t2i", tmp_path, dtype="bf16")
+    rows = [{"id": f"b{i}", "prompt": f"fox {i}", "seed": i} for i in range(3)]
+    together = [pixels(backend, result.paths[0]) for result in run(backend, rows)]
+    for row, image in zip(rows, together, strict=True):
+        off = abs(pixels(backend, run(backend, [row])[0].paths[0]) - image)
+        assert off.max() <= 16 and off.mean() < 0.5
+    backend.close()
+
+
+def test_another_run_begins_without_the_shortages_of_the_one_before(tmp_path):
+    backend = open_backend("t2i", tmp_path)
+    try:
+        backend._fits[Bucket("t2i", 128, 128, (0, 0), 1)] = 2
+        backend.modules.vae.enable_tiling()
+        backend.turn_to(replace(backend.settings, out=str(tmp_path / "next"), batch_size=1))
+        assert not backend._fits and not backend.modules.vae.use_tiling
+    finally:
+        backend.close()

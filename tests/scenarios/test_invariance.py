@@ -1,0 +1,84 @@
+"""An image depends on its row alone: not on batch size, lanes, order or company."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastgen.api import generate
+from fastgen.resolve import resolve
+from tests.backends.diffusion.conftest import picture
+
+SIZES = ("128x128", "192x128", "64x64")
+
+
+def t2i_rows() -> list[dict]:
+    dice = random.Random(3)
+    return [
+        {"prompt": f"a {dice.choice(['red', 'blue'])} thing {i % 9}", "size": dice.choice(SIZES), "n": dice.randint(1, 3),
+         "steps": dice.choice([3, 5]), "guidance": dice.choice([1.5, 3.5])}
+        for i in range(16)
+    ]  # fmt: skip
+
+
+def edit_rows(folder) -> list[dict]:
+    shapes = [(128, 128), (192, 128), (300, 200), (100, 250)]
+    for number, shape in enumerate(shapes):
+        picture(number, *shape).save(folder / f"{number}.png")
+    turns = [{"role": "user", "content": "make it night"}, {"role": "user", "content": "add a star"}]
+    rows = [
+        {"image": str(folder / f"{i % 4}.png"), "prompt": f"edit {i}", "steps": 3, "n": 1 + i % 2} for i in range(8)
+    ]
+    rows += [{"images": [str(folder / "0.png"), str(folder / "1.png")], "conversations": turns, "steps": 3}] * 2
+    return rows
+
+
+def made(task: str, rows: list[dict], out, **flags) -> dict[str, np.ndarray]:
+    """Every picture of a run: "row id_number" -> pixels."""
+    settings = resolve(task, out=out, model="tiny", **flags)
+    for result in generate(settings, rows):
+        assert result.__class__.__name__ == "Done", result
+    pictures = {}
+    for line in (out / "results.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        for number, path in enumerate(row[settings.output_key]):
+            with Image.open(out / path) as image:
+                pictures[f"{row['fastgen']['id']}_{number}"] = np.asarray(image).astype(int)
+    return pictures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["t2i", "edit"])
+def test_the_same_images_whatever_the_batch_the_lanes_and_the_order(task, tmp_path):
+    rows = t2i_rows() if task == "t2i" else edit_rows(tmp_path)
+    shuffled = random.Random(1).sample(rows, len(rows))
+    want = made(task, rows, tmp_path / "b1", gpus="cpu", batch_size=1)
+    assert len(want) > len(rows)
+    others = {
+        "batch 3": made(task, rows, tmp_path / "b3", gpus="cpu", batch_size=3),
+        "batch 8": made(task, rows, tmp_path / "b8", gpus="cpu", batch_size=8),
+        "two lanes": made(task, rows, tmp_path / "l2", gpus="cpu:2", batch_size=3),
+        "shuffled": made(task, shuffled, tmp_path / "sh", gpus="cpu", batch_size=8),
+    }
+    for name, got in others.items():
+        assert got.keys() == want.keys(), name
+        for key, pixels in want.items():
+            difference = np.abs(got[key] - pixels)
+            assert difference.max() <= 2, f"{name}: {key}"
+            psnr = 10 * np.log10(255**2 / max((difference**2).mean(), 1e-9))
+            assert psnr > 45, f"{name}: {key}"
+
+
+@pytest.mark.slow
+def test_two_lanes_are_two_processes(tmp_path):
+    rows = [{"prompt": f"thing {i}", "steps": 4} for i in range(24)]
+    settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:2", batch_size=2)
+    assert sum(1 for _ in generate(settings, rows)) == len(rows)
+    engines = json.loads((tmp_path / "run.json").read_text())["engines"]
+    assert set(engines) == {"cpu:0", "cpu:1"}
+    assert len({facts["pid"] for facts in engines.values()} | {os.getpid()}) == 3

@@ -1,0 +1,122 @@
+"""Every request goes out once, beside its like, in batches of the right size, one size after another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastgen.scheduler.batching import Window, halves
+from fastgen.types import Batch, Bucket, ImageParams, Request
+
+SIZES = [(64, 64), (96, 64), (128, 128)]
+BATCH = {64 * 64: 8, 96 * 64: 5, 128 * 128: 1}
+
+
+def request(number: int, size=(64, 64), n: int = 1, prompts=("a",), task: str = "t2i", steps: int = 4) -> Request:
+    return Request(str(number), task, prompts, ImageParams(*size, steps, 0.0, 0, n), size)
+
+
+specifications = st.tuples(
+    st.sampled_from(SIZES), st.integers(1, 11), st.sampled_from([("a",), ("b",), ("a", "b")]),
+    st.sampled_from(["t2i", "edit"]), st.integers(1, 3),
+)  # fmt: skip
+
+
+@given(
+    actions=st.lists(specifications | st.just("draw"), max_size=60), lanes=st.integers(1, 4), size=st.integers(1, 20)
+)
+def test_nothing_is_lost_or_doubled(actions, lanes, size):
+    window = Window(BATCH.__getitem__, lanes, size)
+    added, drawn = [], []
+
+    def take(ended):
+        waiting = len(window)
+        full = window.full
+        samples = Counter()
+        for r in added:
+            if r not in drawn:
+                samples[Bucket.of(r)] += r.samples
+        filled = {b for b, count in samples.items() if count >= BATCH[b.width * b.height]}
+        batch = window.draw(ended)
+        if batch is None:
+            assert not waiting or not (ended or full or filled), "it waits although there is nothing to wait for"
+            return False
+        assert ended or full or batch.bucket in filled, "it does not wait for a full batch"
+        most = BATCH[batch.bucket.width * batch.bucket.height]
+        assert batch.requests and len(window) == waiting - len(batch.requests)
+        assert batch.samples <= most or len(batch.requests) == 1
+        assert all(Bucket.of(r) == batch.bucket for r in batch.requests)
+        drawn.extend(batch.requests)
+        return True
+
+    for number, action in enumerate(actions):
+        if action == "draw":
+            take(ended=False)
+        else:
+            added.append(request(number, *action))
+            window.add(added[-1])
+    while take(ended=True):
+        pass
+    assert Counter(r.id for r in drawn) == Counter(r.id for r in added) and len(window) == 0
+
+
+def test_it_waits_for_a_full_batch():
+    window = Window(lambda pixels: 4)
+    for i in range(3):
+        window.add(request(i))
+        assert window.draw(ended=False) is None
+    window.add(request(3))
+    assert window.draw(ended=False).samples == 4
+    window.add(request(4))
+    assert window.draw(ended=True).samples == 1
+
+
+def test_a_full_window_gives_what_it_has():
+    window = Window(lambda pixels: 4, size=2)
+    window.add(request(0, (64, 64)))
+    window.add(request(1, (96, 64)))
+    assert window.full and len(window.draw(ended=False).requests) == 1
+
+
+def test_one_size_after_another():
+    window = Window(lambda pixels: 2)
+    for i in range(30):
+        window.add(request(i, SIZES[i % 3]))
+    buckets = [batch.bucket for batch in iter(lambda: window.draw(ended=True), None)]
+    assert len(buckets) == 15 and len(list(groupby(buckets))) == 3
+
+
+def test_equal_prompts_and_steps_go_together():
+    window = Window(lambda pixels: 4)
+    for i in range(16):
+        window.add(request(i, prompts=("abcd"[i % 4],), steps=4 + i % 2))
+    for batch in iter(lambda: window.draw(ended=True), None):
+        assert len({(r.prompts, r.params.steps) for r in batch.requests}) == 1
+
+
+def test_the_last_rows_are_spread_over_the_lanes():
+    window = Window(lambda pixels: 8, lanes=4)
+    for i in range(4):
+        window.add(request(i))
+    assert [len(batch.requests) for batch in iter(lambda: window.draw(ended=True), None)] == [1, 1, 1, 1]
+
+
+def test_a_row_larger_than_a_batch_goes_alone():
+    window = Window(lambda pixels: 4)
+    for i in range(3):
+        window.add(request(i, n=10 if i == 1 else 1))
+    batches = list(iter(lambda: window.draw(ended=True), None))
+    assert sorted(r.id for batch in batches for r in batch.requests) == ["0", "1", "2"]
+    assert all(batch.samples <= 4 or len(batch.requests) == 1 for batch in batches)
+
+
+@given(st.integers(1, 9))
+def test_halves(count):
+    requests = tuple(request(i) for i in range(count))
+    parts = halves(Batch(Bucket.of(requests[0]), requests))
+    assert tuple(r for part in parts for r in part.requests) == requests
+    assert len(parts) == min(2, count) and all(part.requests for part in parts)
+    assert max(len(p.requests) for p in parts) - min(len(p.requests) for p in parts) <= 1
