@@ -3,7 +3,7 @@ pictures without them.
 
     python -m bench.losses [--task t2i|edit] [--steps N] [--count N] [--out FOLDER] OPTION=WORD[+OPTION=WORD] ...
 
-such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of `speed.Options`.
+such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of `optimizations.Options`.
 Prompts are drawn from seeds that no training uses; the judge is the scene reader. PSNR is of the mean squared error over all
 pictures, so one picture that went another way sets it. Seconds are those of one thread on this machine, one run each.
 """

@@ -43,7 +43,7 @@ def realistic(count: int) -> list[dict]:
 
 
 def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
-    """(images, seconds, summary) of a whole run: lanes, journal, fsync and all."""
+    """(images, seconds, summary) of a whole run: workers, journal, fsync and all."""
     from fastgen.resolve import resolve
     from fastgen.scheduler.run import Run
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
-from fastgen.input.requests import Kept
+from fastgen.input.requests import Prefilled
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.run import Emit, Run
-from fastgen.scheduler.triage import Known, triage
+from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
-from fastgen.workers.idle_pool import Shelf
+from fastgen.workers.idle_pool import IdlePool
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
@@ -57,14 +57,14 @@ class Session:
     """
 
     def __init__(self):
-        self._shelf = Shelf()
-        self._end = weakref.finalize(self, self._shelf.close)
+        self._idle_pool = IdlePool()
+        self._end = weakref.finalize(self, self._idle_pool.close)
 
     def generate(self, settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
         """As `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
             raise SettingsError("this session is closed")
-        yield from Run(settings, emit or (lambda event, **facts: None), rows, self._shelf).results()
+        yield from Run(settings, emit or (lambda event, **facts: None), rows, self._idle_pool).results()
 
     def close(self) -> None:
         """End the engines that are idle; one that works ends with its run."""
@@ -103,13 +103,13 @@ def explain(settings: Settings) -> dict:
                 window.add(item)
                 if window.full:
                     draw(ended=False)
-            case Kept():
+            case Prefilled():
                 counts["kept"] += 1
-            case Known(Done()):
+            case Skipped(Done()):
                 counts["done"] += 1
-            case Known(Failed(kind="input")):
+            case Skipped(Failed(kind="input")):
                 bad.append(item.result)
-            case Known():
+            case Skipped():
                 counts["failed"] += 1
             case Failed():
                 bad.append(item)

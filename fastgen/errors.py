@@ -5,7 +5,7 @@ FastgenError               exit code 1
 │   ├── ModelError         the model is unknown, incomplete or not of a supported family
 │   └── RunFolderError     the run folder is in use, read-only, or was made with other settings
 ├── InputError             one row is bad: names the field and the mend; never ends a run
-├── EngineError            no lane can go on: an engine cannot start or keeps dying, a service takes no more
+├── EngineError            no worker can go on: an engine cannot start or keeps dying, a service takes no more
 ├── BudgetError            --max-cost is reached; what is done is safe
 └── DiskError              the output disk takes no more; what is done is safe
 """

@@ -117,7 +117,7 @@ def resolve(
             f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"
         )
     root, root_note = paths.image_root(image_root, path, task)
-    wishes = {"quality": quality, "background": background, "aspect_ratio": aspect_ratio, "resolution": resolution}
+    api_options = {"quality": quality, "background": background, "aspect_ratio": aspect_ratio, "resolution": resolution}
     faster = {"attention": attention, "compile": compile, "quantize": quantize, "cache": cache, "offload": offload}
     given = from_file(profile) if profile else None
     text = Text(
@@ -141,11 +141,11 @@ def resolve(
         on_gpu = devices[0].kind == "cuda"
         if backend in ("vllm", "openai", "gemini"):
             card, endpoint, notes = providers.connect(backend, task, model, on_gpu, base_url, vllm_command)
-            lanes = providers.LANES.get(backend, 1) if endpoint.base_url else 0
+            workers = providers.CLIENT_PROCESSES.get(backend, 1) if endpoint.base_url else 0
             if max_inflight and max_inflight <= ONE_PROCESS:  # a second one would only cost its start
-                lanes = min(lanes, 1)
-            if lanes or backend != "vllm":
-                devices = tuple(Device(f"{backend}:{i}" if lanes > 1 else backend, "endpoint", 1) for i in range(max(1, lanes)))
+                workers = min(workers, 1)
+            if workers or backend != "vllm":
+                devices = tuple(Device(f"{backend}:{i}" if workers > 1 else backend, "endpoint", 1) for i in range(max(1, workers)))
         else:
             card, notes = (FAKE, []) if backend == "fake" else resolve_model(model, task, on_gpu)
         defaults = card.defaults
@@ -173,7 +173,7 @@ def resolve(
                 endpoint, max_inflight=max_inflight or usual or providers.MAX_INFLIGHT[backend],
                 rpm=number("--rpm", rpm, 0, 10_000_000), timeout_s=float(timeout or providers.TIMEOUT_S[task]),
             )  # fmt: skip
-        chosen, words = optimizations.Speed(), {name: value for name, value in wishes.items() if value}
+        chosen, words = optimizations.Speed(), {name: value for name, value in api_options.items() if value}
         if backend == "local":
             own = words.pop("quality") if words.get("quality") in optimizations.QUALITIES else ""
             chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", faster)
@@ -205,7 +205,7 @@ def resolve(
             limit=0 if limit is None else number("--limit", limit, 1, 2**62),
             fresh=fresh,
             retry_failed=retry_failed,
-            wishes=words,
+            api_options=words,
             text=text if max_pixels is not None else replace(text, max_pixels=profile.serve.max_pixels or MAX_PIXELS),
             endpoint=endpoint,
             fallbacks=(),
@@ -220,7 +220,7 @@ def resolve(
         return settings
 
     settings = link(backend, model, base_url, first=True)
-    rest = [link(*named, first=False) for named in _chain(fallback)]
+    rest = [link(*named, first=False) for named in _route(fallback)]
     names = [s.backend for s in (settings, *rest)]
     if len(set(names)) < len(names):
         raise SettingsError(f"--fallback {fallback}: {', '.join(names)} names one backend twice")
@@ -240,7 +240,7 @@ def resolve(
     return replace(settings, fallbacks=tuple(rest), notes=tuple(notes))
 
 
-def _chain(text: str) -> list[tuple[str, str, str | None]]:
+def _route(text: str) -> list[tuple[str, str, str | None]]:
     """--fallback openai,gemini:MODEL,openai@URL -> (backend, model, base URL or None) each."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):

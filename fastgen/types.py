@@ -18,7 +18,7 @@ Kind = Literal[
     "refused",  # the backend declined the content
     "transient",  # worth another try
     "internal",  # the backend raised something unforeseen
-    "poison",  # it killed its lane, alone, twice
+    "poison",  # it killed its worker, alone, twice
     "disk",  # the output disk refuses writes
     "unavailable",  # nobody answers there: no connection, no reply in time, a server error that stays
     "rate_limited",  # the service asks for patience

@@ -232,7 +232,7 @@ def test_every_backend_can_be_imported_by_its_name():
         classes = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
         ]
-        assert {"open", "run", "turn_to", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+        assert {"open", "run", "reconfigure", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
 
 
 def test_no_file_knows_the_machine_it_was_written_on():

@@ -17,7 +17,7 @@ class Backend(Protocol):
     def run(self, batch: Batch) -> list[Result]:
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         """From now on work for another run, whose `settings.engine()` is the same. Nothing is under way."""
 
     def close(self) -> None: ...

@@ -36,7 +36,7 @@ class FakeBackend:
             raise ModelError(refusal)
         return {"device": "none"}
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         self.settings, self.out = settings, Path(settings.out)
 
     def close(self) -> None: ...

@@ -112,7 +112,7 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
 
 
 def parse(name: str) -> tuple[str, dict]:
-    """What a name says: the word of --quality, or "", and those of `speed.Options`. Raises SettingsError."""
+    """What a name says: the word of --quality, or "", and those of `optimizations.Options`. Raises SettingsError."""
     quality, words = "", {}
     for part in filter(None, (part.strip() for part in name.split("+"))):
         word, _, value = part.partition(" ")

@@ -1,4 +1,4 @@
-"""The flags of the command line: what each is called, what it takes and what its help says. `cli.py` puts them together.
+"""The flags of the command line: what each is called, what it takes and what its help says. `main.py` puts them together.
 
 A flag that several commands have is written down once; its default stands in the commands.
 """

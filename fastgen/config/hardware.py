@@ -25,7 +25,7 @@ class Device(msgspec.Struct, frozen=True):
     """Where one engine process runs."""
 
     name: str
-    """cuda:0, cpu, cpu:1 ...: the lane's name in logs."""
+    """cuda:0, cpu, cpu:1 ...: the worker's name in logs."""
     kind: str
     """"cuda" or "cpu"."""
     threads: int
@@ -70,9 +70,9 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
     if kind == "cpu":
         if (colon and not count) or (count and not (count.isascii() and count.isdigit() and 1 <= int(count) <= 256)):
             raise SettingsError(f"--gpus {wanted}: after 'cpu:' comes a number of processes from 1 to 256")
-        lanes = int(count or 1)
-        threads = max(1, cores // lanes)
-        return tuple(Device(f"cpu:{i}" if lanes > 1 else "cpu", "cpu", threads) for i in range(lanes))
+        workers = int(count or 1)
+        threads = max(1, cores // workers)
+        return tuple(Device(f"cpu:{i}" if workers > 1 else "cpu", "cpu", threads) for i in range(workers))
     if text == "all":
         chosen = list(range(len(gpus)))
         if not chosen:

@@ -1,4 +1,4 @@
-"""What the user asked for, made definite: the nouns, and checks of single values. `resolver.py` fills them in."""
+"""What the user asked for, made definite: the nouns, and checks of single values. `resolve.py` fills them in."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BACKENDS = {"t2i": ("local", "openai", "gemini"), "edit": ("local", "openai", "g
 PROMPT_FIELDS = ("prompt", "conversations", "conversation")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
-WISHES = ("quality", "background", "aspect_ratio", "resolution")
-"""What only APIs understand; of `quality` the engine on this machine has words of its own, `speed.QUALITIES`."""
+API_OPTIONS = ("quality", "background", "aspect_ratio", "resolution")
+"""What only APIs understand; of `quality` the engine on this machine has words of its own, `optimizations.QUALITIES`."""
 MAX_SEED = 2**53 - 1
 """Every JSON reader keeps integers up to here exact."""
 MAX_SIDE = 8192
@@ -95,8 +95,8 @@ class Settings(msgspec.Struct, frozen=True):
     """0: all rows."""
     fresh: bool
     retry_failed: bool
-    wishes: dict[str, str]
-    """Of `WISHES` those that are set, for rows that do not say."""
+    api_options: dict[str, str]
+    """Of `API_OPTIONS` those that are set, for rows that do not say."""
     text: Text
     endpoint: Endpoint
     fallbacks: tuple[Settings, ...]
@@ -108,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True):
     """What the user should be told before the run."""
 
     @property
-    def chain(self) -> tuple[Settings, ...]:
+    def route(self) -> tuple[Settings, ...]:
         return (self, *self.fallbacks)
 
     @property
@@ -128,7 +128,7 @@ class Settings(msgspec.Struct, frozen=True):
             "lora": [f"{path}:{scale} ({stamp(Path(path))})" for path, scale in self.loras], "dtype": self.dtype,
             "size": "x".join(map(str, self.size)) if self.size else "by row", "steps": self.steps,
             "guidance": self.guidance, "n": self.n, "format": self.format,
-            "max_sequence_length": self.max_sequence_length, **self.wishes,
+            "max_sequence_length": self.max_sequence_length, **self.api_options,
             **(self.speed.changes_pictures() if self.backend == "local" else {}),
         } | last  # fmt: skip
 
@@ -137,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True):
         only says what becomes of it, is left out."""
         same = msgspec.structs.replace(
             self, task="t2i", input="", out="", size=None, steps=0, guidance=0.0, n=1, seed=0, batch_size=0, format="", output_key="",
-            image_root="", limit=0, fresh=False, retry_failed=False, wishes={}, text=Text(), fallbacks=(), fallback_on_refusal=False,
+            image_root="", limit=0, fresh=False, retry_failed=False, api_options={}, text=Text(), fallbacks=(), fallback_on_refusal=False,
             max_cost=0.0, notes=(), speed=msgspec.structs.replace(self.speed, why={}),
         )  # fmt: skip
         files = [path for path in (self.transformer, *(path for path, _ in self.loras)) if path]

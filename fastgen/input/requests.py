@@ -1,4 +1,4 @@
-"""A user's row -> Request, or Failed with the field and the mend, or Kept. Knows nothing of batches or lanes.
+"""A user's row -> Request, or Failed with the field and the mend, or Kept. Knows nothing of batches or workers.
 
 Which row is which: a row's own `id`, else the id that an earlier run gave it (`fastgen.id`), else a hash of its content.
 Position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by a counter.
@@ -18,6 +18,7 @@ from fastgen.input import images
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import (
     is_unicode,
+    read_api_options,
     read_dialogue,
     read_images,
     read_prompts,
@@ -25,7 +26,6 @@ from fastgen.input.row_schema import (
     read_size,
     read_text,
     read_whole,
-    read_wishes,
 )
 from fastgen.types import Failed, ImageParams, Request, TextParams
 
@@ -42,7 +42,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     error: InputError | None = None
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Prefilled(msgspec.Struct, frozen=True):
     """A row whose output field is already filled; it is passed on as it is."""
 
     id: str
@@ -92,13 +92,13 @@ class Intake:
         self._seen[hash(f"{id}#{count}")] = content_hash
         return Identity(f"{id}#{count}", content, fields, error)
 
-    def read(self, row: Row, identity: Identity) -> Request | Kept | Failed:
+    def read(self, row: Row, identity: Identity) -> Request | Prefilled | Failed:
         """What is to be done about a row."""
         try:
             if identity.error:
                 raise identity.error
             if filled(identity.fields.get(self.settings.output_key)):
-                return Kept(identity.id)
+                return Prefilled(identity.id)
             return self._request(identity, row.number)
         except InputError as error:
             field = f", field {error.field}" if error.field else ""
@@ -112,16 +112,16 @@ class Intake:
         if self.settings.task == "caption":
             return self._caption(identity, number)
         # What the engine on this machine must know is made out even where an API comes first: a row may end up here.
-        settings = next((link for link in self.settings.chain if not link.is_remote), self.settings)
+        settings = next((link for link in self.settings.route if not link.is_remote), self.settings)
         id, prompts = identity.id, read_prompts(fields)
         own_size = read_size(fields, settings)
         size = own_size or settings.size
         how = {
             "steps": read_whole(fields, "steps", settings.steps, 1, MAX_STEPS),
             "guidance": read_real(fields, "guidance", settings.guidance),
-            "seed": self._seed(fields, id), "n": read_whole(fields, "n", settings.n, 1, MAX_N), **read_wishes(fields, self.settings),
+            "seed": self._seed(fields, id), "n": read_whole(fields, "n", settings.n, 1, MAX_N), **read_api_options(fields, self.settings),
         }  # fmt: skip
-        remote = next((link for link in self.settings.chain if link.is_remote), None)
+        remote = next((link for link in self.settings.route if link.is_remote), None)
         asked = own_size or (remote.size if remote else None)  # a remote link has a size only where --size was given
         base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":

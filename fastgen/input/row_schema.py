@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, WISHES, Settings, check_size, parse_size
+from fastgen.config.settings import API_OPTIONS, IMAGE_FIELDS, PROMPT_FIELDS, Settings, check_size, parse_size
 from fastgen.errors import InputError
 from fastgen.input import images
 
@@ -128,14 +128,14 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
     return wanted
 
 
-def read_wishes(fields: dict, settings: Settings) -> dict[str, str]:
+def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
     """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is asked."""
-    wishes = dict(settings.wishes)
-    if any(link.backend in ("openai", "gemini") for link in settings.chain):
-        for name in WISHES:
+    api_options = dict(settings.api_options)
+    if any(link.backend in ("openai", "gemini") for link in settings.route):
+        for name in API_OPTIONS:
             if fields.get(name) not in (None, ""):
-                wishes[name] = read_text(fields[name], name).strip()
-    return wishes
+                api_options[name] = read_text(fields[name], name).strip()
+    return api_options
 
 
 def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...]]:

@@ -38,7 +38,7 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
 
 
 def apply(modules, config: Config) -> dict:
-    """Moves what is to be on the device there; the engine asks `guest` for the rest."""
+    """Moves what is to be on the device there; the engine asks `onload` for the rest."""
     away = {"none": (), "text": TEXT, "model": PARTS, "group": ("transformer",)}[config.kind]
     for name in PARTS:
         if name not in away:
@@ -56,7 +56,7 @@ def apply(modules, config: Config) -> dict:
 
 
 @contextmanager
-def guest(modules, *names: str):
+def onload(modules, *names: str):
     """These parts are on the device inside the block, wherever they live."""
     visiting = [getattr(modules, name) for name in names if name in modules.away]
     for part in visiting:

@@ -65,7 +65,7 @@ def apply(modules, config: Config) -> dict:
     return {"cache": f"{config.kind}:{config.threshold:g}"}
 
 
-class Memory:
+class CacheState:
     """What one sample remembers of its own steps."""
 
     def __init__(self, config: Config, steps: int):

@@ -1,4 +1,4 @@
-"""The run folder: who holds it, which settings it belongs to, and run.json. Knows nothing of rows or lanes."""
+"""The run folder: who holds it, which settings it belongs to, and run.json. Knows nothing of rows or workers."""
 
 from __future__ import annotations
 

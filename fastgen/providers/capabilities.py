@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable
 
 from fastgen.config.optimizations import QUALITIES
-from fastgen.config.settings import WISHES, Settings
+from fastgen.config.settings import API_OPTIONS, Settings
 from fastgen.providers.catalog import NAMES, Model, as_of, find
 from fastgen.types import ImageParams, Request, TextParams
 
 WORDS = {"openai": ("quality", "background"), "gemini": ("aspect_ratio", "resolution")}
-"""Which of `WISHES` the format of an API has."""
+"""Which of `API_OPTIONS` the format of an API has."""
 PIXELS = {"512": 512**2, "1K": 1024**2, "2K": 2048**2, "4K": 4096**2}
 
 
@@ -21,7 +21,7 @@ def refuse_flags(settings: Settings) -> str:
     if settings.task != "caption":
         width, height = settings.size or (0, 0)
         params = ImageParams(
-            width, height, settings.steps, settings.guidance, settings.seed, settings.n, **settings.wishes
+            width, height, settings.steps, settings.guidance, settings.seed, settings.n, **settings.api_options
         )
         if reason := _refuse_params(settings, params, "--"):
             return reason
@@ -62,7 +62,7 @@ def refuse(settings: Settings, request: Request) -> str:
 
 def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
     """`dash`: what stands before the names in the message, "--" for flags."""
-    words = {w: v for w in WISHES if (v := getattr(params, w)) not in ("", "auto")}
+    words = {w: v for w in API_OPTIONS if (v := getattr(params, w)) not in ("", "auto")}
     backend, name = settings.backend, settings.model.name
 
     def called(word: str) -> str:

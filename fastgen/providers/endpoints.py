@@ -108,7 +108,7 @@ def _path_of(url: str, said: str) -> str:
     return parts.path.strip("/")
 
 
-def gemini_place(base_url: str) -> tuple[str, str]:
+def gemini_endpoint(base_url: str) -> tuple[str, str]:
     """(base URL, API version): google-genai wants them apart; "" where it is to decide."""
     found = re.fullmatch(r"(.*?)/(v\d+(?:alpha|beta)?\d*)/?", base_url)
     return (found[1], found[2]) if found else (base_url, "")

@@ -1,7 +1,7 @@
-"""Requests -> batches. Pure: no files, no lanes, no clock.
+"""Requests -> batches. Pure: no files, no workers, no clock.
 
 A window of requests is sorted into buckets (what may share a forward pass). Batches are drawn from one bucket until it
-has no full batch left, so that lanes see one size after another; what does not fill a batch waits for later rows.
+has no full batch left, so that workers see one size after another; what does not fill a batch waits for later rows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Window:
 
     Args:
         batch_for: pixels of one sample -> samples that go through the model together.
-        lanes: batches that are computed at the same time, over all engines.
+        workers: batches that are computed at the same time, over all engines.
     """
 
-    def __init__(self, batch_for: Callable[[int], int], lanes: int = 1, size: int = WINDOW):
+    def __init__(self, batch_for: Callable[[int], int], workers: int = 1, size: int = WINDOW):
         self.batch_for = batch_for
-        self.lanes = lanes
+        self.workers = workers
         self.size = size
         self.requests = 0
         self._buckets: dict[Bucket, list[Request]] = {}
@@ -50,7 +50,7 @@ class Window:
         """The next batch, or None while it is better to wait for more rows.
 
         Args:
-            ended: no more rows will come, so what is left goes out, spread over the lanes.
+            ended: no more rows will come, so what is left goes out, spread over the workers.
         """
         if not self.requests:
             return None
@@ -58,8 +58,8 @@ class Window:
         if bucket is None:
             return None
         most = self.batch_for(bucket.width * bucket.height)
-        if ended:  # few rows left: better all lanes a small batch than one lane a full one
-            most = max(1, min(most, -(-sum(self._samples.values()) // self.lanes)))
+        if ended:  # few rows left: better all workers a small batch than one worker a full one
+            most = max(1, min(most, -(-sum(self._samples.values()) // self.workers)))
         return self._take(bucket, most)
 
     def _choose(self, must: bool) -> Bucket | None:

@@ -11,7 +11,7 @@ MAX_ATTEMPTS = 3
 MAX_WAITS = 30
 """Times that a service may ask the same row to come back later. Each wait is shared by all rows (see backends/remote/gate.py)."""
 MAX_KILLS = 2
-"""A row that is alone on a lane when the lane dies, this many times, is poison."""
+"""A row that is alone on a worker when the worker dies, this many times, is poison."""
 MAX_USELESS, MAX_USELESS_AT_FIRST = 5, 3
 """Answers of a `CLOSING` kind in a row that mean that it is over with a backend, and with one that never worked yet."""
 OUTAGE_S, OUTAGE_WITH_FALLBACK_S = 600.0, 10.0

@@ -1,4 +1,4 @@
-"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no lanes, no clock.
+"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no workers, no clock.
 
 Rows begin at the first group. Where a backend cannot do a row, or can do none any more, they go to the next.
 """
@@ -20,17 +20,17 @@ from fastgen.types import Batch, Done, Failed, ImageParams, Request, Result
 
 
 class Group:
-    def __init__(self, settings: Settings, place: int):
+    def __init__(self, settings: Settings, position: int):
         self.settings = settings
-        self.place = place
+        self.position = position
         """0 for the backend that was asked for, 1 for the first fallback."""
         self.window = Window(settings.batch_for, sum(map(streams, settings.devices)))
         self.queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
         self.suspects: deque[Batch] = deque()
-        """Batches that were on a lane when it died: each runs with nothing beside it."""
+        """Batches that were on a worker when it died: each runs with nothing beside it."""
         self.started = False
-        """Whether it has lanes: they begin when the first row gets there."""
+        """Whether it has workers: they begin when the first row gets there."""
         self.closed = ""
         """Why it takes no more rows; "" while it does."""
         self._worked = False
@@ -48,14 +48,14 @@ class Group:
             return request
         width, height = request.size
         # A local engine that comes first has taken --quality for itself.
-        quality = request.params.quality or self.settings.wishes.get("quality", "")
+        quality = request.params.quality or self.settings.api_options.get("quality", "")
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
     def next_batch(self, alone: bool, ended: bool) -> tuple[Batch | None, bool]:
         """The next batch, and whether it is a suspect.
 
         Args:
-            alone: whether the lane that asks holds nothing.
+            alone: whether the worker that asks holds nothing.
             ended: whether no more rows will come.
         """
         if self.suspects:
@@ -93,11 +93,11 @@ class Group:
         return ""
 
 
-class Chain:
+class Route:
     """Args: start: called with a group when its first row gets there."""
 
     def __init__(self, settings: Settings, start: Callable[[Group], None]):
-        self.groups = [Group(link, place) for place, link in enumerate(settings.chain)]
+        self.groups = [Group(link, position) for position, link in enumerate(settings.route)]
         self._start = start
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class Chain:
     def full(self) -> bool:
         return any(group.window.full for group in self.groups)
 
-    def assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> Failed | None:
+    def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> Failed | None:
         """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails: with
         `failure`, why the backend before gave up on it, or with what none of them can do.
 
@@ -116,7 +116,7 @@ class Chain:
             EngineError: all that could have done it are closed; the row has not failed, it waits for another run.
         """
         cannot = failure
-        for group in self.groups[place:]:
+        for group in self.groups[position:]:
             if group.closed:
                 continue
             settings = group.settings
@@ -137,4 +137,4 @@ class Chain:
 
     def after(self, group: Group) -> list[Group]:
         """The backends that may take its rows."""
-        return [other for other in self.groups[group.place + 1 :] if not other.closed]
+        return [other for other in self.groups[group.position + 1 :] if not other.closed]

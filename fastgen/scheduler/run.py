@@ -1,7 +1,7 @@
-"""The loop: keep the lanes busy, settle what comes back, commit it once. Knows backends only through lanes.
+"""The loop: keep the workers busy, settle what comes back, commit it once. Knows backends only through workers.
 
-One thread. The loop alternates between reading rows into the window, handing batches to lanes with a free slot, and
-settling one message from the crew.
+One thread. The loop alternates between reading rows into the window, handing batches to workers with a free slot, and
+settling one message from the worker pool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from fastgen import providers
 from fastgen.config.settings import Settings
 from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
-from fastgen.input.requests import Kept
+from fastgen.input.requests import Prefilled
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL, RunFolder
 from fastgen.output.writers.tables import write_tables
@@ -26,12 +26,12 @@ from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.retries import Retries
-from fastgen.scheduler.routing import Chain, Group
-from fastgen.scheduler.triage import Known, triage
-from fastgen.scheduler.worker_pool import Crew, Emit, Seat
+from fastgen.scheduler.routing import Group, Route
+from fastgen.scheduler.triage import Skipped, triage
+from fastgen.scheduler.worker_pool import Emit, WorkerPool, WorkerState
 from fastgen.types import Batch, Done, Failed, Request, Result
-from fastgen.workers.base import LaneDied
-from fastgen.workers.idle_pool import Shelf
+from fastgen.workers.base import WorkerDied
+from fastgen.workers.idle_pool import IdlePool
 
 READ_AHEAD = 256
 """Rows read before the loop looks at its messages again."""
@@ -44,7 +44,7 @@ class Run:
         settings: from `resolve`, with `input` set.
         emit: called as emit(event, **facts) for what happens besides results.
         rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read twice.
-        shelf: where engines of earlier runs are found, and those of this one are left; None: they end with it.
+        idle pool: where engines of earlier runs are found, and those of this one are left; None: they end with it.
 
     Raises:
         RunFolderError: the run folder cannot be used.
@@ -56,7 +56,7 @@ class Run:
         settings: Settings,
         emit: Emit = lambda event, **facts: None,
         rows: Iterable[dict] | None = None,
-        shelf: Shelf | None = None,
+        idle_pool: IdlePool | None = None,
     ):
         if not settings.input and rows is None:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
@@ -73,7 +73,7 @@ class Run:
         self.served_by: Counter[str] = Counter()
         """Rows done in this run, by "backend model"."""
         self.stages: Counter[str] = Counter()
-        """Seconds by stage, summed over batches and lanes."""
+        """Seconds by stage, summed over batches and workers."""
         self.work: Counter[str] = Counter()
         """Blocks evaluated and graphs compiled, as the engines counted them; of what is a peak, the highest."""
         self.busy_since = 0.0
@@ -82,8 +82,8 @@ class Run:
         self._journal = Journal(self.folder.path / JOURNAL)
         self._ledger = Ledger(self.folder.path, settings.max_cost)
         self._inbox: SimpleQueue = SimpleQueue()
-        self._crew = Crew(self._inbox, emit, shelf)
-        self._chain = Chain(settings, self._crew.start)
+        self._pool = WorkerPool(self._inbox, emit, idle_pool)
+        self._route = Route(settings, self._pool.start)
         self._rows_left = True
         self._retries = Retries()
         self._ending: FastgenError | None = None
@@ -111,13 +111,13 @@ class Run:
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()
-                if self._winding_down and not self._crew.flying:
+                if self._winding_down and not self._pool.in_flight:
                     break
                 if not self._rows_left and not self._pending():
                     break
                 yield from self._settle_next()
             del feed  # and with it what it remembers of the rows
-            self._crew.dismiss()
+            self._pool.release()
             self._journal.sync()
             if self._ending is not None:
                 raise self._ending
@@ -133,7 +133,7 @@ class Run:
                 self.folder.write_run(state=self.state, error=str(error), **self.summary())
             raise
         finally:
-            self._crew.stop(now=True)
+            self._pool.stop(now=True)
             self._journal.close()
             self._ledger.close()
             self.folder.close()
@@ -145,7 +145,7 @@ class Run:
 
     def abort(self) -> None:
         """End the engine processes at once. What the journal has is safe."""
-        self._crew.stop(now=True)
+        self._pool.stop(now=True)
 
     @property
     def _interrupted(self) -> bool:
@@ -159,7 +159,7 @@ class Run:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         busy = max(0.0, self.busy_until - self.busy_since)
         made = "captions" if self.settings.task == "caption" else "images"
-        engines = sum(facts.get("streams", 1) for facts in self._crew.facts.values())
+        engines = sum(facts.get("streams", 1) for facts in self._pool.facts.values())
         model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, engines)
         return {
             "counts": dict(self.counts),
@@ -167,7 +167,7 @@ class Run:
             "busy_seconds": round(busy, 3),
             "outside_model": round(1 - model / busy, 4) if busy and model else None,
             "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
-            "engines": self._crew.facts,
+            "engines": self._pool.facts,
             **({"work": dict(self.work)} if self.work else {}),
             **({"served_by": dict(self.served_by)} if self.served_by else {}),
             **({"cost_usd": round(self._ledger.spent, 6)} if self._ledger.spent else {}),
@@ -175,13 +175,13 @@ class Run:
 
     # Rows in
 
-    def _read_ahead(self, feed: Iterator[Request | Failed | Kept | Known]) -> Iterator[Result]:
-        """Fill the window from the rows, in steps while lanes have something to say."""
+    def _read_ahead(self, feed: Iterator[Request | Failed | Prefilled | Skipped]) -> Iterator[Result]:
+        """Fill the window from the rows, in steps while workers have something to say."""
         failed: list[Result] = []
         for request, group in self._retries.due(time.monotonic()):
-            failed += self._assign(request, group.place)
+            failed += self._assign(request, group.position)
         read = 0
-        while self._rows_left and not self._chain.full and not self._winding_down:
+        while self._rows_left and not self._route.full and not self._winding_down:
             if read >= READ_AHEAD and not self._inbox.empty():
                 break
             read += 1
@@ -195,21 +195,21 @@ class Run:
                     failed += self._assign(item)
                 case Failed():
                     failed.append(item)
-                case Kept():
+                case Prefilled():
                     self.counts["kept"] += 1
-                case Known(Done()):
+                case Skipped(Done()):
                     self.counts["done"] += 1
-                case Known(result):
+                case Skipped(result):
                     self.counts["failed"] += 1
                     self._say_failed(result)
         if not self._rows_left and not self.counts["rows"]:
             raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
         yield from self._commit(failed)
 
-    def _assign(self, request: Request, place: int = 0, failure: Failed | None = None) -> list[Result]:
+    def _assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:
         """Hand a row to a backend; the failure of one that no backend takes."""
         try:
-            failed = self._chain.assign(request, place, failure)
+            failed = self._route.assign(request, position, failure)
         except EngineError as error:
             self._end(error)
             return []
@@ -221,27 +221,27 @@ class Run:
     # Batches out
 
     def _dispatch(self) -> None:
-        """Give every lane with a free slot a batch, the least busy first, while there are any."""
+        """Give every worker with a free slot a batch, the least busy first, while there are any."""
         given = not self._winding_down
-        dear: dict[Group, Batch] = {}
+        over_budget: dict[Group, Batch] = {}
         """Groups whose next batch --max-cost does not allow, at least until more is settled."""
         while given:
             given = False
-            for seat in self._crew.free():
-                if seat.group.closed or seat.group in dear:
+            for state in self._pool.free():
+                if state.group.closed or state.group in over_budget:
                     continue
-                batch, suspect = seat.group.next_batch(not seat.flying, ended=not self._rows_left)
+                batch, suspect = state.group.next_batch(not state.in_flight, ended=not self._rows_left)
                 if batch is None:
                     continue
-                if not self._afford(seat.group, batch):
-                    seat.group.queue.appendleft(batch)
-                    dear[seat.group] = batch
+                if not self._afford(state.group, batch):
+                    state.group.queue.appendleft(batch)
+                    over_budget[state.group] = batch
                     continue
-                seat.exclusive = suspect
-                self._crew.submit(seat, batch)
+                state.exclusive = suspect
+                self._pool.submit(state, batch)
                 given = True
-        if dear and not self._crew.flying and not self._may_go_on(dear):
-            group, batch = next(iter(dear.items()))
+        if over_budget and not self._pool.in_flight and not self._may_go_on(over_budget):
+            group, batch = next(iter(over_budget.items()))
             self._end(BudgetError(
                 f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row could cost "
                 f"up to {providers.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
@@ -256,13 +256,13 @@ class Run:
                 return False
         return True
 
-    def _may_go_on(self, dear: dict[Group, Batch]) -> bool:
+    def _may_go_on(self, over_budget: dict[Group, Batch]) -> bool:
         """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
-        loading = any(len(seat.group) and not seat.ready for seat in self._crew.seats if seat.group not in dear and not seat.group.closed)
+        loading = any(len(state.group) and not state.ready for state in self._pool.states if state.group not in over_budget and not state.group.closed)
         return loading or len(self._retries) > 0
 
     def _pending(self) -> bool:
-        return bool(self._crew.flying or len(self._retries) or len(self._chain))
+        return bool(self._pool.in_flight or len(self._retries) or len(self._route))
 
     # Results back
 
@@ -276,34 +276,34 @@ class Run:
         except Empty:
             return
         if message is None:  # interrupt(), which may be in a signal handler and so says nothing itself
-            self._crew.let_go()
+            self._pool.cancel_pending()
             self.emit("warning", message="finishing the batches under way; once more to stop at once")
             return
-        seat, number, future = message
+        state, number, future = message
         if number == 0:
-            yield from self._settle_start(seat, future)
-        elif number in seat.flying:
-            yield from self._settle_batch(seat, number, future)
+            yield from self._handle_start(state, future)
+        elif number in state.in_flight:
+            yield from self._settle_batch(state, number, future)
 
-    def _settle_start(self, seat: Seat, future: Future) -> Iterator[Result]:
+    def _handle_start(self, state: WorkerState, future: Future) -> Iterator[Result]:
         try:
-            self._crew.settle_start(seat, future)
+            self._pool.handle_start(state, future)
         except (EngineError, ModelError) as error:
-            yield from self._close(seat.group, error)
+            yield from self._close(state.group, error)
             return
-        if seat.ready:
+        if state.ready:
             self.busy_since = self.busy_since or time.monotonic()
 
-    def _settle_batch(self, seat: Seat, number: int, future: Future) -> Iterator[Result]:
-        group = seat.group
+    def _settle_batch(self, state: WorkerState, number: int, future: Future) -> Iterator[Result]:
+        group = state.group
         try:
             results = future.result()
-        except LaneDied as death:
-            for batch in seat.flying.values():
+        except WorkerDied as death:
+            for batch in state.in_flight.values():
                 for request in batch.requests:
                     self._ledger.settle(request.id, None)
             try:
-                lost = self._crew.settle_death(seat, death)
+                lost = self._pool.handle_death(state, death)
             except EngineError as error:
                 yield from self._close(group, error)
                 return
@@ -311,7 +311,7 @@ class Run:
             group.suspects.extend(lost.suspects)
             yield from self._commit(lost.poisoned)
             return
-        batch = self._crew.landed(seat, number)
+        batch = self._pool.finish(state, number)
         self.busy_until = now = time.monotonic()
         final: list[Result] = []
         split: list[Request] = []
@@ -320,7 +320,7 @@ class Run:
             self._ledger.settle(request.id, result.cost)
             began = bool(result.attempts)
             if began and not group.closed:
-                closing = closing or group.learn(result, now, last=not self._chain.after(group))
+                closing = closing or group.learn(result, now, last=not self._route.after(group))
             result = self._retries.note(request, result)
             if isinstance(result, Done):
                 final.append(result)
@@ -350,7 +350,7 @@ class Run:
         """A backend has given up on a row: to the next one, or it has failed."""
         if failure_policy.moves(failed, self.settings.fallback_on_refusal):
             self._retries.elsewhere(request.id)
-            return self._assign(request, group.place + 1, failed)
+            return self._assign(request, group.position + 1, failed)
         self._retries.forget(request.id)
         return [failed]
 
@@ -359,9 +359,9 @@ class Run:
         if group.closed:
             return
         group.closed = str(error)
-        others = self._chain.after(group)
+        others = self._route.after(group)
         if not others:
-            if group.place == 0 and not self._crew.flying:
+            if group.position == 0 and not self._pool.in_flight:
                 raise error
             self._end(error)
             return
@@ -369,14 +369,14 @@ class Run:
         self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
         failed: list[Result] = []
         for request in [*group.take_back(), *self._retries.take_back(group)]:
-            failed += self._assign(request, group.place + 1)
-        self._crew.let_go(group)
+            failed += self._assign(request, group.position + 1)
+        self._pool.cancel_pending(group)
         yield from self._commit(failed)
 
     def _end(self, error: FastgenError) -> None:
         if self._ending is None:
             self._ending = error
-            self._crew.let_go()
+            self._pool.cancel_pending()
 
     def _commit(self, results: list[Result]) -> Iterator[Result]:
         """Into the journal first; only then does anybody hear of it."""
@@ -385,7 +385,7 @@ class Run:
         self._journal.append(results)
         for result in results:
             if isinstance(result, Done):
-                self._crew.row_done()
+                self._pool.row_done()
                 self.counts["done"] += 1
                 self.counts["new"] += 1
                 self.counts["images"] += len(result.paths)

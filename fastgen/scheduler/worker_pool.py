@@ -1,6 +1,6 @@
-"""The lanes of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no files.
+"""The workers of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no files.
 
-Lanes answer through futures; their callbacks put (seat, number, future) into the inbox, number 0 for a start.
+Workers answer through futures; their callbacks put (worker, number, future) into the inbox, number 0 for a start.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.routing import Group
 from fastgen.types import Batch, Failed
-from fastgen.workers.base import Lane, LaneDied
-from fastgen.workers.idle_pool import Shelf, make_room, take
-from fastgen.workers.process import ProcessLane
+from fastgen.workers.base import Worker, WorkerDied
+from fastgen.workers.idle_pool import IdlePool, make_room, take
+from fastgen.workers.process import ProcessWorker
 
 MAX_STARTS = 3
-"""Times in a row that a lane may die while it starts."""
+"""Times in a row that a worker may die while it starts."""
 MAX_POISON_STREAK = 16
-"""Rows in a row that kill their lane, with none done in between: then it is not the rows."""
+"""Rows in a row that kill their worker, with none done in between: then it is not the rows."""
 
 Emit = Callable[..., None]
 
 
 @dataclass(eq=False)
-class Seat:
-    """A lane and what it is doing."""
+class WorkerState:
+    """A worker and what it is doing."""
 
-    lane: Lane
+    worker: Worker
     group: Group
     ready: bool = False
     was_ready: bool = False
     failed_starts: int = 0
     exclusive: bool = False
     """It runs a suspect and takes nothing beside it."""
-    kept: bool = False
+    reused: bool = False
     """It is of an earlier run and has not been started for this one."""
-    flying: dict[int, Batch] = field(default_factory=dict)
+    in_flight: dict[int, Batch] = field(default_factory=dict)
 
 
 @dataclass
-class Casualties:
-    """What a lane held when it died."""
+class LostBatches:
+    """What a worker held when it died."""
 
     innocent: list[Batch] = field(default_factory=list)
     """It was gone before it got these."""
@@ -56,14 +56,14 @@ class Casualties:
     poisoned: list[Failed] = field(default_factory=list)
 
 
-class Crew:
-    """Args: inbox: where answers go; emit: called as emit(event, **facts); shelf: where lanes come from and go to, if anywhere."""
+class WorkerPool:
+    """Args: inbox: where answers go; emit: called as emit(event, **facts); idle pool: where workers come from and go to, if anywhere."""
 
-    def __init__(self, inbox: SimpleQueue, emit: Emit, shelf: Shelf | None = None):
+    def __init__(self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None):
         self.inbox = inbox
         self.emit = emit
-        self._shelf = shelf
-        self.seats: list[Seat] = []
+        self._idle_pool = idle_pool
+        self.states: list[WorkerState] = []
         self.facts: dict[str, dict] = {}
         """What each backend said of itself when it was open."""
         self._kills: Counter[str] = Counter()
@@ -71,94 +71,94 @@ class Crew:
         self._number = 0
 
     def start(self, group: Group) -> None:
-        """Start a lane per device of a group, all at once; one that was kept goes on."""
+        """Start a worker per device of a group, all at once; one that was kept goes on."""
         settings, devices = group.settings, group.settings.devices
         for device in devices:
             most = slots(settings, device)
-            lane = take(settings, device, most) if self._shelf else None
-            self.seats.append(Seat(lane or ProcessLane(settings, device, most), group, kept=lane is not None))
-        for seat in self.seats[-len(devices) :]:
-            for gone in () if seat.kept else make_room(seat.lane.device):
+            worker = take(settings, device, most) if self._idle_pool else None
+            self.states.append(WorkerState(worker or ProcessWorker(settings, device, most), group, reused=worker is not None))
+        for state in self.states[-len(devices) :]:
+            for gone in () if state.reused else make_room(state.worker.device):
                 self.emit(
                     "warning", message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}"
                 )
-            self._start(seat)
+            self._start(state)
 
-    def let_go(self, group: Group | None = None) -> None:
-        """Have lanes, of one group or all, send back what they have not begun. They take nothing after that."""
-        for seat in self.seats:
-            if group in (None, seat.group):
-                seat.lane.let_go()
+    def cancel_pending(self, group: Group | None = None) -> None:
+        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
+        for state in self.states:
+            if group in (None, state.group):
+                state.worker.cancel_pending()
 
-    def free(self) -> list[Seat]:
-        """Seats that can take a batch, the least busy first."""
-        seats = [s for s in self.seats if s.ready and not s.exclusive and len(s.flying) < s.lane.slots]
-        return sorted(seats, key=lambda seat: len(seat.flying))
+    def free(self) -> list[WorkerState]:
+        """Workers that can take a batch, the least busy first."""
+        states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
+        return sorted(states, key=lambda state: len(state.in_flight))
 
-    def submit(self, seat: Seat, batch: Batch) -> None:
+    def submit(self, state: WorkerState, batch: Batch) -> None:
         self._number += 1
         number = self._number
-        seat.flying[number] = batch
-        seen = Batch(batch.bucket, tuple(map(seat.group.view, batch.requests)))
-        seat.lane.submit(seen).add_done_callback(lambda future: self.inbox.put((seat, number, future)))
+        state.in_flight[number] = batch
+        seen = Batch(batch.bucket, tuple(map(state.group.view, batch.requests)))
+        state.worker.submit(seen).add_done_callback(lambda future: self.inbox.put((state, number, future)))
 
     @property
-    def flying(self) -> bool:
-        return any(seat.flying for seat in self.seats)
+    def in_flight(self) -> bool:
+        return any(state.in_flight for state in self.states)
 
-    def landed(self, seat: Seat, number: int) -> Batch:
-        """The lane has answered for a batch: it is no longer held."""
-        seat.exclusive = False
-        seat.failed_starts = 0
-        return seat.flying.pop(number)
+    def finish(self, state: WorkerState, number: int) -> Batch:
+        """The worker has answered for a batch: it is no longer held."""
+        state.exclusive = False
+        state.failed_starts = 0
+        return state.in_flight.pop(number)
 
     def row_done(self) -> None:
-        """A row came out well, so the lanes as such are sound."""
+        """A row came out well, so the workers as such are sound."""
         self._poison_streak = 0
 
-    def settle_start(self, seat: Seat, future: Future) -> None:
-        """A lane is ready, or did not start.
+    def handle_start(self, state: WorkerState, future: Future) -> None:
+        """A worker is ready, or did not start.
 
         Raises:
-            ModelError, EngineError: it says that it cannot start, or no lane is left.
+            ModelError, EngineError: it says that it cannot start, or no worker is left.
         """
         try:
             facts = future.result()
-        except (LaneDied, EngineError, ModelError) as error:
-            # Something from outside may kill a lane while it loads; its own word that it cannot start is final,
-            # unless it worked before: a lane that is lost must not take the others with it.
-            seat.failed_starts += 1
-            seat.kept = False
-            if not isinstance(error, LaneDied) and not seat.was_ready:
+        except (WorkerDied, EngineError, ModelError) as error:
+            # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
+            # unless it worked before: a worker that is lost must not take the others with it.
+            state.failed_starts += 1
+            state.reused = False
+            if not isinstance(error, WorkerDied) and not state.was_ready:
                 raise
-            seat.lane.stop(now=True)  # one that says that it cannot start is still there
-            if seat.failed_starts < MAX_STARTS:
-                self.emit("lane_restarted", lane=seat.lane.name, reason=str(error))
-                self._start(seat)
+            state.worker.stop(now=True)  # one that says that it cannot start is still there
+            if state.failed_starts < MAX_STARTS:
+                self.emit("lane_restarted", lane=state.worker.name, reason=str(error))
+                self._start(state)
                 return
-            self.seats.remove(seat)
-            if not any(other.group is seat.group for other in self.seats):
-                raise EngineError(f"the engine on {seat.lane.name} did not start {MAX_STARTS} times: {error}") from None
-            self.emit("warning", message=f"{seat.lane.name} is given up after {MAX_STARTS} failed starts: {error}")
+            self.states.remove(state)
+            if not any(other.group is state.group for other in self.states):
+                raise EngineError(f"the engine on {state.worker.name} did not start {MAX_STARTS} times: {error}") from None
+            self.emit("warning", message=f"{state.worker.name} is given up after {MAX_STARTS} failed starts: {error}")
             return
-        seat.ready = seat.was_ready = True
-        if seat.kept:
+        state.ready = state.was_ready = True
+        if state.reused:
             facts = {**facts, "kept": True}
-            seat.kept = False
-        self.facts[seat.lane.name] = facts
-        self.emit("lane_ready", lane=seat.lane.name, **facts)
+            state.reused = False
+        self.facts[state.worker.name] = facts
+        self.emit("lane_ready", lane=state.worker.name, **facts)
 
-    def settle_death(self, seat: Seat, death: LaneDied) -> Casualties:
-        """A lane died with batches in hand: start it again and sort what it held.
+    def handle_death(self, state: WorkerState, death: WorkerDied) -> LostBatches:
+        """A worker died with batches in hand: start it again and sort what it held.
 
         Raises:
-            EngineError: so many rows in a row killed their lane that it is not the rows.
+            EngineError: so many rows in a row killed their worker that it is not the rows.
         """
-        held = list(seat.flying.values())
-        seat.flying.clear()
-        seat.exclusive = False
-        self.emit("lane_died", lane=seat.lane.name, reason=str(death))
-        lost = Casualties()
+        held = list(state.in_flight.values())
+        state.in_flight.clear()
+        state.exclusive = False
+        self.emit("lane_died", lane=state.worker.name, reason=str(death))
+        lost = LostBatches()
         if death.idle:
             lost.innocent = held
         elif len(held) == 1 and len(held[0].requests) == 1:
@@ -168,7 +168,7 @@ class Crew:
                 lost.suspects = held
             else:
                 message = f"it ended its engine process {failure_policy.MAX_KILLS} times while it ran there alone: {death}"
-                settings = seat.group.settings
+                settings = state.group.settings
                 poisoned = Failed(
                     request.id, "poison", message, "", settings.backend, settings.model.name, request.content, failure_policy.MAX_KILLS
                 )
@@ -181,25 +181,25 @@ class Crew:
                 f"{self._poison_streak} rows in a row ended their engine process and none was done in between, so it "
                 f"is not the rows: {death}"
             )
-        self._start(seat)
+        self._start(state)
         return lost
 
-    def dismiss(self) -> None:
-        """The run is over: lanes are kept for the next one, or end."""
-        while self.seats:
-            seat = self.seats[-1]
-            if self._shelf and not seat.flying:
-                self._shelf.put(seat.lane)
+    def release(self) -> None:
+        """The run is over: workers are kept for the next one, or end."""
+        while self.states:
+            state = self.states[-1]
+            if self._idle_pool and not state.in_flight:
+                self._idle_pool.put(state.worker)
             else:
-                seat.lane.stop()
-            self.seats.pop()  # not before: what breaks this off must find the lane still here
+                state.worker.stop()
+            self.states.pop()  # not before: what breaks this off must find the worker still here
 
     def stop(self, now: bool = False) -> None:
-        """End all lanes; `now` does not let them finish."""
-        for seat in self.seats:
-            seat.lane.stop(now)
+        """End all workers; `now` does not let them finish."""
+        for state in self.states:
+            state.worker.stop(now)
 
-    def _start(self, seat: Seat) -> None:
-        seat.ready = False
-        ready = seat.lane.turn_to(seat.group.settings) if seat.kept else seat.lane.start()
-        ready.add_done_callback(lambda future: self.inbox.put((seat, 0, future)))
+    def _start(self, state: WorkerState) -> None:
+        state.ready = False
+        ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
+        ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))

@@ -1,6 +1,6 @@
 """Where a backend runs, and how many batches at once. One file per kind of place: process.py (a GPU or CPUs).
 
-shelf.py has the lanes that stay open between runs."""
+idle_pool.py has the workers that stay open between runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastgen.config.settings import Settings
 from fastgen.types import Batch
 
 
-class LaneDied(Exception):
+class WorkerDied(Exception):
     """The place where the batch ran is gone; the batch may or may not be the reason.
 
     Args:
@@ -24,7 +24,7 @@ class LaneDied(Exception):
         self.idle = idle
 
 
-class Lane(Protocol):
+class Worker(Protocol):
     name: str
     device: Device
     slots: int
@@ -35,18 +35,18 @@ class Lane(Protocol):
     """Whether it could go on with another run."""
 
     def start(self) -> Future:
-        """Begin to open the backend. The future gives its facts, or raises EngineError, ModelError or LaneDied."""
+        """Begin to open the backend. The future gives its facts, or raises EngineError, ModelError or WorkerDied."""
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
         """Whether its engine is the one that these settings need there."""
 
-    def turn_to(self, settings: Settings) -> Future:
+    def reconfigure(self, settings: Settings) -> Future:
         """Go on with another run that it `fits`. The future is as of `start`."""
 
     def submit(self, batch: Batch) -> Future:
-        """list[Result] of the batch, or LaneDied or DiskError. Only once the lane is ready."""
+        """list[Result] of the batch, or WorkerDied or DiskError. Only once the worker is ready."""
 
-    def let_go(self) -> None:
+    def cancel_pending(self) -> None:
         """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that waits."""
 
     def stop(self, now: bool = False) -> None:

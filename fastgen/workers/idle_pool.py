@@ -1,4 +1,4 @@
-"""Lanes that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
+"""Workers that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
 
 What is kept never stands in the way: a run that needs another engine on a device first ends the one that is idle there,
 whosever it is.
@@ -12,67 +12,67 @@ import weakref
 
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
-from fastgen.workers.base import Lane
+from fastgen.workers.base import Worker
 
 _lock = threading.RLock()  # a session may be collected, and so closed, while this thread holds it
-_all: weakref.WeakSet[Shelf] = weakref.WeakSet()
+_all: weakref.WeakSet[IdlePool] = weakref.WeakSet()
 
 
-class Shelf:
-    """The idle lanes of one session."""
+class IdlePool:
+    """The idle workers of one session."""
 
     def __init__(self):
-        self.lanes: list[Lane] = []
+        self.workers: list[Worker] = []
         self._closed = False
         with _lock:
             _all.add(self)
 
-    def put(self, lane: Lane) -> None:
-        """Keep a lane that its run is done with, or end it where it is of no more use."""
+    def put(self, worker: Worker) -> None:
+        """Keep a worker that its run is done with, or end it where it is of no more use."""
         with _lock:
-            keep = lane.reusable and not self._closed
-            gone = [lane]
+            keep = worker.reusable and not self._closed
+            gone = [worker]
             if keep:
-                gone = _take_out(lambda other: other.name == lane.name, self if _is_endpoint(lane.device) else None)
-                self.lanes.append(lane)
+                gone = _take_out(lambda other: other.name == worker.name, self if _is_endpoint(worker.device) else None)
+                self.workers.append(worker)
         for one in gone:
             one.stop()
 
     def close(self) -> None:
         """End what is idle; what comes later is not kept."""
         self._closed = True
-        while self.lanes:
-            lane = self.lanes[-1]
-            lane.stop()
+        while self.workers:
+            worker = self.workers[-1]
+            worker.stop()
             with _lock:
-                self.lanes = [other for other in self.lanes if other is not lane]
+                self.workers = [other for other in self.workers if other is not worker]
 
 
-def take(settings: Settings, device: Device, slots: int) -> Lane | None:
-    """An idle lane with the engine that these settings need on a device, whoever kept it; it is the caller's now."""
-    found = _take_out(lambda lane: lane.fits(settings, device, slots))
-    useful = next((lane for lane in found if lane.reusable), None)
-    for lane in found:
-        if lane is not useful:
-            lane.stop()
+def take(settings: Settings, device: Device, slots: int) -> Worker | None:
+    """An idle worker with the engine that these settings need on a device, whoever kept it; it is the caller's now."""
+    found = _take_out(lambda worker: worker.fits(settings, device, slots))
+    useful = next((worker for worker in found if worker.reusable), None)
+    for worker in found:
+        if worker is not useful:
+            worker.stop()
     return useful
 
 
-def make_room(device: Device) -> list[Lane]:
-    """End the idle lanes that share a device; these are returned."""
-    gone = [] if _is_endpoint(device) else _take_out(lambda lane: _share(lane.device, device))
-    for lane in gone:
-        lane.stop()
+def make_room(device: Device) -> list[Worker]:
+    """End the idle workers that share a device; these are returned."""
+    gone = [] if _is_endpoint(device) else _take_out(lambda worker: _share(worker.device, device))
+    for worker in gone:
+        worker.stop()
     return gone
 
 
-def _take_out(wanted, whose: Shelf | None = None) -> list[Lane]:
-    """Remove lanes from where they are kept, of all sessions or of one."""
+def _take_out(wanted, whose: IdlePool | None = None) -> list[Worker]:
+    """Remove workers from where they are kept, of all sessions or of one."""
     with _lock:
         found = []
-        for shelf in [whose] if whose else list(_all):
-            taken = [lane for lane in shelf.lanes if wanted(lane)]  # asked once: an answer may change
-            shelf.lanes = [lane for lane in shelf.lanes if lane not in taken]
+        for idle_pool in [whose] if whose else list(_all):
+            taken = [worker for worker in idle_pool.workers if wanted(worker)]  # asked once: an answer may change
+            idle_pool.workers = [worker for worker in idle_pool.workers if worker not in taken]
             found += taken
         return found
 
@@ -84,7 +84,7 @@ def _share(one: Device, other: Device) -> bool:
 
 
 def _is_endpoint(device: Device) -> bool:
-    """Whether it is a service, which any number of lanes may ask."""
+    """Whether it is a service, which any number of workers may ask."""
     return device.kind == "endpoint"
 
 
@@ -92,10 +92,10 @@ def _forget() -> None:
     """In a forked process: what is kept is the parent's."""
     global _lock
     _lock = threading.RLock()
-    for shelf in list(_all):
-        for lane in shelf.lanes:
-            lane.forget()
-        shelf.lanes = []
+    for idle_pool in list(_all):
+        for worker in idle_pool.workers:
+            worker.forget()
+        idle_pool.workers = []
 
 
 os.register_at_fork(after_in_child=_forget)

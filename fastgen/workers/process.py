@@ -1,7 +1,7 @@
-"""A lane that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
+"""A worker that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
 
 Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When its
-run is over it may go on with another one that needs the same engine: shelf.py.
+run is over it may go on with another one that needs the same engine: idle_pool.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, EngineError, ModelError
 from fastgen.output.artifacts import LOGS, tail
 from fastgen.types import Batch, Result
-from fastgen.workers.base import LaneDied
+from fastgen.workers.base import WorkerDied
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class Work(msgspec.Struct, tag=True):
     batch: Batch
 
 
-class Turn(msgspec.Struct, tag=True):
+class Reconfigure(msgspec.Struct, tag=True):
     """From now on the work is for another run, and its folder has the log. Comes when nothing is under way."""
 
     settings: Settings
     log: str
 
 
-class LetGo(msgspec.Struct, tag=True):
+class CancelPending(msgspec.Struct, tag=True):
     """Do not begin what has not begun; hand it back."""
 
 
@@ -76,11 +76,11 @@ class DiskFull(msgspec.Struct, tag=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_to_child = msgspec.msgpack.Decoder(Hello | Work | Turn | LetGo).decode
+decode_to_child = msgspec.msgpack.Decoder(Hello | Work | Reconfigure | CancelPending).decode
 _decode_from_child = msgspec.msgpack.Decoder(Ready | CannotStart | Finished | DiskFull).decode
 
 
-class ProcessLane:
+class ProcessWorker:
     def __init__(self, settings: Settings, device: Device, slots: int):
         self.name = device.name
         self.slots = slots
@@ -94,7 +94,7 @@ class ProcessLane:
         self._count = 0
         self._lock = threading.Lock()
         self._death: str | None = None
-        self._has_let_go = False
+        self._cancelled = False
 
     @property
     def model(self) -> str:
@@ -106,7 +106,7 @@ class ProcessLane:
         with self._lock:
             idle = self._process is not None and self._process.poll() is None and self._death is None and not self._pending
         could_start = not self._ready.done() or self._ready.exception() is None
-        return idle and could_start and not self._has_let_go
+        return idle and could_start and not self._cancelled
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
         """Whether its engine is the one that these settings need there."""
@@ -114,7 +114,7 @@ class ProcessLane:
 
     def start(self) -> Future:
         self._death = None
-        self._has_let_go = False
+        self._cancelled = False
         ours, theirs = socket.socketpair()
         environment = {**child_environment(self.device), "OMP_NUM_THREADS": str(self.device.threads)}
         try:
@@ -135,10 +135,10 @@ class ProcessLane:
         ).start()
         return self._ready
 
-    def turn_to(self, settings: Settings) -> Future:
-        """Go on with another run that this lane `fits`. The future is as of `start`: it may be ready already."""
+    def reconfigure(self, settings: Settings) -> Future:
+        """Go on with another run that this worker `fits`. The future is as of `start`: it may be ready already."""
         self._work_for(settings)
-        connection, turn = self._connection, encode(Turn(settings, str(self.log)))
+        connection, turn = self._connection, encode(Reconfigure(settings, str(self.log)))
 
         def tell(ready: Future) -> None:
             if ready.exception() is None:
@@ -152,7 +152,7 @@ class ProcessLane:
         future: Future = Future()
         with self._lock:
             if self._death is not None:
-                future.set_exception(LaneDied(self._death, idle=True))
+                future.set_exception(WorkerDied(self._death, idle=True))
                 return future
             self._count += 1
             number = self._count
@@ -161,11 +161,11 @@ class ProcessLane:
             self._connection.send_bytes(encode(Work(number, batch)))
         return future
 
-    def let_go(self) -> None:
-        self._has_let_go = True
+    def cancel_pending(self) -> None:
+        self._cancelled = True
         if self._connection is not None:
             with suppress(OSError):
-                self._connection.send_bytes(encode(LetGo()))
+                self._connection.send_bytes(encode(CancelPending()))
 
     def stop(self, now: bool = False) -> None:
         process, connection = self._process, self._connection
@@ -214,7 +214,7 @@ class ProcessLane:
             process.kill()
         code = process.wait()
         connection.close()
-        error = LaneDied(f"{_ending(code)}{self._last_words()}")
+        error = WorkerDied(f"{_ending(code)}{self._last_words()}")
         with self._lock:
             self._death = str(error)
             pending, self._pending = list(self._pending.values()), {}

@@ -1,4 +1,4 @@
-"""The child of a ProcessLane: opens the backend, runs batches, and ends when its parent does."""
+"""The child of a ProcessWorker: opens the backend, runs batches, and ends when its parent does."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastgen.backends import registry
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.types import Batch, Failed
 from fastgen.workers.process import (
+    CancelPending,
     CannotStart,
     DiskFull,
     Finished,
     Hello,
-    LetGo,
     Ready,
-    Turn,
+    Reconfigure,
     Work,
     decode_to_child,
     encode,
@@ -81,14 +81,14 @@ def main(descriptor: int) -> None:
             work = decode_to_child(connection.recv_bytes())
             if isinstance(work, Work):
                 pool.submit(run, work.number, work.batch)
-            elif isinstance(work, Turn):
+            elif isinstance(work, Reconfigure):
                 settings = work.settings
                 _log_into(work.log)
-                backend.turn_to(settings)
-            elif isinstance(work, LetGo) and hasattr(backend, "let_go"):
-                backend.let_go()
+                backend.reconfigure(settings)
+            elif isinstance(work, CancelPending) and hasattr(backend, "cancel_pending"):
+                backend.cancel_pending()
     except (EOFError, OSError):
-        # A server of the backend's is ended in good order; if that hangs, its leash does it (backends/remote/leash.py).
+        # A server of the backend's is ended in good order; if that hangs, its supervisor does it (backends/remote/supervisor.py).
         threading.Timer(9, os._exit, (0,)).start()
         if backend is not None:
             with suppress(Exception):
@@ -105,7 +105,7 @@ def _log_into(path: str) -> None:
 
 
 def _log_exception() -> None:
-    """Into the lane's log, if the disk still takes it."""
+    """Into the worker's log, if the disk still takes it."""
     with suppress(OSError):
         traceback.print_exc()
 

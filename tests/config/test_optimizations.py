@@ -86,20 +86,20 @@ def request(**words):
 def test_quality_is_one_word_for_two():
     """For the engine here it chooses optimizations; for an API it is the API's."""
     local = tiny(quality="high")
-    assert local.speed.quality == "high" and not local.wishes
+    assert local.speed.quality == "high" and not local.api_options
     assert not providers.refuse(local, request(quality="high")) and not providers.refuse(local, request())
     assert "this run's is high (--quality)" in providers.refuse(local, request(quality="fast"))
     assert "knows exact, high, fast; for low use --backend openai" in providers.refuse(local, request(quality="low"))
     with pytest.raises(SettingsError, match="--quality low: the engine on this machine knows exact, high, fast"):
         tiny(quality="low")
     both = tiny(quality="high", fallback="openai@http://127.0.0.1:9/v1")
-    assert both.speed.quality == "high" and not both.wishes
-    assert both.fallbacks[0].wishes == {"quality": "high"} and both.fallbacks[0].speed == optimizations.Speed()
+    assert both.speed.quality == "high" and not both.api_options
+    assert both.fallbacks[0].api_options == {"quality": "high"} and both.fallbacks[0].speed == optimizations.Speed()
     here, there = Group(both, 0), Group(both.fallbacks[0], 1)
     assert here.view(request()).params.quality == "" and there.view(request()).params.quality == "high"
     assert there.view(request(quality="low")).params.quality == "low"
     api = resolve("t2i", backend="openai", quality="high", **API)
-    assert api.wishes == {"quality": "high"} and "cache" not in api.fingerprint()
+    assert api.api_options == {"quality": "high"} and "cache" not in api.fingerprint()
 
 
 @pytest.mark.parametrize("flags", [{"cache": "none"}, {"compile": False}, {"profile": profile.FOLDER / "default.toml"}])

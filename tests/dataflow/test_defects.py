@@ -62,7 +62,7 @@ from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing, find_model
 from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServing_vllm
 from fastgen.dataflow.statics import PROGRAMS
-from fastgen.scheduler.worker_pool import Crew
+from fastgen.scheduler.worker_pool import WorkerPool
 from tests.dataflow.conftest import made_in
 
 
@@ -334,9 +334,9 @@ def test_21_a_serving_that_knows_no_system_prompt_is_asked_without_it_and_that_i
 
 
 def test_25_the_batch_size_is_each_engines_own_and_none_waits_for_the_slowest(drawn, monkeypatch, here):
-    batches, submit = [], Crew.submit
-    monkeypatch.setattr(Crew, "submit", lambda crew, seat, batch: (
-        batches.append((seat.lane.name, [request.prompts[0] for request in batch.requests])), submit(crew, seat, batch))[1])  # fmt: skip
+    batches, submit = [], WorkerPool.submit
+    monkeypatch.setattr(WorkerPool, "submit", lambda pool, state, batch: (
+        batches.append((state.worker.name, [request.prompts[0] for request in batch.requests])), submit(pool, state, batch))[1])  # fmt: skip
     serving = drawn(gpus="cpu:2", batch_size=4)
     serving.generate_from_input([f"slow:0.2 warm up {i}" for i in range(16)])  # both engines are there now, or almost
     batches.clear()
@@ -344,7 +344,7 @@ def test_25_the_batch_size_is_each_engines_own_and_none_waits_for_the_slowest(dr
     serving.answers(["slow:4", *(f"slow:0.1 number {i}" for i in range(43))], lambda place, answer: told.append(
         (place, answer, sum(1 for _ in here.glob("cache/pictures/*/*.png")))))  # fmt: skip
     assert {len(prompts) for _, prompts in batches} >= {4} and max(len(prompts) for _, prompts in batches) == 4
-    assert {lane for lane, _ in batches} == {"cpu:0", "cpu:1"}
+    assert {worker for worker, _ in batches} == {"cpu:0", "cpu:1"}
     mates = next(prompts for _, prompts in batches if "slow:4" in prompts)
     last = {place for place, _, _ in told[-len(mates) :]}
     assert 0 in last and len(told) == 44, "all the others were answered while one batch took its time"

@@ -15,7 +15,7 @@ from PIL import Image
 from fastgen.config.model_cards import FAKE, KONTEXT_SIZES, Defaults
 from fastgen.config.settings import MAX_SEED
 from fastgen.input.readers.rows import Row
-from fastgen.input.requests import Intake, Kept, filled, fit, row_seed
+from fastgen.input.requests import Intake, Prefilled, filled, fit, row_seed
 from fastgen.input.row_schema import read_dialogue
 from fastgen.resolve import resolve
 from fastgen.types import Failed, Request
@@ -139,7 +139,7 @@ def test_bad_rows_say_row_field_and_mend(row, field, words):
 
 def test_filled_rows_are_kept():
     items = take(T2I, {"prompt": "a", "images": ["x.png"]}, {"prompt": "a", "images": [""]}, {"images": "x.png"})
-    assert [type(item) for item in items] == [Kept, Request, Kept]
+    assert [type(item) for item in items] == [Prefilled, Request, Prefilled]
     assert [filled(v) for v in ([""], [], "", " ", None, [None], [[]])] == [False] * 7
     assert [filled(v) for v in (["a"], "a", {"a": 1}, 0)] == [True] * 4
 

@@ -49,13 +49,13 @@ def test_guests_come_and_go():
     offload.apply(modules, offload.Config("text"))
     assert moves == [("transformer", "gpu"), ("vae", "gpu")] and modules.away == offload.TEXT
     moves.clear()
-    with offload.guest(modules, "transformer", "text_encoder"):
+    with offload.onload(modules, "transformer", "text_encoder"):
         assert moves == [("text_encoder", "gpu")]
     assert moves[1:] == [("text_encoder", "cpu")]
     moves.clear()
     offload.apply(modules, offload.Config("model"))
     assert not moves and modules.away == offload.PARTS
-    with pytest.raises(ZeroDivisionError), offload.guest(modules, "vae"):
+    with pytest.raises(ZeroDivisionError), offload.onload(modules, "vae"):
         1 / 0  # noqa: B018
     assert moves == [("vae", "gpu"), ("vae", "cpu")]
 

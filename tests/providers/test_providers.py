@@ -126,7 +126,7 @@ def test_where_a_version_stands_in_an_address():
         "http://a": ("http://a", ""),
         "": ("", ""),
     }
-    assert {given: providers.gemini_place(given) for given in cases} == cases
+    assert {given: providers.gemini_endpoint(given) for given in cases} == cases
 
 
 def test_what_is_missing_is_named(environment, monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastgen.errors import BudgetError, EngineError
 from fastgen.resolve import resolve
-from fastgen.scheduler.worker_pool import Crew
+from fastgen.scheduler.worker_pool import WorkerPool
 from tests.simulator import Simulator
 
 pytest.importorskip("openai")
@@ -166,13 +166,13 @@ def test_the_limit_on_cost_is_never_passed(simulator, rows, tmp_path, go, monkey
 
 def test_rows_that_cost_nothing_go_on_at_full_speed_when_the_limit_is_reached(simulator, rows, tmp_path, go, table, monkeypatch):
     first, second, beside = simulator(latency_s=0.12), simulator(), []
-    submit = Crew.submit
+    submit = WorkerPool.submit
 
-    def submit_and_note(crew, seat, batch):
-        beside.append(len(seat.flying))
-        submit(crew, seat, batch)
+    def submit_and_note(pool, state, batch):
+        beside.append(len(state.in_flight))
+        submit(pool, state, batch)
 
-    monkeypatch.setattr(Crew, "submit", submit_and_note)
+    monkeypatch.setattr(WorkerPool, "submit", submit_and_note)
     path = rows(["fault:refusal_field a", *(f"row {i}" for i in range(60))])
     with pytest.raises(BudgetError):
         go(captions(path, first, second, tmp_path, max_inflight=1, max_cost=1e-7, fallback_on_refusal=True))

@@ -1,4 +1,4 @@
-"""An image depends on its row alone: not on batch size, lanes, order or company."""
+"""An image depends on its row alone: not on batch size, workers, order or company."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def made(task: str, rows: list[dict], out, **flags) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["t2i", "edit"])
-def test_the_same_images_whatever_the_batch_the_lanes_and_the_order(task, tmp_path):
+def test_the_same_images_whatever_the_batch_the_workers_and_the_order(task, tmp_path):
     rows = t2i_rows() if task == "t2i" else edit_rows(tmp_path)
     shuffled = random.Random(1).sample(rows, len(rows))
     want = made(task, rows, tmp_path / "b1", gpus="cpu", batch_size=1)
@@ -75,7 +75,7 @@ def test_the_same_images_whatever_the_batch_the_lanes_and_the_order(task, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_lanes_are_two_processes(tmp_path):
+def test_two_workers_are_two_processes(tmp_path):
     rows = [{"prompt": f"thing {i}", "steps": 4} for i in range(24)]
     settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:2", batch_size=2)
     assert sum(1 for _ in generate(settings, rows)) == len(rows)

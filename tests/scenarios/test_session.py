@@ -124,7 +124,7 @@ def test_a_run_that_was_broken_off_leaves_no_engine(session, settings, tmp_path)
     )  # fmt: skip
     next(run)
     run.close()
-    assert pids and gone(pids[0]) and not session._shelf.lanes
+    assert pids and gone(pids[0]) and not session._idle_pool.workers
 
 
 def test_they_end_with_the_session(ask, settings, tmp_path):
@@ -165,10 +165,10 @@ def test_a_lora_that_was_exchanged_at_its_path_is_loaded_anew(settings, tmp_path
 def test_another_key_is_another_engine(settings, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "one")
     resolved = settings("t2i", backend="openai", model="gpt-image-2")
-    lane = process.ProcessLane(resolved, resolved.devices[0], 2)
-    assert lane.fits(resolved, resolved.devices[0], 2)
+    worker = process.ProcessWorker(resolved, resolved.devices[0], 2)
+    assert worker.fits(resolved, resolved.devices[0], 2)
     monkeypatch.setenv("OPENAI_API_KEY", "two")
-    assert not lane.fits(resolved, resolved.devices[0], 2)
+    assert not worker.fits(resolved, resolved.devices[0], 2)
 
 
 OWNER = """
@@ -183,7 +183,7 @@ sys.stdin.readline()
 if sys.argv[2] == "fork":
     child = os.fork()
     if not child:
-        assert not session._shelf.lanes
+        assert not session._shelf.workers
         sys.exit()  # ends nothing that is its parent's
     os.waitpid(child, 0)
     list(session.generate(fastgen.resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1] + "-2"), [{"prompt": "a"}], say))

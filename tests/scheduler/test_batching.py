@@ -26,10 +26,10 @@ specifications = st.tuples(
 
 
 @given(
-    actions=st.lists(specifications | st.just("draw"), max_size=60), lanes=st.integers(1, 4), size=st.integers(1, 20)
+    actions=st.lists(specifications | st.just("draw"), max_size=60), workers=st.integers(1, 4), size=st.integers(1, 20)
 )
-def test_nothing_is_lost_or_doubled(actions, lanes, size):
-    window = Window(BATCH.__getitem__, lanes, size)
+def test_nothing_is_lost_or_doubled(actions, workers, size):
+    window = Window(BATCH.__getitem__, workers, size)
     added, drawn = [], []
 
     def take(ended):
@@ -97,8 +97,8 @@ def test_equal_prompts_and_steps_go_together():
         assert len({(r.prompts, r.params.steps) for r in batch.requests}) == 1
 
 
-def test_the_last_rows_are_spread_over_the_lanes():
-    window = Window(lambda pixels: 8, lanes=4)
+def test_the_last_rows_are_spread_over_the_workers():
+    window = Window(lambda pixels: 8, workers=4)
     for i in range(4):
         window.add(request(i))
     assert [len(batch.requests) for batch in iter(lambda: window.draw(ended=True), None)] == [1, 1, 1, 1]

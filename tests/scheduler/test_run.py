@@ -60,7 +60,7 @@ def test_a_row_that_kills_its_engine_twice_alone_is_poison(once):
 
 
 def test_attempts_count_what_the_row_itself_did(once):
-    """A lane may be killed from outside: that must not show in the table, which equals that of a calm run."""
+    """A worker may be killed from outside: that must not show in the table, which equals that of a calm run."""
     outcome = once({"id": "bad", "prompt": "crash"}, {"id": "once", "prompt": "crash:once"})
     assert outcome.results["bad"].attempts == 2
     assert isinstance(outcome.results["once"], Done) and outcome.results["once"].attempts == 1
@@ -216,6 +216,6 @@ def test_what_costs_nothing_is_waited_for_when_the_money_is_spent(waits, ready, 
 
     free, paid = Group(range(waits)), Group(range(5))
     free.closed, paid.closed = closed, ""
-    seats = [SimpleNamespace(group=free, ready=ready), SimpleNamespace(group=paid, ready=True)]
-    run = SimpleNamespace(_crew=SimpleNamespace(seats=seats), _retries=range(retries))
+    states = [SimpleNamespace(group=free, ready=ready), SimpleNamespace(group=paid, ready=True)]
+    run = SimpleNamespace(_pool=SimpleNamespace(states=states), _retries=range(retries))
     assert Run._may_go_on(run, {paid: None}) is wanted

@@ -1,4 +1,4 @@
-"""A lane is a process: whatever becomes of it, its futures are answered and it never outlives us."""
+"""A worker is a process: whatever becomes of it, its futures are answered and it never outlives us."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from fastgen.errors import DiskError, ModelError
 from fastgen.output.run_dir import RunFolder
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request
-from fastgen.workers.base import LaneDied
-from fastgen.workers.process import ProcessLane
+from fastgen.workers.base import WorkerDied
+from fastgen.workers.process import ProcessWorker
 
 PATIENCE_S = 60
 
@@ -29,24 +29,24 @@ def batch(*prompts: str) -> Batch:
 
 
 @pytest.fixture
-def lane(settings):
+def worker(settings):
     resolved = settings("t2i")
     folder = RunFolder(resolved)
-    lane = ProcessLane(resolved, resolved.devices[0], slots=2)
-    yield lane
-    lane.stop(now=True)
+    worker = ProcessWorker(resolved, resolved.devices[0], slots=2)
+    yield worker
+    worker.stop(now=True)
     folder.close()
 
 
 @pytest.fixture
-def pid(lane) -> int:
-    """The process of a lane that is ready."""
-    return lane.start().result(PATIENCE_S)["pid"]
+def pid(worker) -> int:
+    """The process of a worker that is ready."""
+    return worker.start().result(PATIENCE_S)["pid"]
 
 
-def test_one_result_per_request_in_order(lane, pid, tmp_path):
+def test_one_result_per_request_in_order(worker, pid, tmp_path):
     assert pid != os.getpid() and psutil.pid_exists(pid)
-    results = lane.submit(batch("a", "refuse", "b")).result(PATIENCE_S)
+    results = worker.submit(batch("a", "refuse", "b")).result(PATIENCE_S)
     assert [type(result) for result in results] == [Done, Failed, Done] and [r.id for r in results] == [
         "r0",
         "r1",
@@ -55,79 +55,79 @@ def test_one_result_per_request_in_order(lane, pid, tmp_path):
     assert (tmp_path / "out" / results[0].paths[0]).stat().st_size
 
 
-def test_two_batches_at_once(lane, pid):
-    slow = lane.submit(batch("slow:600"))
-    assert lane.submit(batch("quick")).result(PATIENCE_S)[0].id == "r0"
+def test_two_batches_at_once(worker, pid):
+    slow = worker.submit(batch("slow:600"))
+    assert worker.submit(batch("quick")).result(PATIENCE_S)[0].id == "r0"
     assert not slow.done()
 
 
-def test_an_unforeseen_error_fails_its_batch_alone(lane, pid):
-    results = lane.submit(batch("broken", "a")).result(PATIENCE_S)
+def test_an_unforeseen_error_fails_its_batch_alone(worker, pid):
+    results = worker.submit(batch("broken", "a")).result(PATIENCE_S)
     assert [(r.kind, "told to break" in r.message) for r in results] == [("internal", True)] * 2
-    assert isinstance(lane.submit(batch("a")).result(PATIENCE_S)[0], Done)
-    assert "Traceback" in lane.log.read_text()
+    assert isinstance(worker.submit(batch("a")).result(PATIENCE_S)[0], Done)
+    assert "Traceback" in worker.log.read_text()
 
 
-def test_a_full_disk_comes_back_as_such(lane, pid):
+def test_a_full_disk_comes_back_as_such(worker, pid):
     with pytest.raises(DiskError, match="No space left"):
-        lane.submit(batch("disk")).result(PATIENCE_S)
+        worker.submit(batch("disk")).result(PATIENCE_S)
 
 
 def test_an_error_is_told_although_the_log_takes_no_more(settings, small_disk):
     resolved = settings("t2i", out=small_disk.path)
     folder = RunFolder(resolved)
-    lane = ProcessLane(resolved, resolved.devices[0], slots=2)
+    worker = ProcessWorker(resolved, resolved.devices[0], slots=2)
     try:
-        lane.start().result(PATIENCE_S)
+        worker.start().result(PATIENCE_S)
         with pytest.raises(OSError, match="No space left"), (small_disk.path / "ballast").open("wb", 0) as ballast:
             while ballast.write(b"x" * 4096):
                 pass
-        results = lane.submit(batch("broken", "a")).result(20)
+        results = worker.submit(batch("broken", "a")).result(20)
         assert [result.kind for result in results] == ["internal", "internal"]
     finally:
-        lane.stop(now=True)
+        worker.stop(now=True)
         folder.close()
 
 
-def test_death_is_told_to_all_that_wait(lane, pid):
-    waiting = [lane.submit(batch("slow:600")), lane.submit(batch("slow:600"))]
+def test_death_is_told_to_all_that_wait(worker, pid):
+    waiting = [worker.submit(batch("slow:600")), worker.submit(batch("slow:600"))]
     os.kill(pid, signal.SIGKILL)
     for future in waiting:
-        with pytest.raises(LaneDied, match="SIGKILL") as death:
+        with pytest.raises(WorkerDied, match="SIGKILL") as death:
             future.result(PATIENCE_S)
         assert not death.value.idle
-    with pytest.raises(LaneDied) as death:
-        lane.submit(batch("a")).result(PATIENCE_S)
+    with pytest.raises(WorkerDied) as death:
+        worker.submit(batch("a")).result(PATIENCE_S)
     assert death.value.idle, "this batch was never there"
-    assert lane.start().result(PATIENCE_S)["pid"] != pid
-    assert isinstance(lane.submit(batch("a")).result(PATIENCE_S)[0], Done)
+    assert worker.start().result(PATIENCE_S)["pid"] != pid
+    assert isinstance(worker.submit(batch("a")).result(PATIENCE_S)[0], Done)
 
 
-def test_last_words_are_kept(lane, pid):
-    lane.log.write_text("something odd happened\n")
-    with pytest.raises(LaneDied, match="something odd happened"):
-        lane.submit(batch("crash")).result(PATIENCE_S)
+def test_last_words_are_kept(worker, pid):
+    worker.log.write_text("something odd happened\n")
+    with pytest.raises(WorkerDied, match="something odd happened"):
+        worker.submit(batch("crash")).result(PATIENCE_S)
 
 
-def test_an_engine_that_cannot_start_says_why(lane, monkeypatch):
+def test_an_engine_that_cannot_start_says_why(worker, monkeypatch):
     monkeypatch.setenv("FASTGEN_FAKE_CANNOT_START", "the model is made of cheese")
     with pytest.raises(ModelError, match="made of cheese"):
-        lane.start().result(PATIENCE_S)
+        worker.start().result(PATIENCE_S)
 
 
-def test_stop_lets_go_and_stop_now_does_not_wait(lane, pid):
-    lane.stop()
+def test_stop_lets_go_and_stop_now_does_not_wait(worker, pid):
+    worker.stop()
     assert not psutil.pid_exists(pid)
-    pid = lane.start().result(PATIENCE_S)["pid"]
-    future = lane.submit(batch("slow:600"))
-    lane.stop(now=True)
+    pid = worker.start().result(PATIENCE_S)["pid"]
+    future = worker.submit(batch("slow:600"))
+    worker.stop(now=True)
     assert not psutil.pid_exists(pid)
     wait([future], PATIENCE_S)
-    assert isinstance(future.exception(), LaneDied)
+    assert isinstance(future.exception(), WorkerDied)
 
 
-def test_ctrl_c_is_for_the_parent_to_decide(lane, pid):
-    future = lane.submit(batch("slow"))
+def test_ctrl_c_is_for_the_parent_to_decide(worker, pid):
+    future = worker.submit(batch("slow"))
     os.kill(pid, signal.SIGINT)
     os.kill(pid, signal.SIGTERM)
     assert isinstance(future.result(PATIENCE_S)[0], Done)
@@ -136,17 +136,17 @@ def test_ctrl_c_is_for_the_parent_to_decide(lane, pid):
 OWNER = """
 import sys
 from fastgen.output.run_dir import RunFolder
-from fastgen.workers.process import ProcessLane
+from fastgen.workers.process import ProcessWorker
 from fastgen.resolve import resolve
 settings = resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
 folder = RunFolder(settings)
-lane = ProcessLane(settings, settings.devices[0], 2)
-print(lane.start().result()["pid"], flush=True)
+worker = ProcessWorker(settings, settings.devices[0], 2)
+print(worker.start().result()["pid"], flush=True)
 sys.stdin.read()
 """
 
 
-def test_no_lane_outlives_its_owner(tmp_path):
+def test_no_worker_outlives_its_owner(tmp_path):
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, tmp_path / "out"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

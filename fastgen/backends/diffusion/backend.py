@@ -2,7 +2,7 @@
 
 The arithmetic has threads of its own (`_engine`): one on a GPU, on a CPU several with a batch each. Loading of input
 pictures and saving of finished ones happen in the threads that call `run`, so they overlap with the arithmetic of other
-batches. Knows nothing of retries or other lanes.
+batches. Knows nothing of retries or other workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 log = logging.getLogger(__name__)
 
 
-class Chain:
+class ImageJob:
     """One picture of a request on its way: for an edit the current state, turn by turn."""
 
     def __init__(self, request: Request, number: int, prompt: str):
@@ -69,7 +69,7 @@ class FluxBackend:
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
                 "the driver, or use --gpus cpu"
             )
-        device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a lane sees only its own GPU
+        device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
         started = time.monotonic()
         try:
             self.modules = load(self.settings, device)
@@ -95,7 +95,7 @@ class FluxBackend:
             "streams": parallel, "opt": applied, "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
         }  # fmt: skip
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
         self._saver.close()
         self._saver = Saver(settings)
@@ -137,23 +137,23 @@ class FluxBackend:
         with _timed(stages, "save"):
             self._saver.save(
                 [
-                    (r, chain.number, chain.prompt if r.task == "t2i" else "\n".join(r.prompts), chain.picture)
+                    (r, job.number, job.prompt if r.task == "t2i" else "\n".join(r.prompts), job.picture)
                     for r in good
-                    for chain in made[r.id][0]
+                    for job in made[r.id][0]
                 ]
             )
-        work = self._work([chain for request in good for chain in made[request.id][0]])
+        work = self._work([job for request in good for job in made[request.id][0]])
         results: list[Result] = []
         for request in batch.requests:
             if request.id in bad:
                 results.append(bad[request.id])
                 continue
-            chains, warnings = made[request.id]
+            jobs, warnings = made[request.id]
             results.append(
                 Done(
                     request.id, self.settings.backend, self.settings.model.name,
-                    tuple(self._saver.path(request, c.number) for c in chains), request.params,
-                    round(seconds * request.samples, 4), warnings=warnings, cache=_decisions(chains),
+                    tuple(self._saver.path(request, c.number) for c in jobs), request.params,
+                    round(seconds * request.samples, 4), warnings=warnings, cache=_decisions(jobs),
                     stages={k: round(v, 5) for k, v in stages.items()}, work=work,
                 )
             )  # fmt: skip
@@ -171,14 +171,14 @@ class FluxBackend:
             bucket = Bucket.of(requests[0])
             with _timed(stages, "encode"):
                 self.prompts.encode([prompt for request in requests for prompt in request.prompts])
-            chains: dict[str, list[Chain]] = {}
+            jobs: dict[str, list[ImageJob]] = {}
             for request in requests:
                 n = request.params.n
                 prompts = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
-                chains[request.id] = [Chain(request, j, prompt) for j, prompt in enumerate(prompts)]
+                jobs[request.id] = [ImageJob(request, j, prompt) for j, prompt in enumerate(prompts)]
             for turn in range(bucket.turns):
-                self._turn([chain for group in chains.values() for chain in group], turn, bucket, inputs, stages)
-        return {request.id: (chains[request.id], self._warnings(request)) for request in requests}
+                self._turn([job for group in jobs.values() for job in group], turn, bucket, inputs, stages)
+        return {request.id: (jobs[request.id], self._warnings(request)) for request in requests}
 
     def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
         """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1, or what `finish` makes of them.
@@ -230,61 +230,61 @@ class FluxBackend:
             samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
             self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
 
-    def _turn(self, chains: list[Chain], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
+    def _turn(self, jobs: list[ImageJob], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
         """Apply one user turn to all chains: sets their `picture`."""
         if bucket.task == "edit":
-            for chain in chains:
-                chain.prompt = chain.request.prompts[turn]
+            for job in jobs:
+                job.prompt = job.request.prompts[turn]
         with _timed(stages, "encode"):
-            prompts = self.prompts.encode([chain.prompt for chain in chains])
+            prompts = self.prompts.encode([job.prompt for job in jobs])
             self._wait()
         with _timed(stages, "noise"):
             samples = []
-            for chain, prompt in zip(chains, prompts, strict=True):
-                params = chain.request.params
-                seed = params.seed + turn * params.n + chain.number
+            for job, prompt in zip(jobs, prompts, strict=True):
+                params = job.request.params
+                seed = params.seed + turn * params.n + job.number
                 noise = make_noise(seed, bucket.width, bucket.height)
                 samples.append(Sample(prompt, bucket.width, bucket.height, params.steps, params.guidance, noise))
         if bucket.task == "edit":
             with _timed(stages, "reference"):
-                self._add_references(chains, samples, turn, bucket, inputs)
+                self._add_references(jobs, samples, turn, bucket, inputs)
                 self._wait()
         pictures = self.pixels(samples, bucket, stages, to_uint8)
         with _timed(stages, "pixels"):
-            for chain, sample, array in zip(chains, samples, pictures, strict=True):
-                chain.patterns += [sample.pattern] if sample.pattern else []
+            for job, sample, array in zip(jobs, samples, pictures, strict=True):
+                job.patterns += [sample.pattern] if sample.pattern else []
                 picture = Image.fromarray(array)
-                given = inputs.get(chain.request.id)
+                given = inputs.get(job.request.id)
                 if given is not None and given.mask is not None:
-                    before = chain.picture or given.base
+                    before = job.picture or given.base
                     picture = Image.composite(scaled(picture, before.size), before, given.mask)
-                chain.picture = picture
+                job.picture = picture
 
-    def _add_references(self, chains, samples, turn, bucket, inputs) -> None:
+    def _add_references(self, jobs, samples, turn, bucket, inputs) -> None:
         """Encode the picture that each chain edits, and for masked edits the latents to hold on to."""
         sources: dict[int, Image.Image] = {}
         size = bucket.reference if turn == 0 else (bucket.width, bucket.height)
         whole = (bucket.width, bucket.height)
 
-        def key(chain: Chain, purpose: str) -> tuple:
-            return (purpose, chain.request.id) if turn == 0 else (purpose, chain.request.id, chain.number)
+        def key(job: ImageJob, purpose: str) -> tuple:
+            return (purpose, job.request.id) if turn == 0 else (purpose, job.request.id, job.number)
 
-        for chain in chains:
-            given = inputs[chain.request.id]
-            now = given.sheet if turn == 0 else chain.picture
-            sources.setdefault(key(chain, "reference"), scaled(now, size))
+        for job in jobs:
+            given = inputs[job.request.id]
+            now = given.sheet if turn == 0 else job.picture
+            sources.setdefault(key(job, "reference"), scaled(now, size))
             if given.mask is not None:
-                sources.setdefault(key(chain, "keep"), scaled(given.base if turn == 0 else chain.picture, whole))
+                sources.setdefault(key(job, "keep"), scaled(given.base if turn == 0 else job.picture, whole))
         latents = {}
         for wanted in {picture.size for picture in sources.values()}:
             names = [name for name, picture in sources.items() if picture.size == wanted]
             arrays = [np.asarray(sources[name]) for name in names]
             latents.update(zip(names, encode_pictures(self.modules, arrays), strict=True))
-        for chain, sample in zip(chains, samples, strict=True):
-            sample.reference, sample.reference_size = latents[key(chain, "reference")], size
-            mask = inputs[chain.request.id].mask
+        for job, sample in zip(jobs, samples, strict=True):
+            sample.reference, sample.reference_size = latents[key(job, "reference")], size
+            mask = inputs[job.request.id].mask
             if mask is not None:
-                sample.keep = latents[key(chain, "keep")]
+                sample.keep = latents[key(job, "keep")]
                 sample.repaint = token_mask(mask, whole).to(self.modules.device)
 
     def _warnings(self, request: Request) -> tuple[str, ...]:
@@ -295,12 +295,12 @@ class FluxBackend:
             warnings.append("decoded in tiles for lack of memory; seams are possible")
         return tuple(warnings)
 
-    def _work(self, chains: list[Chain]) -> dict[str, int]:
+    def _work(self, jobs: list[ImageJob]) -> dict[str, int]:
         """What the batch took, for the run's summary."""
         work = {}
         if self.modules.device.type == "cuda":
             work["gpu_peak_mib"] = torch.cuda.max_memory_reserved() >> 20
-        patterns = [pattern for chain in chains for pattern in chain.patterns]
+        patterns = [pattern for job in jobs for pattern in job.patterns]
         if patterns:
             config = self.modules.transformer.config
             blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
@@ -336,9 +336,9 @@ class FluxBackend:
             torch.cuda.synchronize()
 
 
-def _decisions(chains: list[Chain]) -> dict:
+def _decisions(jobs: list[ImageJob]) -> dict:
     """What the step cache did for a row: steps in all, those computed in full, and which, a word a picture and turn."""
-    patterns = [pattern for chain in chains for pattern in chain.patterns]
+    patterns = [pattern for job in jobs for pattern in job.patterns]
     if not patterns:
         return {}
     computed = sum(pattern.count("1") for pattern in patterns)

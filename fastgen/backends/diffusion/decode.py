@@ -7,7 +7,7 @@ import torch
 
 from fastgen.backends.diffusion.encode import unpack
 from fastgen.backends.diffusion.load import Modules
-from fastgen.opt.offload import guest
+from fastgen.opt.offload import onload
 
 MOST = 8
 """Pictures decoded together at the most: more is no faster and takes memory (bench/LOG.md)."""
@@ -28,7 +28,7 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
     # Only float32 rounds alike in any batch; see encode_pictures.
     size = most if modules.dtype == torch.float32 else 1
     pictures = []
-    with guest(modules, "vae"):
+    with onload(modules, "vae"):
         for chunk in maps.split(size):
             pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
     return pictures

@@ -21,8 +21,8 @@ import torch
 
 from fastgen.backends.diffusion.encode import Prompt, pack
 from fastgen.backends.diffusion.load import Modules
-from fastgen.opt.offload import guest
-from fastgen.opt.stepcache import Memory
+from fastgen.opt.offload import onload
+from fastgen.opt.stepcache import CacheState
 
 LATENT_CHANNELS = 16
 
@@ -68,7 +68,7 @@ class Denoiser:
     @torch.inference_mode()
     def run(self, samples: Iterable[Sample], most: int) -> None:
         """Give every sample its `latents`, `most` of them in a forward pass at a time."""
-        with guest(self.modules, "transformer"):
+        with onload(self.modules, "transformer"):
             self._run(deque(samples), most)
 
     def _run(self, waiting: deque[Sample], most: int) -> None:
@@ -129,10 +129,10 @@ class _Group:
             [before.x[known[id(s)]] if id(s) in known else s.noise.to(device, torch.float32) for s in samples]
         )
         """(B, tokens, 64), float32 whatever the model computes in."""
-        self.memories: list[Memory] | None = None
+        self.cache_states: list[CacheState] | None = None
         if (cache := modules.step_cache) is not None:
-            self.memories = [
-                before.memories[known[id(s)]] if id(s) in known else Memory(cache, s.steps) for s in samples
+            self.cache_states = [
+                before.cache_states[known[id(s)]] if id(s) in known else CacheState(cache, s.steps) for s in samples
             ]
         longest = max(s.steps for s in samples) + 1
         sigmas = torch.zeros(len(samples), longest)
@@ -168,8 +168,8 @@ class _Group:
         ended = [i for i, s in enumerate(self.samples) if self.at[i] == s.steps]
         for i in ended:
             self.samples[i].latents = self.x[i]
-            if self.memories is not None:
-                self.samples[i].pattern = self.memories[i].pattern
+            if self.cache_states is not None:
+                self.samples[i].pattern = self.cache_states[i].pattern
         return bool(ended)
 
     def _velocity(self, sigma: torch.Tensor) -> torch.Tensor:
@@ -189,7 +189,7 @@ class _Group:
         tokens = hidden.shape[1]
         if self.reference is not None:
             hidden = torch.cat([hidden, self.reference], dim=1)
-        if self.memories is None:
+        if self.cache_states is None:
             hidden = self._blocks(self._all, hidden, text, embedding)[1][:, :tokens]
         else:
             hidden = self._blocks_with_cache(hidden, text, embedding, tokens, sigma)
@@ -213,13 +213,13 @@ class _Group:
         text, hidden = self._blocks(self._all[:1], hidden, text, embedding)
         after = hidden[:, :tokens]
         levels = sigma.tolist()
-        open_ones = [i for i, memory in enumerate(self.memories) if not memory.must_compute]
+        open_ones = [i for i, memory in enumerate(self.cache_states) if not memory.must_compute]
         skip = set()
         if open_ones:
-            distances = torch.stack([self.memories[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
+            distances = torch.stack([self.cache_states[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
             # One wait for the device a step, whatever the number of samples.
             for i, distance in zip(open_ones, distances.tolist(), strict=True):
-                if distance <= self.memories[i].config.threshold:
+                if distance <= self.cache_states[i].config.threshold:
                     skip.add(i)
         compute = [i for i in range(len(self.samples)) if i not in skip]
         rows = slice(None) if not skip else torch.tensor(compute, device=hidden.device)
@@ -228,9 +228,9 @@ class _Group:
             _, full = self._blocks(self._all[1:], hidden[rows], text[rows], embedding[rows])
             for at, i in enumerate(compute):
                 ended[i] = full[at, :tokens]
-                self.memories[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])
+                self.cache_states[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])
         for i in skip:
-            ended[i] = after[i] + self.memories[i].skipped(levels[i])
+            ended[i] = after[i] + self.cache_states[i].skipped(levels[i])
         return torch.stack([ended[i] for i in range(len(self.samples))])
 
 

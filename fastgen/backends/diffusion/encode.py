@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fastgen.backends.diffusion.load import Modules
-from fastgen.opt.offload import TEXT, guest
+from fastgen.opt.offload import TEXT, onload
 
 CHUNK = 16
 """Prompts that go through the text encoders together."""
@@ -52,7 +52,7 @@ class PromptEncoder:
                 self._known.move_to_end(prompt)
                 found[prompt] = self._known[prompt]
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        with guest(self.modules, *(TEXT if new else ())):
+        with onload(self.modules, *(TEXT if new else ())):
             for start in range(0, len(new), CHUNK):
                 chunk = new[start : start + CHUNK]
                 for prompt, encoded in zip(chunk, self._forward(chunk), strict=True):
@@ -91,7 +91,7 @@ def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)
     # Only float32 rounds alike in any batch; other types go one by one so that a picture is the same in any company.
     size = MOST_PICTURES if modules.dtype == torch.float32 else 1
-    with guest(modules, "vae"):
+    with onload(modules, "vae"):
         latents = torch.cat([vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(size)])
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     return list(pack(latents))

@@ -1,5 +1,5 @@
 """One try of one request at a paid API: passes each call through the gate, counts what it costs, checks and writes what
-comes back. Knows no SDK: they raise, their backend says with `Declined` what that means."""
+comes back. Knows no SDK: they raise, their backend says with `ProviderError` what that means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from fastgen import providers
 from fastgen.backends.remote import responses
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.responses import Declined, through
+from fastgen.backends.remote.responses import ProviderError, through
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, InputError
 from fastgen.output import artifacts
@@ -42,7 +42,7 @@ class Made:
 
     @classmethod
     def of(cls, data: bytes) -> Made:
-        """Raises Declined."""
+        """Raises ProviderError."""
         from PIL import Image
 
         try:
@@ -50,9 +50,9 @@ class Made:
                 picture.load()
                 kind, size = picture.format or "", picture.size
         except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
-            raise Declined("malformed", f"the picture in the answer cannot be decoded: {error}") from None
+            raise ProviderError("malformed", f"the picture in the answer cannot be decoded: {error}") from None
         if kind not in SUFFIXES:
-            raise Declined("malformed", f"the answer holds a {kind} file; PNG, JPEG or WebP was expected")
+            raise ProviderError("malformed", f"the answer holds a {kind} file; PNG, JPEG or WebP was expected")
         return cls(data, kind, size)
 
     @property
@@ -77,9 +77,9 @@ class Attempt:
         try:
             return attempt._done(work(attempt))
         except InputError as error:
-            declined = Declined("input", str(error), error.field)
-        except Declined as error:
-            declined = error
+            provider_error = ProviderError("input", str(error), error.field)
+        except ProviderError as error:
+            provider_error = error
         except DiskError:
             raise
         except Exception as error:  # nobody foresaw it, so nobody knows what was billed
@@ -87,20 +87,20 @@ class Attempt:
             trace = traceback.format_exc()
             print(trace.replace(key, "...") if key else trace, file=sys.stderr)
             left = max(0.0, providers.estimate(settings, request) - attempt.cost)
-            declined = Declined("internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left)
-        declined.cost += attempt.cost
-        return declined.failed(request, settings.backend, settings.model.name)
+            provider_error = ProviderError("internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left)
+        provider_error.cost += attempt.cost
+        return provider_error.failed(request, settings.backend, settings.model.name)
 
     def call(self, send: Callable[[], Answer]) -> Answer:
-        """Send one HTTP request when the gate lets it through. Whatever is wrong is a Declined."""
+        """Send one HTTP request when the gate lets it through. Whatever is wrong is a ProviderError."""
         for waits in range(MOST_WAITS + 1):
             begun = bool(self.cost or self.paths)
             try:
                 with through(self.gate, begun):
                     return send()
-            except Declined as declined:
+            except ProviderError as provider_error:
                 # What is paid for is not thrown away because the service asks for patience, or because the run is to end.
-                if not (declined.kind == "rate_limited" and begun and waits < MOST_WAITS):
+                if not (provider_error.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
         raise AssertionError("the last wait raises")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
-from fastgen.backends.remote.responses import Declined
+from fastgen.backends.remote.responses import ProviderError
 
 Clean = Callable[[object], str]
 """A text without the key, shortened."""
@@ -30,24 +30,24 @@ def parts_of(answer: Any) -> list:
 
 
 def check(answer: Any, clean: Clean) -> None:
-    """Raises Declined where an answer says that it is none."""
+    """Raises ProviderError where an answer says that it is none."""
     blocked = getattr(getattr(answer, "prompt_feedback", None), "block_reason", None)
     if blocked:
-        raise Declined("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
+        raise ProviderError("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
     if not getattr(answer, "candidates", None):
-        raise Declined("malformed", "the answer holds no candidates")
+        raise ProviderError("malformed", "the answer holds no candidates")
     reason = finish(answer)
     if reason in REFUSED:
         words = " ".join(part.text for part in parts_of(answer) if part.text)
         said = words or answer.candidates[0].finish_message or ""
-        raise Declined("refused", f"{reason}: {clean(said)}" if said else f"the answer was withheld: {reason}")
+        raise ProviderError("refused", f"{reason}: {clean(said)}" if said else f"the answer was withheld: {reason}")
     if "MALFORMED" in reason or "TOOL_CALL" in reason or reason == "MISSING_THOUGHT_SIGNATURE":
-        raise Declined("malformed", f"the answer broke off: {reason}")
+        raise ProviderError("malformed", f"the answer broke off: {reason}")
     if reason in ("OTHER", "IMAGE_OTHER"):
-        raise Declined("empty", f"the service gives no answer and no reason: {reason}")
+        raise ProviderError("empty", f"the service gives no answer and no reason: {reason}")
 
 
-def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
+def provider_error(error: Exception, clean: Clean, at_most: float) -> ProviderError:
     """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
     from google.genai import errors
 
@@ -55,14 +55,14 @@ def declined(error: Exception, clean: Clean, at_most: float) -> Declined:
         return _complaint(error, clean, at_most)
     name = type(error).__name__
     if isinstance(error, ValueError):
-        return Declined("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
+        return ProviderError("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
     if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
         lost = name not in responses.NOT_SENT
-        return Declined("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
-    return Declined("internal", f"{name}: {clean(error)}", cost=at_most)
+        return ProviderError("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
+    return ProviderError("internal", f"{name}: {clean(error)}", cost=at_most)
 
 
-def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
+def _complaint(error: Any, clean: Clean, at_most: float) -> ProviderError:
     status, message = str(error.status or ""), clean(error.message or error)
     body = error.details.get("error") if isinstance(error.details, dict) else None
     details = body.get("details") if isinstance(body, dict) else None
@@ -77,14 +77,14 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> Declined:
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
         over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))
         if over or wait > responses.PATIENCE_S:
-            return Declined("quota", said)
-        return Declined("rate_limited", said, retry_after=wait)
+            return ProviderError("quota", said)
+        return ProviderError("rate_limited", said, retry_after=wait)
     if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
-        return Declined("unauthorized", said)
+        return ProviderError("unauthorized", said)
     if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the place is not served
-        return Declined("unauthorized", said)
+        return ProviderError("unauthorized", said)
     if not isinstance(error.code, int) or error.code < 300:
-        return Declined("malformed", said)
+        return ProviderError("malformed", said)
     return responses.of_status(error.code, status, message, wait, at_most)
 
 

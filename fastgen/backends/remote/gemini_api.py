@@ -15,8 +15,8 @@ from fastgen import providers
 from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.gemini_answers import check, declined, finish, parts_of, tokens
-from fastgen.backends.remote.responses import Declined
+from fastgen.backends.remote.gemini_answers import check, finish, parts_of, provider_error, tokens
+from fastgen.backends.remote.responses import ProviderError
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.input import images
@@ -35,7 +35,7 @@ class GeminiBackend:
         self.settings = settings
         self.model = settings.model.name
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
-        self.base_url, self.version = providers.gemini_place(settings.endpoint.base_url)
+        self.base_url, self.version = providers.gemini_endpoint(settings.endpoint.base_url)
         self._may_change = not self.version
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -67,10 +67,10 @@ class GeminiBackend:
                 self._clients[version] = genai.Client(api_key=self._key or "none", vertexai=False, http_options=options)
             return self._clients[version]
 
-    def let_go(self) -> None:
+    def cancel_pending(self) -> None:
         self.gate.close()
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class GeminiBackend:
         return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
 
     def _ask(self, attempt: Attempt, contents: list, config: Any, at_most: float) -> Any:
-        """One answer, billed, in which something was said. `at_most`: USD that it may cost. Raises Declined."""
+        """One answer, billed, in which something was said. `at_most`: USD that it may cost. Raises ProviderError."""
         from google.genai import errors
 
         def send() -> Any:
@@ -183,7 +183,7 @@ class GeminiBackend:
                         model=self.model, contents=contents, config=config
                     )
             except Exception as error:  # APIError, JSON errors, and the classes of two generations of one library
-                raise declined(error, self._clean, at_most) from None
+                raise provider_error(error, self._clean, at_most) from None
             self.version, self._may_change = version, False
             return answer
 
@@ -195,16 +195,16 @@ class GeminiBackend:
     # What comes back
 
     def _picture(self, attempt: Attempt, answer: Any) -> Made:
-        """The picture in an answer, checked. Raises Declined."""
+        """The picture in an answer, checked. Raises ProviderError."""
         parts = parts_of(answer)
         found = [part.inline_data.data for part in parts if part.inline_data and part.inline_data.data]
         if not found:
             words = " ".join(part.text for part in parts if part.text)
             if finish(answer) == "MAX_TOKENS":
-                raise Declined("truncated", "the answer was cut off before its picture")
+                raise ProviderError("truncated", "the answer was cut off before its picture")
             if words.strip():
-                raise Declined("refused", f"the model answered with words instead of a picture: {self._clean(words)}")
-            raise Declined("empty", "the answer holds no picture")
+                raise ProviderError("refused", f"the model answered with words instead of a picture: {self._clean(words)}")
+            raise ProviderError("empty", "the answer holds no picture")
         if len(found) > 1:
             attempt.warnings.append(f"{len(found)} pictures came for one; the first is kept")
         return Made.of(found[0])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
-from fastgen.backends.remote.responses import Declined
+from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """Two words for one thing; which one a server knows depends on it."""
@@ -17,7 +17,7 @@ FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
 """Of a row, by the names that they have here too."""
 
 
-def declined(error: Exception, clean: Callable[[object], str], at_most: float) -> Declined:
+def provider_error(error: Exception, clean: Callable[[object], str], at_most: float) -> ProviderError:
     """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
     import openai
 
@@ -29,7 +29,7 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         code = "" if code is None or str(code) == str(error.status_code) else str(code)
         found = responses.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
         if found.kind == "input" and error.param == "model":  # as true for every other row
-            return Declined("gone", str(found))
+            return ProviderError("gone", str(found))
         if found.kind == "input" and isinstance(error.param, str):
             named = re.sub(r"^image\b.*", "images", error.param)
             found.field = named if named in FIELDS else ""
@@ -38,8 +38,8 @@ def declined(error: Exception, clean: Callable[[object], str], at_most: float) -
         cause = error.__cause__
         lost = type(cause).__name__ not in responses.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
-        return Declined("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
-    return Declined("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)
+        return ProviderError("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
+    return ProviderError("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)
 
 
 def refused_word(error: Any, sent: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ from fastgen import providers
 from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.openai_answers import LIMITS, declined, refused_word, tokens
-from fastgen.backends.remote.responses import Declined
+from fastgen.backends.remote.openai_answers import LIMITS, provider_error, refused_word, tokens
+from fastgen.backends.remote.responses import ProviderError
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.types import Batch, Result
@@ -61,10 +61,10 @@ class OpenAIBackend:
         )  # fmt: skip
         return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
 
-    def let_go(self) -> None:
+    def cancel_pending(self) -> None:
         self.gate.close()
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class OpenAIBackend:
         attempt.bill(tokens(answer), attempt.at_most(()))
         choices = getattr(answer, "choices", None)
         if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
-            raise Declined("malformed", f"the answer is no chat completion: {self._clean(answer)}")
+            raise ProviderError("malformed", f"the answer is no chat completion: {self._clean(answer)}")
         said = choices[0].message
         for gone in sorted(self._unknown - set(LIMITS)):
             attempt.warnings.append(f"{self.model} knows no {gone}; it was left out")
@@ -142,9 +142,9 @@ class OpenAIBackend:
         attempt.bill(tokens(answer), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
-            raise Declined("malformed", f"the answer holds no pictures: {self._clean(answer)}")
+            raise ProviderError("malformed", f"the answer holds no pictures: {self._clean(answer)}")
         if len(data) < n:
-            raise Declined("malformed", f"{n} pictures were asked for, {len(data)} came")
+            raise ProviderError("malformed", f"{n} pictures were asked for, {len(data)} came")
         return [Made.of(self._bytes(one)) for one in data[:n]]
 
     def _chat(self, attempt: Attempt, words: dict[str, Any]) -> object:
@@ -171,10 +171,10 @@ class OpenAIBackend:
                 elif word and word not in LIMITS:
                     self._unknown.add(word)
                 elif limit == self._limit:  # else another thread has learned it meanwhile
-                    raise declined(answer, self._clean, at_most)
+                    raise provider_error(answer, self._clean, at_most)
 
     def _send(self, ask: Callable, words: dict[str, Any], at_most: float, plain: tuple | type = ()) -> Any:
-        """The SDK's answer. Errors become Declined; those in `plain` are returned."""
+        """The SDK's answer. Errors become ProviderError; those in `plain` are returned."""
         import openai
 
         try:
@@ -182,35 +182,35 @@ class OpenAIBackend:
         except plain as error:
             return error
         except (openai.OpenAIError, ValueError) as error:  # broken JSON is a ValueError
-            raise declined(error, self._clean, at_most) from None
+            raise provider_error(error, self._clean, at_most) from None
 
     # Small things
 
     def _bytes(self, item: Any) -> bytes:
-        """A picture's data. Raises Declined."""
+        """A picture's data. Raises ProviderError."""
         if isinstance(packed := getattr(item, "b64_json", None), str) and packed:
             try:
                 return base64.b64decode(
                     packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True
                 )
             except binascii.Error as error:
-                raise Declined("malformed", f"the picture in the answer is no base64: {error}") from None
+                raise ProviderError("malformed", f"the picture in the answer is no base64: {error}") from None
         url = getattr(item, "url", None)
         if not isinstance(url, str) or not url:
-            raise Declined("malformed", "the answer holds neither a picture nor its address")
+            raise ProviderError("malformed", "the answer holds neither a picture nor its address")
         if urlsplit(url)[:2] != urlsplit(str(self.client.base_url))[:2]:
-            raise Declined(
+            raise ProviderError(
                 "malformed", f"the picture is elsewhere, at {self._clean(url)}; only the server asked is read from"
             )
         try:
             reply = self.http.get(url, follow_redirects=False, timeout=self.settings.endpoint.timeout_s)
             if reply.status_code != 200:
-                raise Declined("malformed", f"the picture's address answers {reply.status_code}")
+                raise ProviderError("malformed", f"the picture's address answers {reply.status_code}")
             return reply.content
-        except Declined:
+        except ProviderError:
             raise
         except Exception as error:  # the classes of two generations of one library
-            raise Declined("malformed", f"the picture cannot be read from its address: {self._clean(error)}") from None
+            raise ProviderError("malformed", f"the picture cannot be read from its address: {self._clean(error)}") from None
 
 
 def _portions(n: int, most: int) -> Iterator[int]:

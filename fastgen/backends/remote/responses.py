@@ -43,7 +43,7 @@ _REFUSAL = re.compile(
 )
 
 
-class Declined(Exception):
+class ProviderError(Exception):
     """There is no result, and why.
 
     Args:
@@ -64,45 +64,45 @@ class Declined(Exception):
 
 @contextmanager
 def through(gate: Gate, begun: bool = False) -> Iterator[None]:
-    """Let one request pass the gate, and tell the gate how it went. Raises Declined: nobody is let through any more, but for
+    """Let one request pass the gate, and tell the gate how it went. Raises ProviderError: nobody is let through any more, but for
     what has `begun`."""
     try:
         ticket = gate.enter(begun)
     except Closed:
-        raise Declined("unavailable", LET_GO) from None
+        raise ProviderError("unavailable", LET_GO) from None
     outcome, wait = "neither", 0.0
     try:
         yield
         outcome = "answered"
-    except Declined as declined:
-        outcome, wait = OUTCOMES.get(declined.kind, "neither"), declined.retry_after
+    except ProviderError as provider_error:
+        outcome, wait = OUTCOMES.get(provider_error.kind, "neither"), provider_error.retry_after
         raise
     finally:
         gate.leave(ticket, outcome, wait)
 
 
 def text_of(content: object, finish_reason: str | None, refusal: str | None, schema: str = "") -> str:
-    """The caption in an answer; under a schema, its JSON. Raises Declined: refused, truncated, empty, malformed."""
+    """The caption in an answer; under a schema, its JSON. Raises ProviderError: refused, truncated, empty, malformed."""
     if refusal:
-        raise Declined("refused", f"the model declined: {shorten(refusal)}")
+        raise ProviderError("refused", f"the model declined: {shorten(refusal)}")
     reason = str(finish_reason or "").lower()
     if reason in ("content_filter", "safety"):
-        raise Declined("refused", "the service's filter withheld the answer")
+        raise ProviderError("refused", "the service's filter withheld the answer")
     if reason in ("length", "max_tokens"):
-        raise Declined("truncated", "the answer was cut at --max-tokens; raise it")
+        raise ProviderError("truncated", "the answer was cut at --max-tokens; raise it")
     if reason == "repetition":
-        raise Declined("truncated", "the answer was cut where the model began to repeat itself")
+        raise ProviderError("truncated", "the answer was cut where the model began to repeat itself")
     if reason in ("abort", "error"):  # what was said until then may come with it
-        raise Declined("transient", f"the answer broke off: {reason}")
+        raise ProviderError("transient", f"the answer broke off: {reason}")
     if content is None or (isinstance(content, str) and not content.strip()):
-        raise Declined("empty", "the answer holds no text")
+        raise ProviderError("empty", "the answer holds no text")
     if not isinstance(content, str):
-        raise Declined("malformed", f"the answer's content is {type(content).__name__}, not text")
+        raise ProviderError("malformed", f"the answer's content is {type(content).__name__}, not text")
     text = _under(schema, content.strip()) if schema else content.strip()
     if not _is_unicode(text):
-        raise Declined("malformed", f"the answer holds half of a character: {shorten(text)}")
+        raise ProviderError("malformed", f"the answer holds half of a character: {shorten(text)}")
     if not schema and _is_refusal(text):
-        raise Declined("refused", f"the model declined: {shorten(text)}")
+        raise ProviderError("refused", f"the model declined: {shorten(text)}")
     return text
 
 
@@ -131,9 +131,9 @@ def _under(schema: str, text: str) -> str:
     except jsonschema.ValidationError as error:
         wrong = f"does not fit --schema: {shorten(error.message)}"
     if _is_refusal(longest := max(_strings(value), key=len, default="")):  # as an object too, where no other form is allowed
-        raise Declined("refused", f"the model declined: {shorten(longest)}")
+        raise ProviderError("refused", f"the model declined: {shorten(longest)}")
     if wrong:
-        raise Declined("malformed", f"the answer {wrong}")
+        raise ProviderError("malformed", f"the answer {wrong}")
     return text
 
 
@@ -146,26 +146,26 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(part)
 
 
-def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> Declined:
+def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> ProviderError:
     """What an HTTP status and an OpenAI-style error code mean. `message` is shortened here. `at_most`: USD that the
     request cost if the service did the work."""
     said = f"{status} {code}: {shorten(message)}" if code else f"{status}: {shorten(message)}"
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
-        return Declined("refused", said)
+        return ProviderError("refused", said)
     if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached") or (status == 429 and _is_final(lower, retry_after)):
-        return Declined("quota", said)
+        return ProviderError("quota", said)
     if status == 429:
-        return Declined("rate_limited", said, retry_after=retry_after)
+        return ProviderError("rate_limited", said, retry_after=retry_after)
     if status in (401, 403, 407):
-        return Declined("unauthorized", said)
+        return ProviderError("unauthorized", said)
     # What it is asked is not there, or somewhere else, whatever the row says.
     if status < 400 or status in (404, 405, 410) or code in ("model_not_found", "model_deprecated"):
-        return Declined("gone", said)
+        return ProviderError("gone", said)
     if status in (408, 409, 425) or status >= 500:
         cost = at_most if status in GAVE_UP else 0.0
-        return Declined("unavailable", said, retry_after=min(retry_after, PATIENCE_S), cost=cost)
-    return Declined("input", said)
+        return ProviderError("unavailable", said, retry_after=min(retry_after, PATIENCE_S), cost=cost)
+    return ProviderError("input", said)
 
 
 def _is_final(message: str, retry_after: float) -> bool:

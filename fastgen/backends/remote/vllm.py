@@ -19,7 +19,7 @@ import urllib3
 from fastgen import providers
 from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.responses import Declined
+from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
@@ -71,8 +71,8 @@ class VllmBackend:
         self.server = None if settings.endpoint.base_url else Server(settings, device)
         self.model = settings.model.name
         endpoint = settings.endpoint
-        lanes = max(1, len(settings.devices))
-        self.gate = Gate(-(-endpoint.max_inflight // lanes), -(-endpoint.rpm // lanes))
+        workers = max(1, len(settings.devices))
+        self.gate = Gate(-(-endpoint.max_inflight // workers), -(-endpoint.rpm // workers))
         self._restarts = 0
         self._revival = threading.Lock()
         self._template = b""
@@ -99,10 +99,10 @@ class VllmBackend:
             self.model = self._served()
         return {"model": self.model, "base_url": base, "load_seconds": round(time.monotonic() - started, 1), "streams": 1}
 
-    def let_go(self) -> None:
+    def cancel_pending(self) -> None:
         self.gate.close()
 
-    def turn_to(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
         self._restarts = 0
         if self.server:
@@ -136,9 +136,9 @@ class VllmBackend:
             body = self._body(request)
             text, usage = self._ask(body)
         except InputError as error:
-            return Declined("input", str(error), error.field).failed(request, "vllm", self.model)
-        except Declined as declined:
-            return declined.failed(request, "vllm", self.model)
+            return ProviderError("input", str(error), error.field).failed(request, "vllm", self.model)
+        except ProviderError as provider_error:
+            return provider_error.failed(request, "vllm", self.model)
         tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
         seconds = round(time.monotonic() - started, 4)
         return Done(request.id, "vllm", self.model, (), request.params, seconds, text=text, usage=tokens)
@@ -170,7 +170,7 @@ class VllmBackend:
         except urllib3.exceptions.HTTPError as error:
             if self.server and not self.server.alive:
                 self._revive()
-            raise Declined("unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}") from None
+            raise ProviderError("unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}") from None
 
     def _read(self, reply: urllib3.BaseHTTPResponse) -> tuple[str, _Usage | None]:
         if reply.status != 200:
@@ -178,14 +178,14 @@ class VllmBackend:
         try:
             answer = _reply(reply.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Declined("malformed", f"the answer is not a chat completion: {self._clean(reply.data)}") from None
+            raise ProviderError("malformed", f"the answer is not a chat completion: {self._clean(reply.data)}") from None
         if not answer.choices:
-            raise Declined("malformed", "the answer holds no choices")
+            raise ProviderError("malformed", "the answer holds no choices")
         choice = answer.choices[0]
         text = responses.text_of(choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema)
         return text, answer.usage
 
-    def _complaint(self, reply: urllib3.BaseHTTPResponse) -> Declined:
+    def _complaint(self, reply: urllib3.BaseHTTPResponse) -> ProviderError:
         wait = responses.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
         code, message = "", self._clean(reply.data)
         try:
@@ -201,15 +201,15 @@ class VllmBackend:
         return responses.of_status(reply.status, code, self._clean(message), wait)
 
     def _revive(self) -> None:
-        """Start our server again, once. Raises Declined when it is lost."""
+        """Start our server again, once. Raises ProviderError when it is lost."""
         with self._revival:
             if self.server.alive:
                 return
             words = self.server.last_words()
             if self._restarts >= MOST_RESTARTS:
-                raise Declined("gone", f"vLLM ended again after it was started anew{words}")
+                raise ProviderError("gone", f"vLLM ended again after it was started anew{words}")
             self._restarts += 1
             try:
                 self.server.start()
             except EngineError as error:
-                raise Declined("gone", str(error)) from None
+                raise ProviderError("gone", str(error)) from None

@@ -24,7 +24,7 @@ STOP_IN_S = 8.0
 
 
 class Server:
-    """Args: device: whose GPU it takes is up to CUDA_VISIBLE_DEVICES, which the lane has set."""
+    """Args: device: whose GPU it takes is up to CUDA_VISIBLE_DEVICES, which the worker has set."""
 
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
@@ -48,7 +48,7 @@ class Server:
         }  # fmt: skip
         if os.path.isdir(self.settings.model.path):
             environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        environment.pop("PYTHONPATH", None)  # ours, for the lane; vLLM may be of another environment
+        environment.pop("PYTHONPATH", None)  # ours, for the worker; vLLM may be of another environment
         with self.log.open("ab") as log:
             self._leash = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("supervisor.py")), *self._command(port)],
@@ -104,6 +104,6 @@ class Server:
         try:
             self._leash.wait(STOP_IN_S)
         except subprocess.TimeoutExpired:
-            self._leash.kill()  # the server goes with it; see leash.py
+            self._leash.kill()  # the server goes with it; see supervisor.py
             self._leash.wait()
         self._leash = None

@@ -51,7 +51,7 @@ class APIImageGenServing(PictureServing):
         key = api_key or os.environ.get("DF_API_KEY", "")
         if not key:
             raise ValueError("API key is required: give api_key, or set the environment variable DF_API_KEY")
-        url = place_of(api_url, api_format)
+        url = endpoint_of(api_url, api_format)
         if urlsplit(url).hostname == GOOGLE and model_name in RENAMED:
             get_logger().warning("%s is gone since 2026-06-25; %s is asked instead", model_name, RENAMED[model_name])
             model_name = RENAMED[model_name]
@@ -61,7 +61,7 @@ class APIImageGenServing(PictureServing):
         )  # fmt: skip
 
 
-def place_of(url: str | None, format: str) -> str:
+def endpoint_of(url: str | None, format: str) -> str:
     """The address as fastgen wants it: OpenAI's with its version, Gemini's without."""
     if not url:
         return f"https://{GOOGLE}" if format == "gemini" else "https://api.openai.com/v1"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastgen
 from fastgen.dataflow.io import ImageIO
-from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, place_of
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, endpoint_of
 from fastgen.dataflow.serving.texts import TextServing
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class APIVLMServing_openai(TextServing):
         self.api_url, self.model_name, self.image_io, self.timeout = api_url, model_name, image_io, timeout
         super().__init__(
             key=key, folder=image_io.save_path if image_io else "", strict=strict, backend="openai", model=model_name,
-            base_url=place_of(api_url, "openai"), max_inflight=max_workers, timeout=timeout, **{"max_tokens": MAX_TOKENS, **flags},
+            base_url=endpoint_of(api_url, "openai"), max_inflight=max_workers, timeout=timeout, **{"max_tokens": MAX_TOKENS, **flags},
         )  # fmt: skip
 
     def pictures(self, task: str) -> APIImageGenServing:

@@ -263,7 +263,7 @@ def test_another_run_begins_without_the_shortages_of_the_one_before(tmp_path):
     try:
         backend._fits[Bucket("t2i", 128, 128, (0, 0), 1)] = 2
         backend.modules.vae.enable_tiling()
-        backend.turn_to(replace(backend.settings, out=str(tmp_path / "next"), batch_size=1))
+        backend.reconfigure(replace(backend.settings, out=str(tmp_path / "next"), batch_size=1))
         assert not backend._fits and not backend.modules.vae.use_tiling
     finally:
         backend.close()

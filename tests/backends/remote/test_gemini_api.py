@@ -240,7 +240,7 @@ def test_a_gateway_that_knows_the_older_version_only(ask):
     server.server_close()
 
 
-def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> responses.Declined:
+def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> responses.ProviderError:
     from google.genai import errors
 
     body = {
@@ -251,7 +251,7 @@ def complaint(code: int, *details: dict, status: str = "RESOURCE_EXHAUSTED") -> 
             "details": list(details),
         }
     }
-    return gemini_answers.declined(errors.APIError(code, body), str, 0.5)
+    return gemini_answers.provider_error(errors.APIError(code, body), str, 0.5)
 
 
 def test_how_long_it_asks_to_wait():

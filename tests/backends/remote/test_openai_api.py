@@ -197,7 +197,7 @@ def test_a_complaint_about_the_model_is_not_the_rows_fault():
 
     body = {"message": "Invalid value: 'x'", "type": "invalid_request_error", "param": "model", "code": "invalid_value"}
     response = httpx2.Response(400, request=httpx2.Request("POST", "http://a/v1"))
-    found = openai_answers.declined(openai.BadRequestError("no", response=response, body=body), str, 0.0)
+    found = openai_answers.provider_error(openai.BadRequestError("no", response=response, body=body), str, 0.0)
     assert found.kind == "gone"
 
 
@@ -213,7 +213,7 @@ def test_a_row_that_is_half_paid_is_finished_though_no_more_are_begun(ask, sim, 
 
     def keep_and_close(attempt, made):
         keep(attempt, made)
-        backend.let_go()
+        backend.cancel_pending()
 
     monkeypatch.setattr(Attempt, "keep", keep_and_close)
     result, seen = ask("t2i", "one", "and two fault:rate_limit_after:once", backend=backend)

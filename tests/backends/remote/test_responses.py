@@ -9,7 +9,7 @@ from email.utils import formatdate
 import pytest
 
 from fastgen.backends.remote import responses
-from fastgen.backends.remote.responses import Declined, of_status, seconds_of, shorten, text_of
+from fastgen.backends.remote.responses import ProviderError, of_status, seconds_of, shorten, text_of
 
 REFUSALS = (
     "I'm sorry, but I can't help with that.",
@@ -51,7 +51,7 @@ CAPTIONS = (
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_refusals_are_caught(text):
-    with pytest.raises(Declined) as caught:
+    with pytest.raises(ProviderError) as caught:
         text_of(text, "stop", None)
     assert caught.value.kind == "refused" and text[:20] in str(caught.value)
 
@@ -92,7 +92,7 @@ SCHEMA = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}},
     ],
 )
 def test_what_is_no_text(content, finish, refusal, schema, kind):
-    with pytest.raises(Declined) as caught:
+    with pytest.raises(ProviderError) as caught:
         text_of(content, finish, refusal, schema)
     assert caught.value.kind == kind
 
