@@ -35,10 +35,15 @@ def main() -> None:
     settings = resolve("t2i", model=args.model, gpus=args.gpus, batch_size=1024)
     backend = FluxBackend(settings, settings.devices[0])
     backend.open()
-    lines = ["# Samples a second by batch size, and the ratio to batch 1", "",
-             f"{time.strftime('%Y-%m-%d')}, model {args.model}, {settings.devices[0].name}, {settings.devices[0].threads} "
-             f"threads, {settings.dtype}, {args.steps} steps, {args.rounds} interleaved rounds, median", "",
-             "| size | " + " | ".join(f"batch {b}" for b in args.batches) + " |", "|---" * (len(args.batches) + 1) + "|"]  # fmt: skip
+    lines = [
+        "# Samples a second by batch size, and the ratio to batch 1",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, model {args.model}, {settings.devices[0].name}, {settings.devices[0].threads} "
+        f"threads, {settings.dtype}, {args.steps} steps, {args.rounds} interleaved rounds, median",
+        "",
+        "| size | " + " | ".join(f"batch {b}" for b in args.batches) + " |",
+        "|---" * (len(args.batches) + 1) + "|",
+    ]
     prompt = backend.prompts.encode(["a red circle on a blue background"])[0]
     for text in args.sizes:
         width, height = parse_size(text)

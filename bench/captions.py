@@ -1,13 +1,15 @@
-"""How near captions come to what a server can give: against a loopback server of known capacity, and against a real vLLM.
+"""How near captions come to what a server can give: against a loopback server of known capacity, and against a real
+vLLM.
 
     python -m bench.captions slots [--rows 20000] [--latency 0.2] [--slots 256]
     python -m bench.captions vllm --vllm PYTHON [--rows 400]
 
 slots: the simulator of the tests as a process of its own answers each request after the latency, so many at a time; the
-pictures are 1024x1024 JPEGs. The most that can be reached is slots / latency. Memory is all processes of fastgen together.
+pictures are 1024x1024 JPEGs. The most that can be reached is slots / latency. Memory is all processes of fastgen
+together.
 
-vllm: one vLLM server with the embedded VLM on this machine's CPU. An ideal client first: bodies made beforehand, the best of several
-fixed concurrencies; then `fastgen caption` on the same server, files and all; turns about, in one run.
+vllm: one vLLM server with the embedded VLM on this machine's CPU. An ideal client first: bodies made beforehand, the
+best of several fixed concurrencies; then `fastgen caption` on the same server, files and all; turns about, in one run.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def photographs(folder: Path, count: int, side: int = 1024) -> list[Path]:
     rng = np.random.default_rng(0)
     paths = []
     for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
         grain = rng.normal(0, 4, (side, side, 1))
         pixels = (np.asarray(coarse, np.float32) + grain).clip(0, 255).astype(np.uint8)
         paths.append(folder / f"{number}.jpg")
@@ -67,9 +71,11 @@ def fastgen(rows: Path, out: Path, *flags: str) -> dict:
         raise SystemExit(f"fastgen caption ended with {process.returncode}")
     about = json.loads((out / "run.json").read_text())
     return {
-        "captions_per_second": about["captions_per_second"], "wall_seconds": round(time.monotonic() - started, 2),
-        "peak_mb": round(peak, 1), "cpu_seconds": round(cpu, 1),
-    }  # fmt: skip
+        "captions_per_second": about["captions_per_second"],
+        "wall_seconds": round(time.monotonic() - started, 2),
+        "peak_mb": round(peak, 1),
+        "cpu_seconds": round(cpu, 1),
+    }
 
 
 def against_slots(rows: int, latency: float, slots: int) -> dict:
@@ -77,22 +83,50 @@ def against_slots(rows: int, latency: float, slots: int) -> dict:
         folder = Path(scratch)
         pictures = photographs(folder, KINDS)
         with (folder / "rows.jsonl").open("w") as file:
-            file.writelines(json.dumps({"image": pictures[i % KINDS].name, "prompt": f"picture {i}"}) + "\n" for i in range(rows))
+            file.writelines(
+                json.dumps({"image": pictures[i % KINDS].name, "prompt": f"picture {i}"}) + "\n" for i in range(rows)
+            )
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.simulator", "--fast", "--latency", str(latency), "--slots", str(slots), "--queue",
-             "--model", "a-vlm"], stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tests.simulator",
+                "--fast",
+                "--latency",
+                str(latency),
+                "--slots",
+                str(slots),
+                "--queue",
+                "--model",
+                "a-vlm",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
             url = json.loads(server.stdout.readline())["openai"]
             os.environ["VLLM_API_KEY"] = "test-key"
-            found = fastgen(folder / "rows.jsonl", folder / "out", "--base-url", url, "--model", "a-vlm",
-                            "--max-inflight", str(slots))  # fmt: skip
+            found = fastgen(
+                folder / "rows.jsonl",
+                folder / "out",
+                "--base-url",
+                url,
+                "--model",
+                "a-vlm",
+                "--max-inflight",
+                str(slots),
+            )
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
         kb = sum(p.stat().st_size for p in pictures) / len(pictures) / 1000
     most = slots / latency
-    return {"rows": rows, "picture_kb": round(kb), "most": most, "share_of_most": round(found["captions_per_second"] / most, 3)} | found
+    return {
+        "rows": rows,
+        "picture_kb": round(kb),
+        "most": most,
+        "share_of_most": round(found["captions_per_second"] / most, 3),
+    } | found
 
 
 def against_vllm(python: str, rows: int) -> dict:
@@ -118,8 +152,18 @@ def against_vllm(python: str, rows: int) -> dict:
         rounds = []
         for turn in range(3):
             best = max(ideal(url, server.key, bodies, n) for n in (16, 32))
-            mine = fastgen(folder / "rows.jsonl", folder / f"out{turn}", "--base-url", url, "--model", "tiny-vlm",
-                           "--max-inflight", "32", "--system", "")  # fmt: skip
+            mine = fastgen(
+                folder / "rows.jsonl",
+                folder / f"out{turn}",
+                "--base-url",
+                url,
+                "--model",
+                "tiny-vlm",
+                "--max-inflight",
+                "32",
+                "--system",
+                "",
+            )
             rounds.append({"ideal": round(best, 2), **mine, "share": round(mine["captions_per_second"] / best, 3)})
             print(rounds[-1], flush=True)
     return {"rows": rows, "rounds": rounds}
@@ -128,8 +172,9 @@ def against_vllm(python: str, rows: int) -> dict:
 def _body(png: bytes) -> bytes:
     url = "data:image/png;base64," + base64.b64encode(png).decode()
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Describe the image."}]
-    return json.dumps({"model": "tiny-vlm", "temperature": 0, "max_tokens": 512,
-                       "messages": [{"role": "user", "content": parts}]}).encode()  # fmt: skip
+    return json.dumps(
+        {"model": "tiny-vlm", "temperature": 0, "max_tokens": 512, "messages": [{"role": "user", "content": parts}]}
+    ).encode()
 
 
 def ideal(url: str, key: str, bodies: list[bytes], at_once: int) -> float:
@@ -168,8 +213,12 @@ def main() -> None:
     else:
         raise SystemExit("vllm: needs --vllm PYTHON")
     command = " ".join("PYTHON" if word == args.vllm else word for word in sys.argv[1:])
-    found = {"date": time.strftime("%Y-%m-%d"), "command": f"python -m bench.captions {command}",
-             "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}", **found}  # fmt: skip
+    found = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": f"python -m bench.captions {command}",
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        **found,
+    }
     print(json.dumps(found, indent=1))
     if args.out:
         (args.out / f"captions-{args.what}.json").write_text(json.dumps(found, indent=1) + "\n")

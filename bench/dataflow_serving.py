@@ -1,19 +1,22 @@
-"""LocalImageGenServing against DataFlow-MM's own, as programs of their own: images a second, and the whole time of the program.
+"""LocalImageGenServing against DataFlow-MM's own, as programs of their own: images a second, and the whole time of the
+program.
 
     python -m bench.dataflow_serving [--theirs CHECKOUT] [--prompts N] [--calls N] [--rounds N] [--batch N]
 
 one call       all prompts at once
 several calls  the same number of prompts in --calls calls on one serving
 
-as called      their class: a pipeline call a batch, one batch after the other, attention slicing, the pipeline's default of 512
+as called      their class: a pipeline call a batch, one batch after the other, attention slicing, the pipeline's
+default of 512
                tokens of text, pictures saved one by one before the next batch
 same text      the same, told to read 64 tokens, as fastgen does with this model
 
-Every figure is of a program of its own: it imports, makes the serving, has it draw a first batch (after which both have their model
-loaded and warm), and then makes the calls. "images/s" is of the calls alone, with all that they do besides drawing: of fastgen
-the run folder, the journal, its fsyncs and the tables. "whole" is the time from the program's start to its end, loading and the
-first batch included. Same weights, size, steps, guidance and dtype (float32 on a CPU). The opponents get the number of threads, one
-or all, with which they are the faster. The programs take turns; only ratios within one run mean anything.
+Every figure is of a program of its own: it imports, makes the serving, has it draw a first batch (after which both have
+their model loaded and warm), and then makes the calls. "images/s" is of the calls alone, with all that they do besides
+drawing: of fastgen the run folder, the journal, its fsyncs and the tables. "whole" is the time from the program's start
+to its end, loading and the first batch included. Same weights, size, steps, guidance and dtype (float32 on a CPU). The
+opponents get the number of threads, one or all, with which they are the faster. The programs take turns; only ratios
+within one run mean anything.
 
 Without --theirs (a checkout of their repository) the opponent is a loop that does what their class does.
 """
@@ -44,9 +47,16 @@ def serve(args: argparse.Namespace) -> None:
         from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
 
         serving = LocalImageGenServing(
-            ImageIO(str(out)), "tiny", batch_size=args.batch, diffuser_image_height=SIDE, diffuser_image_width=SIDE,
-            diffuser_num_inference_steps=STEPS, diffuser_guidance_scale=GUIDANCE, gpus="cpu", strict=True,
-        )  # fmt: skip
+            ImageIO(str(out)),
+            "tiny",
+            batch_size=args.batch,
+            diffuser_image_height=SIDE,
+            diffuser_image_width=SIDE,
+            diffuser_num_inference_steps=STEPS,
+            diffuser_guidance_scale=GUIDANCE,
+            gpus="cpu",
+            strict=True,
+        )
     else:
         import torch
 
@@ -69,7 +79,16 @@ def program(args: argparse.Namespace, arm: str, calls: int, prompts: int, thread
     """Images a second in the calls, and the seconds of the whole program."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "bench.dataflow_serving", "--arm", arm, "--out", out, "--calls", str(calls)]
-        command += ["--prompts", str(prompts), "--batch", str(args.batch), "--threads", str(threads), "--theirs", args.theirs]
+        command += [
+            "--prompts",
+            str(prompts),
+            "--batch",
+            str(args.batch),
+            "--threads",
+            str(threads),
+            "--theirs",
+            args.theirs,
+        ]
         began = time.monotonic()
         said = subprocess.run(command, capture_output=True, text=True)
         whole = time.monotonic() - began
@@ -81,7 +100,9 @@ def program(args: argparse.Namespace, arm: str, calls: int, prompts: int, thread
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--theirs", default="", metavar="CHECKOUT", help="their repository; without it, a loop that does the same")
+    parser.add_argument(
+        "--theirs", default="", metavar="CHECKOUT", help="their repository; without it, a loop that does the same"
+    )
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--calls", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
@@ -104,13 +125,17 @@ def main() -> None:
         for shape, calls in shapes.items():
             for arm in ARMS:
                 found.setdefault((arm, calls), []).append(program(args, arm, calls, args.prompts, threads.get(arm, 1)))
-            said = ", ".join(f"{arm} {found[arm, calls][-1][0]:.2f}/s whole {found[arm, calls][-1][1]:.1f} s" for arm in ARMS)
+            said = ", ".join(
+                f"{arm} {found[arm, calls][-1][0]:.2f}/s whole {found[arm, calls][-1][1]:.1f} s" for arm in ARMS
+            )
             print(f"round {number + 1}, {shape}: {said}", flush=True)
     for shape, calls in shapes.items():
         for arm in TOKENS:
             pairs = list(zip(found["fastgen", calls], found[arm, calls], strict=True))
             rates, wholes = [a[0] / b[0] for a, b in pairs], [b[1] / a[1] for a, b in pairs]
-            print(f"{shape}, LocalImageGenServing / {arm}: images/s {_ratio(rates)}, the whole program {_ratio(wholes)}")
+            print(
+                f"{shape}, LocalImageGenServing / {arm}: images/s {_ratio(rates)}, the whole program {_ratio(wholes)}"
+            )
 
 
 def _ratio(found: list[float]) -> str:

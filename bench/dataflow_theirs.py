@@ -1,6 +1,8 @@
-"""DataFlow-MM's own LocalImageGenServing as the opponent, out of a checkout of it; without one, a loop that does the same.
+"""DataFlow-MM's own LocalImageGenServing as the opponent, out of a checkout of it; without one, a loop that does the
+same.
 
-The rest of their package is not needed and not imported: the few names that the two files take from it are put in its place.
+The rest of their package is not needed and not imported: the few names that the two files take from it are put in its
+place.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ _DIFFUSER = {"height": "image_height", "width": "image_width"}
 
 
 class Loop:
-    """What their serving does on one device: a call a batch, attention slicing on, no generator, each batch's pictures saved one
-    after the other before the next call. float32, as half precision only costs time on a CPU."""
+    """What their serving does on one device: a call a batch, attention slicing on, no generator, each batch's pictures
+    saved one after the other before the next call. float32, as half precision only costs time on a CPU."""
 
     def __init__(self, model: str, out: Path, batch: int, how: dict):
         import torch
@@ -71,7 +73,8 @@ def _with(pipe: Any, **more: Any) -> Any:
 
 
 def _theirs(checkout: Path) -> tuple[Any, Any]:
-    """Their serving and their ImageIO. On a CPU the model is float32 instead of their float16, which would be several times slower."""
+    """Their serving and their ImageIO. On a CPU the model is float32 instead of their float16, which would be several
+    times slower."""
     import torch
     from diffusers import FluxPipeline
 

@@ -40,9 +40,13 @@ def settings(batch, steps: int) -> dict:
     import torch
 
     return {
-        "width": batch[0][1], "height": batch[0][2], "num_inference_steps": steps, "max_sequence_length": 64,
-        "guidance_scale": 3.5, "generator": [torch.Generator("cpu").manual_seed(seed) for *_, seed in batch],
-    }  # fmt: skip
+        "width": batch[0][1],
+        "height": batch[0][2],
+        "num_inference_steps": steps,
+        "max_sequence_length": 64,
+        "guidance_scale": 3.5,
+        "generator": [torch.Generator("cpu").manual_seed(seed) for *_, seed in batch],
+    }
 
 
 def plain(pipeline, rows: list[dict], steps: int, out: Path) -> int:

@@ -1,11 +1,12 @@
-"""What optimizations cost in quality, and what they save: prompt following on the embedded FLUX, and the distance to its
-pictures without them.
+"""What optimizations cost in quality, and what they save: prompt following on the embedded FLUX, and the distance to
+its pictures without them.
 
     python -m bench.losses [--task t2i|edit] [--steps N] [--count N] [--out FOLDER] OPTION=WORD[+OPTION=WORD] ...
 
-such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of `optimizations.Options`.
-Prompts are drawn from seeds that no training uses; the judge is the scene reader. PSNR is of the mean squared error over all
-pictures, so one picture that went another way sets it. Seconds are those of one thread on this machine, one run each.
+such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of
+`optimizations.Options`. Prompts are drawn from seeds that no training uses; the judge is the scene reader. PSNR is of
+the mean squared error over all pictures, so one picture that went another way sets it. Seconds are those of one thread
+on this machine, one run each.
 """
 
 from __future__ import annotations
@@ -100,8 +101,11 @@ class Trial:
         psnr = 10 * math.log10(255**2 / np.mean(errors)) if any(errors) else math.inf
         near = np.mean([e < 255**2 / 10**3 for e in errors])  # above 30 dB
         common = patterns.most_common(1)[0][0] if "0" in "".join(patterns) else ""
-        row = (f"| {self.name} | {right} of {len(pictures)} ({right / len(pictures):.1%}) | {full / share:.2f} | {psnr:.1f} | "
-               f"{near:.0%} | {seconds:.0f} | {common} |")  # fmt: skip
+        row = (
+            f"| {self.name} | {right} of {len(pictures)} ({right / len(pictures):.1%}) | {full / share:.2f} | "
+            f"{psnr:.1f} | "
+            f"{near:.0%} | {seconds:.0f} | {common} |"
+        )
         return pictures, row
 
 
@@ -119,8 +123,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     batches = list(scenes(args.task, args.count, args.seed))
-    lines = ["", f"{time.strftime('%Y-%m-%d')}: {args.task}, {args.steps} steps, {args.count} prompts, {args.dtype}, one thread of {os.cpu_count()} CPU cores", "",
-             "| | right | times fewer blocks | PSNR | above 30 dB | s | most common steps |", "|---" * 7 + "|"]  # fmt: skip
+    lines = [
+        "",
+        f"{time.strftime('%Y-%m-%d')}: {args.task}, {args.steps} steps, {args.count} prompts, {args.dtype}, one "
+        f"thread of {os.cpu_count()} CPU cores",
+        "",
+        "| | right | times fewer blocks | PSNR | above 30 dB | s | most common steps |",
+        "|---" * 7 + "|",
+    ]
     print("\n".join(lines[1:]), flush=True)
     reference = None
     for text in ("plain", *args.options):

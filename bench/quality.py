@@ -2,9 +2,9 @@
 
     python -m bench.quality [--model FOLDER] [--vlm FOLDER] [--count N] [--vllm PYTHON] [--out FOLDER]
 
-Pictures come from diffusers' own `FluxPipeline` and `FluxKontextPipeline` and from `fastgen t2i` and `fastgen edit`, captions
-from transformers and, with --vllm, from a real vLLM server that is started with that Python. All prompts are drawn from
-seeds that no training uses; the judge is the scene reader, and for captions equality with the canonical one.
+Pictures come from diffusers' own `FluxPipeline` and `FluxKontextPipeline` and from `fastgen t2i` and `fastgen edit`,
+captions from transformers and, with --vllm, from a real vLLM server that is started with that Python. All prompts are
+drawn from seeds that no training uses; the judge is the scene reader, and for captions equality with the canonical one.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ def through_diffusers(model: Path, count: int) -> dict:
 
     few = max(10, count // 4)
     found = {
-        "one shape": prompts(1), "two shapes": prompts(2), "three shapes": prompts(3), "edits": check_edits(model, count, seed=SEED)[0],
+        "one shape": prompts(1),
+        "two shapes": prompts(2),
+        "three shapes": prompts(3),
+        "edits": check_edits(model, count, seed=SEED)[0],
         "one shape by canvas": {f"{w}x{h}": prompts(1, count=few, canvases=[(w, h)])["all"] for w, h in CANVASES},
         "two shapes by canvas": {f"{w}x{h}": prompts(2, count=few, canvases=[(w, h)])["all"] for w, h in CANVASES},
         "edits by operation": {name: check_edits(model, few, seed=SEED, operation=name)[0] for name in OPERATIONS},
         "two shapes by steps": {steps: prompts(2, count=few, steps=steps)["all"] for steps in (4, 8, 12, 28)},
         "two shapes by guidance": {g: prompts(2, count=few, guidance=g)["all"] for g in (1.0, 2.0, 3.5, 5.0)},
         "two shapes by text length": {n: prompts(2, count=few, length=n)["all"] for n in (40, 64, 128, 512)},
-    }  # fmt: skip
+    }
     found["edits by text length"] = {n: check_edits(model, few, seed=SEED, length=n)[0]["all"] for n in (64, 512)}
     return found
 
@@ -94,7 +97,9 @@ def captioned(ask, count: int, pictures: list) -> dict:
     scenes = [random_scene(rng, CANVASES[i % len(CANVASES)]) for i in range(count)]
     said = ask([Image.fromarray(draw(scene)) for scene in scenes])
     right = [text == caption(scene) for text, scene in zip(said, scenes, strict=True)]
-    by_shapes = {n: round(_mean(r for r, s in zip(right, scenes, strict=True) if len(s.shapes) == n), 3) for n in (1, 2, 3)}
+    by_shapes = {
+        n: round(_mean(r for r, s in zip(right, scenes, strict=True) if len(s.shapes) == n), 3) for n in (1, 2, 3)
+    }
     found = {"drawn": round(_mean(right), 3), "drawn by shapes": by_shapes}
     if pictures:
         said = ask([picture for picture, _ in pictures])
@@ -128,12 +133,39 @@ class Vllm:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.key = secrets.token_hex(16)
-        command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny-vlm",
-                   "--host", "127.0.0.1", "--port", str(self.port), "--max-model-len", "1024", "--max-num-seqs", "16",
-                   "--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M",
-                   "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']  # fmt: skip
-        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
-                 "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_API_KEY": self.key}  # fmt: skip
+        command = [
+            python,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(model),
+            "--served-model-name",
+            "tiny-vlm",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--max-model-len",
+            "1024",
+            "--max-num-seqs",
+            "16",
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--kv-cache-memory-bytes",
+            "64M",
+            "--structured-outputs-config",
+            '{"backend":"xgrammar","disable_any_whitespace":true}',
+        ]
+        quiet = {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": "1",
+            "VLLM_API_KEY": self.key,
+        }
         self.log = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the server
         self.process = subprocess.Popen(
             command, env={**os.environ, **quiet}, stdout=self.log, stderr=self.log, start_new_session=True
@@ -161,12 +193,18 @@ class Vllm:
         picture.save(written, "PNG")
         url = "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
         parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
-        body = {"model": "tiny-vlm", "temperature": 0, "max_tokens": 200,
-                "messages": [{"role": "user", "content": parts}], **options}  # fmt: skip
+        body = {
+            "model": "tiny-vlm",
+            "temperature": 0,
+            "max_tokens": 200,
+            "messages": [{"role": "user", "content": parts}],
+            **options,
+        }
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/v1/chat/completions", json.dumps(body).encode(),
+            f"http://127.0.0.1:{self.port}/v1/chat/completions",
+            json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"},
-        )  # fmt: skip
+        )
         with urllib.request.urlopen(request, timeout=120) as reply:
             return json.load(reply)["choices"][0]["message"]["content"].strip()
 
@@ -216,12 +254,19 @@ def main() -> None:
     args = parser.parse_args()
     found: dict = {
         "about": {
-            "date": time.strftime("%Y-%m-%d"), "command": "python -m bench.quality " + " ".join("PYTHON" if a == args.vllm else a for a in os.sys.argv[1:]),
-            "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}", "torch": str(torch.__version__),
-            "diffusers": diffusers.__version__, "transformers": transformers.__version__, "count": args.count,
-            "steps": 12, "guidance": 3.5, "text_length": 64,
+            "date": time.strftime("%Y-%m-%d"),
+            "command": "python -m bench.quality "
+            + " ".join("PYTHON" if a == args.vllm else a for a in os.sys.argv[1:]),
+            "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+            "torch": str(torch.__version__),
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            "count": args.count,
+            "steps": 12,
+            "guidance": 3.5,
+            "text_length": 64,
         }
-    }  # fmt: skip
+    }
     if args.only in (None, "flux"):
         found["diffusers"] = through_diffusers(args.model, args.count)
     if args.only in (None, "fastgen"):

@@ -2,8 +2,9 @@
 
     python -m bench.quantized_start [--double N] [--single N] [--rounds N] [--dtype T] [--out FOLDER] [KIND ...]
 
-A model of FLUX.1's layout, half as wide (1536) and with random weights, is made in a temporary folder; text encoders and VAE are
-the embedded ones. Every start is a process of its own, and what the system remembers of the files is dropped before.
+A model of FLUX.1's layout, half as wide (1536) and with random weights, is made in a temporary folder; text encoders
+and VAE are the embedded ones. Every start is a process of its own, and what the system remembers of the files is
+dropped before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from fastgen import opt
 from fastgen.backends.diffusion.load import load
 from fastgen.resolve import resolve
 import diffusers.models, transformers.models.t5.modeling_t5, bitsandbytes, torchao.quantization
-settings = resolve("t2i", model=sys.argv[1], gpus="cpu", dtype=sys.argv[3], **({"quantize": sys.argv[2]} if sys.argv[2] else {}))
+quantize = {"quantize": sys.argv[2]} if sys.argv[2] else {}
+settings = resolve("t2i", model=sys.argv[1], gpus="cpu", dtype=sys.argv[3], **quantize)
 def memory(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 2**20
 open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
@@ -36,7 +38,8 @@ started = time.monotonic()
 modules = load(settings, torch.device("cpu"))
 facts = opt.apply_all(modules, opt.choose(settings.speed))
 seconds = time.monotonic() - started
-print(json.dumps({"seconds": seconds, "peak_gib": memory("VmHWM") - before, **facts.get("quantize", {}).get("transformer", {"from": ""})}))
+kind = facts.get("quantize", {}).get("transformer", {"from": ""})
+print(json.dumps({"seconds": seconds, "peak_gib": memory("VmHWM") - before, **kind}))
 """
 
 
@@ -49,8 +52,13 @@ def make_model(folder: Path, double: int, single: int) -> float:
 
     shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("transformer"))
     config = json.loads((TINY / "transformer" / "config.json").read_text("utf-8"))
-    config |= {"attention_head_dim": 128, "num_attention_heads": 12, "axes_dims_rope": [16, 56, 56],
-               "num_layers": double, "num_single_layers": single}  # fmt: skip
+    config |= {
+        "attention_head_dim": 128,
+        "num_attention_heads": 12,
+        "axes_dims_rope": [16, 56, 56],
+        "num_layers": double,
+        "num_single_layers": single,
+    }
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     FluxTransformer2DModel.from_config(config).save_pretrained(folder / "transformer")
@@ -94,20 +102,35 @@ def main() -> None:
             rows.setdefault("not quantized", []).append(start(model, home, "", args.dtype, keep=False))
             for kind in args.kinds or ("8bit", "4bit", "int8", "fp8"):
                 shutil.rmtree(home / "quantized", ignore_errors=True)
-                for words, keep, whence in (("nothing kept", False, "made"), ("kept by this start", True, "made"),
-                                            ("kept by an earlier one", True, "cache")):  # fmt: skip
+                for words, keep, whence in (
+                    ("nothing kept", False, "made"),
+                    ("kept by this start", True, "made"),
+                    ("kept by an earlier one", True, "cache"),
+                ):
                     found = start(model, home, kind, args.dtype, keep)
                     assert found["from"] == whence, found
                     rows.setdefault(f"{kind}, {words}", []).append(found)
     lines = [
-        "# Starts with quantized weights", "",
-        f"{time.strftime('%Y-%m-%d')}: a transformer of {gib:.2f} GiB in bfloat16 ({args.double} and {args.single} blocks, 1536 wide, random), {args.dtype}; "
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), files read from the disk; medians of {args.rounds} rounds. Seconds are those of loading and "
-        "quantizing; memory is the most that it took at once beyond the libraries. Weights that are not quantized are not read before they are used.", "",
-        f"    python -m bench.quantized_start {' '.join(sys.argv[1:])}", "", "| | s | GiB at most |", "|---|---|---|",
-        *(f"| {name} | {median(one['seconds'] for one in found):.1f} ({', '.join(format(one['seconds'], '.1f') for one in found)}) | "
-          f"{median(one['peak_gib'] for one in found):.1f} |" for name, found in rows.items()),
-    ]  # fmt: skip
+        "# Starts with quantized weights",
+        "",
+        f"{time.strftime('%Y-%m-%d')}: a transformer of {gib:.2f} GiB in bfloat16 ({args.double} and {args.single} "
+        f"blocks, 1536 wide, random), {args.dtype}; "
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), files read from the disk; medians of {args.rounds} "
+        "rounds. Seconds are those of loading and "
+        "quantizing; memory is the most that it took at once beyond the libraries. Weights that are not quantized "
+        "are not read before they are used.",
+        "",
+        f"    python -m bench.quantized_start {' '.join(sys.argv[1:])}",
+        "",
+        "| | s | GiB at most |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {median(one['seconds'] for one in found):.1f} "
+            f"({', '.join(format(one['seconds'], '.1f') for one in found)}) | "
+            f"{median(one['peak_gib'] for one in found):.1f} |"
+            for name, found in rows.items()
+        ),
+    ]
     print("\n".join(lines))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,10 @@ def run(rows: Path, out: Path) -> dict:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return {
-        "seconds": round(time.monotonic() - started, 2), "main_peak_mb": round(main_peak / 1e6, 1),
+        "seconds": round(time.monotonic() - started, 2),
+        "main_peak_mb": round(main_peak / 1e6, 1),
         "all_peak_mb": round(all_peak / 1e6, 1),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -78,10 +79,12 @@ def main() -> None:
         results.append({"rows": count, "run": first, "rerun": again})
         print(json.dumps(results[-1]), flush=True)
     report = {
-        "date": time.strftime("%Y-%m-%d"), "command": "python -m bench.run_loop " + " ".join(sys.argv[1:]),
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}", "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python -m bench.run_loop " + " ".join(sys.argv[1:]),
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "python": platform.python_version(),
         "results": results,
-    }  # fmt: skip
+    }
     if len(results) > 1:
         low, high = results[0], results[-1]
         grown = (high["run"]["main_peak_mb"] - low["run"]["main_peak_mb"]) * 1e6 / (high["rows"] - low["rows"])

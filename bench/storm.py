@@ -1,6 +1,8 @@
-"""A bad day at a service: a share of all requests fails in every way there is, and for a while everything is turned away.
+"""A bad day at a service: a share of all requests fails in every way there is, and for a while everything is turned
+away.
 
-    python -m bench.storm [--rows 5000] [--share 0.2] [--turned-away 120] [--backend vllm|openai|gemini] [--task caption|t2i]
+    python -m bench.storm [--rows 5000] [--share 0.2] [--turned-away 120] [--backend vllm|openai|gemini] [--task
+    caption|t2i]
 
 Runs `fastgen` against the loopback simulator of the tests and says whether every row is done or failed with its true
 reason, whether anything but captions stands in the output field, and how many requests a finished row took.
@@ -22,40 +24,84 @@ from PIL import Image
 
 from tests.simulator import Faults, Simulator
 
-MODELS = {("vllm", "caption"): "a-vlm", ("openai", "caption"): "gpt-6-luna", ("gemini", "caption"): "gemini-3-flash",
-          ("openai", "t2i"): "gpt-image-2", ("gemini", "t2i"): "gemini-nano-banana-2.1"}  # fmt: skip
+MODELS = {
+    ("vllm", "caption"): "a-vlm",
+    ("openai", "caption"): "gpt-6-luna",
+    ("gemini", "caption"): "gemini-3-flash",
+    ("openai", "t2i"): "gpt-image-2",
+    ("gemini", "t2i"): "gemini-nano-banana-2.1",
+}
 TERMINAL = {
-    "insufficient_quota": "quota", "moderation": "refused", "image_safety": "refused", "no_image": "refused",
-    "refusal_field": "refused", "refusal_text": "refused", "content_filter": "refused", "length": "truncated",
-    "unauthorized": "unauthorized", "per_day_quota": "quota",
-}  # fmt: skip
+    "insufficient_quota": "quota",
+    "moderation": "refused",
+    "image_safety": "refused",
+    "no_image": "refused",
+    "refusal_field": "refused",
+    "refusal_text": "refused",
+    "content_filter": "refused",
+    "length": "truncated",
+    "unauthorized": "unauthorized",
+    "per_day_quota": "quota",
+}
 PASSING = {
-    "rate_limit": "rate_limited", "rate_limit_after": "rate_limited", "error_500": "unavailable", "html_200": "malformed",
-    "data_null": "malformed", "empty_choices": "malformed", "cut_json": "malformed", "hang": "unavailable",
-    "disconnect": "unavailable", "empty_text": "empty", "overloaded": "unavailable",
-}  # fmt: skip
+    "rate_limit": "rate_limited",
+    "rate_limit_after": "rate_limited",
+    "error_500": "unavailable",
+    "html_200": "malformed",
+    "data_null": "malformed",
+    "empty_choices": "malformed",
+    "cut_json": "malformed",
+    "hang": "unavailable",
+    "disconnect": "unavailable",
+    "empty_text": "empty",
+    "overloaded": "unavailable",
+}
 CHAT = [*TERMINAL, *PASSING]
-PICTURES = [name for name in CHAT if name not in ("refusal_field", "refusal_text", "content_filter", "length", "empty_text",
-                                                  "empty_choices")]  # fmt: skip
+PICTURES = [
+    name
+    for name in CHAT
+    if name not in ("refusal_field", "refusal_text", "content_filter", "length", "empty_text", "empty_choices")
+]
 ONLY_GEMINI = {"image_safety", "no_image", "per_day_quota"}
 REFUSING = ("sorry", "cannot", "can't", "error", "unable")
 
 
-def run(folder: Path, rows: int, share: float, turned_away_s: float, backend: str, task: str, inflight: int = 32) -> dict:
+def run(
+    folder: Path, rows: int, share: float, turned_away_s: float, backend: str, task: str, inflight: int = 32
+) -> dict:
     """One run; returns the figures. `folder` is empty."""
     Image.new("RGB", (96, 64), (220, 30, 35)).save(folder / "red.png")
     with (folder / "rows.jsonl").open("w") as file:
         for number in range(rows):
             image = {"image": "red.png"} if task == "caption" else {}
             file.write(json.dumps({"id": f"r{number}", "prompt": f"picture number {number}.", **image}) + "\n")
-    names = [name for name in (CHAT if task == "caption" else PICTURES) if backend == "gemini" or name not in ONLY_GEMINI]
+    names = [
+        name for name in (CHAT if task == "caption" else PICTURES) if backend == "gemini" or name not in ONLY_GEMINI
+    ]
     faults = Faults(share=share, names=names, seed=1, storm=(2.0, 2.0 + turned_away_s) if turned_away_s else None)
     model = MODELS[backend, task]
     with Simulator(faults=faults, models={model}, hang_s=30, latency_s=0.02) as simulator:
         url = simulator.gemini_url if backend == "gemini" else simulator.openai_url
-        command = [sys.executable, "-m", "fastgen", task, str(folder / "rows.jsonl"), "-o", str(folder / "out"), "--quiet",
-                   "--backend", backend, "--base-url", url, "--model", model, "--timeout", "5",
-                   "--max-inflight", str(inflight)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "fastgen",
+            task,
+            str(folder / "rows.jsonl"),
+            "-o",
+            str(folder / "out"),
+            "--quiet",
+            "--backend",
+            backend,
+            "--base-url",
+            url,
+            "--model",
+            model,
+            "--timeout",
+            "5",
+            "--max-inflight",
+            str(inflight),
+        ]
         keys = {f"{name}_API_KEY": "test-key" for name in ("VLLM", "OPENAI", "GEMINI")}
         started = time.monotonic()
         ended = subprocess.run(command, env={**os.environ, **keys}, capture_output=True, text=True)
@@ -94,11 +140,18 @@ def judge(table: list[dict], requests: list, task: str) -> dict:
                 retried.append((row["id"], [t.fault for t in tries[at:]]))
     done = sum(row["fastgen"]["status"] == "done" for row in table)
     return {
-        "table": True, "lines": len(table), "done": done, "failed": dict(kinds), "requests": len(requests),
+        "table": True,
+        "lines": len(table),
+        "done": done,
+        "failed": dict(kinds),
+        "requests": len(requests),
         "turned_away": sum(r.fault in ("storm", "rate", "slots") for r in requests),
-        "requests_per_finished_row": round(len(requests) / max(1, len(table)), 3), "faults": len({r.fault for r in requests} - {""}),
-        "other_reason_than_true": wrong[:5], "terminal_kinds_retried": retried[:5], "no_caption_in_its_place": words[:5],
-    }  # fmt: skip
+        "requests_per_finished_row": round(len(requests) / max(1, len(table)), 3),
+        "faults": len({r.fault for r in requests} - {""}),
+        "other_reason_than_true": wrong[:5],
+        "terminal_kinds_retried": retried[:5],
+        "no_caption_in_its_place": words[:5],
+    }
 
 
 def main() -> None:

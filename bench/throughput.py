@@ -86,27 +86,40 @@ def measure(name: str, rows: list[dict], rounds: int) -> dict:
     ratios = {arm: [ours / theirs for ours, theirs in zip(rates["fastgen"], rates[arm], strict=True)] for arm in arms}
     last = summaries[-1]
     return {
-        "scenario": name, "rows": len(rows), "images": count, "rounds": rounds,
+        "scenario": name,
+        "rows": len(rows),
+        "images": count,
+        "rounds": rounds,
         "images_per_second": {arm: [round(x, 2) for x in values] for arm, values in rates.items()},
         "ratio_median": {arm: round(statistics.median(values), 3) for arm, values in ratios.items()},
         "ratio_min": {arm: round(min(values), 3) for arm, values in ratios.items()},
         "outside_transformer_and_vae": [s["outside_model"] for s in summaries],
-        "stages_seconds": last["stages_seconds"], "busy_seconds": last["busy_seconds"],
-    }  # fmt: skip
+        "stages_seconds": last["stages_seconds"],
+        "busy_seconds": last["busy_seconds"],
+    }
 
 
 def markdown(results: list[dict], about: dict) -> str:
     lines = ["# fastgen against hand-written loops, embedded model", ""]
     lines += [f"{key}: {value}  " for key, value in about.items()]
     for r in results:
-        lines += ["", f"## {r['scenario']}: {r['rows']} rows, {r['images']} images, {r['rounds']} rounds", "",
-                  "| | images/s, each round | fastgen is so many times faster: median (least) |", "|---|---|---|"]  # fmt: skip
+        lines += [
+            "",
+            f"## {r['scenario']}: {r['rows']} rows, {r['images']} images, {r['rounds']} rounds",
+            "",
+            "| | images/s, each round | fastgen is so many times faster: median (least) |",
+            "|---|---|---|",
+        ]
         for arm, values in r["images_per_second"].items():
             ratio = f"{r['ratio_median'][arm]} ({r['ratio_min'][arm]})" if arm in r["ratio_median"] else ""
             lines.append(f"| {arm} | {', '.join(map(str, values))} | {ratio} |")
-        lines += ["", f"Time outside transformer and VAE, share of the run: {r['outside_transformer_and_vae']}.  ",
-                  f"Stages of the last round, seconds of {r['busy_seconds']} (save and load overlap with the rest): "
-                  + ", ".join(f"{k} {v}" for k, v in r["stages_seconds"].items()) + "."]  # fmt: skip
+        lines += [
+            "",
+            f"Time outside transformer and VAE, share of the run: {r['outside_transformer_and_vae']}.  ",
+            f"Stages of the last round, seconds of {r['busy_seconds']} (save and load overlap with the rest): "
+            + ", ".join(f"{k} {v}" for k, v in r["stages_seconds"].items())
+            + ".",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -123,11 +136,16 @@ def main() -> None:
     wanted = ["uniform", "realistic"] if args.scenario == "both" else [args.scenario]
     makers = {"uniform": (uniform, 192), "realistic": (realistic, 400)}
     about = {
-        "date": time.strftime("%Y-%m-%d"), "command": "python -m bench.throughput " + " ".join(os.sys.argv[1:]),
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}", "python": platform.python_version(),
-        "torch": str(torch.__version__), "diffusers": diffusers.__version__,
-        "weights": "embedded tiny model, trained on scenes of flat shapes", "dtype": "float32", "steps": STEPS,
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python -m bench.throughput " + " ".join(os.sys.argv[1:]),
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "diffusers": diffusers.__version__,
+        "weights": "embedded tiny model, trained on scenes of flat shapes",
+        "dtype": "float32",
+        "steps": STEPS,
+    }
     results = []
     for name in wanted:
         make, count = makers[name]

@@ -50,17 +50,19 @@ class Session:
             settings = fastgen.resolve("t2i", out=f"part-{number}", gpus="0,1")
             results = list(session.generate(settings, rows))
 
-    A run goes on with an engine where its model, devices and everything else that an engine is opened with are the same;
-    folder, sizes, steps, seeds, prompts and the like may differ. A run that needs another engine on a device ends the one
-    that idles there, of whatever session, and says so. They also end with `close`, with the session, and with this process,
-    whatever ends it. A run that was broken off, or could not go on, leaves none.
+    A run goes on with an engine where its model, devices and everything else that an engine is opened with are the
+    same; folder, sizes, steps, seeds, prompts and the like may differ. A run that needs another engine on a device ends
+    the one that idles there, of whatever session, and says so. They also end with `close`, with the session, and with
+    this process, whatever ends it. A run that was broken off, or could not go on, leaves none.
     """
 
     def __init__(self):
         self._idle_pool = IdlePool()
         self._end = weakref.finalize(self, self._idle_pool.close)
 
-    def generate(self, settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
+    def generate(
+        self, settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None
+    ) -> Iterator[Result]:
         """As `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
             raise SettingsError("this session is closed")

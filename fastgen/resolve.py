@@ -1,4 +1,5 @@
-"""What the user asked for -> Settings: checked against this machine and the model, every default filled in. Starts nothing."""
+"""What the user asked for -> Settings: checked against this machine and the model, every default filled in. Starts
+nothing."""
 
 from __future__ import annotations
 
@@ -121,9 +122,13 @@ def resolve(
     faster = {"attention": attention, "compile": compile, "quantize": quantize, "cache": cache, "offload": offload}
     given = from_file(profile) if profile else None
     text = Text(
-        prompt, system, number("--max-tokens", max_tokens, 1, 1_000_000), real("--temperature", temperature),
-        MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40), paths.schema(schema),
-    )  # fmt: skip
+        prompt,
+        system,
+        number("--max-tokens", max_tokens, 1, 1_000_000),
+        real("--temperature", temperature),
+        MAX_PIXELS if max_pixels is None else number("--max-pixels", max_pixels, 1024, 2**40),
+        paths.schema(schema),
+    )
     if max_inflight is not None:
         number("--max-inflight", max_inflight, 1, 4096)
     if timeout is not None and not 0 < timeout <= 86_400:
@@ -145,7 +150,9 @@ def resolve(
             if max_inflight and max_inflight <= ONE_PROCESS:  # a second one would only cost its start
                 workers = min(workers, 1)
             if workers or backend != "vllm":
-                devices = tuple(Device(f"{backend}:{i}" if workers > 1 else backend, "endpoint", 1) for i in range(max(1, workers)))
+                devices = tuple(
+                    Device(f"{backend}:{i}" if workers > 1 else backend, "endpoint", 1) for i in range(max(1, workers))
+                )
         else:
             card, notes = (FAKE, []) if backend == "fake" else resolve_model(model, task, on_gpu)
         defaults = card.defaults
@@ -170,9 +177,11 @@ def resolve(
             # A profile speaks of one server, and each GPU has one.
             usual = profile.serve.max_inflight * len(devices) if endpoint.command else providers.MAX_INFLIGHT[backend]
             endpoint = replace(
-                endpoint, max_inflight=max_inflight or usual or providers.MAX_INFLIGHT[backend],
-                rpm=number("--rpm", rpm, 0, 10_000_000), timeout_s=float(timeout or providers.TIMEOUT_S[task]),
-            )  # fmt: skip
+                endpoint,
+                max_inflight=max_inflight or usual or providers.MAX_INFLIGHT[backend],
+                rpm=number("--rpm", rpm, 0, 10_000_000),
+                timeout_s=float(timeout or providers.TIMEOUT_S[task]),
+            )
         chosen, words = optimizations.Speed(), {name: value for name, value in api_options.items() if value}
         if backend == "local":
             own = words.pop("quality") if words.get("quality") in optimizations.QUALITIES else ""

@@ -33,7 +33,8 @@ Kind = Literal[
 
 
 class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
-    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels; 0 where an API decides.
+    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels; 0 where an API
+    decides.
 
     The last four are words of the APIs, "" where the service decides; the engine on this machine knows none of them.
     """
@@ -67,14 +68,16 @@ class Request(msgspec.Struct, frozen=True):
     id: str
     task: Task
     prompts: tuple[str, ...]
-    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other. caption: none, see `dialogue`."""
+    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other. caption: none, see
+    `dialogue`."""
     params: ImageParams | TextParams
     render: tuple[int, int] = (0, 0)
     """(width, height) at which the model works; differs from the saved size only for a masked edit."""
     images: tuple[str, ...] = ()
     """Input pictures, absolute paths. Several are references of one edit, or the pictures that a caption is about."""
     dialogue: tuple[tuple[str, str], ...] = ()
-    """caption: (role, text) of every turn, the last one the user's; each `<image>` in a text is the place of one picture."""
+    """caption: (role, text) of every turn, the last one the user's; each `<image>` in a text is the place of one
+    picture."""
     size: tuple[int, int] = (0, 0)
     """(width, height) that the row or --size asked for; (0, 0) if neither did, and an API may decide."""
     mask: str = ""
@@ -146,7 +149,8 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     cache: dict[str, int | str] = {}
     """With a step cache: `steps`, those `computed` in full, and the `pattern` of them, 1 for computed."""
     work: dict[str, int] = {}
-    """Blocks evaluated, graphs compiled, the peak of the GPU's memory: for the whole batch, on its first result only."""
+    """Blocks evaluated, graphs compiled, the peak of the GPU's memory: for the whole batch, on its first result
+    only."""
     usage: dict[str, int] = {}
     """Tokens, as the service counted them."""
     cost: float = 0.0

@@ -77,10 +77,15 @@ def go():
         results = {result.id: result for result in run.results()}
         out = Path(settings.out)
         return SimpleNamespace(
-            results=results, events=events, counts=run.counts, state=run.state, out=out,
-            table=read_lines(out / "results.jsonl"), failures=read_lines(out / "failures.jsonl"),
+            results=results,
+            events=events,
+            counts=run.counts,
+            state=run.state,
+            out=out,
+            table=read_lines(out / "results.jsonl"),
+            failures=read_lines(out / "failures.jsonl"),
             made=[line["rec"]["id"] for line in read_lines(out / "journal.jsonl")],
-        )  # fmt: skip
+        )
 
     return go
 
@@ -95,9 +100,13 @@ def cli(tmp_path):
 
     def run(*arguments, **environment) -> subprocess.CompletedProcess:
         return subprocess.run(
-            _command(arguments), capture_output=True, text=True, cwd=tmp_path, timeout=CLI_TIMEOUT_S,
+            _command(arguments),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=CLI_TIMEOUT_S,
             env={**os.environ, **environment},
-        )  # fmt: skip
+        )
 
     return run
 
@@ -146,9 +155,12 @@ def vllm_home(tmp_path_factory):
     ready = os.environ.get("FASTGEN_TEST_HOME")
     home = ready or str(tmp_path_factory.mktemp("home"))
     done = subprocess.run(
-        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"], env={**os.environ, "FASTGEN_HOME": home},
-        capture_output=True, text=True, timeout=SETUP_S,
-    )  # fmt: skip
+        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"],
+        env={**os.environ, "FASTGEN_HOME": home},
+        capture_output=True,
+        text=True,
+        timeout=SETUP_S,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return home
 

@@ -21,7 +21,6 @@ ROOT = PACKAGE.parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
-
 def rooms_of_the_page() -> list[set[str]]:
     """The rooms in docs/design.md, from the top down: a module imports its own line and those below."""
     page = (ROOT / "docs" / "design.md").read_text("utf-8")
@@ -116,10 +115,15 @@ def test_the_dataflow_face_is_thin(path):
     assert {name for name in found if name.split(".")[0] == "fastgen"} <= {"fastgen"} | {
         name for name in found if name.startswith("fastgen.dataflow")
     }
-    used = {f"{n.value.id}.{n.attr}" for n in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}  # fmt: skip
+    used = {
+        f"{n.value.id}.{n.attr}"
+        for n in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+    }
     assert "time.sleep" not in used
-    assert {name for name in used if name.startswith("fastgen.")} <= {f"fastgen.{name}" for name in (*fastgen.__all__, "__file__")}
+    assert {name for name in used if name.startswith("fastgen.")} <= {
+        f"fastgen.{name}" for name in (*fastgen.__all__, "__file__")
+    }
 
 
 SHOW_MODULES = """
@@ -133,14 +137,25 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["t2i", "--help"], ["--version"], ["dataflow", "t2i-gpu", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["t2i", "--help"], ["--version"], ["dataflow", "t2i-gpu", "--help"]], ids=" ".join
+)
 def test_help_is_light(arguments):
     result = subprocess.run(
         [sys.executable, "-c", SHOW_MODULES, *arguments], capture_output=True, text=True, timeout=60
     )
     code, modules = json.loads(result.stdout.splitlines()[-1])
     assert not code and result.stdout.strip()
-    heavy = HEAVY | {"pandas", "pyarrow", "PIL", "numpy", "huggingface_hub", "multiprocessing", "fastgen.scheduler.run", "fastgen.config.model_cards"}
+    heavy = HEAVY | {
+        "pandas",
+        "pyarrow",
+        "PIL",
+        "numpy",
+        "huggingface_hub",
+        "multiprocessing",
+        "fastgen.scheduler.run",
+        "fastgen.config.model_cards",
+    }
     assert not heavy & set(modules)
 
 
@@ -163,26 +178,93 @@ def test_the_main_process_never_loads_the_engine(tmp_path):
 
 
 API_FLAGS = {
-    "--base-url", "--fallback", "--fallback-on-refusal", "--max-inflight", "--rpm", "--timeout", "--max-cost",
-}  # fmt: skip
+    "--base-url",
+    "--fallback",
+    "--fallback-on-refusal",
+    "--max-inflight",
+    "--rpm",
+    "--timeout",
+    "--max-cost",
+}
 RUN_FLAGS = {
-    "--out", "-o", "--model", "--gpus", "--backend", "--seed", "--output-key", "--image-root", "--limit", "--fresh",
-    "--retry-failed", "--dry-run", "--json", "--quiet", "-q",
-}  # fmt: skip
-PICTURE_FLAGS = RUN_FLAGS | API_FLAGS | {
-    "--size", "--steps", "--guidance", "--n", "--dtype", "--batch-size", "--format", "--lora", "--transformer",
-    "--max-sequence-length", "--quality", "--background", "--aspect-ratio", "--resolution",
-    "--attention", "--compile", "--no-compile", "--quantize", "--cache", "--offload", "--profile",
-}  # fmt: skip
-CAPTION_FLAGS = RUN_FLAGS | API_FLAGS | {
-    "--prompt", "--system", "--max-tokens", "--temperature", "--max-pixels", "--schema", "--vllm-command",
-}  # fmt: skip
+    "--out",
+    "-o",
+    "--model",
+    "--gpus",
+    "--backend",
+    "--seed",
+    "--output-key",
+    "--image-root",
+    "--limit",
+    "--fresh",
+    "--retry-failed",
+    "--dry-run",
+    "--json",
+    "--quiet",
+    "-q",
+}
+PICTURE_FLAGS = (
+    RUN_FLAGS
+    | API_FLAGS
+    | {
+        "--size",
+        "--steps",
+        "--guidance",
+        "--n",
+        "--dtype",
+        "--batch-size",
+        "--format",
+        "--lora",
+        "--transformer",
+        "--max-sequence-length",
+        "--quality",
+        "--background",
+        "--aspect-ratio",
+        "--resolution",
+        "--attention",
+        "--compile",
+        "--no-compile",
+        "--quantize",
+        "--cache",
+        "--offload",
+        "--profile",
+    }
+)
+CAPTION_FLAGS = (
+    RUN_FLAGS
+    | API_FLAGS
+    | {
+        "--prompt",
+        "--system",
+        "--max-tokens",
+        "--temperature",
+        "--max-pixels",
+        "--schema",
+        "--vllm-command",
+    }
+)
 
 
 BENCH_FLAGS = {
-    "-o", "--out", "--model", "--gpus", "--size", "--steps", "--batch-size", "--dtype", "--profile", "--vllm-command", "--only",
-    "--rounds", "--rows", "--synthetic", "--compare", "--tune", "-q", "--quiet",
-}  # fmt: skip
+    "-o",
+    "--out",
+    "--model",
+    "--gpus",
+    "--size",
+    "--steps",
+    "--batch-size",
+    "--dtype",
+    "--profile",
+    "--vllm-command",
+    "--only",
+    "--rounds",
+    "--rows",
+    "--synthetic",
+    "--compare",
+    "--tune",
+    "-q",
+    "--quiet",
+}
 
 
 def test_the_flags_are_frozen():
@@ -193,16 +275,34 @@ def test_the_flags_are_frozen():
         parameters = command.commands[task].params
         flags = {flag for p in parameters if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)}
         assert flags - {"--help", "-h"} == wanted
-        assert [p.name for p in parameters if p.param_type_name == "argument"] == ["task" if task == "bench" else "input"]
+        assert [p.name for p in parameters if p.param_type_name == "argument"] == [
+            "task" if task == "bench" else "input"
+        ]
         assert all(p.help for p in parameters if p.param_type_name == "option" and p.name != "help")
 
 
 def test_the_public_names_are_frozen():
     assert set(fastgen.__all__) == {
-        "generate", "explain", "Session", "resolve", "Settings", "Request", "ImageParams", "TextParams", "Done", "Failed", "FastgenError",
-        "SettingsError", "ModelError", "RunFolderError", "InputError", "EngineError", "BudgetError", "DiskError",
+        "generate",
+        "explain",
+        "Session",
+        "resolve",
+        "Settings",
+        "Request",
+        "ImageParams",
+        "TextParams",
+        "Done",
+        "Failed",
+        "FastgenError",
+        "SettingsError",
+        "ModelError",
+        "RunFolderError",
+        "InputError",
+        "EngineError",
+        "BudgetError",
+        "DiskError",
         "__version__",
-    }  # fmt: skip
+    }
     assert all(getattr(fastgen, name) is not None for name in fastgen.__all__)
     assert set(dir(fastgen)) >= set(fastgen.__all__)
     with pytest.raises(AttributeError):
@@ -232,7 +332,9 @@ def test_every_backend_can_be_imported_by_its_name():
         classes = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
         ]
-        assert {"open", "run", "reconfigure", "close"} <= {f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+        assert {"open", "run", "reconfigure", "close"} <= {
+            f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)
+        }
 
 
 def test_no_file_knows_the_machine_it_was_written_on():

@@ -34,7 +34,9 @@ def test_every_flag_named_in_the_readme_exists():
     source = inspect.getsource(main)
     flags = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - {"--help"}
     known = set(re.findall(r'"(--[a-z0-9-]+)"', source)) | {
-        "--" + name.replace("_", "-") for command in (main.t2i, main.caption, main.bench) for name in inspect.signature(command).parameters
+        "--" + name.replace("_", "-")
+        for command in (main.t2i, main.caption, main.bench)
+        for name in inspect.signature(command).parameters
     }
     assert flags <= known, flags - known
 
@@ -55,7 +57,12 @@ def test_the_wheel_carries_profiles_model_and_examples(tmp_path):
     (wheel,) = tmp_path.glob("fastgen_mm-*.whl")
     assert wheel.stat().st_size < 40e6
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"fastgen/kernels_cfg/default.toml", "fastgen/embedded/tiny-flux/fastgen.json", "fastgen/cli.py",
-            "fastgen/embedded/tiny-flux/transformer/diffusion_pytorch_model.safetensors",
-            "fastgen/examples/small/edit.jsonl", "fastgen/examples/full/pictures/house.png"} <= names  # fmt: skip
+    assert {
+        "fastgen/kernels_cfg/default.toml",
+        "fastgen/embedded/tiny-flux/fastgen.json",
+        "fastgen/cli.py",
+        "fastgen/embedded/tiny-flux/transformer/diffusion_pytorch_model.safetensors",
+        "fastgen/examples/small/edit.jsonl",
+        "fastgen/examples/full/pictures/house.png",
+    } <= names
     assert not any(name.startswith(("tests/", "bench/")) for name in names)

@@ -66,7 +66,11 @@ class FakeBackend:
         return results
 
     def _words(self, request: Request) -> dict[str, str]:
-        return {word: detail for prompt in (*request.prompts, *(text for _, text in request.dialogue)) for word, detail in _WORDS.findall(prompt)}
+        return {
+            word: detail
+            for prompt in (*request.prompts, *(text for _, text in request.dialogue))
+            for word, detail in _WORDS.findall(prompt)
+        }
 
     def _crash(self, request: Request, detail: str) -> None:
         if detail == "once":
@@ -83,7 +87,9 @@ class FakeBackend:
     def _done(self, request: Request, seconds: float) -> Done:
         params = request.params
         if request.task == "caption":
-            return Done(request.id, "fake", "fake", (), params, round(seconds, 4), text=f"{len(request.images)} pictures")
+            return Done(
+                request.id, "fake", "fake", (), params, round(seconds, 4), text=f"{len(request.images)} pictures"
+            )
         paths = tuple(
             f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, 'png')}" for number in range(request.samples)
         )

@@ -38,8 +38,8 @@ def streams(device: Device) -> int:
 
 
 def slots(settings: Settings, device: Device) -> int:
-    """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or save
-    their pictures."""
+    """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
+    save their pictures."""
     if settings.is_remote:
         share = -(-settings.endpoint.max_inflight // len(settings.devices))
         return share + max(2, share // 4)

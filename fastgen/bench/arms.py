@@ -1,4 +1,5 @@
-"""What is compared, by names that a command line can repeat: `plain`, `quantize 8bit`, `compile + cache first-block`, `quality high`.
+"""What is compared, by names that a command line can repeat: `plain`, `quantize 8bit`, `compile + cache first-block`,
+`quality high`.
 
 Pure: knows no processes and measures nothing.
 """
@@ -18,10 +19,25 @@ from fastgen.errors import SettingsError
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
 """What ratios are against, by task."""
 SINGLES = (
-    "fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4", "attention sage",
-    "attention xformers", "quantize 8bit", "quantize 4bit", "quantize fp8", "quantize int8", "quantize text:8bit",
-    "cache first-block", "cache taylorseer", "offload text", "offload model", "offload group",
-)  # fmt: skip
+    "fuse_qkv",
+    "compile",
+    "attention cudnn",
+    "attention flash",
+    "attention flash3",
+    "attention flash4",
+    "attention sage",
+    "attention xformers",
+    "quantize 8bit",
+    "quantize 4bit",
+    "quantize fp8",
+    "quantize int8",
+    "quantize text:8bit",
+    "cache first-block",
+    "cache taylorseer",
+    "offload text",
+    "offload model",
+    "offload group",
+)
 """Each optimization alone, as far as it has a word of its own."""
 SWITCHES = ("compile", "fuse_qkv")
 NEEDS_COMPILE = ("quantize fp8", "quantize int8")
@@ -82,7 +98,9 @@ def _choices(arm: Arm) -> object:
     if arm.settings.task == "caption":
         return arm.name
     return tuple(
-        getattr(arm.settings.speed, name) for name in optimizations.Speed.__struct_fields__ if name not in ("quality", "why")
+        getattr(arm.settings.speed, name)
+        for name in optimizations.Speed.__struct_fields__
+        if name not in ("quality", "why")
     )
 
 
@@ -104,7 +122,8 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
     word, _, key = name.partition(" ")
     if word != WITHOUT or key not in SERVED:
         raise SettingsError(
-            f"--only {name}: for captions {CAPTIONER}, {ONE_AT_A_TIME}, or {WITHOUT} one of the profile's {', '.join(SERVED)}"
+            f"--only {name}: for captions {CAPTIONER}, {ONE_AT_A_TIME}, or {WITHOUT} one of the profile's "
+            f"{', '.join(SERVED)}"
         )
     serve = replace(settings.profile.serve, **{key: getattr(Serve(), key)})
     text = replace(settings.text, max_pixels=MAX_PIXELS) if key == "max_pixels" else settings.text
@@ -126,7 +145,8 @@ def parse(name: str) -> tuple[str, dict]:
             words[word] = value.strip()
         else:
             raise SettingsError(
-                f"--only {name}: {part!r} is no arm; write plain, quality high, or optimizations joined by '+', such as "
+                f"--only {name}: {part!r} is no arm; write plain, quality high, or optimizations joined by '+', "
+                "such as "
                 f"'compile + cache first-block:0.1' ({', '.join(SINGLES)})"
             )
     return quality, words

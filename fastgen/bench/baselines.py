@@ -1,7 +1,9 @@
-"""What users write by hand today, as honest opponents: diffusers' pipelines and transformers' generate, in batches, as they are.
+"""What users write by hand today, as honest opponents: diffusers' pipelines and transformers' generate, in batches, as
+they are.
 
-Same weights, type, steps, guidance, size, text length and noise as fastgen, the profile's batch size, and on a CPU the number of
-threads with which they are the faster; pictures are saved as they come. What they leave out (retries, journal, several GPUs) costs them nothing.
+Same weights, type, steps, guidance, size, text length and noise as fastgen, the profile's batch size, and on a CPU the
+number of threads with which they are the faster; pictures are saved as they come. What they leave out (retries,
+journal, several GPUs) costs them nothing.
 """
 
 from __future__ import annotations
@@ -50,10 +52,14 @@ def diffusers(settings: Settings) -> Play:
     def call(rows: list[dict]) -> list:
         size = tuple(map(int, rows[0]["size"].split("x")))
         how = {
-            "prompt": [row["prompt"] for row in rows], "width": size[0], "height": size[1], "num_inference_steps": settings.steps,
-            "guidance_scale": settings.guidance, "max_sequence_length": settings.max_sequence_length,
+            "prompt": [row["prompt"] for row in rows],
+            "width": size[0],
+            "height": size[1],
+            "num_inference_steps": settings.steps,
+            "guidance_scale": settings.guidance,
+            "max_sequence_length": settings.max_sequence_length,
             "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
-        }  # fmt: skip
+        }
         if settings.task == "edit":
             pictures = []
             for row in rows:

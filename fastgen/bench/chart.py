@@ -22,8 +22,10 @@ def draw(found: dict, path: Path) -> None:
     speed, loss = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
 
     ratios = [arm["ratio"] for arm in arms]
-    spread = [[r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
-              [arm["ratio_most"] - r for r, arm in zip(ratios, arms, strict=True)]]  # fmt: skip
+    spread = [
+        [r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
+        [arm["ratio_most"] - r for r, arm in zip(ratios, arms, strict=True)],
+    ]
     speed.barh(places, ratios, color=colors, xerr=spread, error_kw={"ecolor": "#333333", "capsize": 2, "lw": 1})
     speed.axvline(1, color=THEIRS, lw=1, ls=":")
     for place, arm in zip(places, arms, strict=True):

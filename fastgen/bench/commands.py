@@ -71,8 +71,14 @@ def time_both(
 def _time(command: str, environment: dict[str, str]) -> float:
     started = time.monotonic()
     process = subprocess.Popen(
-        command, shell=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )  # fmt: skip
+        command,
+        shell=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         _, said = process.communicate()
     except BaseException:

@@ -1,8 +1,8 @@
-"""The rounds: every arm does the same rows, one arm after the other in each turn, in another order each time. Ratios are between
-rounds of the same turn, so what slows the machine for a while slows both sides of them.
+"""The rounds: every arm does the same rows, one arm after the other in each turn, in another order each time. Ratios
+are between rounds of the same turn, so what slows the machine for a while slows both sides of them.
 
-Arms stay in memory between their rounds, as many at once as fit; with each such company the opponent plays again. Where not
-even two fit, each plays all its rounds alone, the opponent first.
+Arms stay in memory between their rounds, as many at once as fit; with each such company the opponent plays again. Where
+not even two fit, each plays all its rounds alone, the opponent first.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ class Figures:
         flops = peak.flops_per_picture(settings, work.size, self.work) if is_picture else None
         full, done = self.work.get("blocks_without_cache"), self.work.get("blocks")
         return found | {
-            "images_per_second": round(rate, 3), "images_per_second_by_round": [round(one, 3) for one in self.rates],
+            "images_per_second": round(rate, 3),
+            "images_per_second_by_round": [round(one, 3) for one in self.rates],
             "ratio": round(statistics.median(self.ratios), 3) if self.ratios else 1.0,
-            "ratio_least": round(min(self.ratios, default=1.0), 3), "ratio_most": round(max(self.ratios, default=1.0), 3),
+            "ratio_least": round(min(self.ratios, default=1.0), 3),
+            "ratio_most": round(max(self.ratios, default=1.0), 3),
             "stages_seconds": {name: round(seconds / self.images, 5) for name, seconds in self.stages.items()},
             "first_image_seconds": round(self.first_seconds, 2),
             "peak_memory_gib": {"main": round(self.main_peak_gib, 2), "gpu": round(self.gpu_peak_gib, 2) or None},
@@ -94,8 +96,9 @@ class Figures:
             "times_fewer_blocks": round(full / done, 3) if full and done else 1.0 if is_picture else None,
             "tflop_per_image": round(flops / 1e12, 6) if flops else None,
             "share_of_peak": round(rate * flops / most_flops, 4) if flops and most_flops else None,
-            **self.judge.as_dict(), "engine": self.facts,
-        }  # fmt: skip
+            **self.judge.as_dict(),
+            "engine": self.facts,
+        }
 
 
 class Measurement:

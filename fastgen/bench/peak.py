@@ -1,4 +1,5 @@
-"""Floating-point operations of a picture, counted from the model's config, and what the hardware could do in a second."""
+"""Floating-point operations of a picture, counted from the model's config, and what the hardware could do in a
+second."""
 
 from __future__ import annotations
 
@@ -14,10 +15,25 @@ from fastgen.config.settings import Settings
 
 # Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first whose words a GPU's name has, whole.
 DATA_SHEETS = {
-    "GB200": 2500.0, "B200": 2250.0, "H200 NVL": 835.0, "H200": 989.4, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.4,
-    "A100": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A10": 125.0, "A40": 149.7, "RTX 6000 Ada": 364.2, "RTX A6000": 154.8,
-    "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 3090": 71.0,
-}  # fmt: skip
+    "GB200": 2500.0,
+    "B200": 2250.0,
+    "H200 NVL": 835.0,
+    "H200": 989.4,
+    "H100 PCIe": 756.0,
+    "H100 NVL": 835.0,
+    "H100": 989.4,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "L40": 181.0,
+    "L4": 121.0,
+    "A10": 125.0,
+    "A40": 149.7,
+    "RTX 6000 Ada": 364.2,
+    "RTX A6000": 154.8,
+    "RTX 5090": 209.5,
+    "RTX 4090": 165.2,
+    "RTX 3090": 71.0,
+}
 SMALLER = ("Laptop", "Max-Q", "Mobile")
 """Of the same name and less power: measured."""
 SIDE = 2048
@@ -27,9 +43,9 @@ SIDE = 2048
 def flops_per_step(config: dict, size: tuple[int, int], text: int, reference: tuple[int, int] = (0, 0)) -> float:
     """Of the FLUX.1 transformer's blocks for one picture and one step.
 
-    A double block projects each stream to Q, K, V and back (4 d^2) and through an MLP of 4 d (8 d^2); a single block does the
-    same with fewer, wider products (12 d^2 too); two operations a multiply-add. Attention takes 4 L^2 d. FLUX.1-dev at
-    1024x1024 with 512 tokens of text: 74.4e12, the figure in use elsewhere.
+    A double block projects each stream to Q, K, V and back (4 d^2) and through an MLP of 4 d (8 d^2); a single block
+    does the same with fewer, wider products (12 d^2 too); two operations a multiply-add. Attention takes 4 L^2 d.
+    FLUX.1-dev at 1024x1024 with 512 tokens of text: 74.4e12, the figure in use elsewhere.
 
     Args:
         config: of the transformer.
@@ -65,7 +81,9 @@ def of_hardware(settings: Settings) -> tuple[float, str]:
     side = 4 * SIDE if device.gpu else SIDE
     command = [sys.executable, "-m", "fastgen.bench.peak", device.kind, settings.dtype, str(device.threads), str(side)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=child_environment(device), timeout=300, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=child_environment(device), timeout=300, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return 0.0, f"not measured: {error}"
     return float(done.stdout), f"{settings.dtype}, measured: the product of two matrices of {side}x{side}"

@@ -40,9 +40,14 @@ class ArmProcess:
         environment |= {"FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fastgen.bench.runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                env=environment, text=True, encoding="utf-8",
-            )  # fmt: skip
+                [sys.executable, "-m", "fastgen.bench.runner"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+                encoding="utf-8",
+            )
         self._order({"player": arm.player, "settings": msgspec.to_builtins(arm.settings)})
 
     def play(self, rows: list[dict], name: str) -> Round:

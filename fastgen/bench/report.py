@@ -23,19 +23,32 @@ LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
 def about(settings: Settings, command: list[str], measurement: Measurement, peak: tuple[float, str]) -> dict:
     """Where the figures come from, so that somebody else can get them again."""
     device, work = settings.devices[0], measurement.work
-    how = {"steps": settings.steps, "guidance": settings.guidance, "size": "x".join(map(str, work.size)),
-           "max_sequence_length": settings.max_sequence_length,
-           "batch_size": settings.batch_for(work.size[0] * work.size[1])}  # fmt: skip
+    how = {
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "size": "x".join(map(str, work.size)),
+        "max_sequence_length": settings.max_sequence_length,
+        "batch_size": settings.batch_for(work.size[0] * work.size[1]),
+    }
     return {
-        "task": settings.task, "date": time.strftime("%Y-%m-%d %H:%M:%S"), "command": shlex.join(command),
+        "task": settings.task,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": shlex.join(command),
         "hardware": device.gpu.name if device.gpu else f"{device.threads} threads of {_cpu()}",
         "memory_gib": device.gpu.memory_gib if device.gpu else None,
         "versions": {"fastgen": fastgen.__version__, "python": platform.python_version(), **_versions()},
-        "model": settings.model.name, "weights": weights(settings), "dtype": settings.dtype, **(how if settings.task != "caption" else {}),
-        "profile": settings.profile.name, "rows": measurement.rows, "rounds": measurement.rounds,
+        "model": settings.model.name,
+        "weights": weights(settings),
+        "dtype": settings.dtype,
+        **(how if settings.task != "caption" else {}),
+        "profile": settings.profile.name,
+        "rows": measurement.rows,
+        "rounds": measurement.rounds,
         "interleaved": measurement.interleaved,
-        "peak_flops": round(peak[0]) or None, "peak_flops_source": peak[1], "load_average": os.getloadavg()[0],
-    }  # fmt: skip
+        "peak_flops": round(peak[0]) or None,
+        "peak_flops_source": peak[1],
+        "load_average": os.getloadavg()[0],
+    }
 
 
 def weights(settings: Settings) -> str:
@@ -78,8 +91,21 @@ def _finite(value):
     return "inf" if isinstance(value, float) and math.isinf(value) else value
 
 
-HEAD = ("", "a second", "ratio", "least-most", "first, s", "GiB", "of peak", "PSNR", "SSIM", "same text", "right", "fewer blocks",
-        "recompiles")  # fmt: skip
+HEAD = (
+    "",
+    "a second",
+    "ratio",
+    "least-most",
+    "first, s",
+    "GiB",
+    "of peak",
+    "PSNR",
+    "SSIM",
+    "same text",
+    "right",
+    "fewer blocks",
+    "recompiles",
+)
 
 
 def table_of(found: dict) -> list[tuple[str, ...]]:
@@ -90,14 +116,23 @@ def table_of(found: dict) -> list[tuple[str, ...]]:
         if "ratio" not in arm:
             continue
         memory, score = arm["peak_memory_gib"], arm["score"]
-        table.append((
-            arm["name"], f"{arm['images_per_second']:.3g}", f"{arm['ratio']:.2f}", f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
-            f"{arm['first_image_seconds']:.1f}", _said(memory["gpu" if on_gpu else "main"], "{:.1f}"), _said(arm["share_of_peak"], "{:.1%}"),
-            _said(arm["psnr_db"], "{:.1f}"), _said(arm["ssim"], "{:.3f}"), _said(arm["same_text"], "{:.0%}"),
-            f"{score['right']} of {score['of']}" if score else "",
-            _said(arm["times_fewer_blocks"], "{:.2f}"),
-            _said(arm["recompiles"], "{}"),
-        ))  # fmt: skip
+        table.append(
+            (
+                arm["name"],
+                f"{arm['images_per_second']:.3g}",
+                f"{arm['ratio']:.2f}",
+                f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
+                f"{arm['first_image_seconds']:.1f}",
+                _said(memory["gpu" if on_gpu else "main"], "{:.1f}"),
+                _said(arm["share_of_peak"], "{:.1%}"),
+                _said(arm["psnr_db"], "{:.1f}"),
+                _said(arm["ssim"], "{:.3f}"),
+                _said(arm["same_text"], "{:.0%}"),
+                f"{score['right']} of {score['of']}" if score else "",
+                _said(arm["times_fewer_blocks"], "{:.2f}"),
+                _said(arm["recompiles"], "{}"),
+            )
+        )
     kept = [at for at in range(len(HEAD)) if any(row[at] for row in table)]
     return [tuple(row[at] for at in kept) for row in (HEAD, *table)]
 
@@ -136,8 +171,13 @@ def markdown(found: dict) -> str:
         text += ["", "Not run:", "", *(f"* {line}" for line in said)]
     stages = [name for arm in found["arms"] for name in arm.get("stages_seconds", {})]
     if stages := list(dict.fromkeys(stages)):
-        text += ["", "Seconds by stage for each picture; stages of different batches overlap:", "", f"| | {' | '.join(stages)} |",
-                 "|---" * (1 + len(stages)) + "|"]  # fmt: skip
+        text += [
+            "",
+            "Seconds by stage for each picture; stages of different batches overlap:",
+            "",
+            f"| | {' | '.join(stages)} |",
+            "|---" * (1 + len(stages)) + "|",
+        ]
         for arm in found["arms"]:
             if spent := arm.get("stages_seconds"):
                 text.append(
@@ -153,11 +193,14 @@ def markdown(found: dict) -> str:
     return "\n".join(text) + "\n\n![ratios](bench.png)\n"
 
 
-NOTES = """Ratios are against {opponent}, {turns}: the median, and the least and the most. First: seconds from the start of the
-process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of peak: operations of the
-transformer's blocks, counted from its config, in the time that everything takes together. PSNR (dB) and SSIM are against {opponent}'s
-pictures of the same rows and noise; same text: share of captions that say the same as its. Right: pictures that show what was asked for, by the scene reader; captions that are exact.
-Fewer blocks: so many times fewer blocks of the transformer were evaluated."""
+NOTES = (
+    "Ratios are against {opponent}, {turns}: the median, and the least and the most. First: seconds from the start "
+    "of the process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of "
+    "peak: operations of the transformer's blocks, counted from its config, in the time that everything takes "
+    "together. PSNR (dB) and SSIM are against {opponent}'s pictures of the same rows and noise; same text: share of "
+    "captions that say the same as its. Right: pictures that show what was asked for, by the scene reader; captions "
+    "that are exact. Fewer blocks: so many times fewer blocks of the transformer were evaluated."
+)
 
 
 def show(found: dict) -> None:

@@ -29,8 +29,15 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def settings_for(
-    task: str, out: Path | None, *, synthetic_model: str = "", tune: bool = False, model: str = "auto", gpus: str = "", **flags
-) -> Settings:  # fmt: skip
+    task: str,
+    out: Path | None,
+    *,
+    synthetic_model: str = "",
+    tune: bool = False,
+    model: str = "auto",
+    gpus: str = "",
+    **flags,
+) -> Settings:
     """The task as `fastgen.resolve` has it, on one device, nothing optimized.
 
     Raises:
@@ -81,7 +88,8 @@ def settings_for(
         settings = replace(settings, devices=settings.devices[:1])
     if synthetic_model and _room(device) < _needed(settings.dtype):
         raise SettingsError(
-            f"--synthetic {synthetic_model}: its parts take {_needed(settings.dtype):.0f} GiB in {settings.dtype}, and {device.name} "
+            f"--synthetic {synthetic_model}: its parts take {_needed(settings.dtype):.0f} GiB in {settings.dtype}, "
+            f"and {device.name} "
             f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
         )
     return replace(settings, notes=(*settings.notes, *notes))
@@ -104,9 +112,17 @@ def _room(device: hardware.Device) -> float:
 
 
 def run(
-    settings: Settings, command: list[str], say: Callable[[str], None], *, flags: dict | None = None, only: tuple[str, ...] = (),
-    rounds: int = ROUNDS, rows: int = 0, compare: str = "", tune: bool = False,
-) -> dict:  # fmt: skip
+    settings: Settings,
+    command: list[str],
+    say: Callable[[str], None],
+    *,
+    flags: dict | None = None,
+    only: tuple[str, ...] = (),
+    rounds: int = ROUNDS,
+    rows: int = 0,
+    compare: str = "",
+    tune: bool = False,
+) -> dict:
     """Measure, and write bench.json, bench.md and bench.png into the folder of the settings.
 
     Args:
@@ -122,7 +138,8 @@ def run(
         What is in bench.json.
 
     Raises:
-        FastgenError: nothing could be measured, or what was asked for besides failed; what was measured before is written.
+        FastgenError: nothing could be measured, or what was asked for besides failed; what was measured before is
+            written.
     """
     number("--rounds", rounds, 1, 1000)
     number("--rows", rows, 0, 1_000_000)

@@ -1,8 +1,10 @@
-"""An arm's process, from inside: `python -m fastgen.bench.player`, an order a line on stdin, an answer a line on stdout.
+"""An arm's process, from inside: `python -m fastgen.bench.player`, an order a line on stdin, an answer a line on
+stdout.
 
-The first order says who plays and with which settings; each of the others is a round: {"rows": [...], "out": folder}. It is
-answered with the seconds it took, from the rows being there to the last picture or text being safe on disk; nothing is timed
-across processes. Whoever plays loads at its first round, so the time to a first picture has everything in it.
+The first order says who plays and with which settings; each of the others is a round: {"rows": [...], "out": folder}.
+It is answered with the seconds it took, from the rows being there to the last picture or text being safe on disk;
+nothing is timed across processes. Whoever plays loads at its first round, so the time to a first picture has everything
+in it.
 """
 
 from __future__ import annotations

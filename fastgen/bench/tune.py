@@ -1,8 +1,8 @@
 """A profile out of measurements: batch sizes by size, and what each --quality chooses, by speed and by what it costs.
 
-The reference is fastgen without optimizations. `exact` takes what rounds differently at most, `high` what loses at most one
-point of prompt following, `fast` at most three; so the last two are searched where pictures can be judged, that is with the
-embedded model, and otherwise taken from the profile in use.
+The reference is fastgen without optimizations. `exact` takes what rounds differently at most, `high` what loses at most
+one point of prompt following, `fast` at most three; so the last two are searched where pictures can be judged, that is
+with the embedded model, and otherwise taken from the profile in use.
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ MOST_PIXELS = 4 * 1024 * 1024
 """Of a batch: beyond that one picture alone keeps any hardware busy."""
 SIZES = {"cpu": ((128, 128), (192, 192), (256, 256)), "cuda": ((256, 256), (512, 512), (768, 768), (1024, 1024))}
 EXACT = ("fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4")
-CACHES = ("cache taylorseer:0.1", "cache taylorseer:0.2", "cache first-block:0.08", "cache first-block:0.12",
-          "cache first-block:0.2", "cache first-block:0.4")  # fmt: skip
+CACHES = (
+    "cache taylorseer:0.1",
+    "cache taylorseer:0.2",
+    "cache first-block:0.08",
+    "cache first-block:0.12",
+    "cache first-block:0.2",
+    "cache first-block:0.4",
+)
 QUANTIZED = ("quantize fp8", "quantize int8", "quantize 8bit", "quantize 4bit")
 GAIN = 1.03
 """Less is not worth a change, nor could it be told from noise."""
@@ -71,15 +77,19 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
         again = [f"{name} + {kind}" if name else kind for name in {chosen["high"], exact} for kind in QUANTIZED]
         others = [" + ".join([*base, cache]) for cache in CACHES]
         chosen["fast"] = _best(measure([*others, *again], "fast"), POINTS["fast"]) or chosen["high"]
-        sets = optimizations.Sets(**{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()})
+        sets = optimizations.Sets(
+            **{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()}
+        )
     else:
         sets = replace(settings.profile.opt, exact=optimizations.Options(**parse(exact)[1]))
     device = settings.devices[0]
     match = profile.Match(
-        family=settings.model.family, model=settings.model.name if not settings.model.synthetic else "*", device=device.kind,
+        family=settings.model.family,
+        model=settings.model.name if not settings.model.synthetic else "*",
+        device=device.kind,
         compute_capability=device.gpu.compute_capability if device.gpu else "*",
         least_memory_gib=float(int(0.95 * device.gpu.memory_gib)) if device.gpu else 0.0,
-    )  # fmt: skip
+    )
     note = f"weights: {facts['weights']}; {facts['dtype']}, {facts['steps']} steps"
     if "high" not in chosen:
         note += f"; high and fast as in {settings.profile.name}, not measured"
@@ -122,8 +132,11 @@ def _best(figures: list[Figures], points: float) -> str:
         return ""
     reference = figures[0].judge
     bar = 100 * reference.right / reference.judged - points
-    fit = [(_ratio(one), one.arm.name) for one in figures[1:]
-           if _ratio(one) > GAIN and 100 * one.judge.right / one.judge.judged >= bar]  # fmt: skip
+    fit = [
+        (_ratio(one), one.arm.name)
+        for one in figures[1:]
+        if _ratio(one) > GAIN and 100 * one.judge.right / one.judge.judged >= bar
+    ]
     return max(fit, default=(0.0, ""))[1]
 
 

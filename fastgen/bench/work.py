@@ -1,7 +1,8 @@
-"""The rows of a round, and what their pictures should show. A round's rows depend on its number alone, so that every arm,
-and every repetition of the command, does the same work.
+"""The rows of a round, and what their pictures should show. A round's rows depend on its number alone, so that every
+arm, and every repetition of the command, does the same work.
 
-For the embedded models they are scenes of their world, so that a picture can be judged; for others sentences of many kinds.
+For the embedded models they are scenes of their world, so that a picture can be judged; for others sentences of many
+kinds.
 """
 
 from __future__ import annotations
@@ -19,14 +20,47 @@ SEED = 20
 """No training draws from seeds of this form."""
 MEGAPIXEL = 7
 """So many times larger, the world's canvases are of about one megapixel."""
-SUBJECTS = ("a fox", "an old fisherman", "a glass teapot", "two cyclists", "a lighthouse", "a robot gardener", "a bowl of cherries",
-            "a street musician", "a steam engine", "a paper boat", "a sleeping cat", "a spiral staircase")  # fmt: skip
-PLACES = ("in a snowy pine forest", "by the sea at dusk", "on a rainy city street", "in a sunlit kitchen", "on a mountain ridge",
-          "under a night sky full of stars", "in a crowded market", "beside a quiet river")  # fmt: skip
-STYLES = ("a photograph with shallow depth of field", "an oil painting with thick brushwork", "a watercolour sketch",
-          "a clean vector illustration", "a cinematic wide shot", "a detailed pencil drawing")  # fmt: skip
-EDITS = ("make it night", "turn the background blue", "add a small red boat", "make it a pencil drawing", "let it snow",
-         "replace the shape in the middle with a tree", "make all colours warmer")  # fmt: skip
+SUBJECTS = (
+    "a fox",
+    "an old fisherman",
+    "a glass teapot",
+    "two cyclists",
+    "a lighthouse",
+    "a robot gardener",
+    "a bowl of cherries",
+    "a street musician",
+    "a steam engine",
+    "a paper boat",
+    "a sleeping cat",
+    "a spiral staircase",
+)
+PLACES = (
+    "in a snowy pine forest",
+    "by the sea at dusk",
+    "on a rainy city street",
+    "in a sunlit kitchen",
+    "on a mountain ridge",
+    "under a night sky full of stars",
+    "in a crowded market",
+    "beside a quiet river",
+)
+STYLES = (
+    "a photograph with shallow depth of field",
+    "an oil painting with thick brushwork",
+    "a watercolour sketch",
+    "a clean vector illustration",
+    "a cinematic wide shot",
+    "a detailed pencil drawing",
+)
+EDITS = (
+    "make it night",
+    "turn the background blue",
+    "add a small red boat",
+    "make it a pencil drawing",
+    "let it snow",
+    "replace the shape in the middle with a tree",
+    "make all colours warmer",
+)
 
 
 class Work:
@@ -44,7 +78,8 @@ class Work:
         """The world's scenes are drawn on this, and then scaled."""
 
     def rows(self, turn: int, count: int) -> tuple[list[dict], dict[str, object]]:
-        """Rows for a turn, and by id what is to come of each: a `Wish`, or for a caption the scene; {} where nobody knows."""
+        """Rows for a turn, and by id what is to come of each: a `Wish`, or for a caption the scene; {} where nobody
+        knows."""
         rows, wishes = [], {}
         for number in range(count):
             dice = random.Random(f"bench-{SEED}-{self.settings.task}-{turn}-{number}")

@@ -1,4 +1,5 @@
-"""The flags of the command line: what each is called, what it takes and what its help says. `main.py` puts them together.
+"""The flags of the command line: what each is called, what it takes and what its help says. `main.py` puts them
+together.
 
 A flag that several commands have is written down once; its default stands in the commands.
 """
@@ -36,7 +37,8 @@ Backend = Annotated[
 CaptionBackend = Annotated[
     str,
     typer.Option(
-        help="vllm: a vLLM server on this machine, started and ended by this command, or one that runs (--base-url). openai, "
+        help="vllm: a vLLM server on this machine, started and ended by this command, or one that runs "
+        "(--base-url). openai, "
         "gemini: an API of that format.  [default: vllm]"
     ),
 ]
@@ -79,7 +81,8 @@ Attention = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, else auto]",
+        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, "
+        "else auto]",
     ),
 ]
 Compile = Annotated[
@@ -90,7 +93,8 @@ Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else none]",
+        help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else "
+        "none]",
     ),
 ]
 Cache = Annotated[
@@ -104,7 +108,8 @@ Offload = Annotated[
     str,
     typer.Option(
         metavar="WHAT",
-        help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else none]",
+        help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else "
+        "none]",
     ),
 ]
 ProfileFile = Annotated[
@@ -126,7 +131,8 @@ Pictures = Annotated[
 VlmModel = Annotated[
     str,
     typer.Option(
-        help="Hub id or local folder of a VLM, an API's model, 'tiny' (embedded), or 'auto': Qwen3-VL where a CUDA GPU is, "
+        help="Hub id or local folder of a VLM, an API's model, 'tiny' (embedded), or 'auto': Qwen3-VL where a CUDA "
+        "GPU is, "
         "else 'tiny'; for an API its usual one."
     ),
 ]
@@ -138,7 +144,8 @@ MaxPixels = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help=f"Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, else {MAX_PIXELS}]",
+        help="Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, "
+        f"else {MAX_PIXELS}]",
     ),
 ]
 Schema = Annotated[

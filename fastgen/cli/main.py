@@ -86,7 +86,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="fastgen",
-    help="Images from prompts, edits of images and captions of images, from a file of rows on your own GPUs, or from APIs. "
+    help="Images from prompts, edits of images and captions of images, from a file of rows on your own GPUs, or "
+    "from APIs. "
     "Kill it at any time; the same command goes on where it was.",
     no_args_is_help=True,
     add_completion=False,
@@ -107,17 +108,48 @@ def _command(task: str, help: str):
 
     @app.command(task, help=help)
     def command(
-        input: Input = None, out: Out = None, model: Model = "auto", gpus: Gpus = "", size: Size = None, steps: Steps = None,
-        guidance: Guidance = None, n: N = 1, seed: Seed = 0, batch_size: BatchSize = "auto", dtype: Dtype = "auto",
-        format: Format = "png", output_key: OutputKey = None, image_root: ImageRoot = None, lora: Lora = None,
-        transformer: Transformer = None, max_sequence_length: MaxSequenceLength = None, limit: Limit = None,
-        fresh: Fresh = False, retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False,
-        quiet: Quiet = False, backend: Backend = "", base_url: BaseUrl = None, fallback: Fallback = "",
-        fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
-        timeout: Timeout = None, max_cost: MaxCost = 0.0, quality: Quality = "", background: Background = "",
-        aspect_ratio: AspectRatio = "", resolution: Resolution = "", attention: Attention = "", compile: Compile = None,
-        quantize: Quantize = "", cache: Cache = "", offload: Offload = "", profile: ProfileFile = None,
-    ) -> None:  # fmt: skip
+        input: Input = None,
+        out: Out = None,
+        model: Model = "auto",
+        gpus: Gpus = "",
+        size: Size = None,
+        steps: Steps = None,
+        guidance: Guidance = None,
+        n: N = 1,
+        seed: Seed = 0,
+        batch_size: BatchSize = "auto",
+        dtype: Dtype = "auto",
+        format: Format = "png",
+        output_key: OutputKey = None,
+        image_root: ImageRoot = None,
+        lora: Lora = None,
+        transformer: Transformer = None,
+        max_sequence_length: MaxSequenceLength = None,
+        limit: Limit = None,
+        fresh: Fresh = False,
+        retry_failed: RetryFailed = False,
+        dry_run: DryRun = False,
+        json: Json = False,
+        quiet: Quiet = False,
+        backend: Backend = "",
+        base_url: BaseUrl = None,
+        fallback: Fallback = "",
+        fallback_on_refusal: FallbackOnRefusal = False,
+        max_inflight: MaxInflight = None,
+        rpm: Rpm = 0,
+        timeout: Timeout = None,
+        max_cost: MaxCost = 0.0,
+        quality: Quality = "",
+        background: Background = "",
+        aspect_ratio: AspectRatio = "",
+        resolution: Resolution = "",
+        attention: Attention = "",
+        compile: Compile = None,
+        quantize: Quantize = "",
+        cache: Cache = "",
+        offload: Offload = "",
+        profile: ProfileFile = None,
+    ) -> None:
         flags = dict(locals())
         flags.pop("task", None)
         _run(task, flags)
@@ -131,14 +163,35 @@ edit = _command("edit", "Edits of pictures by instruction: one or several turns,
 
 @app.command()
 def caption(
-    input: Pictures = None, out: Out = None, backend: CaptionBackend = "", model: VlmModel = "auto", gpus: Gpus = "",
-    prompt: Prompt = PROMPT, system: System = SYSTEM, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0,
-    seed: Seed = 0, max_pixels: MaxPixels = None, schema: Schema = None, output_key: CaptionKey = None,
-    image_root: ImageRoot = None, base_url: BaseUrl = None, vllm_command: VllmCommand = None, fallback: Fallback = "",
-    fallback_on_refusal: FallbackOnRefusal = False, max_inflight: MaxInflight = None, rpm: Rpm = 0,
-    timeout: Timeout = None, max_cost: MaxCost = 0.0, limit: Limit = None, fresh: Fresh = False,
-    retry_failed: RetryFailed = False, dry_run: DryRun = False, json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    input: Pictures = None,
+    out: Out = None,
+    backend: CaptionBackend = "",
+    model: VlmModel = "auto",
+    gpus: Gpus = "",
+    prompt: Prompt = PROMPT,
+    system: System = SYSTEM,
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    max_pixels: MaxPixels = None,
+    schema: Schema = None,
+    output_key: CaptionKey = None,
+    image_root: ImageRoot = None,
+    base_url: BaseUrl = None,
+    vllm_command: VllmCommand = None,
+    fallback: Fallback = "",
+    fallback_on_refusal: FallbackOnRefusal = False,
+    max_inflight: MaxInflight = None,
+    rpm: Rpm = 0,
+    timeout: Timeout = None,
+    max_cost: MaxCost = 0.0,
+    limit: Limit = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Captions, answers or structured descriptions of pictures, by a VLM."""
     _run("caption", dict(locals()))
 
@@ -187,19 +240,34 @@ def demo(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     print(
-        f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as asked, "
+        f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as "
+        "asked, "
         f"and {right['captions']} of {2 * count} captions are right\n{sheet}"
     )
 
 
 @app.command()
 def bench(
-    task: BenchTask = "t2i", out: BenchOut = None, model: Model = "auto", gpus: OneGpu = "", size: Size = None, steps: Steps = None,
-    batch_size: BatchSize = "auto", dtype: Dtype = "auto", profile: ProfileFile = None, vllm_command: VllmCommand = None,
-    only: Only = None, rounds: Rounds = 3, rows: RoundRows = 0, synthetic: Synthetic = "", compare: Compare = "", tune: Tune = False,
+    task: BenchTask = "t2i",
+    out: BenchOut = None,
+    model: Model = "auto",
+    gpus: OneGpu = "",
+    size: Size = None,
+    steps: Steps = None,
+    batch_size: BatchSize = "auto",
+    dtype: Dtype = "auto",
+    profile: ProfileFile = None,
+    vllm_command: VllmCommand = None,
+    only: Only = None,
+    rounds: Rounds = 3,
+    rows: RoundRows = 0,
+    synthetic: Synthetic = "",
+    compare: Compare = "",
+    tune: Tune = False,
     quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """What each optimization buys on this machine, in speed, memory and pictures: against plain diffusers or transformers, in turns."""
+) -> None:
+    """What each optimization buys on this machine, in speed, memory and pictures: against plain diffusers or
+    transformers, in turns."""
     command = ["fastgen", *sys.argv[1:]]
     flags = {
         "size": size,
@@ -257,7 +325,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder 
 
 dataflow = typer.Typer(
     name="dataflow",
-    help="DataFlow-MM's pipelines as programs, with its flags and its environment variables DF_API_KEY and DF_BASE_URL.",
+    help="DataFlow-MM's pipelines as programs, with its flags and its environment variables DF_API_KEY and "
+    "DF_BASE_URL.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -40,9 +40,18 @@ class Report:
         profile = settings.profile
         where = ", ".join(f"{d.name} ({d.gpu.name})" if d.gpu else d.name for d in settings.devices)
         if self.voice == "json":
-            self._json("start", task=settings.task, input=settings.input, out=settings.out, model=settings.model.name,
-                       devices=[d.name for d in settings.devices], settings=settings.fingerprint(),
-                       profile=profile.name, speed=settings.speed.as_table(), notes=list(settings.notes))  # fmt: skip
+            self._json(
+                "start",
+                task=settings.task,
+                input=settings.input,
+                out=settings.out,
+                model=settings.model.name,
+                devices=[d.name for d in settings.devices],
+                settings=settings.fingerprint(),
+                profile=profile.name,
+                speed=settings.speed.as_table(),
+                notes=list(settings.notes),
+            )
         if self.voice != "human":
             return
         for note in settings.notes:
@@ -52,10 +61,15 @@ class Report:
         if settings.is_remote:
             how = f"up to {settings.endpoint.max_inflight} requests at once"
             how += f", {chosen}" if settings.backend == "vllm" and not settings.endpoint.base_url else ""
-            where = settings.endpoint.base_url or (where if settings.backend == "vllm" else f"{settings.backend}'s own service")
+            where = settings.endpoint.base_url or (
+                where if settings.backend == "vllm" else f"{settings.backend}'s own service"
+            )
         else:
             how = f"{settings.dtype}, batch {settings.batch_size or f'by {chosen}'}"
-        self._say(f"{settings.task}: {settings.input}\nbackend {settings.backend}, model {settings.model.name} on {where}, {how}")
+        self._say(
+            f"{settings.task}: {settings.input}\nbackend {settings.backend}, model {settings.model.name} on "
+            f"{where}, {how}"
+        )
         for line in settings.speed.explain():
             self._say(f"speed: {line}")
         for link in settings.fallbacks:
@@ -111,7 +125,10 @@ class Report:
         if self.voice == "human" and state in ("finished", "interrupted"):
             made = "captions" if self.settings.task == "caption" else "images"
             rate = summary.get(f"{made}_per_second")
-            text = f"{counts.get('done', 0)} done, {counts.get('failed', 0)} failed, {counts.get('kept', 0)} kept as they were"
+            text = (
+                f"{counts.get('done', 0)} done, {counts.get('failed', 0)} failed, {counts.get('kept', 0)} kept "
+                "as they were"
+            )
             text += f"; {counts.get(made, 0)} {made} made in {time.monotonic() - self.started:.1f} s"
             text += f" ({rate:.2f} a second once loaded)" if rate else ""
             if len(served := summary.get("served_by", {})) > 1:
@@ -123,7 +140,8 @@ class Report:
                 self._say(f"table: {self.settings.out}/results.jsonl")
                 if counts.get("failed"):
                     self._say(
-                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed in with another -o; or --retry-failed here)"
+                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed in with another -o; or "
+                        "--retry-failed here)"
                     )
             else:
                 self._say("interrupted; nothing is lost: the same command goes on from here")
@@ -139,9 +157,14 @@ class Report:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-            console=Console(stderr=True), refresh_per_second=4,
-        )  # fmt: skip
+            TextColumn("rows"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
         self._bar.add_task("rows", total=self.total or None, rate="loading")
         self._bar.start()
 
@@ -178,9 +201,13 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     profile = settings.profile
     why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
     if settings.is_remote:
-        where = settings.endpoint.base_url or ("a server of its own" if settings.backend == "vllm" else "the vendor's service")
-        print(f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
-              f"{settings.endpoint.max_inflight} at once")  # fmt: skip
+        where = settings.endpoint.base_url or (
+            "a server of its own" if settings.backend == "vllm" else "the vendor's service"
+        )
+        print(
+            f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
+            f"{settings.endpoint.max_inflight} at once"
+        )
         return
     print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
     for line in settings.speed.explain():

@@ -30,9 +30,24 @@ _WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safe
 
 # What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
 KONTEXT_SIZES = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024, 1024),
-    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
-)  # fmt: skip
+    (672, 1568),
+    (688, 1504),
+    (720, 1456),
+    (752, 1392),
+    (800, 1328),
+    (832, 1248),
+    (880, 1184),
+    (944, 1104),
+    (1024, 1024),
+    (1104, 944),
+    (1184, 880),
+    (1248, 832),
+    (1328, 800),
+    (1392, 752),
+    (1456, 720),
+    (1504, 688),
+    (1568, 672),
+)
 
 
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +97,8 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         name = AUTO_ON_GPU[task] if on_gpu else "tiny"
         if name == "tiny":
             notes.append(
-                "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes such as "
+                "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes "
+                "such as "
                 "'a red circle on a blue background', and nothing else (on a GPU machine it is "
                 + AUTO_ON_GPU[task]
                 + ")"
@@ -149,7 +165,8 @@ def read_card(name: str, folder: Path) -> ModelCard:
         read(folder / part / "tokenizer_config.json")
         if not any((folder / part / file).exists() for file in _VOCABULARIES):
             raise ModelError(
-                f"--model {name}: no vocabulary in {folder / part} ({' or '.join(_VOCABULARIES)}). Download the model again"
+                f"--model {name}: no vocabulary in {folder / part} ({' or '.join(_VOCABULARIES)}). Download the "
+                "model again"
             )
     # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
     if not configs["transformer"].get("guidance_embeds"):
@@ -223,7 +240,8 @@ def _from_hub(name: str) -> Path:
         raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None
     except GatedRepoError:
         raise ModelError(
-            f"--model {name}: the licence must be accepted first: open the model's page on the hub, accept, then run 'hf auth login'"
+            f"--model {name}: the licence must be accepted first: open the model's page on the hub, accept, then "
+            "run 'hf auth login'"
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(f"--model {name}: unknown on the hub (or private: 'hf auth login'); {mend}") from None

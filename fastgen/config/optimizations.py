@@ -66,7 +66,11 @@ class Speed(msgspec.Struct, frozen=True):
     def notes(self, on_gpu: bool) -> list[str]:
         """What the user should be told beforehand."""
         notes = []
-        own = [why for name, why in self.why.items() if name != "quality" and why.endswith(("quality high", "quality fast"))]
+        own = [
+            why
+            for name, why in self.why.items()
+            if name != "quality" and why.endswith(("quality high", "quality fast"))
+        ]
         if self.quality != "exact" and not own:
             notes.append(f"--quality {self.quality}: the profile has nothing for it, so it is the same as exact")
         if not on_gpu and {self.quantize, self.quantize_text} != {"none"}:

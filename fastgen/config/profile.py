@@ -1,9 +1,9 @@
 """How a kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
 
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
-through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that vLLM
-serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`); and [measured].
-Adding a GPU is adding a file.
+through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that
+vLLM serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`); and
+[measured]. Adding a GPU is adding a file.
 """
 
 from __future__ import annotations

@@ -18,14 +18,18 @@ FORMATS = ("png", "jpeg", "webp")
 DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", **{d: d for d in DTYPES}}
 OUTPUT_KEYS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
-BACKENDS = {"t2i": ("local", "openai", "gemini"), "edit": ("local", "openai", "gemini"),
-            "caption": ("vllm", "openai", "gemini")}  # fmt: skip
+BACKENDS = {
+    "t2i": ("local", "openai", "gemini"),
+    "edit": ("local", "openai", "gemini"),
+    "caption": ("vllm", "openai", "gemini"),
+}
 """The first is the default."""
 PROMPT_FIELDS = ("prompt", "conversations", "conversation")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
 API_OPTIONS = ("quality", "background", "aspect_ratio", "resolution")
-"""What only APIs understand; of `quality` the engine on this machine has words of its own, `optimizations.QUALITIES`."""
+"""What only APIs understand; of `quality` the engine on this machine has words of its own,
+`optimizations.QUALITIES`."""
 MAX_SEED = 2**53 - 1
 """Every JSON reader keeps integers up to here exact."""
 MAX_SIDE = 8192
@@ -119,27 +123,65 @@ class Settings(msgspec.Struct, frozen=True):
     def fingerprint(self) -> dict:
         """The settings that change results: a run folder belongs to one such set. Fallbacks may come and go: every row
         says who served it."""
-        same = {"task": self.task, "backend": self.backend, "model": self.model.name, "model_files": self.model.fingerprint}
-        last = {"seed": self.seed, "output_key": self.output_key, "image_root": self.image_root if self.task != "t2i" else ""}
+        same = {
+            "task": self.task,
+            "backend": self.backend,
+            "model": self.model.name,
+            "model_files": self.model.fingerprint,
+        }
+        last = {
+            "seed": self.seed,
+            "output_key": self.output_key,
+            "image_root": self.image_root if self.task != "t2i" else "",
+        }
         if self.task == "caption":
             return same | msgspec.structs.asdict(self.text) | last
-        return same | {
-            "transformer": f"{self.transformer} ({stamp(Path(self.transformer))})" if self.transformer else "",
-            "lora": [f"{path}:{scale} ({stamp(Path(path))})" for path, scale in self.loras], "dtype": self.dtype,
-            "size": "x".join(map(str, self.size)) if self.size else "by row", "steps": self.steps,
-            "guidance": self.guidance, "n": self.n, "format": self.format,
-            "max_sequence_length": self.max_sequence_length, **self.api_options,
-            **(self.speed.changes_pictures() if self.backend == "local" else {}),
-        } | last  # fmt: skip
+        return (
+            same
+            | {
+                "transformer": f"{self.transformer} ({stamp(Path(self.transformer))})" if self.transformer else "",
+                "lora": [f"{path}:{scale} ({stamp(Path(path))})" for path, scale in self.loras],
+                "dtype": self.dtype,
+                "size": "x".join(map(str, self.size)) if self.size else "by row",
+                "steps": self.steps,
+                "guidance": self.guidance,
+                "n": self.n,
+                "format": self.format,
+                "max_sequence_length": self.max_sequence_length,
+                **self.api_options,
+                **(self.speed.changes_pictures() if self.backend == "local" else {}),
+            }
+            | last
+        )
 
     def engine(self) -> tuple:
-        """What an engine is opened with: equal where one can go on with another run. All that comes with each request, or
-        only says what becomes of it, is left out."""
+        """What an engine is opened with: equal where one can go on with another run. All that comes with each request,
+        or only says what becomes of it, is left out."""
         same = msgspec.structs.replace(
-            self, task="t2i", input="", out="", size=None, steps=0, guidance=0.0, n=1, seed=0, batch_size=0, format="", output_key="",
-            image_root="", limit=0, fresh=False, retry_failed=False, api_options={}, text=Text(), fallbacks=(), fallback_on_refusal=False,
-            max_cost=0.0, notes=(), speed=msgspec.structs.replace(self.speed, why={}),
-        )  # fmt: skip
+            self,
+            task="t2i",
+            input="",
+            out="",
+            size=None,
+            steps=0,
+            guidance=0.0,
+            n=1,
+            seed=0,
+            batch_size=0,
+            format="",
+            output_key="",
+            image_root="",
+            limit=0,
+            fresh=False,
+            retry_failed=False,
+            api_options={},
+            text=Text(),
+            fallbacks=(),
+            fallback_on_refusal=False,
+            max_cost=0.0,
+            notes=(),
+            speed=msgspec.structs.replace(self.speed, why={}),
+        )
         files = [path for path in (self.transformer, *(path for path, _ in self.loras)) if path]
         return same, [stamp(Path(path)) for path in files]
 

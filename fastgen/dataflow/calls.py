@@ -1,8 +1,9 @@
-"""A call of a serving as one run of fastgen: rows in, an answer a row out, in the same order. Knows no keys and file names.
+"""A call of a serving as one run of fastgen: rows in, an answer a row out, in the same order. Knows no keys and file
+names.
 
-A call has a run folder, told by the settings that change results, so that the same call goes on where a killed one was, and
-other settings get a folder of their own. A row is known by what it says and by the size and time of its pictures, never by
-its place; equal rows of one call are told apart by a counter.
+A call has a run folder, told by the settings that change results, so that the same call goes on where a killed one was,
+and other settings get a folder of their own. A row is known by what it says and by the size and time of its pictures,
+never by its place; equal rows of one call are told apart by a counter.
 """
 
 from __future__ import annotations
@@ -50,9 +51,16 @@ def check(task: str, *, key: str = "", **flags) -> fastgen.Settings:
 
 
 def ask(
-    session: fastgen.Session, task: str, rows: list[dict], folder: Path, tell: Tell, *, key: str = "",
-    server: tuple[str, ...] = (), **flags,
-) -> None:  # fmt: skip
+    session: fastgen.Session,
+    task: str,
+    rows: list[dict],
+    folder: Path,
+    tell: Tell,
+    *,
+    key: str = "",
+    server: tuple[str, ...] = (),
+    **flags,
+) -> None:
     """Run the rows in a run folder under `folder`; tells the answer of each.
 
     Args:

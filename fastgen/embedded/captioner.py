@@ -1,4 +1,5 @@
-"""The embedded VLM in this process, through transformers: for the demo and for checks. `fastgen` proper serves VLMs with vLLM."""
+"""The embedded VLM in this process, through transformers: for the demo and for checks. `fastgen` proper serves VLMs
+with vLLM."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Captioner:
         finally:
             logging.set_verbosity(level)
 
-    def ask(self, picture: Image.Image, question: str = "Describe the image.", system: str = "", most: int = 160) -> str:
+    def ask(
+        self, picture: Image.Image, question: str = "Describe the image.", system: str = "", most: int = 160
+    ) -> str:
         """The answer to a question on a picture, at most so many tokens of it."""
         return ask(self.model, self.processor, picture, question, system, most)
 

@@ -1,4 +1,5 @@
-"""`fastgen demo`: prompts -> pictures -> edits -> captions on the embedded models, judged by the scene reader, on one sheet.
+"""`fastgen demo`: prompts -> pictures -> edits -> captions on the embedded models, judged by the scene reader, on one
+sheet.
 
 The pictures come from the same runs that `fastgen t2i` and `fastgen edit` make; their folders stay beside the sheet.
 """

@@ -2,8 +2,9 @@
 
     python -m fastgen.embedded.score RUN [--json]
 
-It speaks of rows whose prompts are in the grammar of the embedded models' scenes (`scenes/language.py`, `scenes/edits.py`);
-others are counted and left out. An edit is right if its picture shows the input's scene with the edit made.
+It speaks of rows whose prompts are in the grammar of the embedded models' scenes (`scenes/language.py`,
+`scenes/edits.py`); others are counted and left out. An edit is right if its picture shows the input's scene with the
+edit made.
 """
 
 from __future__ import annotations
@@ -51,7 +52,13 @@ class Score:
     def as_dict(self) -> dict:
         parts = {part: self.parts[part] / self.pictures for part in PARTS} if self.pictures else {}
         share = self.share if self.pictures else None
-        return {"share": share, "right": self.right, "pictures": self.pictures, "unjudged": self.unjudged, "parts": parts}
+        return {
+            "share": share,
+            "right": self.right,
+            "pictures": self.pictures,
+            "unjudged": self.unjudged,
+            "parts": parts,
+        }
 
 
 def score(folder: str | os.PathLike) -> Score:

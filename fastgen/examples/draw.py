@@ -23,7 +23,10 @@ def draw_scenes(folder: Path) -> None:
     scenes = {
         "circle": circle,
         "pair": Scene(
-            "purple", (Shape("star", "white", "small", "top left"), Shape("square", "green", "large", "right")), 160, 128
+            "purple",
+            (Shape("star", "white", "small", "top left"), Shape("square", "green", "large", "right")),
+            160,
+            128,
         ),
         "tall": Scene("pink", (Shape("triangle", "black", "large", "top"),), 128, 192),
     }

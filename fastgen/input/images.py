@@ -109,8 +109,10 @@ def stitch(pictures: list[Image]) -> Image:
     from PIL import Image
 
     height = pictures[0].height
-    row = [p if p.height == height else p.resize((stitched_width(p.size, height), height), Image.Resampling.LANCZOS)
-           for p in pictures]  # fmt: skip
+    row = [
+        p if p.height == height else p.resize((stitched_width(p.size, height), height), Image.Resampling.LANCZOS)
+        for p in pictures
+    ]
     sheet = Image.new("RGB", (sum(p.width for p in row), height))
     left = 0
     for picture in row:

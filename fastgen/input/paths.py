@@ -34,9 +34,9 @@ def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
 
 
 def image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:
-    """Where relative picture paths start, and what to say of it: --image-root, else the folder of INPUT, else the current
-    folder, if the first picture that a row names is there and not in the folder of INPUT. For the failures.jsonl of a run
-    it is where that run's rows had their pictures."""
+    """Where relative picture paths start, and what to say of it: --image-root, else the folder of INPUT, else the
+    current folder, if the first picture that a row names is there and not in the folder of INPUT. For the
+    failures.jsonl of a run it is where that run's rows had their pictures."""
     if given is not None:
         root = Path(given).expanduser()
         if not root.is_dir():

@@ -1,7 +1,8 @@
 """A user's row -> Request, or Failed with the field and the mend, or Kept. Knows nothing of batches or workers.
 
-Which row is which: a row's own `id`, else the id that an earlier run gave it (`fastgen.id`), else a hash of its content.
-Position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by a counter.
+Which row is which: a row's own `id`, else the id that an earlier run gave it (`fastgen.id`), else a hash of its
+content. Position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by a
+counter.
 """
 
 from __future__ import annotations
@@ -103,9 +104,14 @@ class Intake:
         except InputError as error:
             field = f", field {error.field}" if error.field else ""
             return Failed(
-                identity.id, "input", f"row {row.number}{field}: {error}", error.field, self.settings.backend,
-                self.settings.model.name, identity.content,
-            )  # fmt: skip
+                identity.id,
+                "input",
+                f"row {row.number}{field}: {error}",
+                error.field,
+                self.settings.backend,
+                self.settings.model.name,
+                identity.content,
+            )
 
     def _request(self, identity: Identity, number: int) -> Request:
         fields = identity.fields
@@ -119,8 +125,10 @@ class Intake:
         how = {
             "steps": read_whole(fields, "steps", settings.steps, 1, MAX_STEPS),
             "guidance": read_real(fields, "guidance", settings.guidance),
-            "seed": self._seed(fields, id), "n": read_whole(fields, "n", settings.n, 1, MAX_N), **read_api_options(fields, self.settings),
-        }  # fmt: skip
+            "seed": self._seed(fields, id),
+            "n": read_whole(fields, "n", settings.n, 1, MAX_N),
+            **read_api_options(fields, self.settings),
+        }
         remote = next((link for link in self.settings.route if link.is_remote), None)
         asked = own_size or (remote.size if remote else None)  # a remote link has a size only where --size was given
         base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
@@ -144,7 +152,8 @@ class Intake:
         if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
             raise InputError(
                 f"{'side by side at one height the pictures are' if paths[1:] else 'the picture is'} "
-                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop or scale",
+                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop "
+                "or scale",
                 image_field,
             )
         reference = reference_size(sheet, render, settings)
@@ -159,13 +168,21 @@ class Intake:
         text = settings.text
         params = TextParams(
             read_whole(fields, "max_tokens", text.max_tokens, 1, 1_000_000),
-            read_real(fields, "temperature", text.temperature), self._seed(fields, identity.id) & 0x7FFFFFFF,
-        )  # fmt: skip
+            read_real(fields, "temperature", text.temperature),
+            self._seed(fields, identity.id) & 0x7FFFFFFF,
+        )
         dialogue = read_dialogue(fields, len(paths), text.prompt)
         return Request(
-            identity.id, "caption", (), params, images=paths, dialogue=dialogue, content=identity.content, row=number,
+            identity.id,
+            "caption",
+            (),
+            params,
+            images=paths,
+            dialogue=dialogue,
+            content=identity.content,
+            row=number,
             image_field=image_field,
-        )  # fmt: skip
+        )
 
     def _seed(self, fields: dict, id: str) -> int:
         seed = read_whole(fields, "seed", None, 0, MAX_SEED)

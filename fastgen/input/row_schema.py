@@ -1,4 +1,5 @@
-"""One field of a row at a time: read it, check its type and range, name it in the error. Knows nothing of ids or order."""
+"""One field of a row at a time: read it, check its type and range, name it in the error. Knows nothing of ids or
+order."""
 
 from __future__ import annotations
 
@@ -9,8 +10,16 @@ from fastgen.input import images
 MAX_PROMPT_CHARACTERS = 32_000
 MAX_TURNS = 64
 MAX_IMAGES = 16
-ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
-         "bot": "assistant", "system": "system", "developer": "system"}  # fmt: skip
+ROLES = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "system": "system",
+    "developer": "system",
+}
 """Names that chat models have for the roles, and what they are here."""
 MARK = "<image>"
 """The place of a picture in a text."""
@@ -42,8 +51,10 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
 
 
 def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str, str], ...]:
-    """A caption's turns as (role, text), the last one the user's, with as many `<image>` marks as there are pictures, or
-    none: from `prompt`, `conversation` or `conversations`, earlier turns included; `default` where the row says nothing."""
+    """A caption's turns as (role, text), the last one the user's, with as many `<image>` marks as there are pictures,
+    or
+    none: from `prompt`, `conversation` or `conversations`, earlier turns included; `default` where the row says
+    nothing."""
     turns: list[tuple[str, str]] = []
     name = next((name for name in PROMPT_FIELDS if fields.get(name) not in (None, "", [])), "prompt")
     if name == "prompt":
@@ -63,7 +74,9 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
         raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
     for _, text in turns:
         if len(text) > MAX_PROMPT_CHARACTERS:
-            raise InputError(f"a turn has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name)
+            raise InputError(
+                f"a turn has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", name
+            )
     words = [text.replace(MARK, "").strip() for _, text in turns]
     if asks and not words[-1]:
         turns[-1] = ("user", (turns[-1][1] + default) if MARK in turns[-1][1] else default)
@@ -90,7 +103,9 @@ def _turns(value: object, name: str) -> list[tuple[str, object]]:
 def _words(content: object, name: str, mark: str = "") -> str:
     """The text of a turn, which may be OpenAI's list of parts; `mark` stands where a picture is one of them."""
     if isinstance(content, list):
-        parts = [mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)]
+        parts = [
+            mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)
+        ]
         content = "\n".join(part for part in parts if isinstance(part, str) and part)
     return read_text(content, name) if content is not None else ""
 
@@ -129,7 +144,8 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
 
 
 def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
-    """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is asked."""
+    """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is
+    asked."""
     api_options = dict(settings.api_options)
     if any(link.backend in ("openai", "gemini") for link in settings.route):
         for name in API_OPTIONS:

@@ -2,8 +2,8 @@
 
 Each file has
     Config    frozen; `Config.of(speed)` reads the words, and gives None where there is nothing to do
-    refuse    (gpu, config, others) -> why it cannot be used here, or None; imports no torch, so that it is said before any work
-    apply     (modules, config) -> facts for run.json
+    refuse    (gpu, config, others) -> why it cannot be used here, or None; imports no torch, so that it is said before
+    any work apply     (modules, config) -> facts for run.json
 and a docstring that answers: what, how much, at what cost in quality, when not.
 """
 
@@ -56,9 +56,7 @@ def apply_all(modules, chosen: dict) -> dict:
     Raises:
         SettingsError: one of them does not work here after all.
     """
-    return {
-        name: import_module(f"fastgen.opt.{name}").apply(modules, chosen[name]) for name in ORDER if name in chosen
-    }
+    return {name: import_module(f"fastgen.opt.{name}").apply(modules, chosen[name]) for name in ORDER if name in chosen}
 
 
 def _said(speed: Speed, word: str) -> str:

@@ -1,8 +1,8 @@
 """Which kernel computes attention, through diffusers' dispatcher, for the transformer alone.
 
-What: `auto` and `native` are PyTorch's own choice; the others name a kernel. diffusers accepts some that fail at the first
-call, and remembers the last one for every later pipeline of the process; so each is tried on a few tokens when it is
-chosen, in the model's own type and head size, and the dispatcher's state is put back.
+What: `auto` and `native` are PyTorch's own choice; the others name a kernel. diffusers accepts some that fail at the
+first call, and remembers the last one for every later pipeline of the process; so each is tried on a few tokens when it
+is chosen, in the model's own type and head size, and the dispatcher's state is put back.
 How much: on an H200 published figures give FlashAttention 3 a seventh less time than PyTorch's own at 1024x1024, both
 compiled (4.32 and 3.73 s for 28 steps of FLUX.1-dev: sglang, pull request 19673). Not measured here.
 Quality: rounding; the sage kernels quantize queries and keys, which is more (not measured).
@@ -18,12 +18,26 @@ import msgspec
 from fastgen.errors import SettingsError
 
 NAMES = {
-    "native": "native", "math": "_native_math", "efficient": "_native_efficient", "cudnn": "_native_cudnn", "flex": "flex",
-    "flash": "flash", "flash3": "_flash_3", "flash4": "flash_4_hub", "sage": "sage", "xformers": "xformers",
-}  # fmt: skip
+    "native": "native",
+    "math": "_native_math",
+    "efficient": "_native_efficient",
+    "cudnn": "_native_cudnn",
+    "flex": "flex",
+    "flash": "flash",
+    "flash3": "_flash_3",
+    "flash4": "flash_4_hub",
+    "sage": "sage",
+    "xformers": "xformers",
+}
 """Our words -> diffusers' names."""
 CPU = ("native", "math", "flex")
-PACKAGES = {"flash": "flash_attn", "flash3": "flash_attn_3", "flash4": "kernels", "sage": "sageattention", "xformers": "xformers"}
+PACKAGES = {
+    "flash": "flash_attn",
+    "flash3": "flash_attn_3",
+    "flash4": "kernels",
+    "sage": "sageattention",
+    "xformers": "xformers",
+}
 COMPUTE_CAPABILITY = {"cudnn": 8.0, "flash": 8.0, "flash3": 9.0, "flash4": 9.0, "sage": 8.0}
 """At least."""
 

@@ -1,8 +1,8 @@
 """The transformer's blocks compiled by torch.compile, each kind once.
 
-What: regional compilation, since a FLUX has many blocks of two kinds; shapes are dynamic, so that sizes and batches share
-a graph; only pictures of a single token (16x16) need some of their own. Compiled code is kept in a cache folder and found by
-the next start. Graphs made after the warm-up are counted (`recompiles` in run.json).
+What: regional compilation, since a FLUX has many blocks of two kinds; shapes are dynamic, so that sizes and batches
+share a graph; only pictures of a single token (16x16) need some of their own. Compiled code is kept in a cache folder
+and found by the next start. Graphs made after the warm-up are counted (`recompiles` in run.json).
 How much: published, 4.32 instead of 5.58 s on an H200 (sglang, pull request 19673). On a CPU: docs/optimizations.md.
 Quality: rounding.
 When not: on a CPU, where half a minute of compiling is rarely earned back; with few rows.
@@ -40,7 +40,9 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
 def apply(modules, config: Config) -> dict:
     from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir
 
-    if cache_dir() == default_cache_dir():  # it sets the variable itself, to a temporary folder that a restart may empty
+    if (
+        cache_dir() == default_cache_dir()
+    ):  # it sets the variable itself, to a temporary folder that a restart may empty
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
     enter_thread()
     modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=config.backend)
@@ -53,8 +55,8 @@ def enter_thread() -> None:
     from torch.fx.experimental import _config as shapes
 
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
-    # Else lengths that happen to be equal when a graph is made must be so ever after: with prompts of as many tokens as a
-    # picture of the warm-up has, the next size would need graphs of its own.
+    # Else lengths that happen to be equal when a graph is made must be so ever after: with prompts of as many tokens as
+    # a picture of the warm-up has, the next size would need graphs of its own.
     shapes.use_duck_shape = False
 
 

@@ -1,7 +1,7 @@
 """How weights lie in memory: the VAE's channels last, and one matrix for query, key and value.
 
-What: convolutions read a pixel's channels side by side; attention multiplies by one matrix instead of three. The three are
-freed as each is joined, so it takes no more memory than before (diffusers' own `fuse_qkv_projections` keeps both).
+What: convolutions read a pixel's channels side by side; attention multiplies by one matrix instead of three. The three
+are freed as each is joined, so it takes no more memory than before (diffusers' own `fuse_qkv_projections` keeps both).
 How much: the VAE 1.3 to 1.7 times as fast on a CPU (bench/LOG.md), so always on. One matrix: docs/optimizations.md.
 Quality: rounding.
 When not: fused QKV after quantization, or with LoRAs that are to be taken out again (ours are merged before).
@@ -38,8 +38,10 @@ def apply(modules, config: Config) -> dict:
 def _fuse(attention) -> None:
     """diffusers' own way to join them, without what it leaves behind."""
     attention.fuse_projections()
-    for joined, parts in {"to_qkv": ("to_q", "to_k", "to_v"),
-                          "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}.items():  # fmt: skip
+    for joined, parts in {
+        "to_qkv": ("to_q", "to_k", "to_v"),
+        "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
+    }.items():
         if hasattr(attention, joined):
             getattr(attention, joined).requires_grad_(False)
             for part in parts:

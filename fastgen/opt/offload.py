@@ -1,8 +1,8 @@
 """Where the weights are while they are not needed.
 
 What: `none` puts all of them onto the device. `text`: the text encoders are there only while new prompts are encoded.
-`model`: encoders, transformer and VAE take turns. `group`: the transformer's layers come one after the other, each fetched
-while the one before computes.
+`model`: encoders, transformer and VAE take turns. `group`: the transformer's layers come one after the other, each
+fetched while the one before computes.
 How much: not measured. Of FLUX.1-dev in bfloat16 the text encoders are 9.1 of about 33 GiB.
 Quality: none is lost.
 When not: on a CPU, and on any GPU that holds the model: every move costs time.

@@ -1,11 +1,12 @@
 """Fewer bits for the weights of the transformer's blocks and of T5.
 
-What: 8bit and 4bit (NF4) are bitsandbytes' layers, put in by hand, since diffusers' own config refuses them on a CPU, where
-they run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token with a scale of its
-own; on a CPU all only store. All linear layers of the blocks are taken, those of the modulation too, a quarter of FLUX.1's
-weights, and those that embed noise level and guidance. What tokens come in and go out by stays as it is.
-How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.0 to 1.8 times
-as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
+What: 8bit and 4bit (NF4) are bitsandbytes' layers, put in by hand, since diffusers' own config refuses them on a CPU,
+where they run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token with a
+scale of its own; on a CPU all only store. All linear layers of the blocks are taken, those of the modulation too, a
+quarter of FLUX.1's weights, and those that embed noise level and guidance. What tokens come in and go out by stays as
+it is. How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU:
+1.0 to 1.8 times as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled
+(diffusers-torchao). Not measured here.
 Quality: docs/optimizations.md; 4bit loses most.
 When not: where the model fits and the GPU has no arithmetic of that type: it is slower then. Without --compile on a GPU
 torchao's layers are many times slower, hence refused.
@@ -29,7 +30,8 @@ GROUP = 64
 """Weights of a row that share a scale in 4bit."""
 BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
 EMBEDDER = "time_text_embed"
-"""Turns noise level, guidance and CLIP's summary into what every block is modulated by: 8bit where the blocks are 4bit."""
+"""Turns noise level, guidance and CLIP's summary into what every block is modulated by: 8bit where the blocks are
+4bit."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -91,7 +93,8 @@ def apply(modules, config: Config) -> dict:
             continue
         if not sum(replace(whole.get_submodule(part), kind, modules.device, modules.dtype, without) for part in parts):
             raise SettingsError(
-                f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed so (4bit "
+                f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed "
+                "so (4bit "
                 f"takes widths of a multiple of {GROUP}); use another kind"
             )
         if name == "transformer":
@@ -110,7 +113,8 @@ def _facts(kind: str, module, plain: int) -> dict:
 
 
 def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:
-    """Quantize every linear layer in a module on the device, one after the other, but those of these names. How many."""
+    """Quantize every linear layer in a module on the device, one after the other, but those of these names. How
+    many."""
     from torch import nn
 
     def fits(layer) -> bool:
@@ -142,8 +146,8 @@ def empty_layer(layer, kind: str, device, dtype):
     else:
         new = nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", compress_statistics=False, device="meta")
     new.bias = layer.bias
-    # In training mode 8bit multiplies on a CPU in the type of its input, as the other kinds do there: that is faster than
-    # its products of integers, and nearer to the plain layer.
+    # In training mode 8bit multiplies on a CPU in the type of its input, as the other kinds do there: that is faster
+    # than its products of integers, and nearer to the plain layer.
     return new.train(kind == "8bit" and device.type == "cpu")
 
 
@@ -161,8 +165,8 @@ def _bitsandbytes(layer, kind: str, device, dtype):
 
 
 def settle(module, device, dtype) -> None:
-    """Let bitsandbytes' layers do what they do once, at their first call: some move their weights, and a compiled graph would
-    expect them where they were, or where they will be."""
+    """Let bitsandbytes' layers do what they do once, at their first call: some move their weights, and a compiled graph
+    would expect them where they were, or where they will be."""
     import torch
 
     with torch.no_grad():

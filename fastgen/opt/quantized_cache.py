@@ -1,9 +1,11 @@
 """Quantized weights of earlier starts, so that the next one neither reads the full ones nor quantizes them again.
 
-A file each for a transformer and a T5, in the cache folder under `quantized`, named after all that decides what is in it; the
-least recently used are removed where they get too many. FASTGEN_KEEP_QUANTIZED is how many GiB they may take; 0 keeps none.
+A file each for a transformer and a T5, in the cache folder under `quantized`, named after all that decides what is in
+it; the least recently used are removed where they get too many. FASTGEN_KEEP_QUANTIZED is how many GiB they may take; 0
+keeps none.
 
-A file is the tensors one after the other, an index of them with a checksum each, and at the very end where the index is.
+A file is the tensors one after the other, an index of them with a checksum each, and at the very end where the index
+is.
 """
 
 from __future__ import annotations
@@ -41,7 +43,12 @@ KEEP = "FASTGEN_KEEP_QUANTIZED"
 MOST_GIB = 50.0
 SUFFIX = ".weights"
 LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "peft", "safetensors")
-CODE = (Path(__file__).parents[1] / "backends" / "diffusion" / "load.py", Path(opt.__file__).with_name("quantize.py"), Path(opt.__file__).with_name("layout.py"), Path(quantized_state.__file__))
+CODE = (
+    Path(__file__).parents[1] / "backends" / "diffusion" / "load.py",
+    Path(opt.__file__).with_name("quantize.py"),
+    Path(opt.__file__).with_name("layout.py"),
+    Path(quantized_state.__file__),
+)
 """What decides which layers are packed how: another version of it makes files of its own."""
 END = struct.Struct("<8sQQI")
 """Of a whole file: a word, where its index begins, how long that is, its checksum."""
@@ -146,8 +153,9 @@ def find(settings: Settings, device: torch.device) -> dict[str, Kept]:
         kinds["transformer"] = "none"  # the file could stand for one half of what such a LoRA changes only
     return {
         part: Kept(folder() / _name(settings, part, kind, device), int(most * 2**30), device)
-        for part, kind in kinds.items() if kind != "none"
-    }  # fmt: skip
+        for part, kind in kinds.items()
+        if kind != "none"
+    }
 
 
 def folder() -> Path:
@@ -156,15 +164,20 @@ def folder() -> Path:
 
 def _name(settings: Settings, part: str, kind: str, device: torch.device) -> str:
     decides = {
-        "model": settings.model.fingerprint, "part": part, "kind": kind, "dtype": settings.dtype, "device": device.type,
+        "model": settings.model.fingerprint,
+        "part": part,
+        "kind": kind,
+        "dtype": settings.dtype,
+        "device": device.type,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in CODE],
         "libraries": {name: _version(name) for name in LIBRARIES},
-    }  # fmt: skip
+    }
     if part == "transformer":
         decides |= {
             "file": stamp(Path(settings.transformer)) if settings.transformer else "",
-            "loras": [(stamp(Path(path)), scale) for path, scale in settings.loras], "fuse_qkv": settings.speed.fuse_qkv,
-        }  # fmt: skip
+            "loras": [(stamp(Path(path)), scale) for path, scale in settings.loras],
+            "fuse_qkv": settings.speed.fuse_qkv,
+        }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(settings.model.name).name)[:60]
     return f"{model}-{part}-{kind}-{digest}{SUFFIX}"

@@ -1,7 +1,7 @@
 """A module with quantized layers -> plain tensors and how they belong together, and back. Knows nothing of files.
 
-bitsandbytes and torchao each have a way to store their layers; both want the layers of full precision to be there first. Here
-they are put into a module without weights, so that these are never read.
+bitsandbytes and torchao each have a way to store their layers; both want the layers of full precision to be there
+first. Here they are put into a module without weights, so that these are never read.
 """
 
 from __future__ import annotations
@@ -71,8 +71,13 @@ def put_together(module: torch.nn.Module, tensors: dict[str, torch.Tensor], abou
             scale = tensors.pop(f"{name}:scale").to(device)
             value = Int8Params(value, requires_grad=False, has_fp16_weights=False, CB=value, SCB=scale)
         elif kind == "4bit":
-            value = _params4bit(_exchange(module, path, empty_layer(layer, kind, device, rest[3])), value, *rest[:3],
-                                tensors.pop(f"{name}:scale").to(device), tensors.pop(f"{name}:code").to(device))  # fmt: skip
+            value = _params4bit(
+                _exchange(module, path, empty_layer(layer, kind, device, rest[3])),
+                value,
+                *rest[:3],
+                tensors.pop(f"{name}:scale").to(device),
+                tensors.pop(f"{name}:code").to(device),
+            )
             layer = value.module
         if leaf in layer._parameters and not isinstance(value, torch.nn.Parameter):
             value = torch.nn.Parameter(value, requires_grad=False)
@@ -99,6 +104,12 @@ def _params4bit(layer, data, shape, dtype, blocksize: int, scale, code):
 
     layer.quant_state = QuantState(scale, shape, code, blocksize, "nf4", dtype)
     return Params4bit(
-        data, requires_grad=False, quant_state=layer.quant_state, blocksize=blocksize, compress_statistics=False,
-        quant_type="nf4", bnb_quantized=True, module=layer,
-    )  # fmt: skip
+        data,
+        requires_grad=False,
+        quant_state=layer.quant_state,
+        blocksize=blocksize,
+        compress_statistics=False,
+        quant_type="nf4",
+        bnb_quantized=True,
+        module=layer,
+    )

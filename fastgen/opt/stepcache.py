@@ -2,14 +2,14 @@
 
 What: the first block of the transformer runs at every step. What it adds to a sample's picture tokens is compared with
 what the steps that were computed in full let expect; if the two are close enough, what the other blocks would add is
-taken from those steps too (`first-block`: as it was; `taylorseer`: carried on along a straight line through the last two),
-else they run.
+taken from those steps too (`first-block`: as it was; `taylorseer`: carried on along a straight line through the last
+two), else they run.
 How much: docs/optimizations.md.
 Quality: lossy, by the threshold.
 When not: few steps (FLUX.1-schnell takes 4), where hardly one resembles the next.
 
-The decision knows the sample's own picture tokens, in float32, and nothing of its company, so it is the same alone and in
-any batch but for rounding: a distance that lies on the threshold to within that can fall to either side.
+The decision knows the sample's own picture tokens, in float32, and nothing of its company, so it is the same alone and
+in any batch but for rounding: a distance that lies on the threshold to within that can fall to either side.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise RunFolderError(
-                f"-o {self.path}: another fastgen (process {self._holder()}) works there; wait for it or choose another folder"
+                f"-o {self.path}: another fastgen (process {self._holder()}) works there; wait for it or choose "
+                "another folder"
             ) from None
         except OSError as error:
             raise RunFolderError(
@@ -77,23 +78,40 @@ class RunFolder:
         """Write run.json: settings, versions, hardware, and `more` about how it goes."""
         settings = self.settings
         devices = [
-            {"name": d.name, "threads": d.threads, "gpu": d.gpu.name if d.gpu else None,
-             "memory_gib": d.gpu.memory_gib if d.gpu else None} for d in settings.devices
-        ]  # fmt: skip
+            {
+                "name": d.name,
+                "threads": d.threads,
+                "gpu": d.gpu.name if d.gpu else None,
+                "memory_gib": d.gpu.memory_gib if d.gpu else None,
+            }
+            for d in settings.devices
+        ]
         about = {
-            "fastgen": fastgen.__version__, "python": platform.python_version(), "platform": platform.platform(),
-            "pid": os.getpid(), "started": _clock(self.started), "written": _clock(time.time()),
-            "input": settings.input, "settings": self._fingerprint, "model_folder": settings.model.path,
-            "devices": devices, "batch_size": settings.batch_size or "auto",
-            "profile": {"name": settings.profile.name, "matched_on": settings.profile.why,
-                        "measured": settings.profile.measured.status},
+            "fastgen": fastgen.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "pid": os.getpid(),
+            "started": _clock(self.started),
+            "written": _clock(time.time()),
+            "input": settings.input,
+            "settings": self._fingerprint,
+            "model_folder": settings.model.path,
+            "devices": devices,
+            "batch_size": settings.batch_size or "auto",
+            "profile": {
+                "name": settings.profile.name,
+                "matched_on": settings.profile.why,
+                "measured": settings.profile.measured.status,
+            },
             **({"speed": settings.speed.as_table()} if settings.backend == "local" else {}),
-            "notes": list(settings.notes), **more,
-        }  # fmt: skip
+            "notes": list(settings.notes),
+            **more,
+        }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
     def spool(self, rows: Iterable[dict]) -> str:
-        """Keep rows that come from Python in the folder; the path of their file. Raises RunFolderError, SettingsError."""
+        """Keep rows that come from Python in the folder; the path of their file. Raises RunFolderError,
+        SettingsError."""
         try:
             write_jsonl(self.path / SPOOL, rows)
         except OSError as error:
@@ -146,7 +164,8 @@ class RunFolder:
         ]
         if changed:
             raise RunFolderError(
-                f"-o {self.path}: holds a run with other settings ({'; '.join(changed)}). Use the same settings to go on "
+                f"-o {self.path}: holds a run with other settings ({'; '.join(changed)}). Use the same settings to "
+                "go on "
                 "with it, --fresh to start over, or another folder"
             )
 

@@ -1,4 +1,5 @@
-"""The services that are reached over HTTP: which models they have, what those can do and cost, and how they are reached.
+"""The services that are reached over HTTP: which models they have, what those can do and cost, and how they are
+reached.
 
 known.py    the data, services.toml: ids, limits, prices, with a date
 place.py    keys and addresses
@@ -18,6 +19,25 @@ MAX_INFLIGHT = {"vllm": 256, "openai": 64, "gemini": 64}
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 
 __all__ = [
-    "LANES", "MAX_INFLIGHT", "NAMES", "OVERRIDE", "PIXELS", "TIMEOUT_S", "WORDS", "Model", "Price", "as_of", "connect",
-    "cost_of", "data", "estimate", "find", "gemini_endpoint", "key_of", "price", "refuse", "refuse_flags", "shape",
-]  # fmt: skip
+    "LANES",
+    "MAX_INFLIGHT",
+    "NAMES",
+    "OVERRIDE",
+    "PIXELS",
+    "TIMEOUT_S",
+    "WORDS",
+    "Model",
+    "Price",
+    "as_of",
+    "connect",
+    "cost_of",
+    "data",
+    "estimate",
+    "find",
+    "gemini_endpoint",
+    "key_of",
+    "price",
+    "refuse",
+    "refuse_flags",
+    "shape",
+]

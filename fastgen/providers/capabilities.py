@@ -1,5 +1,5 @@
-"""What flags and rows ask of a backend -> why that cannot be, before anything is sent. Of unknown models nothing is refused
-but words that the API's format does not have, which would be dropped without a word."""
+"""What flags and rows ask of a backend -> why that cannot be, before anything is sent. Of unknown models nothing is
+refused but words that the API's format does not have, which would be dropped without a word."""
 
 from __future__ import annotations
 
@@ -87,8 +87,12 @@ def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
         instead = {"aspect_ratio": "size", "resolution": "size"}.get(word)
         mend = f"say {called(instead)}, such as 1536x1024" if instead else "leave it out, or say it in the prompt"
         return f"{called(word)} {words[word]}: {NAMES[backend]}'s format has no word for it; {mend}"
-    known = {"quality": model.qualities, "background": model.backgrounds, "aspect_ratio": model.aspect_ratios,
-             "resolution": model.resolutions}  # fmt: skip
+    known = {
+        "quality": model.qualities,
+        "background": model.backgrounds,
+        "aspect_ratio": model.aspect_ratios,
+        "resolution": model.resolutions,
+    }
     for word, value in words.items():
         if known[word] and value not in known[word] and word in WORDS[backend]:
             return f"{called(word)} {value}: {name} knows {', '.join(known[word])} (as of {as_of()})"
@@ -99,10 +103,15 @@ def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
             return f"--format {settings.format}: {name} gives {', '.join(model.formats)}"
         return _refuse_size(model, name, size, called("size")) if size else ""
     if size and not shape(settings, params)[0]:
-        return (f"{called('size')} {size[0]}x{size[1]}: {NAMES[backend]} takes no sizes, and none of its shapes is near "
-                f"this one; say {called('aspect_ratio')} ({', '.join(model.aspect_ratios)})")  # fmt: skip
+        return (
+            f"{called('size')} {size[0]}x{size[1]}: {NAMES[backend]} takes no sizes, and none of its shapes is near "
+            f"this one; say {called('aspect_ratio')} ({', '.join(model.aspect_ratios)})"
+        )
     if size and "aspect_ratio" in words and not _same_shape(words["aspect_ratio"], size):
-        return f"{called('size')} {size[0]}x{size[1]} is not {called('aspect_ratio')} {words['aspect_ratio']}; leave one out"
+        return (
+            f"{called('size')} {size[0]}x{size[1]} is not {called('aspect_ratio')} {words['aspect_ratio']}; "
+            "leave one out"
+        )
     return ""
 
 

@@ -1,4 +1,5 @@
-"""Dated data on the models behind the APIs: `services.toml`, with the user's own file over it. Knows nothing of a run."""
+"""Dated data on the models behind the APIs: `services.toml`, with the user's own file over it. Knows nothing of a
+run."""
 
 from __future__ import annotations
 
@@ -181,7 +182,8 @@ def _find(files: Files, backend: str, name: str) -> Model | None:
 
 
 def find(backend: str, name: str) -> Model | None:
-    """What is known of a model; a dated snapshot is like the model that it is of. None: nothing. Raises SettingsError."""
+    """What is known of a model; a dated snapshot is like the model that it is of. None: nothing. Raises
+    SettingsError."""
     return _find(_files(), backend, name.removeprefix("models/"))
 
 

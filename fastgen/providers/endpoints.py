@@ -50,8 +50,8 @@ def connect(
 
 
 def key_of(name: str, needed: bool = False) -> str:
-    """The key in a variable of the environment, "" if there is none. Raises SettingsError where it could not be sent: the
-    libraries' own words about that quote it."""
+    """The key in a variable of the environment, "" if there is none. Raises SettingsError where it could not be sent:
+    the libraries' own words about that quote it."""
     key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
     if not (key.isascii() and key.isprintable()):
         raise SettingsError(
@@ -118,7 +118,8 @@ def _about(backend: str, name: str) -> list[str]:
     model = find(backend, name)
     if model is None:
         return [
-            f"--model {name}: not among the models of {NAMES[backend]} known here (as of {as_of()}); it is asked for as it is"
+            f"--model {name}: not among the models of {NAMES[backend]} known here (as of {as_of()}); it is asked "
+            "for as it is"
         ]
     after = f"; its successor is {model.successor}" if model.successor else ""
     if model.disputed:

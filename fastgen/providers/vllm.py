@@ -32,7 +32,8 @@ _READY = "ready.json"
 
 
 def home() -> Path:
-    """The environment that `fastgen setup vllm` makes: under FASTGEN_HOME, else where the system keeps a user's data."""
+    """The environment that `fastgen setup vllm` makes: under FASTGEN_HOME, else where the system keeps a user's
+    data."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(os.environ.get("FASTGEN_HOME") or Path(data) / "fastgen") / "vllm"
 
@@ -49,7 +50,9 @@ def connect(
         if not base_url.startswith(("http://", "https://")):
             raise SettingsError(f"--base-url {base_url}: must begin with http:// or https://")
         if command:
-            raise SettingsError("--base-url and --vllm-command: the first means a server that runs, the second one to start")
+            raise SettingsError(
+                "--base-url and --vllm-command: the first means a server that runs, the second one to start"
+            )
         name = "" if model == "auto" else model
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
         return card, Endpoint(base_url=base_url.rstrip("/"), key_name="VLLM_API_KEY"), []
@@ -58,8 +61,8 @@ def connect(
 
 
 def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
-    """vLLM's server as a program: --vllm-command, else this environment's, else that of `fastgen setup vllm`, else `vllm` on
-    the PATH. Raises SettingsError."""
+    """vLLM's server as a program: --vllm-command, else this environment's, else that of `fastgen setup vllm`, else
+    `vllm` on the PATH. Raises SettingsError."""
     if command:
         words = tuple(shlex.split(command))
         if not words or not shutil.which(words[0]):
@@ -72,13 +75,15 @@ def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
         return (str(home() / "bin" / "python"), *MODULE)
     if ours:
         raise SettingsError(
-            f"--backend vllm: vLLM is in this environment, and so is {broken}, with whose CUDA build its server does not start "
+            f"--backend vllm: vLLM is in this environment, and so is {broken}, with whose CUDA build its server "
+            "does not start "
             f"on a CPU: pip uninstall {broken}; or `fastgen setup vllm` makes an environment without it"
         )
     if found := shutil.which("vllm"):
         return (found, "serve")
     raise SettingsError(
-        "--backend vllm: there is no vLLM here. `fastgen setup vllm` makes an environment for it (some gigabytes, a few "
+        "--backend vllm: there is no vLLM here. `fastgen setup vllm` makes an environment for it (some gigabytes, a "
+        "few "
         "minutes); or name one with --vllm-command, or a server that runs with --base-url"
     )
 
@@ -89,18 +94,25 @@ def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
         model = AUTO_ON_GPU if on_gpu else "tiny"
         if model == "tiny":
             notes.append(
-                "no CUDA GPU here, so --model auto is 'tiny', the embedded VLM: it knows scenes of flat shapes and nothing "
+                "no CUDA GPU here, so --model auto is 'tiny', the embedded VLM: it knows scenes of flat shapes and "
+                "nothing "
                 f"else (on a GPU machine it is {AUTO_ON_GPU})"
             )
     folder = TINY_VLM if model == "tiny" else Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise ModelError(f"--model {model}: {folder} has no config.json; give the folder of a VLM in transformers' format")
+            raise ModelError(
+                f"--model {model}: {folder} has no config.json; give the folder of a VLM in transformers' format"
+            )
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")
         stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
-        return ModelCard(model, str(folder.resolve()), "vlm", hashlib.sha256(stamps.encode()).hexdigest()[:16], Defaults()), notes
+        return ModelCard(
+            model, str(folder.resolve()), "vlm", hashlib.sha256(stamps.encode()).hexdigest()[:16], Defaults()
+        ), notes
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ModelError(f"--model {model}: no such folder; give a local folder, a hub id (owner/name), 'tiny' or 'auto'")
+        raise ModelError(
+            f"--model {model}: no such folder; give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
+        )
     return ModelCard(model, model, "vlm", model, Defaults()), notes
 
 
@@ -121,7 +133,9 @@ def make(on_gpu: bool) -> Path:
     steps = [[python, "-m", "pip", "install", *wanted] for wanted in (ON_GPU if on_gpu else ON_CPU)]
     if not on_gpu:
         steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
-    steps.append([python, "-c", "import vllm.entrypoints.openai.api_server"])  # also compiles it, so that it starts faster
+    steps.append(
+        [python, "-c", "import vllm.entrypoints.openai.api_server"]
+    )  # also compiles it, so that it starts faster
     quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     for step in steps:
         print(f"+ {' '.join(step[1:])}", flush=True)

@@ -9,7 +9,8 @@ from fastgen.types import Failed, Kind
 Action = Literal["retry", "split", "give up", "stop"]
 MAX_ATTEMPTS = 3
 MAX_WAITS = 30
-"""Times that a service may ask the same row to come back later. Each wait is shared by all rows (see backends/remote/gate.py)."""
+"""Times that a service may ask the same row to come back later. Each wait is shared by all rows (see
+backends/remote/gate.py)."""
 MAX_KILLS = 2
 """A row that is alone on a worker when the worker dies, this many times, is poison."""
 MAX_USELESS, MAX_USELESS_AT_FIRST = 5, 3
@@ -22,8 +23,16 @@ CLOSING: frozenset[Kind] = frozenset({"quota", "unauthorized", "gone"})
 ANSWERED: frozenset[Kind] = frozenset({"input", "refused", "truncated", "empty", "malformed", "unsupported"})
 """The backend is there and working."""
 MOVES: frozenset[Kind] = CLOSING | {
-    "unavailable", "rate_limited", "transient", "internal", "malformed", "empty", "unsupported", "oom", "poison",
-}  # fmt: skip
+    "unavailable",
+    "rate_limited",
+    "transient",
+    "internal",
+    "malformed",
+    "empty",
+    "unsupported",
+    "oom",
+    "poison",
+}
 """What the next backend may do better. A refusal only where the user says so; a bad row is bad everywhere, and so is a
 limit on tokens."""
 AGAIN: frozenset[Kind] = CLOSING | {"input", "unavailable", "rate_limited"}
@@ -34,11 +43,12 @@ def decide(failed: Failed, alone: bool) -> Action:
     """What follows when a backend reports a failure.
 
     Args:
-        failed: the failure; its `attempts` counts the tries of this row at this backend so far (for "rate_limited" those
-            that were sent away).
+        failed: the failure; its `attempts` counts the tries of this row at this backend so far (for "rate_limited"
+            those that were sent away).
         alone: whether the row was the only one of its batch.
     Returns:
-        "retry" it, "split" it from its batch mates and try again, "give up" on the row at this backend, or "stop" the run.
+        "retry" it, "split" it from its batch mates and try again, "give up" on the row at this backend, or "stop" the
+        run.
     """
     match failed.kind:
         case "oom":

@@ -1,4 +1,5 @@
-"""How often each row was tried, and which rows are to be tried again, when. Knows no workers and no clock: times are given."""
+"""How often each row was tried, and which rows are to be tried again, when. Knows no workers and no clock: times are
+given."""
 
 from __future__ import annotations
 

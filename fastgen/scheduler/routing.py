@@ -1,4 +1,5 @@
-"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no workers, no clock.
+"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no workers,
+no clock.
 
 Rows begin at the first group. Where a backend cannot do a row, or can do none any more, they go to the next.
 """
@@ -109,8 +110,8 @@ class Route:
         return any(group.window.full for group in self.groups)
 
     def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> Failed | None:
-        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails: with
-        `failure`, why the backend before gave up on it, or with what none of them can do.
+        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails:
+        with `failure`, why the backend before gave up on it, or with what none of them can do.
 
         Raises:
             EngineError: all that could have done it are closed; the row has not failed, it waits for another run.

@@ -43,7 +43,8 @@ class Run:
     Args:
         settings: from `resolve`, with `input` set.
         emit: called as emit(event, **facts) for what happens besides results.
-        rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read twice.
+        rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read
+            twice.
         idle pool: where engines of earlier runs are found, and those of this one are left; None: they end with it.
 
     Raises:
@@ -242,10 +243,13 @@ class Run:
                 given = True
         if over_budget and not self._pool.in_flight and not self._may_go_on(over_budget):
             group, batch = next(iter(over_budget.items()))
-            self._end(BudgetError(
-                f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row could cost "
-                f"up to {providers.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
-            ))  # fmt: skip
+            self._end(
+                BudgetError(
+                    f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the "
+                    "next row could cost "
+                    f"up to {providers.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
+                )
+            )
 
     def _afford(self, group: Group, batch: Batch) -> bool:
         """Set aside what the batch may cost."""
@@ -258,7 +262,11 @@ class Run:
 
     def _may_go_on(self, over_budget: dict[Group, Batch]) -> bool:
         """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
-        loading = any(len(state.group) and not state.ready for state in self._pool.states if state.group not in over_budget and not state.group.closed)
+        loading = any(
+            len(state.group) and not state.ready
+            for state in self._pool.states
+            if state.group not in over_budget and not state.group.closed
+        )
         return loading or len(self._retries) > 0
 
     def _pending(self) -> bool:
@@ -329,7 +337,9 @@ class Run:
                 field = f", field {result.field}" if result.field else ""
                 result = replace(result, message=f"row {request.row}{field}: {result.message}")
             action = failure_policy.decide(self._retries.here(result), alone=len(batch.requests) == 1)
-            if self._winding_down and (result.kind in failure_policy.AGAIN - {"input"} or not began or action == "retry"):
+            if self._winding_down and (
+                result.kind in failure_policy.AGAIN - {"input"} or not began or action == "retry"
+            ):
                 continue  # not its fault, or not its last try: it stays for the next run
             match action:
                 case "retry" if not group.closed:

@@ -1,4 +1,5 @@
-"""The workers of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no files.
+"""The workers of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no
+files.
 
 Workers answer through futures; their callbacks put (worker, number, future) into the inbox, number 0 for a start.
 """
@@ -57,7 +58,8 @@ class LostBatches:
 
 
 class WorkerPool:
-    """Args: inbox: where answers go; emit: called as emit(event, **facts); idle pool: where workers come from and go to, if anywhere."""
+    """Args: inbox: where answers go; emit: called as emit(event, **facts); idle pool: where workers come from and go
+    to, if anywhere."""
 
     def __init__(self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None):
         self.inbox = inbox
@@ -76,11 +78,14 @@ class WorkerPool:
         for device in devices:
             most = slots(settings, device)
             worker = take(settings, device, most) if self._idle_pool else None
-            self.states.append(WorkerState(worker or ProcessWorker(settings, device, most), group, reused=worker is not None))
+            self.states.append(
+                WorkerState(worker or ProcessWorker(settings, device, most), group, reused=worker is not None)
+            )
         for state in self.states[-len(devices) :]:
             for gone in () if state.reused else make_room(state.worker.device):
                 self.emit(
-                    "warning", message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}"
+                    "warning",
+                    message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}",
                 )
             self._start(state)
 
@@ -138,7 +143,9 @@ class WorkerPool:
                 return
             self.states.remove(state)
             if not any(other.group is state.group for other in self.states):
-                raise EngineError(f"the engine on {state.worker.name} did not start {MAX_STARTS} times: {error}") from None
+                raise EngineError(
+                    f"the engine on {state.worker.name} did not start {MAX_STARTS} times: {error}"
+                ) from None
             self.emit("warning", message=f"{state.worker.name} is given up after {MAX_STARTS} failed starts: {error}")
             return
         state.ready = state.was_ready = True
@@ -167,10 +174,19 @@ class WorkerPool:
             if self._kills[request.id] < failure_policy.MAX_KILLS:
                 lost.suspects = held
             else:
-                message = f"it ended its engine process {failure_policy.MAX_KILLS} times while it ran there alone: {death}"
+                message = (
+                    f"it ended its engine process {failure_policy.MAX_KILLS} times while it ran there alone: {death}"
+                )
                 settings = state.group.settings
                 poisoned = Failed(
-                    request.id, "poison", message, "", settings.backend, settings.model.name, request.content, failure_policy.MAX_KILLS
+                    request.id,
+                    "poison",
+                    message,
+                    "",
+                    settings.backend,
+                    settings.model.name,
+                    request.content,
+                    failure_policy.MAX_KILLS,
                 )
                 lost.poisoned = [poisoned]
                 self._poison_streak += 1

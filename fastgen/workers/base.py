@@ -47,7 +47,8 @@ class Worker(Protocol):
         """list[Result] of the batch, or WorkerDied or DiskError. Only once the worker is ready."""
 
     def cancel_pending(self) -> None:
-        """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that waits."""
+        """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that
+        waits."""
 
     def stop(self, now: bool = False) -> None:
         """Let go of the backend; `now` does not wait for batches that are under way."""

@@ -1,7 +1,7 @@
 """A worker that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
 
-Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When its
-run is over it may go on with another one that needs the same engine: idle_pool.py.
+Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When
+its run is over it may go on with another one that needs the same engine: idle_pool.py.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class ProcessWorker:
     def reusable(self) -> bool:
         """Whether it could go on with another run."""
         with self._lock:
-            idle = self._process is not None and self._process.poll() is None and self._death is None and not self._pending
+            idle = (
+                self._process is not None and self._process.poll() is None and self._death is None and not self._pending
+            )
         could_start = not self._ready.done() or self._ready.exception() is None
         return idle and could_start and not self._cancelled
 
@@ -124,8 +126,12 @@ class ProcessWorker:
         with theirs, log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fastgen.workers.worker_main", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=[theirs.fileno()],
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+            )
         self._connection = Connection(ours.detach())
         self._ready = Future()
         with suppress(OSError):  # if it died at once, the listener finds out
@@ -184,7 +190,8 @@ class ProcessWorker:
         process.wait()
 
     def forget(self) -> None:
-        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent does."""
+        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent
+        does."""
         if self._connection is not None:
             self._connection.close()
 

@@ -70,8 +70,11 @@ def main(descriptor: int) -> None:
             _log_exception()
             message = f"{type(error).__name__}: {error}"
             name = settings.model.name
-            send(Finished(number, [Failed(r.id, "internal", message, "", settings.backend, name)
-                                   for r in batch.requests]))  # fmt: skip
+            send(
+                Finished(
+                    number, [Failed(r.id, "internal", message, "", settings.backend, name) for r in batch.requests]
+                )
+            )
 
     # This thread only listens, also while the backend opens, so that the parent's end is noticed at once.
     pool = ThreadPoolExecutor(hello.slots, "slot")
@@ -88,7 +91,8 @@ def main(descriptor: int) -> None:
             elif isinstance(work, CancelPending) and hasattr(backend, "cancel_pending"):
                 backend.cancel_pending()
     except (EOFError, OSError):
-        # A server of the backend's is ended in good order; if that hangs, its supervisor does it (backends/remote/supervisor.py).
+        # A server of the backend's is ended in good order; if that hangs, its supervisor does it
+        # (backends/remote/supervisor.py).
         threading.Timer(9, os._exit, (0,)).start()
         if backend is not None:
             with suppress(Exception):

@@ -26,7 +26,9 @@ def test_all_arms_of_a_cpu(settings):
     assert "CUDA" in found["attention flash3"].refused and "nothing to offload" in found["offload text"].refused
     assert found["quality exact"].same_as == "plain"
     runs = [name for name, arm in found.items() if not arm.refused and not arm.same_as]
-    assert {"compile", "quantize 8bit", "quantize fp8", "cache first-block", "quality high", "quality fast"} <= set(runs)
+    assert {"compile", "quantize 8bit", "quantize fp8", "cache first-block", "quality high", "quality fast"} <= set(
+        runs
+    )
 
 
 def test_a_name_is_the_choices(settings):

@@ -18,10 +18,25 @@ from fastgen.bench.work import Work
 from fastgen.resolve import resolve
 
 FIELDS = {
-    "images_per_second", "ratio", "stages_seconds", "first_image_seconds", "peak_memory_gib", "recompiles", "share_of_peak",
-    "tflop_per_image", "psnr_db", "ssim", "score", "times_fewer_blocks", "engine", "again",
-}  # fmt: skip
-OTHER = "import json, sys; [open(f'{sys.argv[2]}/{i}.png', 'wb') for i, row in enumerate(map(json.loads, open(sys.argv[1])))]"
+    "images_per_second",
+    "ratio",
+    "stages_seconds",
+    "first_image_seconds",
+    "peak_memory_gib",
+    "recompiles",
+    "share_of_peak",
+    "tflop_per_image",
+    "psnr_db",
+    "ssim",
+    "score",
+    "times_fewer_blocks",
+    "engine",
+    "again",
+}
+OTHER = (
+    "import json, sys; [open(f'{sys.argv[2]}/{i}.png', 'wb') for i, row in enumerate(map(json.loads, "
+    "open(sys.argv[1])))]"
+)
 
 
 @pytest.mark.slow
@@ -45,7 +60,10 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
     assert plain["times_fewer_blocks"] == 1 < cached["times_fewer_blocks"] and plain["recompiles"] == 0
     assert "CUDA" in refused["refused"] and "ratio" not in refused
     text = (out / "bench.md").read_text()
-    assert all(name in text for name in ("diffusers", "plain", "cache first-block:0.4", "refused", "embedded")) and "nan" not in text
+    assert (
+        all(name in text for name in ("diffusers", "plain", "cache first-block:0.4", "refused", "embedded"))
+        and "nan" not in text
+    )
     with Image.open(out / "bench.png") as picture:
         picture.load()
         assert picture.width > 800
@@ -83,23 +101,46 @@ def test_captions_by_the_real_vllm(environment, cli, tmp_path):
     done = cli("bench", "caption", "--rows", "16", "--rounds", "1", "--only", "vllm")
     assert done.returncode == 0, done.stderr
     theirs, ours = json.loads((tmp_path / "fastgen-runs/bench-caption/bench.json").read_text())["arms"]
-    assert ours["score"]["of"] == theirs["score"]["of"] == 16 and ours["score"]["right"] >= 14 and ours["same_text"] > 0.8
+    assert (
+        ours["score"]["of"] == theirs["score"]["of"] == 16 and ours["score"]["right"] >= 14 and ours["same_text"] > 0.8
+    )
     assert ours["ratio"] > 0 and ours["peak_memory_gib"]["main"] > 0.5
 
 
 def test_wrong_flags(cli):
-    for words in (["paint"], ["--only", "magic"], ["caption", "--size", "64x64"], ["t2i", "--vllm-command", "x"], ["--rounds", "0"],
-                  ["--synthetic", "flux"], ["edit", "--synthetic", "flux-dev"], ["--gpus", "cpu:2"], ["caption", "--tune"]):  # fmt: skip
+    for words in (
+        ["paint"],
+        ["--only", "magic"],
+        ["caption", "--size", "64x64"],
+        ["t2i", "--vllm-command", "x"],
+        ["--rounds", "0"],
+        ["--synthetic", "flux"],
+        ["edit", "--synthetic", "flux-dev"],
+        ["--gpus", "cpu:2"],
+        ["caption", "--tune"],
+    ):
         done = cli("bench", *words)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, words
 
 
 SMALLER = {
-    "transformer": {"num_layers": 1, "num_single_layers": 2, "num_attention_heads": 2, "joint_attention_dim": 64, "pooled_projection_dim": 32},
+    "transformer": {
+        "num_layers": 1,
+        "num_single_layers": 2,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 64,
+        "pooled_projection_dim": 32,
+    },
     "vae": {"block_out_channels": [32, 32, 32, 32]},
-    "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 800},
+    "text_encoder": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "vocab_size": 800,
+    },
     "text_encoder_2": {"d_model": 64, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 1, "vocab_size": 400},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", synthetic.NAMES)
@@ -142,9 +183,11 @@ def test_the_published_configs_are_the_models_they_name():
 
     with torch.device("meta"):
         parts = {
-            "transformer": FluxTransformer2DModel(**drop(synthetic.TRANSFORMER)), "vae": AutoencoderKL(**drop(synthetic.VAE)),
-            "clip": CLIPTextModel(CLIPTextConfig(**synthetic.CLIP)), "t5": T5EncoderModel(T5Config(**synthetic.T5)),
-        }  # fmt: skip
+            "transformer": FluxTransformer2DModel(**drop(synthetic.TRANSFORMER)),
+            "vae": AutoencoderKL(**drop(synthetic.VAE)),
+            "clip": CLIPTextModel(CLIPTextConfig(**synthetic.CLIP)),
+            "t5": T5EncoderModel(T5Config(**synthetic.T5)),
+        }
     count = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts.items()}
     assert count["transformer"] == pytest.approx(11901, abs=1) and count["vae"] == pytest.approx(83.8, abs=0.1)
     assert count["clip"] == pytest.approx(123.1, abs=0.1) and count["t5"] == pytest.approx(4762, abs=2)

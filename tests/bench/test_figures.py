@@ -41,7 +41,10 @@ def test_likeness(tmp_path):
     assert shifted.as_dict()["psnr_db"] == pytest.approx(20 * math.log10(255 / 10), abs=0.05)
     noise = np.clip(picture + dice.normal(0, 40, picture.shape), 0, 255)
     blurred = (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
-    values = [ssim(picture.astype(float), other.astype(float)) for other in (picture, picture + 10, noise, blurred, 255 - picture)]
+    values = [
+        ssim(picture.astype(float), other.astype(float))
+        for other in (picture, picture + 10, noise, blurred, 255 - picture)
+    ]
     assert values[0] == pytest.approx(1.0) and values[1] > 0.98 and values[1] > values[2] > values[4] and values[4] < 0
 
 
@@ -52,7 +55,11 @@ def test_ssim_by_its_definition():
     weights = np.exp(-(np.add.outer((np.arange(11) - 5) ** 2, (np.arange(11) - 5) ** 2)) / (2 * 1.5**2))
     weights /= weights.sum()
     ma, mb = (weights * a).sum(), (weights * b).sum()
-    va, vb, cov = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum(), (weights * (a - ma) * (b - mb)).sum()
+    va, vb, cov = (
+        (weights * (a - ma) ** 2).sum(),
+        (weights * (b - mb) ** 2).sum(),
+        (weights * (a - ma) * (b - mb)).sum(),
+    )
     c1, c2 = 6.5025, 58.5225
     wanted = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))
     grey = lambda x: np.repeat(x[..., None], 3, 2)  # noqa: E731
@@ -110,8 +117,12 @@ def figures(settings, name: str, ratio: float, right: int = 95) -> Figures:
 
 def test_what_a_profile_chooses(settings):
     plain = figures(settings, "plain", 1.0)
-    faster = [figures(settings, "compile", 1.3), figures(settings, "fuse_qkv", 1.01), figures(settings, "attention sage", 1.2),
-              figures(settings, "attention cudnn", 1.25)]  # fmt: skip
+    faster = [
+        figures(settings, "compile", 1.3),
+        figures(settings, "fuse_qkv", 1.01),
+        figures(settings, "attention sage", 1.2),
+        figures(settings, "attention cudnn", 1.25),
+    ]
     assert _joined([plain, *faster]) == "compile + attention cudnn"
     caches = [figures(settings, "a", 1.4, 94), figures(settings, "b", 1.8, 93), figures(settings, "c", 2.5, 91)]
     broken = figures(settings, "d", 9.0)
@@ -147,7 +158,8 @@ class Fixed:
 
 @pytest.mark.parametrize("staying", [True, False])
 def test_ratios_are_of_the_same_turn(settings, tmp_path, staying):
-    """The machine gets twice as slow in the second turn; the ratio does not. Where both do not fit, each plays alone."""
+    """The machine gets twice as slow in the second turn; the ratio does not. Where both do not fit, each plays
+    alone."""
     work = Work(settings, tmp_path)
     path = save(tmp_path, "p", np.zeros((128, 128, 3)))
     measurement = Measurement(arms(settings, ("plain",)), work, tmp_path, rounds=3, rows=4, say=lambda text: None)
@@ -167,17 +179,36 @@ def test_ratios_are_of_the_same_turn(settings, tmp_path, staying):
 
 def test_an_opponent_that_does_not_run_ends_it(settings, tmp_path):
     broken = replace(settings, model=replace(settings.model, path=str(tmp_path / "nowhere")))
-    measurement = Measurement([Arm("diffusers", broken, "diffusers")], Work(settings, tmp_path), tmp_path, rounds=1, rows=1, say=print)
+    measurement = Measurement(
+        [Arm("diffusers", broken, "diffusers")], Work(settings, tmp_path), tmp_path, rounds=1, rows=1, say=print
+    )
     with pytest.raises(EngineError, match=r"diffusers.*does not run here"):
         measurement.run()
 
 
 def test_the_command_that_repeats_an_arm():
-    about = {"task": "t2i", "rows": 48, "rounds": 3,
-             "command": "fastgen bench --only plain --only 'quality high' --steps 4 -o x --rows 0 --tune"}  # fmt: skip
+    about = {
+        "task": "t2i",
+        "rows": 48,
+        "rounds": 3,
+        "command": "fastgen bench --only plain --only 'quality high' --steps 4 -o x --rows 0 --tune",
+    }
     again = shlex.split(report.rerun(about, "compile + cache first-block", "x"))
-    assert again == ["fastgen", "bench", "t2i", "--steps", "4", "--only", "compile + cache first-block", "--rows", "48",
-                     "--rounds", "3", "-o", "x/again"]  # fmt: skip
+    assert again == [
+        "fastgen",
+        "bench",
+        "t2i",
+        "--steps",
+        "4",
+        "--only",
+        "compile + cache first-block",
+        "--rows",
+        "48",
+        "--rounds",
+        "3",
+        "-o",
+        "x/again",
+    ]
 
 
 def test_json_without_numbers_that_json_lacks(tmp_path):
@@ -186,9 +217,22 @@ def test_json_without_numbers_that_json_lacks(tmp_path):
 
 
 def test_a_table_has_no_column_that_says_nothing():
-    arm = {"name": "vllm", "images_per_second": 80.0, "ratio": 1.5, "ratio_least": 1.4, "ratio_most": 1.6, "first_image_seconds": 9.0,
-           "peak_memory_gib": {"main": 2.0, "gpu": None}, "share_of_peak": None, "psnr_db": None, "ssim": None, "same_text": 0.995,
-           "score": {"right": 9, "of": 10, "share": 0.9}, "times_fewer_blocks": None, "recompiles": None}  # fmt: skip
+    arm = {
+        "name": "vllm",
+        "images_per_second": 80.0,
+        "ratio": 1.5,
+        "ratio_least": 1.4,
+        "ratio_most": 1.6,
+        "first_image_seconds": 9.0,
+        "peak_memory_gib": {"main": 2.0, "gpu": None},
+        "share_of_peak": None,
+        "psnr_db": None,
+        "ssim": None,
+        "same_text": 0.995,
+        "score": {"right": 9, "of": 10, "share": 0.9},
+        "times_fewer_blocks": None,
+        "recompiles": None,
+    }
     refused = {"name": "other", "refused": "no GPU", "same_as": "", "failed": ""}
     head, row = report.table_of({"about": {"memory_gib": None}, "arms": [arm, refused]})
     assert head == ("", "a second", "ratio", "least-most", "first, s", "GiB", "same text", "right")
@@ -223,7 +267,9 @@ def test_a_folder_is_one_benchs_alone(tmp_path):
             pass
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with _own(tmp_path / "out"):
-        assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name != ".fastgen-bench") == ["notes.txt"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name != ".fastgen-bench") == [
+            "notes.txt"
+        ]
 
 
 def test_an_arms_process_sees_its_gpu_alone(settings, tmp_path, monkeypatch):

@@ -47,8 +47,14 @@ def test_an_engine_that_cannot_start(cli, rows_file):
 def test_what_a_person_sees(cli, rows_file, tmp_path):
     result = cli("t2i", rows_file([{"prompt": "a"}, {"prompt": ""}]), *FAKE)
     assert result.stdout == ""
-    for words in ("model fake on cpu", "profile 'default'", "failed: row 2, field prompt", "1 done, 1 failed",
-                  f"{tmp_path}/fastgen-runs/t2i/results.jsonl", "failures.jsonl"):  # fmt: skip
+    for words in (
+        "model fake on cpu",
+        "profile 'default'",
+        "failed: row 2, field prompt",
+        "1 done, 1 failed",
+        f"{tmp_path}/fastgen-runs/t2i/results.jsonl",
+        "failures.jsonl",
+    ):
         assert words in result.stderr
 
 
@@ -84,8 +90,15 @@ def test_dry_run_tells_the_plan_and_touches_nothing(cli, rows_file, tmp_path):
     path = rows_file(rows)
     result = cli("t2i", path, "-o", "out", *FAKE, "--dry-run")
     assert result.returncode == 0 and not (tmp_path / "out").exists()
-    for words in ("13 rows: ", "1 kept as they are, 1 bad", "row 4, field prompt", "t2i 64x64: 10 rows", "t2i 96x64: 1 rows, 3 samples",
-                  "profile 'default'", " batches"):  # fmt: skip
+    for words in (
+        "13 rows: ",
+        "1 kept as they are, 1 bad",
+        "row 4, field prompt",
+        "t2i 64x64: 10 rows",
+        "t2i 96x64: 1 rows, 3 samples",
+        "profile 'default'",
+        " batches",
+    ):
         assert words in result.stdout
     [plan] = events(cli("t2i", path, *FAKE, "--dry-run", "--json", "--batch-size", "5").stdout)
     assert (plan["event"], plan["rows"], plan["kept"], len(plan["bad"])) == ("plan", 13, 1, 1)

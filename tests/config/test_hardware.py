@@ -13,11 +13,16 @@ GPUS = [Gpu(i, f"GPU-{i}", "NVIDIA Test", 79.6, "9.0") for i in range(3)]
 @pytest.mark.parametrize(
     ("wanted", "gpus", "names"),
     [
-        ("", GPUS, ["cuda:0", "cuda:1", "cuda:2"]), ("", [], ["cpu"]), ("all", GPUS, ["cuda:0", "cuda:1", "cuda:2"]),
-        ("2,0", GPUS, ["cuda:2", "cuda:0"]), ("1, 1", GPUS, ["cuda:1"]), ("cpu", GPUS, ["cpu"]),
-        ("cpu:3", [], ["cpu:0", "cpu:1", "cpu:2"]), ("CPU:1", [], ["cpu"]),
+        ("", GPUS, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("", [], ["cpu"]),
+        ("all", GPUS, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("2,0", GPUS, ["cuda:2", "cuda:0"]),
+        ("1, 1", GPUS, ["cuda:1"]),
+        ("cpu", GPUS, ["cpu"]),
+        ("cpu:3", [], ["cpu:0", "cpu:1", "cpu:2"]),
+        ("CPU:1", [], ["cpu"]),
     ],
-)  # fmt: skip
+)
 def test_devices(wanted, gpus, names):
     devices = resolve_devices(wanted, gpus)
     assert [device.name for device in devices] == names
@@ -28,12 +33,18 @@ def test_devices(wanted, gpus, names):
 @pytest.mark.parametrize(
     ("wanted", "gpus", "words"),
     [
-        ("7", [], "no GPU 7 .*no CUDA GPU.*--gpus cpu"), ("7", GPUS, "no GPU 7 .*0 to 2.*choose from 0, 1, 2"),
-        ("all", [], "--gpus cpu"), ("cpu:0", [], "from 1 to 256"), ("cpu:x", [], "from 1 to 256"),
-        ("cpu:²", [], "from 1 to 256"), ("gpu", GPUS, "'all', 'cpu'"), ("-1", GPUS, "give GPU numbers"),
-        ("0,,1", GPUS, "give GPU numbers"), ("²", GPUS, "give GPU numbers"),
+        ("7", [], "no GPU 7 .*no CUDA GPU.*--gpus cpu"),
+        ("7", GPUS, "no GPU 7 .*0 to 2.*choose from 0, 1, 2"),
+        ("all", [], "--gpus cpu"),
+        ("cpu:0", [], "from 1 to 256"),
+        ("cpu:x", [], "from 1 to 256"),
+        ("cpu:²", [], "from 1 to 256"),
+        ("gpu", GPUS, "'all', 'cpu'"),
+        ("-1", GPUS, "give GPU numbers"),
+        ("0,,1", GPUS, "give GPU numbers"),
+        ("²", GPUS, "give GPU numbers"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there_is_an_error(wanted, gpus, words):
     with pytest.raises(SettingsError, match=words):
         resolve_devices(wanted, gpus)
@@ -59,8 +70,9 @@ TWO = "0, GPU-aa1, NVIDIA H200, 143771, 9.0\n1, GPU-bb2, NVIDIA RTX 4090, 24564,
 def test_gpus_are_found(driver):
     driver(TWO)
     assert find_gpus() == [
-        Gpu(0, "GPU-aa1", "NVIDIA H200", 140.4, "9.0"), Gpu(1, "GPU-bb2", "NVIDIA RTX 4090", 24.0, "8.9")
-    ]  # fmt: skip
+        Gpu(0, "GPU-aa1", "NVIDIA H200", 140.4, "9.0"),
+        Gpu(1, "GPU-bb2", "NVIDIA RTX 4090", 24.0, "8.9"),
+    ]
 
 
 @pytest.mark.parametrize(

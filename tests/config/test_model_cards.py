@@ -108,11 +108,15 @@ def test_a_text_to_image_model_that_edits_is_worth_a_note(folder):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nonesuch", "no such folder"), ("./nonesuch", "no such folder"), ("/nonesuch", "no such folder"),
-        ("a/b/c", "no such folder"), ("nobody/no model", "not a hub id"), ("x" * 5000, "no such folder"),
+        ("nonesuch", "no such folder"),
+        ("./nonesuch", "no such folder"),
+        ("/nonesuch", "no such folder"),
+        ("a/b/c", "no such folder"),
+        ("nobody/no model", "not a hub id"),
+        ("x" * 5000, "no such folder"),
         ("nobody/nothing", "not in the local cache"),
     ],
-)  # fmt: skip
+)
 def test_unknown_names(tmp_path, monkeypatch, name, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=words):

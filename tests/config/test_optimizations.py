@@ -14,9 +14,10 @@ from fastgen.types import ImageParams, Request
 
 API = {"base_url": "http://127.0.0.1:9/v1"}
 SETS = optimizations.Sets(
-    exact=optimizations.Options(attention="math", compile=True), high=optimizations.Options(cache="taylorseer:0.2"),
+    exact=optimizations.Options(attention="math", compile=True),
+    high=optimizations.Options(cache="taylorseer:0.2"),
     fast=optimizations.Options(cache="first-block:0.4", quantize="fp8,text:8bit"),
-)  # fmt: skip
+)
 
 
 def tiny(**flags):
@@ -26,14 +27,19 @@ def tiny(**flags):
 def test_each_quality_takes_over_from_the_one_before():
     exact, high, fast = (optimizations.resolve(quality, SETS, "profile 'p'", {}) for quality in optimizations.QUALITIES)
     assert [(s.attention, s.compile, s.cache) for s in (exact, high, fast)] == [
-        ("math", True, "none"), ("math", True, "taylorseer:0.2"), ("math", True, "first-block:0.4")]  # fmt: skip
+        ("math", True, "none"),
+        ("math", True, "taylorseer:0.2"),
+        ("math", True, "first-block:0.4"),
+    ]
     assert (fast.quantize, fast.quantize_text, high.quantize) == ("fp8", "8bit", "none")
     assert fast.why["attention"] == "profile 'p', quality exact" and fast.why["cache"] == "profile 'p', quality fast"
     assert optimizations.resolve("", SETS, "p", {}).quality == "exact"
 
 
 def test_a_flag_goes_before_the_profile():
-    chosen = optimizations.resolve("fast", SETS, "p", {"compile": False, "quantize": "text:4bit", "cache": "none", "attention": ""})
+    chosen = optimizations.resolve(
+        "fast", SETS, "p", {"compile": False, "quantize": "text:4bit", "cache": "none", "attention": ""}
+    )
     assert (chosen.compile, chosen.quantize, chosen.quantize_text, chosen.cache) == (False, "none", "4bit", "none")
     assert chosen.why["compile"] == "--no-compile" and chosen.why["quantize_text"] == "--quantize"
     lines = chosen.explain()
@@ -43,7 +49,12 @@ def test_a_flag_goes_before_the_profile():
 
 def test_what_changes_pictures_is_in_the_fingerprint():
     plain = tiny().fingerprint()
-    assert tiny(quality="exact").fingerprint() == tiny(compile=True).fingerprint() == tiny(attention="math").fingerprint() == plain
+    assert (
+        tiny(quality="exact").fingerprint()
+        == tiny(compile=True).fingerprint()
+        == tiny(attention="math").fingerprint()
+        == plain
+    )
     high = tiny(quality="high")
     assert high.fingerprint() == tiny(cache=high.speed.cache).fingerprint() != plain
     for flags in ({"quantize": "8bit"}, {"quantize": "text:8bit"}, {"cache": "first-block"}, {"quality": "fast"}):
@@ -52,7 +63,10 @@ def test_what_changes_pictures_is_in_the_fingerprint():
 
 def test_a_profile_of_ones_own(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('[match]\ndevice = "cuda"\n[batch]\n"128x128" = 3\n[opt.exact]\nattention = "math"\n[measured]\nstatus = "unmeasured"\n')
+    path.write_text(
+        '[match]\ndevice = "cuda"\n[batch]\n"128x128" = 3\n[opt.exact]\nattention = "math"\n[measured]\nstatus = '
+        '"unmeasured"\n'
+    )
     settings = tiny(profile=path)
     assert (settings.profile.name, settings.speed.attention, settings.batch_for(128 * 128)) == ("mine", "math", 3)
     assert settings.profile.why == f"--profile {path}"
@@ -60,7 +74,9 @@ def test_a_profile_of_ones_own(tmp_path):
     with pytest.raises(SettingsError, match="--profile nowhere"):
         tiny(profile="nowhere.toml")
     path.write_text(path.read_text().replace('attention = "math"', 'attention = "flash3"'))
-    with pytest.raises(SettingsError, match=r"--attention flash3: needs a CUDA GPU.*chosen by profile 'mine', quality exact"):
+    with pytest.raises(
+        SettingsError, match=r"--attention flash3: needs a CUDA GPU.*chosen by profile 'mine', quality exact"
+    ):
         tiny(profile=path)
     for line in ("[opt.exact]\nmagic = 1", "[opt.slow]\n", '[opt.high]\ncompile = "yes"'):
         path.write_text(f'[match]\n[batch]\n"128x128" = 3\n{line}\n[measured]\nstatus = "unmeasured"\n')
@@ -106,4 +122,6 @@ def test_quality_is_one_word_for_two():
 def test_only_the_engine_here_takes_them(flags):
     with pytest.raises(SettingsError, match=rf"--{next(iter(flags))}: only the engine on this machine"):
         resolve("t2i", backend="openai", **API, **flags)
-    assert resolve("t2i", backend="openai", fallback="local", gpus="cpu", model="auto", **API, **flags).fallbacks[0].speed
+    assert (
+        resolve("t2i", backend="openai", fallback="local", gpus="cpu", model="auto", **API, **flags).fallbacks[0].speed
+    )

@@ -46,15 +46,20 @@ def test_the_most_specific_profile_is_taken(write):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"match": 'gpu = "H200"'}, "gpu"), ({"batch": ""}, "batch"), ({"batch": '"512x512" = 0'}, "at least 1"),
-        ({"batch": '"large" = 4'}, "large"), ({"batch": '"512" = 4'}, "512"),
-        ({"batch": '"512x512" = "4"'}, "batch"), ({"measured": ""}, "measured"),
+        ({"match": 'gpu = "H200"'}, "gpu"),
+        ({"batch": ""}, "batch"),
+        ({"batch": '"512x512" = 0'}, "at least 1"),
+        ({"batch": '"large" = 4'}, "large"),
+        ({"batch": '"512" = 4'}, "512"),
+        ({"batch": '"512x512" = "4"'}, "batch"),
+        ({"measured": ""}, "measured"),
         ({"measured": '[measured]\nstatus = "guessed"'}, "'measured' or 'unmeasured'"),
         ({"measured": '[measured]\nstatus = "measured"'}, "date, hardware and command"),
-        ({"measured": MEASURED + 'speed = 3'}, "speed"), ({"measured": MEASURED + "[opt.magic]\nx = 1"}, "opt"),
+        ({"measured": MEASURED + "speed = 3"}, "speed"),
+        ({"measured": MEASURED + "[opt.magic]\nx = 1"}, "opt"),
         ({"match": "family ="}, "line|Invalid"),
     ],
-)  # fmt: skip
+)
 def test_profiles_that_do_not_load(write, changes, words):
     with pytest.raises(SettingsError, match=rf"profile bad\.toml.*({words})"):
         profile.load(write("bad", **changes))

@@ -36,10 +36,26 @@ def test_what_is_asked_for_is_taken(rows, tmp_path):
     lora = tmp_path / "a:b.safetensors"
     lora.touch()
     settings = resolve(
-        "t2i", rows, backend="fake", gpus="cpu:2", size="96X64", steps=3, guidance=2, n=4, seed=2**53 - 1, dtype="BF16",
-        batch_size="7", format="JPG", output_key="pictures", image_root=tmp_path, limit=5, max_sequence_length=64,
-        lora=[str(lora), f"{lora}:-0.5"], fresh=True, retry_failed=True,
-    )  # fmt: skip
+        "t2i",
+        rows,
+        backend="fake",
+        gpus="cpu:2",
+        size="96X64",
+        steps=3,
+        guidance=2,
+        n=4,
+        seed=2**53 - 1,
+        dtype="BF16",
+        batch_size="7",
+        format="JPG",
+        output_key="pictures",
+        image_root=tmp_path,
+        limit=5,
+        max_sequence_length=64,
+        lora=[str(lora), f"{lora}:-0.5"],
+        fresh=True,
+        retry_failed=True,
+    )
     assert (settings.size, settings.steps, settings.guidance, settings.n) == ((96, 64), 3, 2.0, 4)
     assert (settings.seed, settings.dtype, settings.batch_size, settings.format) == (2**53 - 1, "bfloat16", 7, "jpeg")
     assert settings.loras == ((str(lora), 1.0), (str(lora), -0.5))
@@ -50,22 +66,40 @@ def test_what_is_asked_for_is_taken(rows, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"backend": "cloud"}, "--backend cloud"), ({"gpus": "cpu:0"}, "--gpus cpu:0"),
-        ({"size": "64"}, "--size 64.*1024x768"), ({"size": "100x64"}, "--size.*96x64"), ({"size": "0x0"}, "at least 16"),
-        ({"size": "9000x16"}, "8192"), ({"size": "²x64"}, "--size.*1024x768"),
-        ({"steps": 0}, "--steps 0.*1 to 1000"), ({"steps": True}, "--steps"), ({"steps": 2.5}, "--steps"),
-        ({"guidance": math.nan}, "--guidance nan"), ({"guidance": -1}, "--guidance -1"),
-        ({"guidance": 10**400}, "--guidance"), ({"n": 0}, "--n 0"), ({"seed": -1}, "--seed -1"),
-        ({"seed": 2**53}, "--seed"), ({"dtype": "int8"}, "--dtype"), ({"format": "gif"}, "--format gif.*webp"),
-        ({"batch_size": 0}, "--batch-size 0"), ({"batch_size": "many"}, "--batch-size many"),
-        ({"batch_size": "²"}, "--batch-size"), ({"batch_size": 2000}, "1 to 1024"), ({"limit": 0}, "--limit 0"),
-        ({"output_key": "prompt"}, "--output-key"), ({"output_key": ""}, "--output-key"),
-        ({"output_key": "fastgen"}, "--output-key"), ({"output_key": "id"}, "--output-key"),
-        ({"image_root": "nowhere"}, "--image-root"), ({"lora": ["none.safetensors:1"]}, "--lora.*no such file"),
-        ({"transformer": "none.safetensors"}, "--transformer"), ({"max_sequence_length": 513}, "--max-sequence-length"),
+        ({"backend": "cloud"}, "--backend cloud"),
+        ({"gpus": "cpu:0"}, "--gpus cpu:0"),
+        ({"size": "64"}, "--size 64.*1024x768"),
+        ({"size": "100x64"}, "--size.*96x64"),
+        ({"size": "0x0"}, "at least 16"),
+        ({"size": "9000x16"}, "8192"),
+        ({"size": "²x64"}, "--size.*1024x768"),
+        ({"steps": 0}, "--steps 0.*1 to 1000"),
+        ({"steps": True}, "--steps"),
+        ({"steps": 2.5}, "--steps"),
+        ({"guidance": math.nan}, "--guidance nan"),
+        ({"guidance": -1}, "--guidance -1"),
+        ({"guidance": 10**400}, "--guidance"),
+        ({"n": 0}, "--n 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"seed": 2**53}, "--seed"),
+        ({"dtype": "int8"}, "--dtype"),
+        ({"format": "gif"}, "--format gif.*webp"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"batch_size": "many"}, "--batch-size many"),
+        ({"batch_size": "²"}, "--batch-size"),
+        ({"batch_size": 2000}, "1 to 1024"),
+        ({"limit": 0}, "--limit 0"),
+        ({"output_key": "prompt"}, "--output-key"),
+        ({"output_key": ""}, "--output-key"),
+        ({"output_key": "fastgen"}, "--output-key"),
+        ({"output_key": "id"}, "--output-key"),
+        ({"image_root": "nowhere"}, "--image-root"),
+        ({"lora": ["none.safetensors:1"]}, "--lora.*no such file"),
+        ({"transformer": "none.safetensors"}, "--transformer"),
+        ({"max_sequence_length": 513}, "--max-sequence-length"),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_an_error_with_the_flag_and_the_mend(rows, flags, words):
     with pytest.raises(SettingsError, match=words):
         resolve("t2i", rows, **{"backend": "fake", "gpus": "cpu", **flags})
@@ -86,10 +120,12 @@ def test_a_lora_scale_is_finite(rows, tmp_path, scale):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("none.jsonl", None, "no such file"), ("empty.jsonl", b"", "is empty"), ("rows.txt", b"{}", r"\.jsonl"),
+        ("none.jsonl", None, "no such file"),
+        ("empty.jsonl", b"", "is empty"),
+        ("rows.txt", b"{}", r"\.jsonl"),
         ("rows.csv", b"a", r"\.jsonl"),
     ],
-)  # fmt: skip
+)
 def test_inputs_that_are_refused(tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -107,11 +143,28 @@ def test_the_fingerprint_holds_what_changes_pictures_and_nothing_else(rows, tmp_
         return resolve(task, rows, **{"backend": "fake", "gpus": "cpu", "out": "a", **flags}).fingerprint()
 
     same = fingerprint()
-    for flags in ({"gpus": "cpu:2"}, {"batch_size": 3}, {"limit": 1}, {"fresh": True}, {"out": "b"},
-                  {"retry_failed": True}, {"image_root": tmp_path.parent}):  # fmt: skip
+    for flags in (
+        {"gpus": "cpu:2"},
+        {"batch_size": 3},
+        {"limit": 1},
+        {"fresh": True},
+        {"out": "b"},
+        {"retry_failed": True},
+        {"image_root": tmp_path.parent},
+    ):
         assert fingerprint(**flags) == same, flags
-    for flags in ({"size": "96x64"}, {"steps": 9}, {"guidance": 1.0}, {"n": 2}, {"seed": 1}, {"dtype": "bfloat16"},
-                  {"format": "webp"}, {"output_key": "p"}, {"max_sequence_length": 9}, {"task": "edit"}):  # fmt: skip
+    for flags in (
+        {"size": "96x64"},
+        {"steps": 9},
+        {"guidance": 1.0},
+        {"n": 2},
+        {"seed": 1},
+        {"dtype": "bfloat16"},
+        {"format": "webp"},
+        {"output_key": "p"},
+        {"max_sequence_length": 9},
+        {"task": "edit"},
+    ):
         assert fingerprint(**flags) != same, flags
     assert fingerprint("edit", image_root=tmp_path.parent) != fingerprint("edit")
 
@@ -120,5 +173,7 @@ def test_flags_and_arguments_of_resolve_have_the_same_names():
     from fastgen.cli import main
 
     only_shown = {"json", "quiet", "dry_run"}
-    offered = [set(inspect.signature(command).parameters) - only_shown for command in (main.t2i, main.edit, main.caption)]
+    offered = [
+        set(inspect.signature(command).parameters) - only_shown for command in (main.t2i, main.edit, main.caption)
+    ]
     assert set.union(*offered) == set(inspect.signature(resolve).parameters) - {"task"}

@@ -20,7 +20,14 @@ KEY = "test-key"
 def here(tmp_path, monkeypatch):
     """The current folder, with two pictures in it; no keys but that of the simulator."""
     monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "DF_BASE_URL"):
+    for name in (
+        "OPENAI_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "OPENAI_BASE_URL",
+        "GOOGLE_GEMINI_BASE_URL",
+        "DF_BASE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DF_API_KEY", KEY)
     Image.new("RGB", (96, 64), (200, 60, 60)).save("image.png")
@@ -36,7 +43,8 @@ def server():
 
 @pytest.fixture
 def storage(here):
-    """storage(rows) -> a FileStorage at its first step; rows may be a lines of bytes. again=True: the same file as before."""
+    """storage(rows) -> a FileStorage at its first step; rows may be a lines of bytes. again=True: the same file as
+    before."""
 
     def make(rows, name="rows.jsonl", cache_path="./cache", **more):
         lines = [row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() for row in rows]

@@ -16,8 +16,8 @@
 14 an output column that only some rows have ends the job
 15 rate limits and timeouts are not waited out; the row silently becomes []
 16 the address gets its version twice
-17 edits do not name the model; a quality that it does not know and a format that it refuses are sent; transparency is lost
-18 edits of several pictures by OpenAI fail
+17 edits do not name the model; a quality that it does not know and a format that it refuses are sent; transparency is
+lost 18 edits of several pictures by OpenAI fail
 19 turns of the system and of the assistant become prompts
 20 local edits of mixed rows open "/"; of several pictures the first is used, of several turns the last
 21 a serving whose method knows no system prompt ends the job
@@ -27,10 +27,11 @@
 25 the batch size is for all GPUs together, each waits for the slowest, pictures are saved one by one after that
 26 a service is asked one request at a time, and each picture is encoded and saved twice
 27 float16, attention slicing always on, none of the faster modes
-28 all pictures are decoded before the first is asked about, on one engine however many GPUs, with no bound on their pixels or number
-29 all edits of a batch take the first one's shape
+28 all pictures are decoded before the first is asked about, on one engine however many GPUs, with no bound on their
+pixels or number 29 all edits of a batch take the first one's shape
 30 places and keys of somebody's machine, a default address that is not encrypted; the pictures do not follow cache_path
-31 a documented flag is ignored, models mix in one folder, there is no seed, no record of how a picture was made, no exit code for a
+31 a documented flag is ignored, models mix in one folder, there is no seed, no record of how a picture was made, no
+exit code for a
    partial failure
 """
 
@@ -71,8 +72,12 @@ def says(*texts):
 
 
 def service(server, task="text2image", format="openai", **more):
-    url, model = (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
-    return APIImageGenServing(url, ImageIO("./cache/pictures"), task, api_format=format, **{"model_name": model, **more})
+    url, model = (
+        (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
+    )
+    return APIImageGenServing(
+        url, ImageIO("./cache/pictures"), task, api_format=format, **{"model_name": model, **more}
+    )
 
 
 @pytest.fixture
@@ -84,23 +89,33 @@ def two_gpus(monkeypatch):
 
 def test_every_defect_of_the_list_has_a_test():
     sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
-    named = {int(number) for name in re.findall(r"^def test_((?:\d+_)+)", sources, re.MULTILINE) for number in name.split("_")[:-1]}
+    named = {
+        int(number)
+        for name in re.findall(r"^def test_((?:\d+_)+)", sources, re.MULTILINE)
+        for number in name.split("_")[:-1]
+    }
     assert named == {int(number) for number in re.findall(r"^ ?(\d+) ", __doc__, re.MULTILINE)} == set(range(1, 32))
 
 
 # Lost or wrong data
 
 
-def test_1_3_15_18_edits_by_openai_reach_the_table_and_a_missing_picture_costs_its_own_row_only(server, storage, written):
-    store = storage([
-        {"images": "image.png", "conversations": says("Change the guitar to a piano.")},
-        {"images": "none.png", "conversations": says("lost")},
-        {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("Both. fault:rate_limit:once")},
-    ])  # fmt: skip
+def test_1_3_15_18_edits_by_openai_reach_the_table_and_a_missing_picture_costs_its_own_row_only(
+    server, storage, written
+):
+    store = storage(
+        [
+            {"images": "image.png", "conversations": says("Change the guitar to a piano.")},
+            {"images": "none.png", "conversations": says("lost")},
+            {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("Both. fault:rate_limit:once")},
+        ]
+    )
     serving = service(server, "imageedit")
     PromptedImageEditGenerator(serving).run(store, "images", "conversations", "output_image")
     one, lost, both = written(store)
-    assert one["output_image"] == ["./cache/pictures/sample_0/sample_0_0.png"] and os.path.exists(one["output_image"][0])
+    assert one["output_image"] == ["./cache/pictures/sample_0/sample_0_0.png"] and os.path.exists(
+        one["output_image"][0]
+    )
     assert both["output_image"] == ["./cache/pictures/sample_2/sample_2_0.png"] and lost["output_image"] == []
     assert [(f["key"], f["kind"]) for f in serving.failures] == [("sample_1", "input")]
     assert {r.model for r in server.requests if r.status == 200} == {"gpt-image-2"}  # 17: the model is sent
@@ -137,7 +152,9 @@ def test_2_save_interval_writes_tables_on_the_way(storage, drawn, monkeypatch):
     store = storage([{"conversations": says(f"number {i}")} for i in range(9)])
     tables = []
     write = store.write
-    monkeypatch.setattr(store, "write", lambda rows: (tables.append(sum(bool(r.get("images")) for r in rows)), write(rows))[1])
+    monkeypatch.setattr(
+        store, "write", lambda rows: (tables.append(sum(bool(r.get("images")) for r in rows)), write(rows))[1]
+    )
     monkeypatch.setattr("fastgen.dataflow.operators.core_vision.generate.column.SHARE", 0)
     PromptedImageGenerator(drawn(), save_interval=3).run(store, "conversations")
     assert tables == [3, 6, 9]
@@ -148,15 +165,23 @@ def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, h
     mask = np.zeros((64, 96), np.uint8)
     mask[16:48, 24:72] = 255
     Image.fromarray(mask).save(here / "mask.png")
-    words = {"size": "1024x1536", "quality": "low", "background": "opaque"} if format == "openai" else {"aspect_ratio": "16:9"}
+    words = (
+        {"size": "1024x1536", "quality": "low", "background": "opaque"}
+        if format == "openai"
+        else {"aspect_ratio": "16:9"}
+    )
     turns = says("one", "two")
-    store = storage([
-        {"images": "image.png", "conversations": says("wide"), **words},
-        {"images": "image.png", "mask": "mask.png", "conversations": says("masked")},
-        {"images": "image.png", "conversations": turns},
-        {"images": "image.png", "use_variations": True},
-    ])  # fmt: skip
-    PromptedImageEditGenerator(service(server, "imageedit", format)).run(store, "images", "conversations", "output_image")
+    store = storage(
+        [
+            {"images": "image.png", "conversations": says("wide"), **words},
+            {"images": "image.png", "mask": "mask.png", "conversations": says("masked")},
+            {"images": "image.png", "conversations": turns},
+            {"images": "image.png", "use_variations": True},
+        ]
+    )
+    PromptedImageEditGenerator(service(server, "imageedit", format)).run(
+        store, "images", "conversations", "output_image"
+    )
     rows = written(store)
     assert [len(row["output_image"]) for row in rows] == [1, 1, 1, 1]  # 23: of several turns the last picture only
     wide = Image.open(rows[0]["output_image"][0])
@@ -165,7 +190,9 @@ def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, h
     assert len(asked) == 5 and any("ariation" in r.prompt for r in asked)
     if format == "openai":
         assert any(r.mask is not None for r in asked)
-        assert {r.params.get("quality") for r in asked} == {"low", None} and all("response_format" not in r.params for r in asked)
+        assert {r.params.get("quality") for r in asked} == {"low", None} and all(
+            "response_format" not in r.params for r in asked
+        )
 
 
 def test_5_a_row_that_is_put_in_between_gets_its_own_picture_and_the_others_keep_theirs(server, storage, written, here):
@@ -183,43 +210,68 @@ def test_5_a_row_that_is_put_in_between_gets_its_own_picture_and_the_others_keep
 
 
 def test_6_7_pictures_named_by_prompt_never_share_a_file(storage, drawn, written):
-    prompts = ["一只狐狸", "一条船", "a fox, at dusk", "a fox at dusk", "a fox at dusk", "sample0 condition0", "sample_1"]
+    prompts = [
+        "一只狐狸",
+        "一条船",
+        "a fox, at dusk",
+        "a fox at dusk",
+        "a fox at dusk",
+        "sample0 condition0",
+        "sample_1",
+    ]
     store = storage([{"conversations": says(prompt)} for prompt in prompts])
     PromptedImageGenerator(drawn()).run(store, "conversations", save_image_with_idx=False)
     paths = [row["images"][0] for row in written(store)]
     assert len(set(paths)) == len(paths) and all(map(os.path.exists, paths))
     assert paths[2] == "./cache/pictures/a_fox_at_dusk/a_fox_at_dusk_0.png"
-    assert [path.replace(path.split("/")[-2], "*") for path in paths[3:5]] == [f"./cache/pictures/*/*_{i}.png" for i in (0, 1)]
+    assert [path.replace(path.split("/")[-2], "*") for path in paths[3:5]] == [
+        f"./cache/pictures/*/*_{i}.png" for i in (0, 1)
+    ]
     store = storage([{"conversations": says("a fox at dusk")}], "later.jsonl")
     PromptedImageGenerator(drawn()).run(store, "conversations", save_image_with_idx=False)
     assert written(store)[0]["images"] == [paths[3]]
 
 
 def test_7_one_instruction_for_two_pictures_gives_two_edits_and_done_rows_are_left_alone(storage, drawn, written):
-    store = storage([
-        {"images": "image.png", "conversations": says("make it blue"), "edited_images": ["mine.png"]},
-        {"images": "image.png", "conversations": says("make it blue")},
-        {"images": "human_inpaint.jpg", "conversations": says("make it blue"), "edited_images": [""]},
-    ])  # fmt: skip
+    store = storage(
+        [
+            {"images": "image.png", "conversations": says("make it blue"), "edited_images": ["mine.png"]},
+            {"images": "image.png", "conversations": says("make it blue")},
+            {"images": "human_inpaint.jpg", "conversations": says("make it blue"), "edited_images": [""]},
+        ]
+    )
     PromptedImageEditGenerator(pipe=drawn("imageedit")).run(store, "images", "conversations", save_image_with_idx=False)
     mine, first, second = (row["edited_images"] for row in written(store))
-    assert mine == ["mine.png"] and [first, second] == [[f"./cache/pictures/make_it_blue/make_it_blue_{i}.png"] for i in (0, 1)]
+    assert mine == ["mine.png"] and [first, second] == [
+        [f"./cache/pictures/make_it_blue/make_it_blue_{i}.png"] for i in (0, 1)
+    ]
 
 
 def test_8_14_19_placeholders_missing_columns_and_turns_of_others(storage, drawn, written):
-    store = storage([
-        {"id": 9007199254740993, "conversations": says("a"), "images": [""]},
-        {"conversations": [{"role": "system", "content": "You draw."}, *says("b", "c"), {"role": "assistant", "content": "d"}]},
-        {"conversations": says("e"), "images": ["kept.png"], "note": None},
-        {"conversations": [{"role": "assistant", "content": "nothing asked"}], "images": [""]},
-        {"conversation": [{"from": "human", "value": "f"}]},
-    ])  # fmt: skip
+    store = storage(
+        [
+            {"id": 9007199254740993, "conversations": says("a"), "images": [""]},
+            {
+                "conversations": [
+                    {"role": "system", "content": "You draw."},
+                    *says("b", "c"),
+                    {"role": "assistant", "content": "d"},
+                ]
+            },
+            {"conversations": says("e"), "images": ["kept.png"], "note": None},
+            {"conversations": [{"role": "assistant", "content": "nothing asked"}], "images": [""]},
+            {"conversation": [{"from": "human", "value": "f"}]},
+        ]
+    )
     serving = drawn()
     Text2ImageGenerator(pipe=serving).run(store)
     rows = written(store)
     place = "./cache/pictures/sample{0}_condition{1}/sample{0}_condition{1}_0.png"
     assert rows[0] == {"id": 9007199254740993, "conversations": says("a"), "images": [place.format(0, 0)]}
-    assert rows[1]["images"] == [place.format(1, 1), place.format(1, 2)] and list(rows[1]) == ["conversations", "images"]
+    assert rows[1]["images"] == [place.format(1, 1), place.format(1, 2)] and list(rows[1]) == [
+        "conversations",
+        "images",
+    ]
     assert rows[2] == {"conversations": says("e"), "images": ["kept.png"], "note": None}
     assert rows[3]["images"] == [] and rows[4]["images"] == [place.format(4, 0)]
     assert [failure["key"] for failure in serving.failures] == ["sample3_condition0"]
@@ -227,13 +279,15 @@ def test_8_14_19_placeholders_missing_columns_and_turns_of_others(storage, drawn
 
 def test_9_10_22_a_failed_caption_is_no_caption_and_costs_its_own_row_only(server, storage, written):
     human = lambda text: [{"from": "human", "value": text}]  # noqa: E731
-    store = storage([
-        {"image": ["image.png"], "conversation": human("Describe it.")},
-        {"image": ["none.png"], "conversation": human("Describe it.")},
-        {"image": ["image.png"], "conversation": human("fault:refusal_field")},
-        {"image": ["image.png"], "conversation": human("fault:rate_limit:once")},
-        {"image": "human_inpaint.jpg", "conversation": human("What?")},
-    ])  # fmt: skip
+    store = storage(
+        [
+            {"image": ["image.png"], "conversation": human("Describe it.")},
+            {"image": ["none.png"], "conversation": human("Describe it.")},
+            {"image": ["image.png"], "conversation": human("fault:refusal_field")},
+            {"image": ["image.png"], "conversation": human("fault:rate_limit:once")},
+            {"image": "human_inpaint.jpg", "conversation": human("What?")},
+        ]
+    )
     serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm", send_request_stream=True, max_workers=4)
     key = PromptedVQAGenerator(serving).run(store, input_image_key="image", output_answer_key="caption")
     captions = [row["caption"] for row in written(store)]
@@ -244,13 +298,27 @@ def test_9_10_22_a_failed_caption_is_no_caption_and_costs_its_own_row_only(serve
 
 
 def test_11_12_both_dialects_and_every_picture_once(server, storage, written):
-    store = storage([
-        {"image": "image.png", "conversation": [{"role": "user", "content": "What is it?"}]},
-        {"image": "image.png", "conversation": [
-            {"from": "human", "value": "What?"}, {"from": "gpt", "value": "Red."}, {"from": "human", "value": "What?"}]},
-        {"image": "image.png", "conversation": [{"from": "human", "value": "Last is an answer"}, {"from": "gpt", "value": "Yes."}]},
-        {"image": ["image.png", "human_inpaint.jpg"], "conversation": [{"from": "human", "value": "<image> or <image>?"}]},
-    ])  # fmt: skip
+    store = storage(
+        [
+            {"image": "image.png", "conversation": [{"role": "user", "content": "What is it?"}]},
+            {
+                "image": "image.png",
+                "conversation": [
+                    {"from": "human", "value": "What?"},
+                    {"from": "gpt", "value": "Red."},
+                    {"from": "human", "value": "What?"},
+                ],
+            },
+            {
+                "image": "image.png",
+                "conversation": [{"from": "human", "value": "Last is an answer"}, {"from": "gpt", "value": "Yes."}],
+            },
+            {
+                "image": ["image.png", "human_inpaint.jpg"],
+                "conversation": [{"from": "human", "value": "<image> or <image>?"}],
+            },
+        ]
+    )
     serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm")
     PromptedVQAGenerator(serving, "look closely").run(store, input_image_key="image")
     assert all(row["answer"] for row in written(store)) and not serving.failures
@@ -259,7 +327,9 @@ def test_11_12_both_dialects_and_every_picture_once(server, storage, written):
 
 
 def test_13_a_broken_line_is_a_failed_row_and_numbers_stay_as_they_are(storage, drawn, written):
-    store = storage([{"id": 9007199254740993, "conversations": says("a")}, b'{"conversations": [', {"conversations": says("b")}])
+    store = storage(
+        [{"id": 9007199254740993, "conversations": says("a")}, b'{"conversations": [', {"conversations": says("b")}]
+    )
     PromptedImageGenerator(drawn()).run(store, "conversations")
     first, broken, last = written(store)
     assert first["id"] == 9007199254740993 and broken == {"line": '{"conversations": [', "images": []}
@@ -267,7 +337,9 @@ def test_13_a_broken_line_is_a_failed_row_and_numbers_stay_as_they_are(storage, 
 
 
 @pytest.mark.parametrize("format", ["openai", "gemini"])
-def test_15_rate_limits_timeouts_and_broken_lines_are_waited_out_and_what_fails_is_told(server, storage, written, format):
+def test_15_rate_limits_timeouts_and_broken_lines_are_waited_out_and_what_fails_is_told(
+    server, storage, written, format
+):
     server.hang_s = 30
     faults = ["rate_limit:once", "hang:once", "error_500:once", "disconnect:once", "moderation"]
     store = storage([{"conversations": says(f"fault:{fault}")} for fault in faults])
@@ -282,7 +354,9 @@ def test_15_rate_limits_timeouts_and_broken_lines_are_waited_out_and_what_fails_
 
 @pytest.mark.parametrize("ending", ["", "/v1", "/v1/"])
 def test_16_the_version_is_in_the_address_once(server, ending):
-    serving = APIImageGenServing(server.openai_url.removesuffix("/v1") + ending, ImageIO("./p"), model_name="gpt-image-2", api_key="test-key")
+    serving = APIImageGenServing(
+        server.openai_url.removesuffix("/v1") + ending, ImageIO("./p"), model_name="gpt-image-2", api_key="test-key"
+    )
     assert serving._flags["base_url"] == server.openai_url
 
 
@@ -296,15 +370,22 @@ def test_17_a_transparent_background_stays(server):
 
 def test_20_29_local_edits_take_mixed_rows_several_turns_and_each_its_own_shape(storage, written):
     Image.new("RGB", (60, 90), "red").save("tall.png")
-    store = storage([
-        {"images": "image.png", "conversations": says("make it red")},
-        {"images": ["tall.png"], "conversations": says("make it blue", "make it green")},
-        {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("together")},
-    ])  # fmt: skip
+    store = storage(
+        [
+            {"images": "image.png", "conversations": says("make it red")},
+            {"images": ["tall.png"], "conversations": says("make it blue", "make it green")},
+            {"images": ["image.png", "human_inpaint.jpg"], "conversations": says("together")},
+        ]
+    )
     serving = LocalImageGenServing(
-        ImageIO("./cache/pictures"), "tiny", Image_gen_task="imageedit", diffuser_model_name="FLUX-Kontext",
-        diffuser_num_inference_steps=1, diffuser_guidance_scale=3.5, gpus="cpu",
-    )  # fmt: skip
+        ImageIO("./cache/pictures"),
+        "tiny",
+        Image_gen_task="imageedit",
+        diffuser_model_name="FLUX-Kontext",
+        diffuser_num_inference_steps=1,
+        diffuser_guidance_scale=3.5,
+        gpus="cpu",
+    )
     PromptedImageEditGenerator(serving).run(store, "images", "conversations", "output_image")
     sizes = [Image.open(row["output_image"][0]).size for row in written(store)]
     assert sizes[:2] == [(192, 128), (128, 192)] and not serving.failures
@@ -335,21 +416,31 @@ def test_21_a_serving_that_knows_no_system_prompt_is_asked_without_it_and_that_i
 
 def test_25_the_batch_size_is_each_engines_own_and_none_waits_for_the_slowest(drawn, monkeypatch, here):
     batches, submit = [], WorkerPool.submit
-    monkeypatch.setattr(WorkerPool, "submit", lambda pool, state, batch: (
-        batches.append((state.worker.name, [request.prompts[0] for request in batch.requests])), submit(pool, state, batch))[1])  # fmt: skip
+    monkeypatch.setattr(
+        WorkerPool,
+        "submit",
+        lambda pool, state, batch: (
+            batches.append((state.worker.name, [request.prompts[0] for request in batch.requests])),
+            submit(pool, state, batch),
+        )[1],
+    )
     serving = drawn(gpus="cpu:2", batch_size=4)
     serving.generate_from_input([f"slow:0.2 warm up {i}" for i in range(16)])  # both engines are there now, or almost
     batches.clear()
     told = []
-    serving.answers(["slow:4", *(f"slow:0.1 number {i}" for i in range(43))], lambda place, answer: told.append(
-        (place, answer, sum(1 for _ in here.glob("cache/pictures/*/*.png")))))  # fmt: skip
+    serving.answers(
+        ["slow:4", *(f"slow:0.1 number {i}" for i in range(43))],
+        lambda place, answer: told.append((place, answer, sum(1 for _ in here.glob("cache/pictures/*/*.png")))),
+    )
     assert {len(prompts) for _, prompts in batches} >= {4} and max(len(prompts) for _, prompts in batches) == 4
     assert {worker for worker, _ in batches} == {"cpu:0", "cpu:1"}
     mates = next(prompts for _, prompts in batches if "slow:4" in prompts)
     last = {place for place, _, _ in told[-len(mates) :]}
     assert 0 in last and len(told) == 44, "all the others were answered while one batch took its time"
     assert all(answer.value for _, answer, _ in told)
-    assert [files for _, _, files in told] == list(range(17, 61)), "a picture is in its place when its answer comes, not at the end"
+    assert [files for _, _, files in told] == list(range(17, 61)), (
+        "a picture is in its place when its answer comes, not at the end"
+    )
 
 
 def test_26_many_requests_are_under_way_whatever_the_batch_size_is(server, storage, written):
@@ -359,7 +450,9 @@ def test_26_many_requests_are_under_way_whatever_the_batch_size_is(server, stora
     assert server.peak > 4
     places = [Path(row["images"][0]) for row in written(store)]
     saved = [path for path in Path("cache").rglob("*.png") if "inputs" not in path.parts]
-    assert len({path.stat().st_ino for path in saved}) == len({path.stat().st_ino for path in places}) == 12, "each is saved once"
+    assert len({path.stat().st_ino for path in saved}) == len({path.stat().st_ino for path in places}) == 12, (
+        "each is saved once"
+    )
 
 
 def test_27_bfloat16_on_a_gpu_no_sliced_attention_and_every_faster_mode_by_a_word(two_gpus):
@@ -406,7 +499,6 @@ def test_28_each_gpu_has_an_engine_of_its_own_that_takes_several_pictures(two_gp
     assert json.loads(words[words.index("--limit-mm-per-prompt") + 1])["image"] > 1
 
 
-
 def test_30_keys_stay_where_they_are_and_are_written_nowhere(server, here, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "somebody-else")
     monkeypatch.setenv("MY_KEY", "test-key")
@@ -436,8 +528,11 @@ def test_31_a_model_in_a_local_folder_is_found_under_its_whole_name_and_nothing_
     for name in ("one/model", "two/model", "other"):
         (here / "ckpt" / name).mkdir(parents=True)
     assert [find_model(name, None, "ckpt") for name in ("one/model", "two/model", "three/other", "three/model")] == [
-        "ckpt/one/model", "ckpt/two/model", "ckpt/other", "three/model",
-    ]  # fmt: skip
+        "ckpt/one/model",
+        "ckpt/two/model",
+        "ckpt/other",
+        "three/model",
+    ]
 
 
 def test_31_every_picture_says_how_it_was_made_and_other_settings_make_it_anew(drawn, here):

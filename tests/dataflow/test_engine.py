@@ -1,4 +1,5 @@
-"""A serving keeps its engine, or vLLM's server, from its first call until it is cleaned up, collected, or the program ends."""
+"""A serving keeps its engine, or vLLM's server, from its first call until it is cleaned up, collected, or the program
+ends."""
 
 from __future__ import annotations
 
@@ -105,9 +106,14 @@ def test_services_are_asked_by_one_process_too(server, monkeypatch):
 def test_pictures_of_a_kept_engine_are_those_of_a_new_one(here):
     def draw(place, prompt, steps, side):
         serving = LocalImageGenServing(
-            ImageIO(place), "tiny", gpus="cpu", diffuser_num_inference_steps=steps, diffuser_image_height=side,
-            diffuser_image_width=side, seed=3,
-        )  # fmt: skip
+            ImageIO(place),
+            "tiny",
+            gpus="cpu",
+            diffuser_num_inference_steps=steps,
+            diffuser_image_height=side,
+            diffuser_image_width=side,
+            seed=3,
+        )
         return serving, Image.open(serving.generate_from_input([prompt])[prompt][0])
 
     first, _ = draw("./one", "a red circle", 1, 64)
@@ -126,7 +132,8 @@ import sys
 import psutil
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
-serving = LocalImageGenServing(ImageIO("./p"), "fake", backend="fake", gpus="cpu", diffuser_image_height=64, diffuser_image_width=64)
+size = {"diffuser_image_height": 64, "diffuser_image_width": 64}
+serving = LocalImageGenServing(ImageIO("./p"), "fake", backend="fake", gpus="cpu", **size)
 serving.generate_from_input(["a fox"])
 print(*[p.pid for p in psutil.Process().children()], flush=True)
 sys.stdin.readline()

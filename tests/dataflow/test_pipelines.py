@@ -42,23 +42,33 @@ def test_init_leaves_what_is_there(folder, cli):
 @pytest.mark.parametrize(("task", "format"), [("t2i", "openai"), ("edit", "gemini")])
 def test_pictures_by_a_service(server, folder, cli, task, format):
     place, key, count = PROGRAMS[task]
-    url, model = (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
+    url, model = (
+        (server.openai_url, "gpt-image-2") if format == "openai" else (server.gemini_url, "gemini-nano-banana-2.1")
+    )
     flags = ["--api_format", format, "--model_name", model, "--batch_size", "2"]
     result = cli("dataflow", f"{task}-api", *flags, DF_BASE_URL=url)
     assert result.returncode == 0, result.stderr
     rows = read(folder / "cache_local" / place / "dataflow_cache_step_step1.jsonl")
     name = "sample{0}_condition0" if task == "t2i" else "sample_{0}"
     for i, row in enumerate(rows):
-        assert row[key] == [f"./cache_local/{place}/{name.format(i)}/{name.format(i)}_0.png"] and Image.open(row[key][0]).size
+        assert (
+            row[key] == [f"./cache_local/{place}/{name.format(i)}/{name.format(i)}_0.png"]
+            and Image.open(row[key][0]).size
+        )
     assert len(rows) == count
 
 
 def test_captions_by_a_service_as_a_script(server, folder):
     script = folder / "api_pipelines" / "image_caption.py"
     command = [sys.executable, script, "--model_name", "a-vlm", "--first_entry_file_name", "rows.json"]
-    rows = [{"image": ["image.png"], "conversation": [{"from": "human", "value": text}]} for text in ("What?", "fault:refusal_text")]
+    rows = [
+        {"image": ["image.png"], "conversation": [{"from": "human", "value": text}]}
+        for text in ("What?", "fault:refusal_text")
+    ]
     (folder / "rows.json").write_text(json.dumps(rows))
-    result = subprocess.run(command, env={**os.environ, "DF_BASE_URL": server.openai_url}, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, env={**os.environ, "DF_BASE_URL": server.openai_url}, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 3 and "sample_1" in result.stderr, result.stderr  # 31: a partial failure is told
     first, second = read(folder / "cache_local" / "caption_step1.json")
     assert list(first) == ["image", "conversation", "caption"] and first["caption"] and second["caption"] == ""
@@ -70,7 +80,9 @@ def test_pictures_by_a_model_here_as_a_script_and_again(folder):
     command += ["--model_name", "tiny", "--steps", "1", "--height", "64", "--width", "64"]
     tables = []
     for _ in range(2):
-        result = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(
+            command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=60
+        )
         assert result.returncode == 0, result.stderr
         tables.append(read(folder / "cache_local" / "text2image_local" / "dataflow_cache_step_step1.jsonl"))
     assert tables[0] == tables[1] and len(made_in(folder)) == 2
@@ -85,7 +97,11 @@ def test_without_a_key_it_ends_with_two(cli, program):
 
 def test_settings_that_cannot_be_end_with_two(cli):
     result = cli("dataflow", "t2i-gpu", "--model_name", "./nowhere")
-    assert result.returncode == 2 and result.stderr.startswith("error: --model ./nowhere") and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 2
+        and result.stderr.startswith("error: --model ./nowhere")
+        and "Traceback" not in result.stderr
+    )
 
 
 KILLED = """
@@ -95,7 +111,8 @@ from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServin
 from fastgen.dataflow.utils.storage import FileStorage
 
 serving = LocalImageGenServing(
-    ImageIO("./cache/pictures"), "fake", diffuser_image_height=64, diffuser_image_width=64, backend="fake", gpus="cpu", batch_size=1
+    ImageIO("./cache/pictures"), "fake", diffuser_image_height=64, diffuser_image_width=64,
+    backend="fake", gpus="cpu", batch_size=1
 )
 storage = FileStorage("rows.jsonl", "./cache", "step", "jsonl")
 PromptedImageGenerator(serving, save_interval=1).run(storage.step(), "conversations")
@@ -118,7 +135,9 @@ def test_a_pipeline_that_was_killed_goes_on_where_it_was(here):
     made = made_in(here)
     assert made[: len(before)] == before and len(made) == len(set(made)) == 20
     table = read(here / "cache" / "step_step1.jsonl")
-    assert [re.findall(r"\d+", row["images"][0].split("/")[-1]) for row in table] == [[str(i), "0", "0"] for i in range(20)]
+    assert [re.findall(r"\d+", row["images"][0].split("/")[-1]) for row in table] == [
+        [str(i), "0", "0"] for i in range(20)
+    ]
     assert not list(here.rglob("*.tmp"))
 
 

@@ -40,15 +40,21 @@ def test_text_to_image_by_prompt_and_by_id(drawn, caplog):
 def test_edits_by_prompt_and_by_number(drawn):
     serving = drawn("imageedit")
     picture = Image.new("RGB", (32, 32), "blue")
-    found = serving.generate_from_input([("image.png", "red"), (["image.png", "human_inpaint.jpg"], "both"), (picture, "red")])
+    found = serving.generate_from_input(
+        [("image.png", "red"), (["image.png", "human_inpaint.jpg"], "both"), (picture, "red")]
+    )
     assert [len(found[key]) for key in ("red", "both")] == [2, 1]
-    found = serving.generate_from_input([{"idx": 4, "image_path": "image.png", "prompt": "x"}, {"idx": 5, "prompt": "x"}])
+    found = serving.generate_from_input(
+        [{"idx": 4, "image_path": "image.png", "prompt": "x"}, {"idx": 5, "prompt": "x"}]
+    )
     assert found == {"sample_4": ["./cache/pictures/sample_4/sample_4_0.png"], "sample_5": []}
 
 
 def test_a_prompt_that_cannot_be_written_down_fails_alone(drawn):
     serving = drawn()
-    found = serving.generate_from_input([{"text_prompt": "half \ud83d", "sample_id": "a"}, {"text_prompt": "b", "sample_id": "b"}])
+    found = serving.generate_from_input(
+        [{"text_prompt": "half \ud83d", "sample_id": "a"}, {"text_prompt": "b", "sample_id": "b"}]
+    )
     assert found["a"] == [] and len(found["b"]) == 1 and serving.failures[0]["kind"] == "input"
 
 
@@ -66,7 +72,10 @@ def test_what_cannot_be_is_said_at_once(drawn, monkeypatch, tmp_path):
 def test_pictures_in_and_out(here):
     files = ImageIO("./pictures")
     written = files({"sample_0": [Image.new("RGBA", (8, 8))], "a b": [Image.new("RGB", (4, 4))] * 2})
-    assert written == {"sample_0": ["./pictures/sample_0/sample_0_0.png"], "a b": [f"./pictures/a_b/a_b_{i}.png" for i in (0, 1)]}
+    assert written == {
+        "sample_0": ["./pictures/sample_0/sample_0_0.png"],
+        "a b": [f"./pictures/a_b/a_b_{i}.png" for i in (0, 1)],
+    }
     found = files.read([written["a b"][1], "none.png", None])
     assert found[0].size == (4, 4) and found[0].mode == "RGB" and found[1:] == [None, None]
     (here / "webp.webp").write_bytes(b"")
@@ -92,8 +101,12 @@ def test_all_ways_to_ask_about_pictures(server, here):
 
 
 def test_a_serving_of_texts_makes_edits_where_it_has_an_image_io(server, storage, written):
-    store = storage([{"images": ["./image.png"], "conversations": [{"role": "user", "content": "x"}], "edited_images": [""]}])
-    serving = APIVLMServing_openai(server.openai_url, model_name="gpt-image-2", image_io=ImageIO("./p"), send_request_stream=True)
+    store = storage(
+        [{"images": ["./image.png"], "conversations": [{"role": "user", "content": "x"}], "edited_images": [""]}]
+    )
+    serving = APIVLMServing_openai(
+        server.openai_url, model_name="gpt-image-2", image_io=ImageIO("./p"), send_request_stream=True
+    )
     PromptedImageEditGenerator(pipe=serving).run(storage=store, input_conversation_key="conversations")
     assert written(store)[0]["edited_images"] == ["./p/sample_0/sample_0_0.png"]
 
@@ -108,15 +121,26 @@ def test_a_vllm_that_runs_is_asked_under_its_key(server, monkeypatch):
 
 
 def test_operators_for_texts(told, storage, written):
-    rows = [{"image": "image.png", "kind": ["cup", "jug"], "ask": ["a?", "b?"]}, {"image": ["image.png", "human_inpaint.jpg"], "kind": "x"}]
+    rows = [
+        {"image": "image.png", "kind": ["cup", "jug"], "ask": ["a?", "b?"]},
+        {"image": ["image.png", "human_inpaint.jpg"], "kind": "x"},
+    ]
     store = storage(rows)
     assert FixPromptedVQAGenerator(told(), user_prompt="Say.").run(store) == "answer"
     assert BatchVQAGenerator(told()).run(store.step(), "ask", "image", "answers") == "answers"
     template = NamedPlaceholderPromptTemplate("Which {what}?")
     PromptTemplatedVQAGenerator(told(), template).run(store.step(), what="kind", output_answer_key="templated")
-    PromptedVQAGenerator(told()).run(store.step(), input_prompt_key="answer", input_image_key="image", output_answer_key="last")
+    PromptedVQAGenerator(told()).run(
+        store.step(), input_prompt_key="answer", input_image_key="image", output_answer_key="last"
+    )
     first, second = written(store)
-    assert first == {**rows[0], "answer": "1 pictures", "answers": ["1 pictures"] * 2, "templated": "1 pictures", "last": "1 pictures"}
+    assert first == {
+        **rows[0],
+        "answer": "1 pictures",
+        "answers": ["1 pictures"] * 2,
+        "templated": "1 pictures",
+        "last": "1 pictures",
+    }
     assert second["answers"] == [] and second["answer"] == "2 pictures"
     assert template.build_prompt({"what"}, what=["a", "b"]) == "Which a\nb?"
     with pytest.raises(ValueError, match="column"):
@@ -149,7 +173,10 @@ def test_a_caption_job_goes_on_where_it_was_and_sees_when_a_picture_was_exchange
     assert len(server.requests) == 3
     Image.new("RGB", (32, 32)).save("image.png")
     PromptedVQAGenerator(serving).run(storage(rows), input_image_key="image", output_answer_key="caption")
-    assert len(server.requests) == 6 and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
+    assert (
+        len(server.requests) == 6
+        and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
+    )
 
 
 def test_every_path_of_the_operators_has_all_of_them():

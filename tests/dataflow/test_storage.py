@@ -66,7 +66,9 @@ def test_a_line_that_cannot_be_read_stays_in_the_table(storage, caplog):
 
 
 def test_cells_of_a_csv_are_what_they_say_and_can_be_written_back(here):
-    (here / "rows.csv").write_text('code,n,turns,repr\n007,5,"[{""role"": ""user"", ""content"": ""x""}]","[{\'content\': \'y\'}]"\n')
+    (here / "rows.csv").write_text(
+        'code,n,turns,repr\n007,5,"[{""role"": ""user"", ""content"": ""x""}]","[{\'content\': \'y\'}]"\n'
+    )
     [row] = FileStorage("rows.csv").step().read("dict")
     assert row == {"code": "007", "n": 5, "turns": [{"role": "user", "content": "x"}], "repr": [{"content": "y"}]}
 

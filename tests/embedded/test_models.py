@@ -1,5 +1,5 @@
-"""What the shipped models can do, through diffusers' and transformers' own classes. Samples are small, so bounds leave room;
-the full figures are `python -m bench.quality`'s."""
+"""What the shipped models can do, through diffusers' and transformers' own classes. Samples are small, so bounds leave
+room; the full figures are `python -m bench.quality`'s."""
 
 from __future__ import annotations
 
@@ -99,9 +99,14 @@ def flux_pictures():
 
     def make(prompts=("a red circle on a blue background", "a big green square"), guidance=3.5):
         made = pipeline(
-            list(prompts), width=128, height=128, num_inference_steps=8, guidance_scale=guidance,
-            max_sequence_length=64, generator=torch.Generator().manual_seed(0),
-        )  # fmt: skip
+            list(prompts),
+            width=128,
+            height=128,
+            num_inference_steps=8,
+            guidance_scale=guidance,
+            max_sequence_length=64,
+            generator=torch.Generator().manual_seed(0),
+        )
         return np.stack([np.asarray(picture) for picture in made.images])
 
     return make

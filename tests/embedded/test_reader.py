@@ -52,7 +52,9 @@ def test_it_reads_every_shape_in_every_place_on_every_canvas():
 
 
 def test_it_reads_larger_pictures_too():
-    scene = Scene("white", (Shape("star", "purple", "small", "left"), Shape("cross", "green", "large", "right")), 384, 256)
+    scene = Scene(
+        "white", (Shape("star", "purple", "small", "left"), Shape("cross", "green", "large", "right")), 384, 256
+    )
     assert read(draw(scene)).words() == scene.words()
 
 

@@ -68,7 +68,9 @@ def test_a_shape_falls_on_the_tokens_alike_at_every_place_of_every_canvas():
         assert len(centers) == len(PLACES) and all(x % GRID == y % GRID == 0 for x, y in centers)
         for place in PLACES:
             np.testing.assert_allclose(tokens(place, canvas), tokens("center", CANVASES[0]), atol=1e-3)
-    left, middle, right = (Shape("star", "red", "small", place).center(203, 150)[0] for place in ("left", "center", "right"))
+    left, middle, right = (
+        Shape("star", "red", "small", place).center(203, 150)[0] for place in ("left", "center", "right")
+    )
     assert middle - left == right - middle, "symmetrical on any canvas"
 
 
@@ -116,15 +118,21 @@ def test_the_caption_says_everything_once():
     ("text", "wish"),
     [
         ("a red circle on a blue background", Wish("blue", (Wanted("circle", "red"),))),
-        ("A BIG Red Disc, centred? No: in the middle, on GREY.", Wish("gray", (Wanted("circle", "red", "large", "center"),))),
-        ("on green, a tiny plus in the lower left corner", Wish("green", (Wanted("cross", None, "small", "bottom left"),))),
+        (
+            "A BIG Red Disc, centred? No: in the middle, on GREY.",
+            Wish("gray", (Wanted("circle", "red", "large", "center"),)),
+        ),
+        (
+            "on green, a tiny plus in the lower left corner",
+            Wish("green", (Wanted("cross", None, "small", "bottom left"),)),
+        ),
         ("the background is pink, there is a black box", Wish("pink", (Wanted("square", "black"),))),
         ("white star", Wish(None, (Wanted("star", "white"),))),
         ("just a plain yellow background", Wish("yellow", ())),
         ("red triangle top, blue background", Wish("blue", (Wanted("triangle", "red", None, "top"),))),
         ("a house by the sea", None),
     ],
-)  # fmt: skip
+)
 def test_free_wordings(text, wish):
     assert parse(text) == wish
 
@@ -157,7 +165,9 @@ def test_an_edit_of_what_is_not_there_is_none():
     scene = Scene("blue", (Shape("star", "red", "small", "top"), Shape("star", "white", "large", "bottom")))
     assert apply(Edit("remove", Wanted("circle")), scene) is None
     assert apply(Edit("remove", Wanted("star")), scene) is None, "two of them: which one?"
-    assert apply(Edit("remove", Wanted("star", "red")), scene).words() == replace(scene, shapes=scene.shapes[1:]).words()
+    assert (
+        apply(Edit("remove", Wanted("star", "red")), scene).words() == replace(scene, shapes=scene.shapes[1:]).words()
+    )
     assert parse_edit("make it night") is None and parse_edit("") is None
     with pytest.raises(ValueError, match="no remove"):
         random_edit(Scene("blue", ()), random.Random(0), "remove")

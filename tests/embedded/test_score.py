@@ -41,14 +41,18 @@ def test_right_and_wrong_pictures(folder):
         "t2i",
         [
             {"prompt": "a red circle on a blue background", "images": ["images/0.png", "images/1.png"]},
-            {"conversations": [{"role": "user", "content": "a large red disc in the middle"},
-                               {"role": "user", "content": "on white, a small black star at the top left and a pink plus"}],
-             "images": ["images/0.png", "images/1.png"]},
+            {
+                "conversations": [
+                    {"role": "user", "content": "a large red disc in the middle"},
+                    {"role": "user", "content": "on white, a small black star at the top left and a pink plus"},
+                ],
+                "images": ["images/0.png", "images/1.png"],
+            },
             {"prompt": "a house by the sea", "images": ["images/0.png"]},
             {"prompt": "a red circle", "fastgen": {"status": "failed"}},
         ],
         {"0.png": RED, "1.png": STAR},
-    )  # fmt: skip
+    )
     found = score(out)
     assert (found.right, found.pictures, found.unjudged) == (3, 4, 2)
     assert found.share == 0.75 and found.parts["background"] == 3 and found.parts["count"] == 3
@@ -58,8 +62,10 @@ def test_edits_are_judged_against_the_edited_input(folder, tmp_path):
     Image.fromarray(draw(RED)).save(tmp_path / "red.png")
     green = Scene("blue", (Shape("circle", "green", "large", "center"),))
     moved = Scene("gray", (replace(RED.shapes[0], place="top left"),))
-    turns = [{"role": "user", "content": "move the circle to the top left"},
-             {"role": "user", "content": "change the background to grey"}]  # fmt: skip
+    turns = [
+        {"role": "user", "content": "move the circle to the top left"},
+        {"role": "user", "content": "change the background to grey"},
+    ]
     out = folder(
         "edit",
         [
@@ -88,8 +94,13 @@ def test_the_command(folder, tmp_path):
     plain = command(str(out))
     assert plain.returncode == 0 and "1 of 1 pictures show all that was asked for (100.0%)" in plain.stdout
     found = json.loads(command(str(out), "--json").stdout)
-    assert found == {"share": 1.0, "right": 1, "pictures": 1, "unjudged": 0,
-                     "parts": dict.fromkeys(("count", "background", "kinds", "colors", "places", "sizes"), 1.0)}  # fmt: skip
+    assert found == {
+        "share": 1.0,
+        "right": 1,
+        "pictures": 1,
+        "unjudged": 0,
+        "parts": dict.fromkeys(("count", "background", "kinds", "colors", "places", "sizes"), 1.0),
+    }
     for wrong in (command(str(tmp_path / "nothing")), command()):
         assert (wrong.returncode == 1 and "error" in wrong.stderr) or "RUN" in wrong.stderr
     (out / "results.jsonl").unlink()

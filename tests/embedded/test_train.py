@@ -151,10 +151,14 @@ def test_the_training_forward_is_that_of_diffusers(edit):
         padded = torch.cat([words[i : i + 1], words[i : i + 1, -1:].expand(1, int(far[i]) - 1, -1)], 1)
         with torch.no_grad():
             theirs = model(
-                hidden_states=hidden, encoder_hidden_states=padded, pooled_projections=pooled[i : i + 1],
-                timestep=sigma[i : i + 1], guidance=guidance[i : i + 1], img_ids=ids,
+                hidden_states=hidden,
+                encoder_hidden_states=padded,
+                pooled_projections=pooled[i : i + 1],
+                timestep=sigma[i : i + 1],
+                guidance=guidance[i : i + 1],
+                img_ids=ids,
                 txt_ids=torch.zeros(padded.shape[1], 3),
-            ).sample[:, :tokens]  # fmt: skip
+            ).sample[:, :tokens]
         assert torch.allclose(ours[i : i + 1, :tokens], theirs, atol=2e-5)
 
 
@@ -201,8 +205,10 @@ def test_questions_have_true_answers():
 def test_without_the_vae_the_next_step_is_named(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "fastgen.embedded.train", "flux", "--folder", str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 1 and "train the VAE first" in result.stderr
 
 
@@ -212,8 +218,16 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
     monkeypatch.setattr(flux, "BATCH", 4)
     monkeypatch.setattr(flux, "samples", lambda model, sheet: "")
     vae.train(tmp_path / "vae", tmp_path / "vae" / "model", 4, 1)
-    flux.train(tmp_path / "flux", tmp_path / "vae" / "model", tmp_path / "tiny-flux", 8, 1, pairs=40, text_steps=3,
-               compiled=False)  # fmt: skip
+    flux.train(
+        tmp_path / "flux",
+        tmp_path / "vae" / "model",
+        tmp_path / "tiny-flux",
+        8,
+        1,
+        pairs=40,
+        text_steps=3,
+        compiled=False,
+    )
     card = read_card("new", tmp_path / "tiny-flux")
     assert card.defaults == flux.DEFAULTS
     vlm.train(tmp_path / "vlm", tmp_path / "tiny-vlm", 3, 1, sight_steps=2)
@@ -221,6 +235,14 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
     capsys.readouterr()
     flux.train(tmp_path / "flux", tmp_path / "vae" / "model", tmp_path / "tiny-flux", 8, 1, pairs=40, compiled=False)
     assert "goes on from step 8" in capsys.readouterr().out
-    flux.train(tmp_path / "more", tmp_path / "nothing", tmp_path / "again", 3, 1, pairs=40, compiled=False,
-               start=tmp_path / "tiny-flux")  # fmt: skip
+    flux.train(
+        tmp_path / "more",
+        tmp_path / "nothing",
+        tmp_path / "again",
+        3,
+        1,
+        pairs=40,
+        compiled=False,
+        start=tmp_path / "tiny-flux",
+    )
     assert read_card("again", tmp_path / "again").defaults == flux.DEFAULTS

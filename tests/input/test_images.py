@@ -35,11 +35,18 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (7, "a path is a string"), ("", "empty"), ("  ", "empty"), ("a\0b", "NUL"), ("http://x/a.png", "offline"),
-        ("https://x/a.png", "offline"), ("data:image/png;base64,AA", "offline"), ("../a.png", "--image-root"),
-        ("a/../../b.png", "--image-root"), ("..", "--image-root"),
+        (7, "a path is a string"),
+        ("", "empty"),
+        ("  ", "empty"),
+        ("a\0b", "NUL"),
+        ("http://x/a.png", "offline"),
+        ("https://x/a.png", "offline"),
+        ("data:image/png;base64,AA", "offline"),
+        ("../a.png", "--image-root"),
+        ("a/../../b.png", "--image-root"),
+        ("..", "--image-root"),
     ],
-)  # fmt: skip
+)
 def test_paths_that_are_refused(tmp_path, text, words):
     with pytest.raises(InputError, match=words) as caught:
         locate(text, str(tmp_path), "images")

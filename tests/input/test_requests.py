@@ -1,4 +1,5 @@
-"""A user's row becomes a request, or a failure that names the field; its identity is what it says, not where it stands."""
+"""A user's row becomes a request, or a failure that names the field; its identity is what it says, not where it
+stands."""
 
 from __future__ import annotations
 
@@ -65,15 +66,24 @@ def test_a_row_may_say_everything(fields):
 @pytest.mark.parametrize(
     ("fields", "prompts"),
     [
-        ({"conversations": [{"role": "system", "content": "no"}, {"role": "user", "content": "a"},
-                            {"role": "assistant", "content": "no"}, {"role": "User", "content": "b"}]}, ("a", "b")),
+        (
+            {
+                "conversations": [
+                    {"role": "system", "content": "no"},
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "no"},
+                    {"role": "User", "content": "b"},
+                ]
+            },
+            ("a", "b"),
+        ),
         ({"conversation": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "no"}]}, ("a",)),
         ({"conversations": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}, ("a",)),
         ({"prompt": "p", "conversations": [{"role": "user", "content": "a"}]}, ("p",)),
         ({"prompt": None, "conversation": [{"from": "user", "value": "a"}]}, ("a",)),
         ({"prompt": "一杯茶 🍵"}, ("一杯茶 🍵",)),
     ],
-)  # fmt: skip
+)
 def test_prompts(fields, prompts):
     [request] = take(T2I, {**fields, "images": [""]})
     assert request.prompts == prompts and request.samples == 2 * len(prompts)
@@ -185,9 +195,11 @@ def test_no_two_requests_share_an_id(rows):
     assert len({item.id for item in items}) == len(items)
 
 
-@given(st.lists(st.fixed_dictionaries({"prompt": words}, optional={"n": st.just(1)}), max_size=8).flatmap(
-    lambda rows: st.tuples(st.just(rows), st.permutations(rows))
-))  # fmt: skip
+@given(
+    st.lists(st.fixed_dictionaries({"prompt": words}, optional={"n": st.just(1)}), max_size=8).flatmap(
+        lambda rows: st.tuples(st.just(rows), st.permutations(rows))
+    )
+)
 def test_position_does_not_matter(pair):
     def by_content(rows):
         found = defaultdict(set)
@@ -211,10 +223,12 @@ def edit(tmp_path):
 
 def test_an_edit_takes_the_shape_of_its_picture(edit):
     wide, tall, sized, masked = take(
-        edit, {"prompt": "a", "image": "wide.png"}, {"prompt": "a", "images": ["tall.png"]},
+        edit,
+        {"prompt": "a", "image": "wide.png"},
+        {"prompt": "a", "images": ["tall.png"]},
         {"prompt": "a", "image": "wide.png", "size": "64x64"},
         {"prompt": "a", "image": "wide.png", "mask": "mask.png"},
-    )  # fmt: skip
+    )
     assert wide.render == (96, 48) == wide.reference and wide.images == (f"{edit.image_root}/wide.png",)
     assert tall.render == (48, 96)
     assert sized.render == (64, 64) and (sized.params.width, sized.params.height) == (64, 64)

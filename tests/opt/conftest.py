@@ -25,7 +25,9 @@ def tiny():
     from fastgen.backends.diffusion.load import load
     from fastgen.resolve import resolve
 
-    torch.set_num_threads(1)  # tensors this small gain nothing from a second one, and wait for it where others compute too
+    torch.set_num_threads(
+        1
+    )  # tensors this small gain nothing from a second one, and wait for it where others compute too
     plain = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
     opt.apply_all(plain, opt.choose(optimizations.Speed()))
     prompts = PromptEncoder(plain, 64).encode(["a red circle on a blue background", "two small stars on black"])
@@ -58,7 +60,9 @@ def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
     if getattr(made, "encode", False):
         from fastgen.backends.diffusion.encode import PromptEncoder
 
-        prompts = PromptEncoder(made.modules, 64).encode(["a red circle on a blue background", "two small stars on black"])
+        prompts = PromptEncoder(made.modules, 64).encode(
+            ["a red circle on a blue background", "two small stars on black"]
+        )
     samples = [Sample(prompts[i % 2], *SIZE, steps, 3.5, make_noise(i, *SIZE)) for i in range(count)]
     Denoiser(made.modules).run(samples, count)
     made.samples = samples

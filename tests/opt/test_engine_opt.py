@@ -33,7 +33,11 @@ def test_a_kernel_that_fails_is_undone(tiny):
     with pytest.raises(SettingsError, match="--attention cudnn: does not work here"):
         attention.apply(made.modules, attention.Config("cudnn"))
     assert Registry._active_backend == before
-    assert all(module.processor._attention_backend is None for module in made.modules.transformer.modules() if hasattr(module, "processor"))
+    assert all(
+        module.processor._attention_backend is None
+        for module in made.modules.transformer.modules()
+        if hasattr(module, "processor")
+    )
     assert (draw(made) == want).all()
     attention.apply(made.modules, attention.Config("math"))
     assert Registry._active_backend == before, "other pipelines keep theirs"
@@ -60,12 +64,22 @@ def test_guests_come_and_go():
     assert moves == [("vae", "gpu"), ("vae", "cpu")]
 
 
-SIZES = (("64x64", 3), ("96x64", 1), ("128x128", 5), ("64x96", 2), ("192x128", 4), ("128x192", 1), ("144x112", 7), ("48x80", 1))
+SIZES = (
+    ("64x64", 3),
+    ("96x64", 1),
+    ("128x128", 5),
+    ("64x96", 2),
+    ("192x128", 4),
+    ("128x192", 1),
+    ("144x112", 7),
+    ("48x80", 1),
+)
 """And how many rows of each."""
 
 
 def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
-    """Graphs made after the warm-up, by batch: sizes, ragged batches, single rows, for edits pictures of several shapes."""
+    """Graphs made after the warm-up, by batch: sizes, ragged batches, single rows, for edits pictures of several
+    shapes."""
     from tests.backends.diffusion.conftest import open_backend, picture
     from tests.backends.diffusion.test_engine import run
 
@@ -76,7 +90,9 @@ def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
     backend = open_backend(task, tmp_path / "run", compile=True, **flags)
     batches = []
     for number, (size, count) in enumerate(SIZES):
-        rows = [{"id": f"{size}-{i}", "prompt": f"a circle {i}", "size": size, "steps": 5 + i % 2} for i in range(count)]
+        rows = [
+            {"id": f"{size}-{i}", "prompt": f"a circle {i}", "size": size, "steps": 5 + i % 2} for i in range(count)
+        ]
         batches.append([row | ({"image": names[number % 3]} if task == "edit" else {}) for row in rows])
     with ThreadPoolExecutor(together) as pool:
         made = [result for results in pool.map(lambda rows: run(backend, rows), batches) for result in results]
@@ -86,13 +102,22 @@ def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "flags"), [
-    ("t2i", {}), ("edit", {"cache": "first-block:0.2"}), ("edit", {"cache": "taylorseer:0.2"}), ("t2i", {"quantize": "int8"}),
-    ("edit", {"max_sequence_length": 16}), ("t2i", {"max_sequence_length": 24}), ("edit", {"fuse": True}),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("task", "flags"),
+    [
+        ("t2i", {}),
+        ("edit", {"cache": "first-block:0.2"}),
+        ("edit", {"cache": "taylorseer:0.2"}),
+        ("t2i", {"quantize": "int8"}),
+        ("edit", {"max_sequence_length": 16}),
+        ("t2i", {"max_sequence_length": 24}),
+        ("edit", {"fuse": True}),
+    ],
+    ids=str,
+)
 def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, task, flags):
-    """The graphs are traced and guarded, but not turned into code. Prompts of 16 and 24 tokens: as many as the pictures of the
-    warm-up have."""
+    """The graphs are traced and guarded, but not turned into code. Prompts of 16 and 24 tokens: as many as the pictures
+    of the warm-up have."""
     monkeypatch.setattr(compile.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
     if flags == {"fuse": True}:
         from fastgen.opt import layout
@@ -105,7 +130,8 @@ def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, task, flags):
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [{"quantize": "int8", "cache": "taylorseer:0.2"}, {"quantize": "4bit"}], ids=str)
 def test_no_graph_is_made_after_the_warm_up_with_code(tmp_path, monkeypatch, flags):
-    """Generated code, which lays out its results in its own way, from an empty folder; several batches at the same time."""
+    """Generated code, which lays out its results in its own way, from an empty folder; several batches at the same
+    time."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     found = recompiles("edit", tmp_path, together=3, **flags)
     assert found == [0] * len(SIZES) and (tmp_path / "inductor").exists()
@@ -115,12 +141,18 @@ def test_no_graph_is_made_after_the_warm_up_with_code(tmp_path, monkeypatch, fla
 def test_as_typed(cli, tmp_path):
     result = cli("edit", "--quantize", "8bit", "--quality", "fast", "-o", "out", "--gpus", "cpu")
     assert result.returncode == 0, result.stderr
-    for words in ("speed: quantize 8bit (--quantize)", "speed: cache first-block:0.4 (profile 'cpu-tiny', quality fast)",
-                  "speed: quality fast (--quality fast)", "saves memory, not time"):  # fmt: skip
+    for words in (
+        "speed: quantize 8bit (--quantize)",
+        "speed: cache first-block:0.4 (profile 'cpu-tiny', quality fast)",
+        "speed: quality fast (--quality fast)",
+        "saves memory, not time",
+    ):
         assert words in result.stderr
     about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert about["speed"]["cache"] == {"is": "first-block:0.4", "why": "profile 'cpu-tiny', quality fast"}
     assert about["engines"]["cpu"]["opt"]["quantize"]["transformer"]["kind"] == "8bit"
-    assert about["settings"]["quantize"] == "8bit" and about["work"]["blocks"] * 2 < about["work"]["blocks_without_cache"]
+    assert (
+        about["settings"]["quantize"] == "8bit" and about["work"]["blocks"] * 2 < about["work"]["blocks_without_cache"]
+    )
     other = cli("edit", "--quantize", "8bit", "-o", "out", "--gpus", "cpu")
     assert other.returncode == 2 and "cache: 'first-block:0.4' before, 'none' now" in other.stderr

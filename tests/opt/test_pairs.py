@@ -1,6 +1,7 @@
-"""Every pair of optimizations works or is refused with the reason, never ignored. The table in docs/optimizations.md is this.
+"""Every pair of optimizations works or is refused with the reason, never ignored. The table in docs/optimizations.md is
+this.
 
-    python -m tests.opt.test_pairs     writes the table anew
+python -m tests.opt.test_pairs     writes the table anew
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ from fastgen.opt import compile
 from tests.opt.conftest import choices, draw
 
 OPTIONS = {
-    "attention math": {"attention": "math"}, "attention flex": {"attention": "flex"}, "compile": {"compile": True},
-    "fuse_qkv": {"fuse_qkv": True}, "quantize 8bit": {"quantize": "8bit"}, "quantize 4bit": {"quantize": "4bit"},
-    "quantize fp8": {"quantize": "fp8"}, "quantize int8": {"quantize": "int8"}, "quantize text:8bit": {"quantize": "text:8bit"},
-    "cache first-block": {"cache": "first-block:0.4"}, "cache taylorseer": {"cache": "taylorseer:0.4"},
-    "offload model": {"offload": "model"}, "offload group": {"offload": "group"},
-}  # fmt: skip
+    "attention math": {"attention": "math"},
+    "attention flex": {"attention": "flex"},
+    "compile": {"compile": True},
+    "fuse_qkv": {"fuse_qkv": True},
+    "quantize 8bit": {"quantize": "8bit"},
+    "quantize 4bit": {"quantize": "4bit"},
+    "quantize fp8": {"quantize": "fp8"},
+    "quantize int8": {"quantize": "int8"},
+    "quantize text:8bit": {"quantize": "text:8bit"},
+    "cache first-block": {"cache": "first-block:0.4"},
+    "cache taylorseer": {"cache": "taylorseer:0.4"},
+    "offload model": {"offload": "model"},
+    "offload group": {"offload": "group"},
+}
 H100 = Gpu(0, "GPU-a", "NVIDIA H100", 79.6, "9.0")
 PAGE = Path(__file__).parents[2] / "docs" / "optimizations.md"
 BEGIN, END = "<!-- pairs -->\n", "<!-- /pairs -->\n"
@@ -59,7 +68,13 @@ def table() -> str:
         for gpu in (None, H100):
             reason = refusal(joined(a, b), gpu)
             own = bool(alone[a, gpu] or alone[b, gpu])
-            cells.append("as alone" if own and reason in (alone[a, gpu], alone[b, gpu]) else f"refused: {reason}" if reason else "works")
+            cells.append(
+                "as alone"
+                if own and reason in (alone[a, gpu], alone[b, gpu])
+                else f"refused: {reason}"
+                if reason
+                else "works"
+            )
         if any(cell.startswith("refused") for cell in cells):
             lines.append(f"| {a} + {b} | {cells[0]} | {cells[1].replace('works', 'not refused')} |")
     return "\n".join(lines) + "\n"
@@ -109,7 +124,15 @@ def test_every_pair_works_or_is_refused(tiny, plain, a, b):
     found = draw(made)
     if "compile" in options:
         torch._dynamo.reset()
-    names = {key: name for key, name in (("compile", "compile"), ("quantize", "quantize"), ("cache", "stepcache"), ("attention", "attention"))}
+    names = {
+        key: name
+        for key, name in (
+            ("compile", "compile"),
+            ("quantize", "quantize"),
+            ("cache", "stepcache"),
+            ("attention", "attention"),
+        )
+    }
     assert {names[key] for key in options if key in names} <= made.facts.keys(), "one of them was left out"
     assert made.facts["layout"]["fused_qkv"] == ("fuse_qkv" in options)
     assert ("0" in made.samples[0].pattern) == ("cache" in options)
@@ -130,16 +153,24 @@ def test_the_table_is_what_is_in_the_docs():
         (H100, {"quantize": "8bit", "compile": True}, ""),
         (H100, {"quantize": "fp8"}, "--quantize fp8: without --compile"),
         (H100, {"quantize": "8bit", "offload": "model"}, "--quantize 8bit: quantized weights do not follow"),
-        (H100, {"quantize": "text:8bit", "offload": "text"}, "--quantize text:8bit: quantized weights do not follow --offload text"),
+        (
+            H100,
+            {"quantize": "text:8bit", "offload": "text"},
+            "--quantize text:8bit: quantized weights do not follow --offload text",
+        ),
         (H100, {"compile": True, "offload": "group"}, "--compile: blocks that come and go"),
         (H100, {"attention": "flash"}, "flash_attn is not installed"),
-        (Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"), {"attention": "flash3"}, "needs compute capability 9.0; NVIDIA A100 has 8.0"),
+        (
+            Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"),
+            {"attention": "flash3"},
+            "needs compute capability 9.0; NVIDIA A100 has 8.0",
+        ),
         (Gpu(0, "b", "NVIDIA B200", 179.0, "10.0"), {"attention": "flash3"}, "is for Hopper"),
         (Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"), {"quantize": "fp8", "compile": True}, "needs compute capability 8.9"),
         (H100, {"quantize": "fp8,text:8bit", "compile": True, "cache": "first-block"}, ""),
         (H100, {"offload": "model", "quantize": "4bit"}, ""),
     ],
-)  # fmt: skip
+)
 def test_what_a_gpu_refuses(gpu, options, words):
     reason = opt.refuse(choices(**options), gpu)
     assert words in reason if words else not reason
@@ -148,12 +179,16 @@ def test_what_a_gpu_refuses(gpu, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"attention": "fast"}, "--attention fast: one of auto, native"), ({"quantize": "2bit"}, "--quantize 2bit"),
-        ({"quantize": "vae:8bit"}, "--quantize vae:8bit"), ({"cache": "magic"}, "--cache magic: one of none, first-block"),
-        ({"cache": "first-block:"}, "threshold"), ({"cache": "first-block:nan"}, "threshold"),
-        ({"cache": "taylorseer:-1"}, "threshold"), ({"offload": "disk"}, "--offload disk: one of none, text"),
+        ({"attention": "fast"}, "--attention fast: one of auto, native"),
+        ({"quantize": "2bit"}, "--quantize 2bit"),
+        ({"quantize": "vae:8bit"}, "--quantize vae:8bit"),
+        ({"cache": "magic"}, "--cache magic: one of none, first-block"),
+        ({"cache": "first-block:"}, "threshold"),
+        ({"cache": "first-block:nan"}, "threshold"),
+        ({"cache": "taylorseer:-1"}, "threshold"),
+        ({"offload": "disk"}, "--offload disk: one of none, text"),
     ],
-)  # fmt: skip
+)
 def test_words_that_mean_nothing(options, words):
     with pytest.raises(SettingsError, match=words):
         opt.choose(choices(**options))

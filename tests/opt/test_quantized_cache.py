@@ -1,4 +1,5 @@
-"""Quantized weights of an earlier start: the same pictures without the full weights, and whatever happens to the files."""
+"""Quantized weights of an earlier start: the same pictures without the full weights, and whatever happens to the
+files."""
 
 from __future__ import annotations
 
@@ -101,11 +102,16 @@ def test_a_damaged_file_is_made_again(home, harm):
     (path,) = home.iterdir()
     good = path.read_bytes()
     middle = len(good) // 2
-    path.write_bytes({
-        "cut": good[:middle], "empty": b"", "bit": good[:middle] + bytes([good[middle] ^ 4]) + good[middle + 1 :],
-        "zeros": good[:-4096] + bytes(4096), "index": good[:-3000] + bytes([good[-3000] ^ 1]) + good[-2999:],
-        "foreign": b"version https://git-lfs.github.com/spec/v1\n" * 9,
-    }[harm])  # fmt: skip
+    path.write_bytes(
+        {
+            "cut": good[:middle],
+            "empty": b"",
+            "bit": good[:middle] + bytes([good[middle] ^ 4]) + good[middle + 1 :],
+            "zeros": good[:-4096] + bytes(4096),
+            "index": good[:-3000] + bytes([good[-3000] ^ 1]) + good[-2999:],
+            "foreign": b"version https://git-lfs.github.com/spec/v1\n" * 9,
+        }[harm]
+    )
     start = Start(quantize="8bit")
     assert (
         start.came_from() == {"made"} and "is damaged" in start.notes[0] and "kept for the next start" in start.notes[1]
@@ -123,7 +129,9 @@ def test_a_full_disk_is_no_failure(home, monkeypatch):
     assert start.came_from() == {"made"} and "not kept" in start.notes[0] and "No space left" in start.notes[0]
     assert not list(home.iterdir())
     draw(start)
-    monkeypatch.setattr(quantized_cache.shutil, "disk_usage", lambda place: quantized_cache.shutil._ntuple_diskusage(9, 9, 1 << 20))
+    monkeypatch.setattr(
+        quantized_cache.shutil, "disk_usage", lambda place: quantized_cache.shutil._ntuple_diskusage(9, 9, 1 << 20)
+    )
     assert "more than half of the" in Start(quantize="4bit").notes[0]
 
 
@@ -186,11 +194,19 @@ def test_what_a_file_belongs_to(tmp_path):
 
     plain = names()
     assert plain == names(size="64x64", cache="taylorseer", seed=3)
-    others = [names(dtype="bfloat16"), names(lora=[f"{tmp_path}/a.safetensors"]), names(lora=[f"{tmp_path}/a.safetensors:0.5"]),
-              names(lora=[f"{tmp_path}/b.safetensors"]), names(transformer=f"{tmp_path}/a.safetensors")]  # fmt: skip
+    others = [
+        names(dtype="bfloat16"),
+        names(lora=[f"{tmp_path}/a.safetensors"]),
+        names(lora=[f"{tmp_path}/a.safetensors:0.5"]),
+        names(lora=[f"{tmp_path}/b.safetensors"]),
+        names(transformer=f"{tmp_path}/a.safetensors"),
+    ]
     assert len({tuple(one) for one in [plain, *others]}) == 6
     assert len({one[0] for one in [plain, *others]}) == 6 and {one[1] for one in others[1:]} == {plain[1]}
-    assert quantized_cache._name(resolve("t2i", model="tiny", gpus="cpu"), "text", "8bit", torch.device("cuda:0")) != plain[1]
+    assert (
+        quantized_cache._name(resolve("t2i", model="tiny", gpus="cpu"), "text", "8bit", torch.device("cuda:0"))
+        != plain[1]
+    )
 
 
 def test_two_that_start_together(home):

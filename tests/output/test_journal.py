@@ -27,8 +27,10 @@ def failed(id: str, message: str = "why") -> Failed:
 
 results = st.lists(
     st.builds(done, st.text(max_size=5)) | st.builds(failed, st.text(max_size=5), st.text(max_size=9)),
-    min_size=1, max_size=6, unique_by=lambda result: result.id,
-)  # fmt: skip
+    min_size=1,
+    max_size=6,
+    unique_by=lambda result: result.id,
+)
 
 
 def filled(path: Path, results) -> list[int]:

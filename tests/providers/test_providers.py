@@ -1,4 +1,5 @@
-"""What is known of the APIs: the data is sound, keys and addresses are found, what cannot be is said, costs are upper bounds."""
+"""What is known of the APIs: the data is sound, keys and addresses are found, what cannot be is said, costs are upper
+bounds."""
 
 from __future__ import annotations
 
@@ -15,9 +16,15 @@ from fastgen.resolve import resolve
 from fastgen.types import ImageParams, Request, TextParams
 
 VARIABLES = (
-    "OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "DF_API_KEY", "DF_BASE_URL", "OPENAI_BASE_URL",
-    "GOOGLE_GEMINI_BASE_URL", providers.OVERRIDE,
-)  # fmt: skip
+    "OPENAI_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "DF_API_KEY",
+    "DF_BASE_URL",
+    "OPENAI_BASE_URL",
+    "GOOGLE_GEMINI_BASE_URL",
+    providers.OVERRIDE,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -234,8 +241,11 @@ def test_what_flags_may_ask_for(made, backend, flags, says):
 def test_a_size_becomes_a_shape(made):
     settings = made("gemini")
     cases = {
-        (1024, 1024): ("1:1", "1K"), (2048, 1152): ("16:9", "2K"), (2160, 3840): ("9:16", "4K"), (64, 64): ("1:1", "1K"),
-    }  # fmt: skip
+        (1024, 1024): ("1:1", "1K"),
+        (2048, 1152): ("16:9", "2K"),
+        (2160, 3840): ("9:16", "4K"),
+        (64, 64): ("1:1", "1K"),
+    }
     assert {size: providers.shape(settings, request(size=size).params) for size in cases} == cases
     assert providers.shape(settings, request(size=(1024, 1024), resolution="4K").params) == ("1:1", "4K")
     assert providers.shape(settings, request(aspect_ratio="auto").params) == ("", "")
@@ -254,7 +264,9 @@ def test_costs(made):
         params = request(size=(width, 1024), quality=quality).params
         assert providers.price(openai).out_of_picture(params) == pytest.approx(usd, abs=0.0006), "the vendor's list"
     assert providers.estimate(openai, request()) > 0.211, "auto is the dearest"
-    assert providers.estimate(openai, request(n=4)) == pytest.approx(4 * providers.estimate(openai, request()), rel=0.01)
+    assert providers.estimate(openai, request(n=4)) == pytest.approx(
+        4 * providers.estimate(openai, request()), rel=0.01
+    )
     two = providers.estimate(openai, request("edit", ("a", "b"), images=2))
     assert two > 2 * providers.estimate(openai, request()) and math.isfinite(two)
     gemini = made("gemini")
@@ -311,7 +323,9 @@ def test_it_is_only_data(made):
     assert providers.refuse(settings, request("edit", images=1)) == ""
 
 
-@pytest.mark.parametrize("url", ["http://user:pa/ss@host:80/v1", "https://user:pa/ss@host:99999/v1", "http://pa-ss@host/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://user:pa/ss@host:80/v1", "https://user:pa/ss@host:99999/v1", "http://pa-ss@host/v1"]
+)
 def test_a_password_in_an_address_is_said_nowhere(url):
     with pytest.raises(SettingsError) as error:
         endpoints._path_of(url, "--base-url")

@@ -93,7 +93,9 @@ time.sleep(600)
 @pytest.mark.parametrize("ended_by", ["its owner's end", "SIGKILL of itself"])
 def test_the_leash_ends_the_server_and_its_children(ended_by):
     process = subprocess.Popen(
-        [sys.executable, supervisor.__file__, sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, supervisor.__file__, sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout.readline() == b"up\n"
     time.sleep(0.2)

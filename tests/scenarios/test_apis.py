@@ -1,4 +1,5 @@
-"""Pictures from APIs through the whole run: the record shapes that DataFlow-MM documents, masks, and one run on two backends."""
+"""Pictures from APIs through the whole run: the record shapes that DataFlow-MM documents, masks, and one run on two
+backends."""
 
 from __future__ import annotations
 
@@ -27,8 +28,12 @@ EDIT = [
     {"images": "human_inpaint.jpg", "conversations": TWO},
     {"conversations": USER, "images": ["./image.png"], "edited_images": [""]},
 ]
-CAPTION = [{"image": ["./image.png"],
-            "conversation": [{"from": "human", "value": "Generate detailed captions based on image content."}]}]  # fmt: skip
+CAPTION = [
+    {
+        "image": ["./image.png"],
+        "conversation": [{"from": "human", "value": "Generate detailed captions based on image content."}],
+    }
+]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +82,9 @@ def test_the_documented_record_shapes(server, folder, go, backend, task, rows):
     key = {"t2i": "images", "edit": "edited_images"}[task]
     for row, given in zip(run.table, rows, strict=True):
         assert row["fastgen"]["status"] == "done", row
-        assert {k: v for k, v in row.items() if k not in (key, "fastgen")} == {k: v for k, v in given.items() if k != key}
+        assert {k: v for k, v in row.items() if k not in (key, "fastgen")} == {
+            k: v for k, v in given.items() if k != key
+        }
         assert len(row[key]) == 1 and Image.open(folder / "out" / row[key][0]).size > (0, 0)
     if backend != "local" and task == "edit":
         turns = [r for r in server.requests if r.status == 200]
@@ -87,7 +94,14 @@ def test_the_documented_record_shapes(server, folder, go, backend, task, rows):
 
 @pytest.mark.parametrize(("backend", "model"), [("openai", "gpt-6-luna"), ("gemini", "gemini-3-flash")])
 def test_the_documented_shape_of_captions(server, folder, go, backend, model):
-    run = go(resolve("caption", write(folder, CAPTION, "rows.json"), out=folder / "out", **{**at(server, backend), "model": model}))
+    run = go(
+        resolve(
+            "caption",
+            write(folder, CAPTION, "rows.json"),
+            out=folder / "out",
+            **{**at(server, backend), "model": model},
+        )
+    )
     assert run.table[0]["caption"] and run.table[0]["image"] == CAPTION[0]["image"]
     assert run.table[0]["fastgen"]["usage"]
 
@@ -100,7 +114,9 @@ def test_wishes_and_copies(server, folder, go):
     ]
     run = go(resolve("t2i", write(folder, rows), out=folder / "out", **at(server, "openai")))
     first, second, third = run.table
-    assert len(first["images"]) == 3 and {Image.open(folder / "out" / p).size for p in first["images"]} == {(1536, 1024)}
+    assert len(first["images"]) == 3 and {Image.open(folder / "out" / p).size for p in first["images"]} == {
+        (1536, 1024)
+    }
     assert first["fastgen"]["quality"] == "low" and first["fastgen"]["cost_usd"] > 0
     for row in (second, third):
         assert row["fastgen"]["error"]["kind"] == "unsupported" and "images" not in row
@@ -127,7 +143,9 @@ def test_a_retired_model_is_named_with_its_successor_and_goes_on(folder):
 def test_the_engine_first_and_an_api_for_what_it_cannot_do(server, folder, go):
     rows = [{"id": "here", "prompt": "a red circle"}, {"id": "there", "prompt": "a wide one", "aspect_ratio": "16:9"}]
     fallback = f"gemini:{MODELS['gemini']}@{server.gemini_url}"
-    run = go(resolve("t2i", write(folder, rows), out=folder / "out", model="tiny", gpus="cpu", steps=1, fallback=fallback))
+    run = go(
+        resolve("t2i", write(folder, rows), out=folder / "out", model="tiny", gpus="cpu", steps=1, fallback=fallback)
+    )
     served = {row["id"]: row["fastgen"] for row in run.table}
     assert served["here"]["backend"] == "local" and served["there"]["backend"] == "gemini"
     assert served["there"]["aspect_ratio"] == "16:9" and [r.prompt for r in server.requests] == ["a wide one"]

@@ -38,9 +38,12 @@ T2I = [
     ({"prompt": "odd id", "id": 1.5}, "id", "must be a string or a whole number"),
 ]
 GOOD_T2I = [
-    {"prompt": "a fox", "id": "taken"}, {"prompt": EMOJI}, {"prompt": "same"}, {"prompt": "same"},
+    {"prompt": "a fox", "id": "taken"},
+    {"prompt": EMOJI},
+    {"prompt": "same"},
+    {"prompt": "same"},
     {"prompt": "sized", "width": 96, "height": 64, "note": [None, 2**64]},
-]  # fmt: skip
+]
 
 
 def mixed(good, bad):
@@ -112,9 +115,11 @@ def test_every_bad_row_of_edit(cli, rows_file, tmp_path, table):
         (b'{"images": "good.png"', "", "mend the line"),
     ]
     good = [
-        {"prompt": EMOJI, "images": ["good.png"]}, {"prompt": "a", "image": "good.jpg"},
-        {"prompt": "b", "images": ["good.png", "good.jpg"], "n": 2}, {"prompt": "a", "image": str(tmp_path / "good.jpg")},
-    ]  # fmt: skip
+        {"prompt": EMOJI, "images": ["good.png"]},
+        {"prompt": "a", "image": "good.jpg"},
+        {"prompt": "b", "images": ["good.png", "good.jpg"], "n": 2},
+        {"prompt": "a", "image": str(tmp_path / "good.jpg")},
+    ]
     lines = mixed(good, bad)
     result = cli("edit", rows_file(lines), "-o", "out", *FAKE)
     check(result, tmp_path / "out", table, lines, bad, "edited_images")

@@ -47,16 +47,27 @@ def test_every_shape_of_row(caption, server, pictures):
     rows = [
         {"image": "red.png"},
         {"images": ["red.png", "blue.png"], "prompt": "compare"},
-        {"image": ["red.png"], "conversation": [{"from": "human", "value": "Generate detailed captions based on image content."}]},
-        {"image": "blue.png", "conversations": [
-            {"role": "system", "content": "be short"}, {"role": "user", "content": "what is <image>?"},
-            {"role": "assistant", "content": "blue"}, {"role": "user", "content": "are you sure?"}]},
+        {
+            "image": ["red.png"],
+            "conversation": [{"from": "human", "value": "Generate detailed captions based on image content."}],
+        },
+        {
+            "image": "blue.png",
+            "conversations": [
+                {"role": "system", "content": "be short"},
+                {"role": "user", "content": "what is <image>?"},
+                {"role": "assistant", "content": "blue"},
+                {"role": "user", "content": "are you sure?"},
+            ],
+        },
         {"images": ["red.png", "gray.png"], "prompt": "<image> is red, and <image>?"},
-    ]  # fmt: skip
+    ]
     run = caption(rows, system="look closely")
     assert [row["fastgen"]["status"] for row in run.table] == ["done"] * 5
     assert all(isinstance(row["caption"], str) and row["caption"] for row in run.table)
-    assert all({k: v for k, v in row.items() if k not in ("caption", "fastgen")} == rows[i] for i, row in enumerate(run.table))
+    assert all(
+        {k: v for k, v in row.items() if k not in ("caption", "fastgen")} == rows[i] for i, row in enumerate(run.table)
+    )
     asked = {tuple(seen.size for seen in r.images): r for r in server.requests}
     assert len(server.requests) == 5 and ((64, 48), (64, 48)) in asked
     texts = " | ".join(text for r in server.requests for text in r.texts)
@@ -100,21 +111,26 @@ def test_bad_rows_name_the_field_and_harm_no_other(caption, server, pictures, ro
 
 
 SCHEMA = {
-    "type": "object", "additionalProperties": False, "required": ["color", "count"],
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["color", "count"],
     "properties": {"color": {"type": "string"}, "count": {"type": "integer"}},
-}  # fmt: skip
+}
 
 
 def test_a_schema_gives_objects_and_checks_them(caption, server, pictures):
     (pictures / "schema.json").write_text(json.dumps(SCHEMA))
-    run = caption([{"image": "red.png"}, {"image": "blue.png", "prompt": "fault:cut_json"}], schema=pictures / "schema.json")
+    run = caption(
+        [{"image": "red.png"}, {"image": "blue.png", "prompt": "fault:cut_json"}], schema=pictures / "schema.json"
+    )
     first, second = run.table
     assert set(first["caption"]) == {"color", "count"} and isinstance(first["caption"]["count"], int)
     assert second["fastgen"]["error"]["kind"] == "malformed" and "caption" not in second
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("{", "cannot be read as JSON"), ('{"type": "nonsense"}', "not a JSON schema"), ("[]", "JSON object")]
+    ("content", "words"),
+    [("{", "cannot be read as JSON"), ('{"type": "nonsense"}', "not a JSON schema"), ("[]", "JSON object")],
 )
 def test_a_schema_that_is_none_is_refused_before_any_work(pictures, content, words):
     (pictures / "schema.json").write_text(content)
@@ -125,13 +141,22 @@ def test_a_schema_that_is_none_is_refused_before_any_work(pictures, content, wor
 @pytest.mark.parametrize(
     ("fault", "kind", "tries"),
     [
-        ("refusal_field", "refused", 1), ("refusal_text", "refused", 1), ("content_filter", "refused", 1),
-        ("length", "truncated", 1), ("empty_text", "empty", 2), ("empty_choices", "malformed", 3), ("cut_json", "malformed", 3),
-        ("html_200", "malformed", 3), ("data_null", "malformed", 3), ("error_500", "unavailable", 3),
+        ("refusal_field", "refused", 1),
+        ("refusal_text", "refused", 1),
+        ("content_filter", "refused", 1),
+        ("length", "truncated", 1),
+        ("empty_text", "empty", 2),
+        ("empty_choices", "malformed", 3),
+        ("cut_json", "malformed", 3),
+        ("html_200", "malformed", 3),
+        ("data_null", "malformed", 3),
+        ("error_500", "unavailable", 3),
         ("insufficient_quota", "quota", 1),
     ],
-)  # fmt: skip
-def test_what_goes_wrong_is_told_as_it_is_and_terminal_kinds_are_not_retried(caption, server, pictures, fault, kind, tries):
+)
+def test_what_goes_wrong_is_told_as_it_is_and_terminal_kinds_are_not_retried(
+    caption, server, pictures, fault, kind, tries
+):
     run = caption([{"image": "blue.png"}, {"image": "red.png", "prompt": f"fault:{fault}"}], max_inflight=1)
     row = run.table[1]
     assert "caption" not in row and row["fastgen"]["error"]["kind"] == kind, row

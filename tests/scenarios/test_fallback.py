@@ -72,9 +72,13 @@ def test_what_the_first_cannot_do_goes_to_the_next(simulator, rows, tmp_path, go
     prompts = ["plain", "fault:error_500 a", "fault:empty_choices b", "fault:refusal_field c", "fault:length d"]
     run = go(captions(rows(prompts), first, second, tmp_path, max_inflight=1))
     served = [row["fastgen"]["backend"] for row in run.table]
-    assert [row["fastgen"]["status"] for row in run.table][3:] == ["failed", "failed"], "a refusal or a limit goes nowhere"
+    assert [row["fastgen"]["status"] for row in run.table][3:] == ["failed", "failed"], (
+        "a refusal or a limit goes nowhere"
+    )
     assert served[0] == "vllm" and asked(second).count(prompts[3]) == 0 == asked(second).count(prompts[4])
-    assert served[1:3] == ["openai", "openai"], "the same word makes the next backend fail too, so it is the last to speak"
+    assert served[1:3] == ["openai", "openai"], (
+        "the same word makes the next backend fail too, so it is the last to speak"
+    )
     assert run.table[1]["fastgen"]["attempts"] == 6 and asked(first).count(prompts[1]) == 3
 
 
@@ -102,7 +106,9 @@ def test_without_another_backend_the_run_stops_and_the_rows_wait(simulator, rows
     assert len(asked(broke)) <= 12, "what was under way"
     broke.faults = lambda record: ""
     run = go(captions(path, broke, None, tmp_path))
-    assert all(row["caption"] for row in run.table) and len(run.table) == 30, "with the account filled the same command goes on"
+    assert all(row["caption"] for row in run.table) and len(run.table) == 30, (
+        "with the account filled the same command goes on"
+    )
 
 
 @pytest.mark.slow
@@ -145,10 +151,18 @@ def test_killed_and_run_again_no_recorded_request_is_sent_again(simulator, rows,
 def test_the_limit_on_cost_is_never_passed(simulator, rows, tmp_path, go, monkeypatch):
     server = simulator()
     path = rows([f"row {i}" for i in range(40)])
-    flags = {"backend": "openai", "model": "gpt-image-2", "base_url": server.openai_url, "quality": "low", "size": "1024x1024"}
+    flags = {
+        "backend": "openai",
+        "model": "gpt-image-2",
+        "base_url": server.openai_url,
+        "quality": "low",
+        "size": "1024x1024",
+    }
 
     def t2i(limit: float):
-        return resolve("t2i", path, out=tmp_path / "t2i", max_cost=limit, max_inflight=4, output_key="pictures", **flags)
+        return resolve(
+            "t2i", path, out=tmp_path / "t2i", max_cost=limit, max_inflight=4, output_key="pictures", **flags
+        )
 
     with pytest.raises(BudgetError, match="--max-cost"):
         go(t2i(0.05))
@@ -164,7 +178,9 @@ def test_the_limit_on_cost_is_never_passed(simulator, rows, tmp_path, go, monkey
     assert about["cost_usd"] == pytest.approx(server.ledger_usd, rel=1e-6)
 
 
-def test_rows_that_cost_nothing_go_on_at_full_speed_when_the_limit_is_reached(simulator, rows, tmp_path, go, table, monkeypatch):
+def test_rows_that_cost_nothing_go_on_at_full_speed_when_the_limit_is_reached(
+    simulator, rows, tmp_path, go, table, monkeypatch
+):
     first, second, beside = simulator(latency_s=0.12), simulator(), []
     submit = WorkerPool.submit
 
@@ -189,10 +205,25 @@ def test_the_key_is_nowhere(simulator, rows, cli, tmp_path):
         url = server.gemini_url if backend == "gemini" else server.openai_url
         for key in (KEY, "wrong-key-that-must-not-be-seen"):
             keys = {f"{name}_API_KEY": key for name in ("VLLM", "OPENAI", "GEMINI")}
-            result = cli("caption", path, "--backend", backend, "--base-url", url, "--model", model, "--json", "--fresh", **keys)
+            result = cli(
+                "caption", path, "--backend", backend, "--base-url", url, "--model", model, "--json", "--fresh", **keys
+            )
             said += result.stdout + result.stderr
         broken = {f"{name}_API_KEY": KEY + "\n" for name in ("VLLM", "OPENAI", "GEMINI")}
-        result = cli("caption", path, "--backend", backend, "--base-url", url, "--model", model, "--limit", "1", "--fresh", **broken)
+        result = cli(
+            "caption",
+            path,
+            "--backend",
+            backend,
+            "--base-url",
+            url,
+            "--model",
+            model,
+            "--limit",
+            "1",
+            "--fresh",
+            **broken,
+        )
         assert result.returncode == 0, "a line break after a key is no part of it"
         said += result.stdout + result.stderr
     assert "must-not-be-seen" not in said and "fastgen" in said

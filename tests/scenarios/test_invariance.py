@@ -20,10 +20,15 @@ SIZES = ("128x128", "192x128", "64x64")
 def t2i_rows() -> list[dict]:
     dice = random.Random(3)
     return [
-        {"prompt": f"a {dice.choice(['red', 'blue'])} thing {i % 9}", "size": dice.choice(SIZES), "n": dice.randint(1, 3),
-         "steps": dice.choice([3, 5]), "guidance": dice.choice([1.5, 3.5])}
+        {
+            "prompt": f"a {dice.choice(['red', 'blue'])} thing {i % 9}",
+            "size": dice.choice(SIZES),
+            "n": dice.randint(1, 3),
+            "steps": dice.choice([3, 5]),
+            "guidance": dice.choice([1.5, 3.5]),
+        }
         for i in range(16)
-    ]  # fmt: skip
+    ]
 
 
 def edit_rows(folder) -> list[dict]:

@@ -52,7 +52,8 @@ def kill_often(rows: Path, out: Path, flags: list[str], pause: tuple[float, floa
     kills = 0
     process = start(rows, out, *flags)
     while kills < KILLS:
-        # at a random moment, but no later than this kill's share of the rows: a fast machine is killed as often as a slow one
+        # at a random moment, but no later than this kill's share of the rows: a fast machine is killed as often as a
+        # slow one
         latest, share = time.monotonic() + dice.uniform(*pause), ROWS * (kills + 1) // (KILLS + 1)
         while time.monotonic() < latest and (not (out / "journal.jsonl").exists() or len(committed(out)) < share):
             time.sleep(0.02)

@@ -119,9 +119,10 @@ def test_several_engines_are_kept_each_for_its_device(ask):
 def test_a_run_that_was_broken_off_leaves_no_engine(session, settings, tmp_path):
     pids = []
     run = session.generate(
-        settings("t2i", batch_size=1), [{"prompt": "a"}, {"prompt": "slow:600"}],
+        settings("t2i", batch_size=1),
+        [{"prompt": "a"}, {"prompt": "slow:600"}],
         lambda event, **facts: pids.append(facts["pid"]) if event == "lane_ready" else None,
-    )  # fmt: skip
+    )
     next(run)
     run.close()
     assert pids and gone(pids[0]) and not session._idle_pool.workers
@@ -143,9 +144,10 @@ def test_they_end_with_the_session(ask, settings, tmp_path):
     with fastgen.Session() as session:
         pids = []
         run = session.generate(
-            settings("t2i", out=tmp_path / "d"), [{"prompt": "a"}],
+            settings("t2i", out=tmp_path / "d"),
+            [{"prompt": "a"}],
             lambda event, **facts: pids.append(facts["pid"]) if event == "lane_ready" else None,
-        )  # fmt: skip
+        )
         next(run)
     assert list(run) == [] and gone(pids[0]), "a run that outlasts its session leaves nothing to it"
 
@@ -186,7 +188,8 @@ if sys.argv[2] == "fork":
         assert not session._shelf.workers
         sys.exit()  # ends nothing that is its parent's
     os.waitpid(child, 0)
-    list(session.generate(fastgen.resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1] + "-2"), [{"prompt": "a"}], say))
+    second = fastgen.resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1] + "-2")
+    list(session.generate(second, [{"prompt": "a"}], say))
 elif sys.argv[2] == "raise":
     raise RuntimeError
 elif sys.argv[2] == "wait":
@@ -201,9 +204,12 @@ elif sys.argv[2] == "wait":
 @pytest.mark.parametrize("way", ["exit", "raise", "fork", "wait"])
 def test_they_end_with_the_process_however_it_ends(way, tmp_path):
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, tmp_path / "out", way], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", OWNER, tmp_path / "out", way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     forked = []
     try:
         engine = psutil.Process(int(owner.stdout.readline()))

@@ -25,9 +25,12 @@ def family(pid: int) -> list[psutil.Process]:
 
 def test_as_typed(environment, tmp_path, table):
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastgen", "caption", "--backend", "vllm", "--gpus", "cpu"], cwd=tmp_path,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "fastgen", "caption", "--backend", "vllm", "--gpus", "cpu"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + RUN_S
     while process.poll() is None and time.monotonic() < deadline:
@@ -46,7 +49,8 @@ def test_as_typed(environment, tmp_path, table):
 
 
 def test_killed_at_any_time(environment, tmp_path, table, cli_process):
-    """fastgen is killed: vLLM goes with it, and the same command goes on. Then vLLM is killed: it is started once more."""
+    """fastgen is killed: vLLM goes with it, and the same command goes on. Then vLLM is killed: it is started once
+    more."""
     scenes = []
     with (tmp_path / "rows.jsonl").open("w") as file:
         import random

@@ -20,9 +20,12 @@ def request(number: int, size=(64, 64), n: int = 1, prompts=("a",), task: str = 
 
 
 specifications = st.tuples(
-    st.sampled_from(SIZES), st.integers(1, 11), st.sampled_from([("a",), ("b",), ("a", "b")]),
-    st.sampled_from(["t2i", "edit"]), st.integers(1, 3),
-)  # fmt: skip
+    st.sampled_from(SIZES),
+    st.integers(1, 11),
+    st.sampled_from([("a",), ("b",), ("a", "b")]),
+    st.sampled_from(["t2i", "edit"]),
+    st.integers(1, 3),
+)
 
 
 @given(

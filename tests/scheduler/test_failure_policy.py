@@ -11,20 +11,32 @@ from fastgen.types import Failed, Kind
 
 # (kind, attempts, alone) -> action
 TABLE = {
-    ("oom", 1, False): "split", ("oom", 1, True): "give up",
-    ("internal", 1, False): "split", ("internal", 1, True): "retry", ("internal", 2, True): "give up",
-    ("transient", 1, False): "retry", ("transient", MAX_ATTEMPTS - 1, True): "retry",
-    ("transient", MAX_ATTEMPTS, True): "give up", ("transient", MAX_ATTEMPTS, False): "give up",
-    ("disk", 1, True): "stop", ("disk", 1, False): "stop",
-    ("input", 1, True): "give up", ("input", 1, False): "give up",
-    ("refused", 1, True): "give up", ("refused", 1, False): "give up",
+    ("oom", 1, False): "split",
+    ("oom", 1, True): "give up",
+    ("internal", 1, False): "split",
+    ("internal", 1, True): "retry",
+    ("internal", 2, True): "give up",
+    ("transient", 1, False): "retry",
+    ("transient", MAX_ATTEMPTS - 1, True): "retry",
+    ("transient", MAX_ATTEMPTS, True): "give up",
+    ("transient", MAX_ATTEMPTS, False): "give up",
+    ("disk", 1, True): "stop",
+    ("disk", 1, False): "stop",
+    ("input", 1, True): "give up",
+    ("input", 1, False): "give up",
+    ("refused", 1, True): "give up",
+    ("refused", 1, False): "give up",
     ("poison", 2, True): "give up",
-    ("unavailable", 1, True): "retry", ("unavailable", MAX_ATTEMPTS, True): "give up",
-    ("malformed", 2, True): "retry", ("malformed", MAX_ATTEMPTS, True): "give up",
-    ("empty", 1, True): "retry", ("empty", 2, True): "give up",
-    ("rate_limited", MAX_WAITS - 1, True): "retry", ("rate_limited", MAX_WAITS, True): "give up",
+    ("unavailable", 1, True): "retry",
+    ("unavailable", MAX_ATTEMPTS, True): "give up",
+    ("malformed", 2, True): "retry",
+    ("malformed", MAX_ATTEMPTS, True): "give up",
+    ("empty", 1, True): "retry",
+    ("empty", 2, True): "give up",
+    ("rate_limited", MAX_WAITS - 1, True): "retry",
+    ("rate_limited", MAX_WAITS, True): "give up",
     **{(kind, 1, True): "give up" for kind in ("quota", "unauthorized", "gone", "unsupported", "truncated")},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("kind", "attempts", "alone"), TABLE, ids=str)

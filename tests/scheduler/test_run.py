@@ -1,4 +1,5 @@
-"""The loop on real processes: whatever one row does to its engine, the others are done, and every failure has its kind."""
+"""The loop on real processes: whatever one row does to its engine, the others are done, and every failure has its
+kind."""
 
 from __future__ import annotations
 
@@ -206,7 +207,13 @@ def test_run_json_says_how_it_went(settings, rows_file, go):
 
 @pytest.mark.parametrize(
     ("waits", "ready", "closed", "retries", "wanted"),
-    [(3, False, "", 0, True), (3, True, "", 0, False), (0, False, "", 0, False), (3, False, "gone", 0, False), (0, True, "", 2, True)],
+    [
+        (3, False, "", 0, True),
+        (3, True, "", 0, False),
+        (0, False, "", 0, False),
+        (3, False, "gone", 0, False),
+        (0, True, "", 2, True),
+    ],
 )
 def test_what_costs_nothing_is_waited_for_when_the_money_is_spent(waits, ready, closed, retries, wanted):
     """A backend that still loads has rows of its own; only where there is none does --max-cost end the run."""

@@ -4,8 +4,8 @@ A prompt that contains `fault:NAME` fails so each time, `fault:NAME:once` only t
 `fault:NAME:3` the first three times. `Faults(share=0.2)` lets a share of all requests fail by lot. The lot depends on
 the seed and on the prompt and its attempt (or the request's number), so that it does not depend on timing.
 
-Billed as a full answer: hang, disconnect and cut_json (a service that falls silent after its work bills it). Not billed:
-the early ones, html_200, and moderation in the OpenAI format. All others by the usage block that they show.
+Billed as a full answer: hang, disconnect and cut_json (a service that falls silent after its work bills it). Not
+billed: the early ones, html_200, and moderation in the OpenAI format. All others by the usage block that they show.
 """
 
 from __future__ import annotations

@@ -15,9 +15,17 @@ from pydantic import BaseModel, ValidationError
 from tests.simulator.http import Answer, Refused
 
 TOP = {
-    "contents", "system_instruction", "generation_config", "safety_settings", "tools", "tool_config", "cached_content",
-    "labels", "service_tier", "store",
-}  # fmt: skip
+    "contents",
+    "system_instruction",
+    "generation_config",
+    "safety_settings",
+    "tools",
+    "tool_config",
+    "cached_content",
+    "labels",
+    "service_tier",
+    "store",
+}
 MODALITIES = ("TEXT", "IMAGE")
 CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY")
 THRESHOLDS = ("BLOCK_NONE", "OFF", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE")
@@ -39,9 +47,11 @@ def refuse(
 
 
 def unknown(field: str, where: str) -> Refused:
-    text = f"Invalid JSON payload received. Unknown name \"{field}\"{where and f' at {where!r}'}: Cannot find field."
+    text = f'Invalid JSON payload received. Unknown name "{field}"{where and f" at {where!r}"}: Cannot find field.'
     violation = {"field": where, "description": text}
-    return refuse(text, details=[{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}])
+    return refuse(
+        text, details=[{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
+    )
 
 
 def snake(name: str) -> str:

@@ -56,9 +56,11 @@ def early_fault(name: str, number: int, retry_after_s: float) -> Answer:
     metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
     wait = f"{retry_after_s:.6g}s"
     violation = {
-        "quotaMetric": metric, "quotaId": f"GenerateRequests{span}PerProjectPerModel-FreeTier",
-        "quotaDimensions": {"location": "global"}, "quotaValue": str(limit),
-    }  # fmt: skip
+        "quotaMetric": metric,
+        "quotaId": f"GenerateRequests{span}PerProjectPerModel-FreeTier",
+        "quotaDimensions": {"location": "global"},
+        "quotaValue": str(limit),
+    }
     details = [
         {"@type": SPECS + "Help", "links": [{"description": "Learn more", "url": "https://ai.google.dev/"}]},
         {"@type": SPECS + "QuotaFailure", "violations": [violation]},
@@ -166,5 +168,3 @@ def constant() -> Answer:
     usage = {"promptTokenCount": 1000, "candidatesTokenCount": 10, "totalTokenCount": 1010}
     body = {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}
     return Answer(200, json.dumps(body).encode())
-
-

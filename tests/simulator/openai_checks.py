@@ -1,4 +1,5 @@
-"""What an OpenAI-format request must be: the vendor's own types, the ranges its documentation adds, and its refusals."""
+"""What an OpenAI-format request must be: the vendor's own types, the ranges its documentation adds, and its
+refusals."""
 
 from __future__ import annotations
 
@@ -128,9 +129,7 @@ def check_image_values(values: dict, able: dict) -> tuple[int, int] | None:
     in_range(values, "n", 1, 10)
     in_range(values, "output_compression", 0, 100)
     form = values.get("output_format") or "png"
-    supported = {
-        "quality": (*able["qualities"], "auto"), "output_format": FORMATS, "input_fidelity": able["fidelity"]
-    }  # fmt: skip
+    supported = {"quality": (*able["qualities"], "auto"), "output_format": FORMATS, "input_fidelity": able["fidelity"]}
     for name, allowed in supported.items():
         if values.get(name) is not None and values[name] not in allowed:
             if not allowed:

@@ -93,13 +93,17 @@ def images_body(call: Call, fault: str, about: About) -> tuple[Usage, dict]:
         "created": BEGAN + about.number,
         "data": None if fault == "data_null" else [] if fault == "empty_choices" else data,
         "background": "transparent" if clear else "opaque",
-        "output_format": form, "quality": quality, "size": f"{size[0]}x{size[1]}",
+        "output_format": form,
+        "quality": quality,
+        "size": f"{size[0]}x{size[1]}",
         "usage": {
-            "input_tokens": usage.text_in + usage.image_in, "input_tokens_details": details,
-            "output_tokens": usage.image_out, "total_tokens": usage.total,
+            "input_tokens": usage.text_in + usage.image_in,
+            "input_tokens_details": details,
+            "output_tokens": usage.image_out,
+            "total_tokens": usage.total,
             "output_tokens_details": {"image_tokens": usage.image_out, "text_tokens": 0},
         },
-    }  # fmt: skip
+    }
     return usage, body
 
 
@@ -136,14 +140,17 @@ def chat_body(call: Call, fault: str, about: About) -> tuple[Usage, dict]:
         text_out=count * text_tokens(message["content"] or ""),
     )
     body = {
-        "id": f"chatcmpl-{about.number}", "object": "chat.completion", "created": BEGAN + about.number,
+        "id": f"chatcmpl-{about.number}",
+        "object": "chat.completion",
+        "created": BEGAN + about.number,
         "model": values["model"],
         "choices": None if fault == "data_null" else [] if fault == "empty_choices" else choices,
         "usage": {
-            "prompt_tokens": usage.text_in + usage.image_in, "completion_tokens": usage.text_out,
+            "prompt_tokens": usage.text_in + usage.image_in,
+            "completion_tokens": usage.text_out,
             "total_tokens": usage.total,
         },
-    }  # fmt: skip
+    }
     return usage, body
 
 
@@ -162,7 +169,11 @@ def constant() -> Answer:
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A plain view."}}
     usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
     body = {
-        "id": "chatcmpl-fast", "object": "chat.completion", "created": BEGAN, "model": "fast", "choices": [choice],
+        "id": "chatcmpl-fast",
+        "object": "chat.completion",
+        "created": BEGAN,
+        "model": "fast",
+        "choices": [choice],
         "usage": usage,
-    }  # fmt: skip
+    }
     return Answer(200, json.dumps(body).encode())

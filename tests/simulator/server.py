@@ -64,7 +64,8 @@ class Simulator:
         self._loop = asyncio.new_event_loop()
         self._servers: list[asyncio.Server] = []
         self._fast = Fast(self, SIDES, self._loop)
-        # One read from a socket: the loop is one thread and empties it before the next read, so all connections share it.
+        # One read from a socket: the loop is one thread and empties it before the next read, so all connections share
+        # it.
         self.buffer = memoryview(bytearray(1 << 20))
         self.reset()
 
@@ -143,10 +144,14 @@ class Simulator:
         """What happened, in numbers; also at GET /_sim/state."""
         with self._lock:
             return {
-                "requests": self.gate.number, "at_once_now": self.gate.busy, "at_once_most": self.gate.peak,
-                "ledger_usd": self.spent, "statuses": dict(self.statuses), "faults": dict(+self.faulty),
+                "requests": self.gate.number,
+                "at_once_now": self.gate.busy,
+                "at_once_most": self.gate.peak,
+                "ledger_usd": self.spent,
+                "statuses": dict(self.statuses),
+                "faults": dict(+self.faulty),
                 "seconds": time.monotonic() - self.gate.began,
-            }  # fmt: skip
+            }
 
     # --- one request
 

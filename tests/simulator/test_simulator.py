@@ -91,8 +91,11 @@ def test_generate(sim, client):
     assert first.size == second.size == (1024, 768) and first.format == "PNG"
     assert first.getpixel((5, 2)) == prompt_colour("a fox") and second.getpixel((5, 2)) == prompt_colour("a fox", 1)
     assert (answer.size, answer.quality, answer.output_format, answer.background) == (
-        "1024x768", "low", "png", "opaque"
-    )  # fmt: skip
+        "1024x768",
+        "low",
+        "png",
+        "opaque",
+    )
     assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
     seen = sim.requests[-1]
     assert (seen.operation, seen.prompt, seen.key, seen.status) == ("generate", "a fox", "test-key", 200)
@@ -150,12 +153,16 @@ def test_caption_and_schema(sim, client):
     assert text != ask(client, "describe!", (255, 0, 0), (0, 0, 255)).choices[0].message.content
     assert [one.mime for one in sim.requests[-1].images] == ["image/png", "image/png"]
     schema = {
-        "type": "object", "additionalProperties": False, "required": ["caption", "tags", "kind", "score"],
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["caption", "tags", "kind", "score"],
         "properties": {
-            "caption": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
-            "kind": {"enum": ["photo", "drawing"]}, "score": {"type": ["integer", "null"]},
+            "caption": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "kind": {"enum": ["photo", "drawing"]},
+            "score": {"type": ["integer", "null"]},
         },
-    }  # fmt: skip
+    }
     form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
     made = json.loads(ask(client, "describe", "red", response_format=form).choices[0].message.content)
     assert set(made) == set(schema["properties"]) and made["kind"] in ("photo", "drawing")
@@ -230,11 +237,15 @@ def test_bad_chats_keys_and_models(sim, client):
 
 # fault -> (status, code) of the error that the client raises
 OPENAI_ERRORS = {
-    "rate_limit": (429, "rate_limit_exceeded"), "rate_limit_after": (429, "rate_limit_exceeded"),
-    "per_day_quota": (429, "rate_limit_exceeded"), "insufficient_quota": (429, "insufficient_quota"),
-    "moderation": (400, "moderation_blocked"), "error_500": (500, None), "unauthorized": (401, "invalid_api_key"),
+    "rate_limit": (429, "rate_limit_exceeded"),
+    "rate_limit_after": (429, "rate_limit_exceeded"),
+    "per_day_quota": (429, "rate_limit_exceeded"),
+    "insufficient_quota": (429, "insufficient_quota"),
+    "moderation": (400, "moderation_blocked"),
+    "error_500": (500, None),
+    "unauthorized": (401, "invalid_api_key"),
     "overloaded": (503, None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", sorted(APPLIES["generate"] | APPLIES["chat"]))
@@ -274,9 +285,12 @@ def test_faults_in_openai_format(sim, client, fault):
         assert choice.finish_reason == {"length": "length", "content_filter": "content_filter"}.get(fault, "stop")
         text = choice.message.content
         assert {
-            "length": lambda: 0 < len(text) < 40, "content_filter": lambda: text is None, "empty_text": lambda: text == "",
-            "refusal_field": lambda: text is None and choice.message.refusal, "refusal_text": lambda: "sorry" in text,
-        }[fault]()  # fmt: skip
+            "length": lambda: 0 < len(text) < 40,
+            "content_filter": lambda: text is None,
+            "empty_text": lambda: text == "",
+            "refusal_field": lambda: text is None and choice.message.refusal,
+            "refusal_text": lambda: "sorry" in text,
+        }[fault]()
     assert sim.requests[-1].fault == fault
 
 
@@ -305,10 +319,12 @@ def test_once_and_by_lot(client):
 
 def test_gemini_text_to_image(sim, gemini):
     config = types.GenerateContentConfig(
-        response_modalities=["TEXT", "IMAGE"], seed=3, thinking_config=types.ThinkingConfig(thinking_level="minimal"),
+        response_modalities=["TEXT", "IMAGE"],
+        seed=3,
+        thinking_config=types.ThinkingConfig(thinking_level="minimal"),
         image_config=types.ImageConfig(aspect_ratio="16:9", image_size="2K"),
         safety_settings=[types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="BLOCK_NONE")],
-    )  # fmt: skip
+    )
     answer = gemini.models.generate_content(model=NANO, contents="a fox draft:yes", config=config)
     made = pictures(answer)
     assert [one.size for one in made] == [(2688, 1536)] and made[0].getpixel((0, 0)) == prompt_colour("a fox draft:yes")
@@ -334,7 +350,7 @@ def test_gemini_takes_snake_case(sim):
     body = {
         "contents": [{"role": "user", "parts": [{"inline_data": blob}, {"text": "x"}]}],
         "generation_config": {"response_modalities": ["TEXT", "IMAGE"], "image_config": {"aspect_ratio": "1:1"}},
-    }  # fmt: skip
+    }
     url, head = f"{sim.gemini_url}/v1beta/models/{NANO}:generateContent", {"x-goog-api-key": "test-key"}
     answer = httpx2.post(url, json=body, headers=head, timeout=10)
     assert answer.status_code == 200 and types.GenerateContentResponse.model_validate(answer.json()).candidates
@@ -373,9 +389,11 @@ def test_gemini_chat_needs_its_signatures(gemini):
 
 
 GEMINI_BAD = {
-    "size": {"image_config": {"image_size": "512"}}, "ratio": {"image_config": {"aspect_ratio": "7:3"}},
-    "candidates": {"candidate_count": 2}, "threshold": {"safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "X"}]},
-}  # fmt: skip
+    "size": {"image_config": {"image_size": "512"}},
+    "ratio": {"image_config": {"aspect_ratio": "7:3"}},
+    "candidates": {"candidate_count": 2},
+    "threshold": {"safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "X"}]},
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -398,14 +416,21 @@ def test_gemini_refusals(sim, gemini):
 
 
 GEMINI_ERRORS = {
-    "rate_limit": (429, "RESOURCE_EXHAUSTED"), "rate_limit_after": (429, "RESOURCE_EXHAUSTED"),
-    "per_day_quota": (429, "RESOURCE_EXHAUSTED"), "insufficient_quota": (429, "RESOURCE_EXHAUSTED"),
-    "error_500": (500, "INTERNAL"), "unauthorized": (401, "UNAUTHENTICATED"), "overloaded": (503, "UNAVAILABLE"),
-}  # fmt: skip
+    "rate_limit": (429, "RESOURCE_EXHAUSTED"),
+    "rate_limit_after": (429, "RESOURCE_EXHAUSTED"),
+    "per_day_quota": (429, "RESOURCE_EXHAUSTED"),
+    "insufficient_quota": (429, "RESOURCE_EXHAUSTED"),
+    "error_500": (500, "INTERNAL"),
+    "unauthorized": (401, "UNAUTHENTICATED"),
+    "overloaded": (503, "UNAVAILABLE"),
+}
 FINISHES = {
-    "image_safety": "IMAGE_SAFETY", "no_image": "NO_IMAGE", "length": "MAX_TOKENS", "content_filter": "SAFETY",
+    "image_safety": "IMAGE_SAFETY",
+    "no_image": "NO_IMAGE",
+    "length": "MAX_TOKENS",
+    "content_filter": "SAFETY",
     "refusal_field": "PROHIBITED_CONTENT",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", sorted(APPLIES["gemini picture"] | APPLIES["gemini text"]))

@@ -76,7 +76,8 @@ class FluxBackend:
             applied = opt.apply_all(self.modules, opt.choose(self.settings.speed))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ModelError(
-                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; use a GPU "
+                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; "
+                "use a GPU "
                 "with more memory, --dtype bfloat16, or a smaller model"
             ) from error
         self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
@@ -89,17 +90,23 @@ class FluxBackend:
         import transformers
 
         return {
-            "load_seconds": round(time.monotonic() - started, 2), "torch": str(torch.__version__),
-            "diffusers": diffusers.__version__, "transformers": transformers.__version__, "dtype": self.settings.dtype,
+            "load_seconds": round(time.monotonic() - started, 2),
+            "torch": str(torch.__version__),
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            "dtype": self.settings.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
-            "streams": parallel, "opt": applied, "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
-        }  # fmt: skip
+            "streams": parallel,
+            "opt": applied,
+            "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
+        }
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
         self._saver.close()
         self._saver = Saver(settings)
-        # What the run before ran short of is nothing to this one, and its pictures are to be what they would be without it.
+        # What the run before ran short of is nothing to this one, and its pictures are to be what they would be without
+        # it.
         self._fits.clear()
         self.modules.vae.disable_tiling()
         if self.modules.device.type == "cuda":
@@ -151,12 +158,18 @@ class FluxBackend:
             jobs, warnings = made[request.id]
             results.append(
                 Done(
-                    request.id, self.settings.backend, self.settings.model.name,
-                    tuple(self._saver.path(request, c.number) for c in jobs), request.params,
-                    round(seconds * request.samples, 4), warnings=warnings, cache=_decisions(jobs),
-                    stages={k: round(v, 5) for k, v in stages.items()}, work=work,
+                    request.id,
+                    self.settings.backend,
+                    self.settings.model.name,
+                    tuple(self._saver.path(request, c.number) for c in jobs),
+                    request.params,
+                    round(seconds * request.samples, 4),
+                    warnings=warnings,
+                    cache=_decisions(jobs),
+                    stages={k: round(v, 5) for k, v in stages.items()},
+                    work=work,
                 )
-            )  # fmt: skip
+            )
             stages, work = {}, {}
         return results
 
@@ -223,8 +236,8 @@ class FluxBackend:
             enter_thread()
 
     def _warm_up(self) -> None:
-        """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for graphs:
-        those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
+        """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for
+        graphs: those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
         prompts = self.prompts.encode(["one", "two", "three"])
         for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.speed.compile else ((64, 2),):
             samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]

@@ -85,7 +85,8 @@ class PromptEncoder:
 
 @torch.inference_mode()
 def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.Tensor]:
-    """Pictures of one size, uint8 (H, W, 3), as packed latents (H/16 * W/16, 64) each: the mode of the VAE's posterior."""
+    """Pictures of one size, uint8 (H, W, 3), as packed latents (H/16 * W/16, 64) each: the mode of the VAE's
+    posterior."""
     vae = modules.vae
     pixels = torch.from_numpy(np.stack(pictures)).to(modules.device)
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)

@@ -65,11 +65,20 @@ class Saver:
     def _write(self, request: Request, number: int, prompt: str, picture: Image.Image) -> None:
         settings, params = self.settings, request.params
         how = {
-            "task": request.task, "id": request.id, "width": params.width, "height": params.height,
-            "steps": params.steps, "guidance": params.guidance, "dtype": settings.dtype,
-            "max_sequence_length": settings.max_sequence_length, "fastgen": fastgen.__version__,
-            "lora": settings.loras, "transformer": settings.transformer, "images": request.images, "mask": request.mask,
-        }  # fmt: skip
+            "task": request.task,
+            "id": request.id,
+            "width": params.width,
+            "height": params.height,
+            "steps": params.steps,
+            "guidance": params.guidance,
+            "dtype": settings.dtype,
+            "max_sequence_length": settings.max_sequence_length,
+            "fastgen": fastgen.__version__,
+            "lora": settings.loras,
+            "transformer": settings.transformer,
+            "images": request.images,
+            "mask": request.mask,
+        }
         about = {
             "prompt": prompt,
             "model": settings.model.name,

@@ -44,8 +44,8 @@ class Modules:
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
-    """Load the model that the settings name, with its LoRAs merged, to run on `device`. What `opt.quantize` is to take from
-    an earlier start comes without weights.
+    """Load the model that the settings name, with its LoRAs merged, to run on `device`. What `opt.quantize` is to take
+    from an earlier start comes without weights.
 
     Raises:
         ModelError: a file is missing, damaged or does not fit; the message names it.
@@ -96,8 +96,11 @@ def load(settings: Settings, device: torch.device) -> Modules:
     kept = find(settings, device)
     there = {name for name, one in kept.items() if one.is_there}
     if "transformer" in there:
-        transformer = hollow("transformer", FluxTransformer2DModel.from_config,
-                             FluxTransformer2DModel.load_config(card.path, subfolder="transformer"))  # fmt: skip
+        transformer = hollow(
+            "transformer",
+            FluxTransformer2DModel.from_config,
+            FluxTransformer2DModel.load_config(card.path, subfolder="transformer"),
+        )
     elif settings.transformer:
         transformer = _single_file(settings.transformer, card.path, dtype, FluxTransformer2DModel)
     else:
@@ -111,10 +114,14 @@ def load(settings: Settings, device: torch.device) -> Modules:
     else:
         text_encoder_2 = part("text_encoder_2", T5EncoderModel)
     pipeline = FluxPipeline(
-        transformer=transformer, vae=part("vae", AutoencoderKL), scheduler=scheduler,
-        text_encoder=part("text_encoder", CLIPTextModel), text_encoder_2=text_encoder_2,
-        tokenizer=tokenizer("tokenizer"), tokenizer_2=tokenizer("tokenizer_2"),
-    )  # fmt: skip
+        transformer=transformer,
+        vae=part("vae", AutoencoderKL),
+        scheduler=scheduler,
+        text_encoder=part("text_encoder", CLIPTextModel),
+        text_encoder_2=text_encoder_2,
+        tokenizer=tokenizer("tokenizer"),
+        tokenizer_2=tokenizer("tokenizer_2"),
+    )
     if "transformer" not in there:
         _merge_loras(pipeline, settings.loras)
     modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name in MODULES}

@@ -1,4 +1,5 @@
-"""Backends that are reached over HTTP: a vLLM server (ours or another one), OpenAI, Gemini. One request a batch, many at once.
+"""Backends that are reached over HTTP: a vLLM server (ours or another one), OpenAI, Gemini. One request a batch, many
+at once.
 
 gate.py        how many requests at once, and when: shared by all threads of an endpoint
 pictures.py    files -> what travels, scaled down once

@@ -87,7 +87,9 @@ class Attempt:
             trace = traceback.format_exc()
             print(trace.replace(key, "...") if key else trace, file=sys.stderr)
             left = max(0.0, providers.estimate(settings, request) - attempt.cost)
-            provider_error = ProviderError("internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left)
+            provider_error = ProviderError(
+                "internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left
+            )
         provider_error.cost += attempt.cost
         return provider_error.failed(request, settings.backend, settings.model.name)
 
@@ -99,7 +101,8 @@ class Attempt:
                 with through(self.gate, begun):
                     return send()
             except ProviderError as provider_error:
-                # What is paid for is not thrown away because the service asks for patience, or because the run is to end.
+                # What is paid for is not thrown away because the service asks for patience, or because the run is to
+                # end.
                 if not (provider_error.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
         raise AssertionError("the last wait raises")
@@ -140,7 +143,15 @@ class Attempt:
             artifacts.sync_folder(Path(self.settings.out) / artifacts.IMAGES)
         settings, request = self.settings, self.request
         return Done(
-            id=request.id, backend=settings.backend, model=settings.model.name, paths=tuple(self.paths), params=request.params,
-            seconds=round(time.monotonic() - self._started, 4), text=text, content=request.content, usage=self.usage,
-            warnings=tuple(dict.fromkeys(self.warnings)), cost=round(self.cost, 8),
-        )  # fmt: skip
+            id=request.id,
+            backend=settings.backend,
+            model=settings.model.name,
+            paths=tuple(self.paths),
+            params=request.params,
+            seconds=round(time.monotonic() - self._started, 4),
+            text=text,
+            content=request.content,
+            usage=self.usage,
+            warnings=tuple(dict.fromkeys(self.warnings)),
+            cost=round(self.cost, 8),
+        )

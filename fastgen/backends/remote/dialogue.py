@@ -10,7 +10,9 @@ from fastgen.types import Request
 MARK = "<image>"
 
 
-def messages(request: Request, system: str, text: Callable[[str], Any], picture: Callable[[int], Any]) -> list[tuple[str, list]]:
+def messages(
+    request: Request, system: str, text: Callable[[str], Any], picture: Callable[[int], Any]
+) -> list[tuple[str, list]]:
     """(role, parts) of every turn.
 
     Args:

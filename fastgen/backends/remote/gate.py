@@ -1,9 +1,9 @@
 """How many requests go to an endpoint at once, and when: one gate that all threads of a process pass through.
 
-Concurrency grows while answers come (doubling a round trip until the first complaint, then by one) and shrinks by a third
-when the service asks for patience. Then nobody is let through for as long as it asks, or longer each time it does not say;
-after that one request is tried alone, and only when that is answered do the others follow. So a minute of refusals
-costs a handful of requests, whatever the number of rows. Knows nothing of HTTP.
+Concurrency grows while answers come (doubling a round trip until the first complaint, then by one) and shrinks by a
+third when the service asks for patience. Then nobody is let through for as long as it asks, or longer each time it does
+not say; after that one request is tried alone, and only when that is answered do the others follow. So a minute of
+refusals costs a handful of requests, whatever the number of rows. Knows nothing of HTTP.
 
 Source of the scheme: additive increase, multiplicative decrease (Chiu and Jain 1989); the numbers are ours.
 """

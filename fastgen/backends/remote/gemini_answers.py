@@ -1,4 +1,5 @@
-"""What comes back from Gemini's SDK: blocks and refusals, all of them with status 200, its exceptions, the tokens that it counted."""
+"""What comes back from Gemini's SDK: blocks and refusals, all of them with status 200, its exceptions, the tokens that
+it counted."""
 
 from __future__ import annotations
 
@@ -12,9 +13,20 @@ from fastgen.backends.remote.responses import ProviderError
 Clean = Callable[[object], str]
 """A text without the key, shortened."""
 REFUSED = {
-    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "NO_IMAGE",
-    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR",
-}  # fmt: skip
+    "SAFETY",
+    "RECITATION",
+    "LANGUAGE",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "IMAGE_SAFETY",
+    "NO_IMAGE",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+    "ESCALATION",
+    "PUP_LIMITED_DISABLED",
+    "MODEL_ARMOR",
+}
 _DELAY = re.compile(r"\d+(\.\d+)?s")
 
 
@@ -103,7 +115,9 @@ def tokens(usage: Any, drawing: bool) -> dict[str, int]:
     if drawing and not usage.candidates_tokens_details:
         pictures_out = made
     found = {
-        "text_in": asked - pictures_in, "image_in": pictures_in, "image_out": pictures_out,
+        "text_in": asked - pictures_in,
+        "image_in": pictures_in,
+        "image_out": pictures_out,
         "text_out": made - pictures_out + (usage.thoughts_token_count or 0),
-    }  # fmt: skip
+    }
     return {word: tokens for word, tokens in found.items() if tokens > 0}

@@ -1,4 +1,5 @@
-"""Gemini, through the vendor's SDK: pictures, edits as a conversation, captions. Every refusal comes with status 200 there.
+"""Gemini, through the vendor's SDK: pictures, edits as a conversation, captions. Every refusal comes with status 200
+there.
 
 It has no word for a mask, nor for several pictures: a mask travels as one more picture and is kept to here, and each
 picture is a call. Knows the SDK's exceptions, and nothing of retries."""
@@ -60,10 +61,12 @@ class GeminiBackend:
             if version not in self._clients:
                 endpoint, most = self.settings.endpoint, self.settings.endpoint.max_inflight
                 options = types.HttpOptions(
-                    base_url=self.base_url or None, api_version=version or None, timeout=round(endpoint.timeout_s * 1000),
+                    base_url=self.base_url or None,
+                    api_version=version or None,
+                    timeout=round(endpoint.timeout_s * 1000),
                     retry_options=types.HttpRetryOptions(attempts=1),
                     client_args={"limits": httpx2.Limits(max_connections=most, max_keepalive_connections=most)},
-                )  # fmt: skip
+                )
                 self._clients[version] = genai.Client(api_key=self._key or "none", vertexai=False, http_options=options)
             return self._clients[version]
 
@@ -137,9 +140,12 @@ class GeminiBackend:
             else {}
         )
         config = types.GenerateContentConfig(
-            system_instruction=types.Content(parts=system) if system else None, seed=self._seed(request),
-            max_output_tokens=request.params.max_tokens, temperature=request.params.temperature, **form,
-        )  # fmt: skip
+            system_instruction=types.Content(parts=system) if system else None,
+            seed=self._seed(request),
+            max_output_tokens=request.params.max_tokens,
+            temperature=request.params.temperature,
+            **form,
+        )
         answer = self._ask(attempt, contents, config, attempt.at_most(()))
         parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
@@ -203,7 +209,9 @@ class GeminiBackend:
             if finish(answer) == "MAX_TOKENS":
                 raise ProviderError("truncated", "the answer was cut off before its picture")
             if words.strip():
-                raise ProviderError("refused", f"the model answered with words instead of a picture: {self._clean(words)}")
+                raise ProviderError(
+                    "refused", f"the model answered with words instead of a picture: {self._clean(words)}"
+                )
             raise ProviderError("empty", "the answer holds no picture")
         if len(found) > 1:
             attempt.warnings.append(f"{len(found)} pictures came for one; the first is kept")

@@ -39,7 +39,9 @@ def provider_error(error: Exception, clean: Callable[[object], str], at_most: fl
         lost = type(cause).__name__ not in responses.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
         return ProviderError("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
-    return ProviderError("malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most)
+    return ProviderError(
+        "malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most
+    )
 
 
 def refused_word(error: Any, sent: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""OpenAI and whoever speaks its format, through the vendor's SDK: images, edits with masks, chat completions with pictures.
+"""OpenAI and whoever speaks its format, through the vendor's SDK: images, edits with masks, chat completions with
+pictures.
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -56,9 +57,12 @@ class OpenAIBackend:
             timeout=httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
         )
         self.client = openai.OpenAI(
-            api_key=key or "none", base_url=endpoint.base_url or f"https://{VENDOR}/v1", max_retries=0,
-            timeout=self.http.timeout, http_client=self.http,
-        )  # fmt: skip
+            api_key=key or "none",
+            base_url=endpoint.base_url or f"https://{VENDOR}/v1",
+            max_retries=0,
+            timeout=self.http.timeout,
+            http_client=self.http,
+        )
         return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
 
     def cancel_pending(self) -> None:
@@ -210,7 +214,9 @@ class OpenAIBackend:
         except ProviderError:
             raise
         except Exception as error:  # the classes of two generations of one library
-            raise ProviderError("malformed", f"the picture cannot be read from its address: {self._clean(error)}") from None
+            raise ProviderError(
+                "malformed", f"the picture cannot be read from its address: {self._clean(error)}"
+            ) from None
 
 
 def _portions(n: int, most: int) -> Iterator[int]:

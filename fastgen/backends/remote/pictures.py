@@ -1,4 +1,5 @@
-"""Picture files as they travel to an API: their own bytes where those will do, else upright, scaled down and encoded once.
+"""Picture files as they travel to an API: their own bytes where those will do, else upright, scaled down and encoded
+once.
 
 Decoding takes memory, so only a few pictures are decoded at the same time, whatever the number of requests.
 """
@@ -46,7 +47,9 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
         width, height = picture.size
         if max_pixels and width * height > max_pixels:
             shrink = (max_pixels / (width * height)) ** 0.5
-            picture = picture.resize((max(1, int(width * shrink)), max(1, int(height * shrink))), Image.Resampling.BICUBIC)
+            picture = picture.resize(
+                (max(1, int(width * shrink)), max(1, int(height * shrink))), Image.Resampling.BICUBIC
+            )
         written = io.BytesIO()
         # Flat drawings and masks suffer from JPEG and are small as PNG; photographs are the other way round.
         if max_pixels and not _is_flat(picture):
@@ -81,7 +84,8 @@ def _is_flat(picture) -> bool:
 
 
 def mask_for_openai(path: str, size: tuple[int, int]) -> bytes:
-    """The mask as OpenAI wants it: a PNG of `size` in which what is to be repainted is transparent. Raises InputError."""
+    """The mask as OpenAI wants it: a PNG of `size` in which what is to be repainted is transparent. Raises
+    InputError."""
     from PIL import Image, ImageOps
 
     mask = images.load_mask(path, size)

@@ -1,4 +1,5 @@
-"""What came back from an API -> the text that it is, or why it is none. Never lets an error or a refusal pass for a caption."""
+"""What came back from an API -> the text that it is, or why it is none. Never lets an error or a refusal pass for a
+caption."""
 
 from __future__ import annotations
 
@@ -24,14 +25,19 @@ GAVE_UP = (504, 524)
 """Statuses of a gateway that stopped waiting for the service, which may have done the work, and billed it."""
 _BLOCKED_CODES = ("moderation_blocked", "content_policy_violation", "content_filter", "data_inspection_failed")
 _BLOCKED_WORDS = re.compile(
-    r"safety system|content (management )?policy|inappropriate content|(input|prompt|request|image|content) (was|has been|is) flagged"
+    r"safety system|content (management )?policy|inappropriate content|(input|prompt|request|image|content) "
+    r"(was|has been|is) flagged"
 )
 """The same without a code, as gateways have it."""
-_CANNOT = r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed to)|must decline to)"
+_CANNOT = (
+    r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed "
+    r"to)|must decline to)"
+)
 _REFUSAL = re.compile(
     # "I'm sorry, but ... can't"; without the "I'm" it may be a board game or a dog's mood, so then somebody must speak.
     rf"(i'?m|i am|we'?re|we are) (very |so |truly |terribly )?(sorry|afraid)\b.{{0,60}}(\b{_CANNOT}|\bas an ai\b)"
-    rf"|(sorry|unfortunately|(my )?apologies|i apologi[sz]e)\b[^a-z]{{0,3}}(but )?(i|we)( ?{_CANNOT}| am\b|'m\b| do(n't| not)\b)"
+    rf"|(sorry|unfortunately|(my )?apologies|i apologi[sz]e)\b[^a-z]{{0,3}}(but )?(i|we)( ?{_CANNOT}| am\b|'m\b| "
+    rf"do(n't| not)\b)"
     rf"|(sorry|unfortunately)[,.:]? (but )?{_CANNOT}"
     rf"|(i|we) ?{_CANNOT} (directly |really |currently |properly )?"
     r"(help|assist|comply|fulfill|describe|identify|provide|process|do|create|generate|view|see|continue|discuss|caption)\b"
@@ -57,15 +63,23 @@ class ProviderError(Exception):
 
     def failed(self, request: Request, backend: str, model: str) -> Failed:
         return Failed(
-            request.id, self.kind, str(self), self.field, backend, model, request.content, int(str(self) != LET_GO),
-            retry_after=self.retry_after, cost=self.cost,
-        )  # fmt: skip
+            request.id,
+            self.kind,
+            str(self),
+            self.field,
+            backend,
+            model,
+            request.content,
+            int(str(self) != LET_GO),
+            retry_after=self.retry_after,
+            cost=self.cost,
+        )
 
 
 @contextmanager
 def through(gate: Gate, begun: bool = False) -> Iterator[None]:
-    """Let one request pass the gate, and tell the gate how it went. Raises ProviderError: nobody is let through any more, but for
-    what has `begun`."""
+    """Let one request pass the gate, and tell the gate how it went. Raises ProviderError: nobody is let through any
+    more, but for what has `begun`."""
     try:
         ticket = gate.enter(begun)
     except Closed:
@@ -82,7 +96,8 @@ def through(gate: Gate, begun: bool = False) -> Iterator[None]:
 
 
 def text_of(content: object, finish_reason: str | None, refusal: str | None, schema: str = "") -> str:
-    """The caption in an answer; under a schema, its JSON. Raises ProviderError: refused, truncated, empty, malformed."""
+    """The caption in an answer; under a schema, its JSON. Raises ProviderError: refused, truncated, empty,
+    malformed."""
     if refusal:
         raise ProviderError("refused", f"the model declined: {shorten(refusal)}")
     reason = str(finish_reason or "").lower()
@@ -130,7 +145,9 @@ def _under(schema: str, text: str) -> str:
         wrong = f"is not JSON: {shorten(text)}"
     except jsonschema.ValidationError as error:
         wrong = f"does not fit --schema: {shorten(error.message)}"
-    if _is_refusal(longest := max(_strings(value), key=len, default="")):  # as an object too, where no other form is allowed
+    if _is_refusal(
+        longest := max(_strings(value), key=len, default="")
+    ):  # as an object too, where no other form is allowed
         raise ProviderError("refused", f"the model declined: {shorten(longest)}")
     if wrong:
         raise ProviderError("malformed", f"the answer {wrong}")
@@ -153,7 +170,11 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return ProviderError("refused", said)
-    if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached") or (status == 429 and _is_final(lower, retry_after)):
+    if (
+        status == 402
+        or code in ("insufficient_quota", "billing_hard_limit_reached")
+        or (status == 429 and _is_final(lower, retry_after))
+    ):
         return ProviderError("quota", said)
     if status == 429:
         return ProviderError("rate_limited", said, retry_after=retry_after)
@@ -169,7 +190,10 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
 
 
 def _is_final(message: str, retry_after: float) -> bool:
-    return any(words in message for words in ("per day", "perday", "exceeded your current quota")) or retry_after > PATIENCE_S
+    return (
+        any(words in message for words in ("per day", "perday", "exceeded your current quota"))
+        or retry_after > PATIENCE_S
+    )
 
 
 def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:

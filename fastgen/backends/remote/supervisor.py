@@ -22,7 +22,8 @@ _PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
 
 
 def _with_parent() -> None:
-    """In the program, before it begins: take signals as usual and, on Linux, end too, should this process be killed itself."""
+    """In the program, before it begins: take signals as usual and, on Linux, end too, should this process be killed
+    itself."""
     for name in _IGNORED:
         signal.signal(name, signal.SIG_DFL)
     with suppress(OSError, AttributeError):

@@ -97,7 +97,12 @@ class VllmBackend:
             self.http = urllib3.PoolManager(**options)
         if not self.server and self.model == "auto":
             self.model = self._served()
-        return {"model": self.model, "base_url": base, "load_seconds": round(time.monotonic() - started, 1), "streams": 1}
+        return {
+            "model": self.model,
+            "base_url": base,
+            "load_seconds": round(time.monotonic() - started, 1),
+            "streams": 1,
+        }
 
     def cancel_pending(self) -> None:
         self.gate.close()
@@ -118,7 +123,9 @@ class VllmBackend:
         try:
             reply = self.http.request("GET", url, headers=self._headers)
             if reply.status in (401, 403):
-                raise ModelError(f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}")
+                raise ModelError(
+                    f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}"
+                )
             return str(msgspec.json.decode(reply.data)["data"][0]["id"])
         except urllib3.exceptions.HTTPError as error:
             raise EngineError(f"--base-url: {url} does not answer: {responses.shorten(error)}") from None
@@ -151,9 +158,12 @@ class VllmBackend:
             return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
         body: dict = {
-            "model": self.model, "max_tokens": params.max_tokens, "temperature": params.temperature, "seed": params.seed,
+            "model": self.model,
+            "max_tokens": params.max_tokens,
+            "temperature": params.temperature,
+            "seed": params.seed,
             "messages": dialogue.chat(request, text.system, address),
-        }  # fmt: skip
+        }
         if text.schema:
             schema = {"name": "caption", "strict": True, "schema": msgspec.Raw(text.schema.encode())}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -170,7 +180,9 @@ class VllmBackend:
         except urllib3.exceptions.HTTPError as error:
             if self.server and not self.server.alive:
                 self._revive()
-            raise ProviderError("unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}") from None
+            raise ProviderError(
+                "unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}"
+            ) from None
 
     def _read(self, reply: urllib3.BaseHTTPResponse) -> tuple[str, _Usage | None]:
         if reply.status != 200:
@@ -178,11 +190,15 @@ class VllmBackend:
         try:
             answer = _reply(reply.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProviderError("malformed", f"the answer is not a chat completion: {self._clean(reply.data)}") from None
+            raise ProviderError(
+                "malformed", f"the answer is not a chat completion: {self._clean(reply.data)}"
+            ) from None
         if not answer.choices:
             raise ProviderError("malformed", "the answer holds no choices")
         choice = answer.choices[0]
-        text = responses.text_of(choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema)
+        text = responses.text_of(
+            choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema
+        )
         return text, answer.usage
 
     def _complaint(self, reply: urllib3.BaseHTTPResponse) -> ProviderError:

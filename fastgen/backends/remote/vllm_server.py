@@ -1,4 +1,5 @@
-"""vLLM's server as a program: started on loopback with a free port and a random key, watched, and ended. Sends no captions."""
+"""vLLM's server as a program: started on loopback with a free port and a random key, watched, and ended. Sends no
+captions."""
 
 from __future__ import annotations
 
@@ -44,16 +45,23 @@ class Server:
         self.log = self._log_of_now()
         profile = self.settings.profile.serve
         environment = {
-            **os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **profile.environment, "VLLM_API_KEY": self.key,
-        }  # fmt: skip
+            **os.environ,
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            **profile.environment,
+            "VLLM_API_KEY": self.key,
+        }
         if os.path.isdir(self.settings.model.path):
             environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         environment.pop("PYTHONPATH", None)  # ours, for the worker; vLLM may be of another environment
         with self.log.open("ab") as log:
             self._leash = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("supervisor.py")), *self._command(port)],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
         self._wait()
 
     def _log_of_now(self) -> Path:
@@ -64,9 +72,15 @@ class Server:
         words = [*command, *([model.path] if command[-1] == "serve" else ["--model", model.path])]
         words += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
         for flag in (
-            "dtype", "quantization", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization",
-            "kv_cache_memory_bytes", "api_server_count",
-        ):  # fmt: skip
+            "dtype",
+            "quantization",
+            "max_model_len",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "gpu_memory_utilization",
+            "kv_cache_memory_bytes",
+            "api_server_count",
+        ):
             if value := getattr(serve, flag):
                 words += [f"--{flag.replace('_', '-')}", str(value)]
         if serve.mm_processor_cache_gb >= 0:

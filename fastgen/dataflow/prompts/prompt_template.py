@@ -13,7 +13,8 @@ class NamedPlaceholderPromptTemplate:
         self.join_list_with = join_list_with
 
     def build_prompt(self, need_fields: Iterable[str] = (), **values) -> str:
-        """The text with the value of each of `need_fields` in its place. Raises KeyError for a place without a value."""
+        """The text with the value of each of `need_fields` in its place. Raises KeyError for a place without a
+        value."""
         return self.template.format(**{name: self._text(values.get(name, "")) for name in need_fields})
 
     def _text(self, value: object) -> str:

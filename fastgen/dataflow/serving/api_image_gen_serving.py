@@ -12,7 +12,10 @@ from fastgen.dataflow.serving.pictures import PictureServing
 
 FORMATS = ("openai", "gemini")
 GOOGLE = "generativelanguage.googleapis.com"
-RENAMED = {"gemini-3-pro-image-preview": "gemini-3-pro-image", "gemini-3.1-flash-image-preview": "gemini-3.1-flash-image"}
+RENAMED = {
+    "gemini-3-pro-image-preview": "gemini-3-pro-image",
+    "gemini-3.1-flash-image-preview": "gemini-3.1-flash-image",
+}
 """Names that Google's own service no longer answers to (since 2026-06-25)."""
 
 
@@ -56,9 +59,16 @@ class APIImageGenServing(PictureServing):
             get_logger().warning("%s is gone since 2026-06-25; %s is asked instead", model_name, RENAMED[model_name])
             model_name = RENAMED[model_name]
         super().__init__(
-            image_io, Image_gen_task, key=key, strict=strict, backend=api_format, base_url=url, model=model_name,
-            timeout=timeout, **flags,
-        )  # fmt: skip
+            image_io,
+            Image_gen_task,
+            key=key,
+            strict=strict,
+            backend=api_format,
+            base_url=url,
+            model=model_name,
+            timeout=timeout,
+            **flags,
+        )
 
 
 def endpoint_of(url: str | None, format: str) -> str:

@@ -1,4 +1,5 @@
-"""Texts about pictures from any server of OpenAI's chat format; with an `image_io` also pictures, from its images endpoints.
+"""Texts about pictures from any server of OpenAI's chat format; with an `image_io` also pictures, from its images
+endpoints.
 
 Knows where the server is, as whom to ask, and how several pictures become one.
 """
@@ -60,32 +61,57 @@ class APIVLMServing_openai(TextServing):
             raise OSError(f"the environment variable {key_name_of_api_key} is not set; it is to hold the API key")
         self.api_url, self.model_name, self.image_io, self.timeout = api_url, model_name, image_io, timeout
         super().__init__(
-            key=key, folder=image_io.save_path if image_io else "", strict=strict, backend="openai", model=model_name,
-            base_url=endpoint_of(api_url, "openai"), max_inflight=max_workers, timeout=timeout, **{"max_tokens": MAX_TOKENS, **flags},
-        )  # fmt: skip
+            key=key,
+            folder=image_io.save_path if image_io else "",
+            strict=strict,
+            backend="openai",
+            model=model_name,
+            base_url=endpoint_of(api_url, "openai"),
+            max_inflight=max_workers,
+            timeout=timeout,
+            **{"max_tokens": MAX_TOKENS, **flags},
+        )
 
     def pictures(self, task: str) -> APIImageGenServing:
         """The serving that makes pictures at this address ("text2image", "imageedit"). Raises SettingsError."""
         if self.image_io is None:
             raise fastgen.SettingsError("for pictures the serving needs an image_io: ImageIO(save_path=...)")
         return APIImageGenServing(
-            self.api_url, self.image_io, task, timeout=self.timeout, api_key=self._key, model_name=self.model_name,
-            strict=self.strict, max_inflight=self._flags["max_inflight"],
-        )  # fmt: skip
+            self.api_url,
+            self.image_io,
+            task,
+            timeout=self.timeout,
+            api_key=self._key,
+            model_name=self.model_name,
+            strict=self.strict,
+            max_inflight=self._flags["max_inflight"],
+        )
 
     # One picture, or several as one
 
-    def chat_with_one_image(self, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800) -> str:
+    def chat_with_one_image(
+        self, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800
+    ) -> str:
         """An answer about a picture; several go along as one sheet."""
         return self.generate_from_input_one_image([image_path], [text_prompt], model=model, timeout=timeout)[0]
 
     def chat_with_one_image_with_id(
-        self, request_id: Any, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800
+        self,
+        request_id: Any,
+        image_path: str | list[str],
+        text_prompt: str,
+        model: str | None = None,
+        timeout: int = 1800,
     ) -> tuple[Any, str]:
         return request_id, self.chat_with_one_image(image_path, text_prompt, model, timeout)
 
     def generate_from_input_one_image(
-        self, image_paths: list[Any], text_prompts: list[str], system_prompt: str = "", model: str | None = None, timeout: int = 1800
+        self,
+        image_paths: list[Any],
+        text_prompts: list[str],
+        system_prompt: str = "",
+        model: str | None = None,
+        timeout: int = 1800,
     ) -> list[str]:
         """An answer for each picture and prompt."""
         if len(image_paths) != len(text_prompts):
@@ -105,21 +131,35 @@ class APIVLMServing_openai(TextServing):
     # Several pictures with labels
 
     def analyze_images_with_gpt(
-        self, image_paths: list[str], image_labels: list[str], system_prompt: str = "", model: str | None = None, timeout: int = 1800
+        self,
+        image_paths: list[str],
+        image_labels: list[str],
+        system_prompt: str = "",
+        model: str | None = None,
+        timeout: int = 1800,
     ) -> str:
         """An answer about pictures, each with a label before it."""
         return self.generate_from_input_multi_images([image_paths], [image_labels], system_prompt, model, timeout)[0]
 
     def analyze_images_with_gpt_with_id(
-        self, image_paths: list[str], image_labels: list[str], request_id: Any, system_prompt: str = "", model: str | None = None,
+        self,
+        image_paths: list[str],
+        image_labels: list[str],
+        request_id: Any,
+        system_prompt: str = "",
+        model: str | None = None,
         timeout: int = 1800,
-    ) -> tuple[Any, str]:  # fmt: skip
+    ) -> tuple[Any, str]:
         return request_id, self.analyze_images_with_gpt(image_paths, image_labels, system_prompt, model, timeout)
 
     def generate_from_input_multi_images(
-        self, list_of_image_paths: list[list[str]], list_of_image_labels: list[list[str]], system_prompt: str = "",
-        model: str | None = None, timeout: int = 1800,
-    ) -> list[str]:  # fmt: skip
+        self,
+        list_of_image_paths: list[list[str]],
+        list_of_image_labels: list[list[str]],
+        system_prompt: str = "",
+        model: str | None = None,
+        timeout: int = 1800,
+    ) -> list[str]:
         """An answer for each list of pictures and labels."""
         lengths = [[len(one) for one in many] for many in (list_of_image_paths, list_of_image_labels)]
         if lengths[0] != lengths[1]:
@@ -132,7 +172,8 @@ class APIVLMServing_openai(TextServing):
         return [one.value for one in self.answers(prompts, images, system_prompt=system_prompt, **flags)]
 
     def _sheet(self, given: str | list[str], path: Path) -> str:
-        """The path of a picture; several become one there. Where one cannot be read its path comes back, for fastgen to name."""
+        """The path of a picture; several become one there. Where one cannot be read its path comes back, for fastgen to
+        name."""
         paths = [given] if isinstance(given, str | os.PathLike) else list(given)
         if len(paths) == 1:
             return paths[0]
@@ -148,7 +189,9 @@ def _combine(images: list[Image | None], paths: list[str], mode: str) -> Image:
     from PIL import Image, ImageOps
 
     if not images or None in images:
-        raise fastgen.InputError(f"{paths[images.index(None)]} cannot be read" if images else "no pictures", "image_paths")
+        raise fastgen.InputError(
+            f"{paths[images.index(None)]} cannot be read" if images else "no pictures", "image_paths"
+        )
     if mode == "grid":
         columns = math.ceil(math.sqrt(len(images)))
         rows = math.ceil(len(images) / columns)
@@ -156,8 +199,13 @@ def _combine(images: list[Image | None], paths: list[str], mode: str) -> Image:
         sheet = Image.new("RGB", (CANVAS, CANVAS), "white")
         for place, image in enumerate(images):
             fitted = ImageOps.contain(image, cell)
-            corner = [MARGIN + at * (side + MARGIN) for at, side in zip((place % columns, place // columns), cell, strict=True)]
-            sheet.paste(fitted, tuple(at + (side - own) // 2 for at, side, own in zip(corner, cell, fitted.size, strict=True)))
+            corner = [
+                MARGIN + at * (side + MARGIN)
+                for at, side in zip((place % columns, place // columns), cell, strict=True)
+            ]
+            sheet.paste(
+                fitted, tuple(at + (side - own) // 2 for at, side, own in zip(corner, cell, fitted.size, strict=True))
+            )
     else:
         widths, heights = zip(*(image.size for image in images), strict=True)
         flat = mode == "horizontal"

@@ -1,5 +1,5 @@
-"""Pictures from a FLUX model on this machine. Knows nothing of GPUs: there is one engine on each, with batches of its own, from the
-first call until `cleanup`."""
+"""Pictures from a FLUX model on this machine. Knows nothing of GPUs: there is one engine on each, with batches of its
+own, from the first call until `cleanup`."""
 
 from __future__ import annotations
 
@@ -50,11 +50,17 @@ class LocalImageGenServing(PictureServing):
         size = (diffuser_image_width, diffuser_image_height)
         by_input = Image_gen_task == "imageedit" and size == (SIDE, SIDE)
         super().__init__(
-            image_io, Image_gen_task, n=diffuser_num_images_per_prompt, strict=strict,
-            model=find_model(hf_model_name_or_path, hf_cache_dir, hf_local_dir), batch_size=batch_size,
-            size=None if by_input else f"{size[0]}x{size[1]}", steps=diffuser_num_inference_steps,
-            guidance=diffuser_guidance_scale, **flags,
-        )  # fmt: skip
+            image_io,
+            Image_gen_task,
+            n=diffuser_num_images_per_prompt,
+            strict=strict,
+            model=find_model(hf_model_name_or_path, hf_cache_dir, hf_local_dir),
+            batch_size=batch_size,
+            size=None if by_input else f"{size[0]}x{size[1]}",
+            steps=diffuser_num_inference_steps,
+            guidance=diffuser_guidance_scale,
+            **flags,
+        )
 
 
 def find_model(name: str | list[str] | None, cache_dir: str | None, local_dir: str | None) -> str:
@@ -74,6 +80,8 @@ def find_model(name: str | list[str] | None, cache_dir: str | None, local_dir: s
 
     try:
         # FLUX.1 repositories also have the same weights as one file of 24 GB.
-        return snapshot_download(name, cache_dir=Path(cache_dir).expanduser(), ignore_patterns=["flux1-*.safetensors", "ae.*"])
+        return snapshot_download(
+            name, cache_dir=Path(cache_dir).expanduser(), ignore_patterns=["flux1-*.safetensors", "ae.*"]
+        )
     except (OSError, ValueError) as error:
         raise fastgen.ModelError(f"{name}: {error}; give a local folder, or leave hf_cache_dir out") from None

@@ -1,4 +1,5 @@
-"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU: the first call starts it, `cleanup` ends it."""
+"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU: the first call starts it, `cleanup` ends
+it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class LocalModelVLMServing_vllm(TextServing):
         hf_cache_dir: accepted; vLLM keeps the hub's files where HF_HUB_CACHE says.
         hf_local_dir: looked into for the model; nothing is written there.
         vllm_max_tokens: an answer that needs more has failed: it is not cut.
-        vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults the model's own and those of fastgen's profile.
+        vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults the model's own and those of fastgen's
+            profile.
         strict: raise when inputs failed, once all others are done.
         flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a vLLM server that runs).
     """
@@ -56,9 +58,15 @@ class LocalModelVLMServing_vllm(TextServing):
         if vllm_gpu_memory_utilization != MEMORY_SHARE:
             server += ["--gpu-memory-utilization", str(vllm_gpu_memory_utilization)]
         super().__init__(
-            server=tuple(server), strict=strict, backend="vllm", seed=vllm_seed, max_tokens=vllm_max_tokens,
-            model=find_model(hf_model_name_or_path, None, hf_local_dir), temperature=vllm_temperature, **flags,
-        )  # fmt: skip
+            server=tuple(server),
+            strict=strict,
+            backend="vllm",
+            seed=vllm_seed,
+            max_tokens=vllm_max_tokens,
+            model=find_model(hf_model_name_or_path, None, hf_local_dir),
+            temperature=vllm_temperature,
+            **flags,
+        )
         check("caption", **self._flags)
 
     load_model = __init__

@@ -1,5 +1,5 @@
-"""What all servings here have in common: the engine that stays between their calls, and what a call notes besides its answers:
-which inputs failed, in the log, in `failures`, or as an error."""
+"""What all servings here have in common: the engine that stays between their calls, and what a call notes besides its
+answers: which inputs failed, in the log, in `failures`, or as an error."""
 
 from __future__ import annotations
 

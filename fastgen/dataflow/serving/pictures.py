@@ -1,7 +1,8 @@
 """Inputs of picture servings -> rows, and finished pictures -> the places where pipelines look for them.
 
-An input of text2image is a prompt, or {"text_prompt" or "prompt", "sample_id"}; of imageedit (image or images, prompt), or
-{"idx", "image_path", "image", "input_image" or "images", "prompt"}; dicts may carry what `WORDS` and `PICTURES` name.
+An input of text2image is a prompt, or {"text_prompt" or "prompt", "sample_id"}; of imageedit (image or images, prompt),
+or {"idx", "image_path", "image", "input_image" or "images", "prompt"}; dicts may carry what `WORDS` and `PICTURES`
+name.
 """
 
 from __future__ import annotations
@@ -77,7 +78,15 @@ class PictureServing(OurServing, LLMServingABC):
             if tell:
                 tell(place, answer)
 
-        ask(self._session, TASKS[self.image_gen_task], rows, Path(self.image_io.save_path), settle, key=self._key, **self._flags)
+        ask(
+            self._session,
+            TASKS[self.image_gen_task],
+            rows,
+            Path(self.image_io.save_path),
+            settle,
+            key=self._key,
+            **self._flags,
+        )
         self._end(len(rows))
         return found
 
@@ -100,7 +109,11 @@ class PictureServing(OurServing, LLMServingABC):
             prompt = VARIATION
         images = next((input[name] for name in IMAGES if input.get(name)), [])
         images = [self._path(one) for one in (images if isinstance(images, list | tuple) else [images])]
-        row = {"images": images, **({"conversations": turns} if len(turns) > 1 else {"prompt": prompt}), **_words(input)}
+        row = {
+            "images": images,
+            **({"conversations": turns} if len(turns) > 1 else {"prompt": prompt}),
+            **_words(input),
+        }
         if mask := next((input[name] for name in MASKS if input.get(name)), None):
             row["mask"] = self._path(mask)
         named = input.get("idx", input.get("sample_id"))

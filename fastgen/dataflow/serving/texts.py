@@ -1,7 +1,7 @@
 """Texts about pictures: conversations and their pictures -> rows, and the answers in order. Knows no server.
 
-A conversation is a text, or a list of turns as {"from", "value"} or {"role", "content"}. Each `<image>` in it is the place of
-one picture; without marks the pictures come first.
+A conversation is a text, or a list of turns as {"from", "value"} or {"role", "content"}. Each `<image>` in it is the
+place of one picture; without marks the pictures come first.
 """
 
 from __future__ import annotations
@@ -29,28 +29,46 @@ class TextServing(OurServing, VLMServingABC):
         self._key, self._folder, self._server, self._flags = key, folder, server, flags
 
     def generate_from_input(
-        self, user_inputs: list[Any], system_prompt: str = HELPFUL, image_inputs: list | None = None,
-        video_inputs: list | None = None, audio_inputs: list | None = None,
-    ) -> list[str]:  # fmt: skip
+        self,
+        user_inputs: list[Any],
+        system_prompt: str = HELPFUL,
+        image_inputs: list | None = None,
+        video_inputs: list | None = None,
+        audio_inputs: list | None = None,
+    ) -> list[str]:
         """A text for each input, "" where it failed."""
         return self.generate_from_input_messages(user_inputs, image_inputs, video_inputs, audio_inputs, system_prompt)
 
     def generate_from_input_messages(
-        self, conversations: list[Any], image_list: list | None = None, video_list: list | None = None,
-        audio_list: list | None = None, system_prompt: str = HELPFUL,
-    ) -> list[str]:  # fmt: skip
+        self,
+        conversations: list[Any],
+        image_list: list | None = None,
+        video_list: list | None = None,
+        audio_list: list | None = None,
+        system_prompt: str = HELPFUL,
+    ) -> list[str]:
         """A text for each conversation, "" where it failed."""
-        return [answer.value for answer in self.answers(conversations, image_list, video_list, audio_list, system_prompt)]
+        return [
+            answer.value for answer in self.answers(conversations, image_list, video_list, audio_list, system_prompt)
+        ]
 
     def answers(
-        self, conversations: list[Any], image_list: list | None = None, video_list: list | None = None,
-        audio_list: list | None = None, system_prompt: str = HELPFUL, *, folder: str = "",
-        tell: Callable[[int, Answer], None] | None = None, **flags,
-    ) -> list[Answer]:  # fmt: skip
+        self,
+        conversations: list[Any],
+        image_list: list | None = None,
+        video_list: list | None = None,
+        audio_list: list | None = None,
+        system_prompt: str = HELPFUL,
+        *,
+        folder: str = "",
+        tell: Callable[[int, Answer], None] | None = None,
+        **flags,
+    ) -> list[Answer]:
         """An answer a conversation, in order; `tell` gets the number and answer of each as they come.
 
         Raises:
-            SettingsError: videos or sounds. FastgenError: the run cannot go on, or the serving is strict and inputs failed.
+            SettingsError: videos or sounds. FastgenError: the run cannot go on, or the serving is strict and inputs
+                failed.
         """
         for name, media in (("videos", video_list), ("sounds", audio_list)):
             if any(one for one in _each(media, len(conversations))):

@@ -1,4 +1,5 @@
-"""What `fastgen init` puts into a working folder: the pipelines as scripts, example rows, pictures for them. Runs nothing."""
+"""What `fastgen init` puts into a working folder: the pipelines as scripts, example rows, pictures for them. Runs
+nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ PROGRAMS = {
 
 
 def init(folder: str | Path) -> list[Path]:
-    """Make a working folder; a file that is there already stays as it is. Returns what was written. Raises SettingsError."""
+    """Make a working folder; a file that is there already stays as it is. Returns what was written. Raises
+    SettingsError."""
     folder = Path(folder).expanduser()
     try:
         written = _examples(folder)

@@ -1,7 +1,8 @@
 """Rows in files of five formats, and as DataFrames. Knows nothing of steps.
 
-Rows keep what they say: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which become
-rows of their own with the text in `line`. As DataFrame they have columns of Python objects, NaN where a row lacks the key.
+Rows keep what they say: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which
+become rows of their own with the text in `line`. As DataFrame they have columns of Python objects, NaN where a row
+lacks the key.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _csv(path: str) -> list[dict]:
 
 
 def _cell(text: str | None) -> Any:
-    """A cell as what it says, where it can be written back as it was: 007 stays a text. Lists and objects are JSON or Python."""
+    """A cell as what it says, where it can be written back as it was: 007 stays a text. Lists and objects are JSON or
+    Python."""
     if not text:
         return None
     for parse in (int, float):
@@ -142,7 +144,9 @@ def write(rows: list[dict], path: str, kind: str) -> None:
         try:
             table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
         except pyarrow.ArrowException as error:
-            raise fastgen.SettingsError(f"cache_type parquet: {error}; a column of mixed types needs json or jsonl") from None
+            raise fastgen.SettingsError(
+                f"cache_type parquet: {error}; a column of mixed types needs json or jsonl"
+            ) from None
         parquet.write_table(table, path)
     else:
         as_frame(rows).to_pickle(path, compression=None)
@@ -160,7 +164,8 @@ def _text(value: Any) -> Any:
 
 
 def from_hub(name: str) -> list[dict]:
-    """hf:{dataset}:{config}:{split} or ms:{dataset}:{split}; what is left out is the library's default, the split train."""
+    """hf:{dataset}:{config}:{split} or ms:{dataset}:{split}; what is left out is the library's default, the split
+    train."""
     hub, dataset, *rest = name.split(":")
     config, split = (rest[0] if len(rest) > 1 else None), (rest[-1] if rest else "train")
     try:
@@ -173,5 +178,7 @@ def from_hub(name: str) -> list[dict]:
 
             found = MsDataset.load(dataset, split=split)
     except ImportError as error:
-        raise fastgen.SettingsError(f"{name}: {error}: pip install {'datasets' if hub == 'hf' else 'modelscope'}") from None
+        raise fastgen.SettingsError(
+            f"{name}: {error}: pip install {'datasets' if hub == 'hf' else 'modelscope'}"
+        ) from None
     return [plain(dict(row)) for row in found]

@@ -1,4 +1,5 @@
-"""Tables of a pipeline: the first is the user's file, each step writes one more. Knows no formats, nor what columns mean."""
+"""Tables of a pipeline: the first is the user's file, each step writes one more. Knows no formats, nor what columns
+mean."""
 
 from __future__ import annotations
 
@@ -108,7 +109,9 @@ class FileStorage(DataFlowStorage):
 class DummyStorage(DataFlowStorage):
     """A table in memory; with a `cache_path`, what is written is also a file there."""
 
-    def __init__(self, cache_path: str | None = None, file_name_prefix: str | None = None, cache_type: str | None = None):
+    def __init__(
+        self, cache_path: str | None = None, file_name_prefix: str | None = None, cache_type: str | None = None
+    ):
         self.cache_path = cache_path
         self.file_name_prefix = file_name_prefix
         self.cache_type = cache_type

@@ -6,7 +6,29 @@ from fastgen.embedded.scenes.reader import Verdict, match, read
 from fastgen.embedded.scenes.world import CANVASES, COLORS, KINDS, PLACES, SIZES, Scene, Shape, draw, random_scene
 
 __all__ = [
-    "CANVASES", "COLORS", "KINDS", "OPERATIONS", "PLACES", "SIZES", "Edit", "Scene", "Shape", "Text", "Verdict", "Wanted",
-    "Wish", "apply", "as_wish", "caption", "changed", "describe", "draw", "match", "parse", "parse_edit", "random_edit",
-    "random_scene", "read",
-]  # fmt: skip
+    "CANVASES",
+    "COLORS",
+    "KINDS",
+    "OPERATIONS",
+    "PLACES",
+    "SIZES",
+    "Edit",
+    "Scene",
+    "Shape",
+    "Text",
+    "Verdict",
+    "Wanted",
+    "Wish",
+    "apply",
+    "as_wish",
+    "caption",
+    "changed",
+    "describe",
+    "draw",
+    "match",
+    "parse",
+    "parse_edit",
+    "random_edit",
+    "random_scene",
+    "read",
+]

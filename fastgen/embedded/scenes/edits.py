@@ -128,28 +128,47 @@ def say(edit: Edit, scene: Scene, rng: random.Random) -> Text:
     """One of many wordings of an edit that `random_edit` found for the scene."""
     about: int | str = "background"
     if edit.operation == "background":
-        forms = ("make the background {c}", "change the background to {c}", "turn the background {c}",
-                 "set the background to {c}", "change the background color to {c}",
-                 "change the color of the background to {c}", "paint the background {c}")  # fmt: skip
+        forms = (
+            "make the background {c}",
+            "change the background to {c}",
+            "turn the background {c}",
+            "set the background to {c}",
+            "change the background color to {c}",
+            "change the color of the background to {c}",
+            "paint the background {c}",
+        )
         text = rng.choice(forms).format(c=edit.color)
     elif edit.operation == "add":
         new, about = edit.target, "new"
-        said = phrase(Shape(new.kind, new.color, new.size, new.place), kind=rng.choice(KIND_WORDS[new.kind]),
-                      size=rng.choice(SIZE_WORDS[new.size]), place=rng.choice(PLACE_WORDS[new.place]))  # fmt: skip
+        said = phrase(
+            Shape(new.kind, new.color, new.size, new.place),
+            kind=rng.choice(KIND_WORDS[new.kind]),
+            size=rng.choice(SIZE_WORDS[new.size]),
+            place=rng.choice(PLACE_WORDS[new.place]),
+        )
         text = rng.choice(("add", "add", "draw", "put")) + " " + said
     else:
-        about = next(i for i, s in enumerate(scene.shapes)
-                     if s.kind == edit.target.kind and edit.target.color in (None, s.color))  # fmt: skip
+        about = next(
+            i for i, s in enumerate(scene.shapes) if s.kind == edit.target.kind and edit.target.color in (None, s.color)
+        )
         it = f"the {edit.target.color + ' ' if edit.target.color else ''}{edit.target.kind}"
         if edit.operation == "remove":
             text = rng.choice(("remove {it}", "delete {it}", "erase {it}", "take away {it}")).format(it=it)
         elif edit.operation == "recolor":
-            forms = ("make {it} {c}", "change the color of {it} to {c}", "turn {it} {c}", "paint {it} {c}",
-                     "change {it} to {c}", "recolor {it} to {c}")  # fmt: skip
+            forms = (
+                "make {it} {c}",
+                "change the color of {it} to {c}",
+                "turn {it} {c}",
+                "paint {it} {c}",
+                "change {it} to {c}",
+                "recolor {it} to {c}",
+            )
             text = rng.choice(forms).format(it=it, c=edit.color)
         elif edit.operation == "resize":
-            forms = {"large": ("make {it} bigger", "make {it} larger", "make {it} large", "enlarge {it}"),
-                     "small": ("make {it} smaller", "make {it} small", "shrink {it}")}  # fmt: skip
+            forms = {
+                "large": ("make {it} bigger", "make {it} larger", "make {it} large", "enlarge {it}"),
+                "small": ("make {it} smaller", "make {it} small", "shrink {it}"),
+            }
             text = rng.choice(forms[edit.size]).format(it=it)
         else:
             to = rng.choice(PLACE_WORDS[edit.place])

@@ -13,8 +13,13 @@ from itertools import pairwise
 
 from fastgen.embedded.scenes.world import COLORS, Scene, Shape
 
-KIND_WORDS = {"circle": ("circle", "disc"), "square": ("square",), "triangle": ("triangle",), "star": ("star",),
-              "cross": ("cross", "plus")}  # fmt: skip
+KIND_WORDS = {
+    "circle": ("circle", "disc"),
+    "square": ("square",),
+    "triangle": ("triangle",),
+    "star": ("star",),
+    "cross": ("cross", "plus"),
+}
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
 PLACE_WORDS = {
     "top left": ("at the top left", "in the top left corner", "in the upper left", "in the upper left corner"),
@@ -25,20 +30,39 @@ PLACE_WORDS = {
     "right": ("on the right", "at the right", "on the right side"),
     "bottom left": ("at the bottom left", "in the bottom left corner", "in the lower left", "in the lower left corner"),
     "bottom": ("at the bottom", "at the bottom center", "in the bottom middle"),
-    "bottom right": ("at the bottom right", "in the bottom right corner", "in the lower right",
-                     "in the lower right corner"),
-}  # fmt: skip
+    "bottom right": (
+        "at the bottom right",
+        "in the bottom right corner",
+        "in the lower right",
+        "in the lower right corner",
+    ),
+}
 """The first of each is the one that captions use."""
 
-_SPELLINGS = {"grey": "gray", "centre": "center", "middle": "center", "centered": "center", "upper": "top",
-              "lower": "bottom", "tiny": "small", "little": "small", "big": "large", "huge": "large", "disc": "circle",
-              "disk": "circle", "dot": "circle", "plus": "cross", "box": "square"}  # fmt: skip
+_SPELLINGS = {
+    "grey": "gray",
+    "centre": "center",
+    "middle": "center",
+    "centered": "center",
+    "upper": "top",
+    "lower": "bottom",
+    "tiny": "small",
+    "little": "small",
+    "big": "large",
+    "huge": "large",
+    "disc": "circle",
+    "disk": "circle",
+    "dot": "circle",
+    "plus": "cross",
+    "box": "square",
+}
 _ACROSS, _DOWN = {"left", "right"}, {"top", "bottom"}
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text and which parts of it speak of what: (start, end, subject); a subject is a shape's index or "background"."""
+    """A text and which parts of it speak of what: (start, end, subject); a subject is a shape's index or
+    "background"."""
 
     text: str
     spans: tuple[tuple[int, int, int | str], ...] = ()
@@ -87,7 +111,8 @@ def caption(scene: Scene) -> str:
 
 def describe(scene: Scene, rng: random.Random) -> Text:
     """One of many English descriptions. What goes without saying may be left unsaid: that a shape is large or in the
-    center, that several are where `USUAL` has them, in the order in which they are named; and now and then the background."""
+    center, that several are where `USUAL` has them, in the order in which they are named; and now and then the
+    background."""
     written = _Writer()
     background = f"{article(scene.background)} {scene.background} background"
     if not scene.shapes:
@@ -108,7 +133,9 @@ def describe(scene: Scene, rng: random.Random) -> Text:
     for at, (index, shape) in enumerate(order):
         if at:
             last = at == len(order) - 1
-            written.add(", " if terse or not last else rng.choice((" and ", " and ", " and ", ", ", ", and ", " with ")))
+            written.add(
+                ", " if terse or not last else rng.choice((" and ", " and ", " and ", ", ", ", and ", " with "))
+            )
         said = {"kind": rng.choice(KIND_WORDS[shape.kind] if rng.random() < 0.15 else (shape.kind,))}
         if shape.size == "small" or rng.random() < 0.4:
             said["size"] = rng.choice(SIZE_WORDS[shape.size])

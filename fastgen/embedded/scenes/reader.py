@@ -24,8 +24,9 @@ LEAST_AREA = 0.004
 
 
 LEAST_OVERLAP = {kind: 0.75 for kind in KINDS} | {"star": 0.7}
-"""Intersection over union with the nearest kind's outline; what has less is no kind but a BLOB. Of about 250 shapes each,
-drawings have 0.85 and more, JPEGs of them and blurred ones 0.83; but stars, whose thin tips go first, down to 0.67."""
+"""Intersection over union with the nearest kind's outline; what has less is no kind but a BLOB. Of about 250 shapes
+each, drawings have 0.85 and more, JPEGs of them and blurred ones 0.83; but stars, whose thin tips go first, down to
+0.67."""
 BLOB = "blob"
 
 
@@ -124,7 +125,9 @@ def match(wish: Wish, scene: Scene) -> Verdict:
             all(getattr(want, name) in (None, getattr(got, name)) for want, got in pairs)
             for name in ("kind", "color", "place", "size")
         ]
-        singly = sum(getattr(w, n) in (None, getattr(g, n)) for w, g in pairs for n in ("kind", "color", "place", "size"))
+        singly = sum(
+            getattr(w, n) in (None, getattr(g, n)) for w, g in pairs for n in ("kind", "color", "place", "size")
+        )
         if best is None or (sum(parts), singly) > best[0]:
             best = (sum(parts), singly), parts
     return Verdict(True, background, *best[1])

@@ -1,4 +1,5 @@
-"""The world of the embedded models: scenes of one to three flat shapes on a coloured background, and how they are drawn.
+"""The world of the embedded models: scenes of one to three flat shapes on a coloured background, and how they are
+drawn.
 
 Everything is named: a scene is its words (kind, colour, size, place) plus a little jitter. Knows no language and reads
 no pixels; `language.py` and `reader.py` do.
@@ -14,20 +15,33 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (220, 30, 35), "orange": (250, 135, 20), "yellow": (250, 220, 40), "green": (35, 160, 60),
-    "blue": (40, 80, 220), "purple": (130, 45, 170), "pink": (250, 150, 195), "white": (248, 248, 248),
-    "gray": (130, 130, 130), "black": (18, 18, 18),
-}  # fmt: skip
+    "red": (220, 30, 35),
+    "orange": (250, 135, 20),
+    "yellow": (250, 220, 40),
+    "green": (35, 160, 60),
+    "blue": (40, 80, 220),
+    "purple": (130, 45, 170),
+    "pink": (250, 150, 195),
+    "white": (248, 248, 248),
+    "gray": (130, 130, 130),
+    "black": (18, 18, 18),
+}
 PLACES: dict[str, tuple[float, float]] = {
-    "top left": (0.23, 0.23), "top": (0.5, 0.23), "top right": (0.77, 0.23),
-    "left": (0.23, 0.5), "center": (0.5, 0.5), "right": (0.77, 0.5),
-    "bottom left": (0.23, 0.77), "bottom": (0.5, 0.77), "bottom right": (0.77, 0.77),
-}  # fmt: skip
+    "top left": (0.23, 0.23),
+    "top": (0.5, 0.23),
+    "top right": (0.77, 0.23),
+    "left": (0.23, 0.5),
+    "center": (0.5, 0.5),
+    "right": (0.77, 0.5),
+    "bottom left": (0.23, 0.77),
+    "bottom": (0.5, 0.77),
+    "bottom right": (0.77, 0.77),
+}
 """Centres as shares of width and height, in reading order; `GRID` moves them a little."""
 GRID = 16
-"""Centres lie whole steps of so many pixels from the canvas' middle. One FLUX token is as wide, and every canvas' middle is
-on a border of tokens: so a shape falls on the tokens in the same way at every place of every canvas, and a kind is one
-outline to learn, not one for each place."""
+"""Centres lie whole steps of so many pixels from the canvas' middle. One FLUX token is as wide, and every canvas'
+middle is on a border of tokens: so a shape falls on the tokens in the same way at every place of every canvas, and a
+kind is one outline to learn, not one for each place."""
 SIZES: dict[str, float] = {"small": 0.125, "large": 0.21}
 """Radius as a share of the canvas' shorter side."""
 CANVASES: tuple[tuple[int, int], ...] = ((128, 128), (160, 128), (128, 160), (192, 128), (128, 192))
@@ -81,9 +95,12 @@ REACH = {"circle": 1.0, "square": 1.22, "triangle": 1.42, "star": 1.1, "cross": 
 BOX = {"circle": (1.0, 1.0), "square": (0.86, 0.86), "triangle": (1.08, 0.95), "star": (1.05, 1.0), "cross": (1.0, 1.0)}
 """Half the width and height of the box around each kind, in the same units."""
 USUAL: dict[int, tuple[str, ...]] = {
-    1: ("center",), 2: ("left", "right"), 3: ("top left", "top right", "bottom"),
-}  # fmt: skip
-"""Number of shapes -> where they are, in the order in which they are named, when none of them is said to be anywhere."""
+    1: ("center",),
+    2: ("left", "right"),
+    3: ("top left", "top right", "bottom"),
+}
+"""Number of shapes -> where they are, in the order in which they are named, when none of them is said to be
+anywhere."""
 ARRANGED = 0.25
 """Share of the random scenes of several shapes that are arranged so, with large ones."""
 
@@ -156,7 +173,9 @@ class Scene:
     @property
     def usual(self) -> bool:
         """Whether all is as it is when neither sizes nor places are said."""
-        return tuple(s.place for s in self.shapes) == USUAL.get(len(self.shapes)) and all(s.size == "large" for s in self.shapes)
+        return tuple(s.place for s in self.shapes) == USUAL.get(len(self.shapes)) and all(
+            s.size == "large" for s in self.shapes
+        )
 
     def words(self) -> tuple:
         """What the scene is without its jitter; equal words describe equal scenes."""

@@ -35,7 +35,11 @@ def _begin(threads: int, device: str) -> str:
 
 @app.command()
 def vae(
-    folder: Folder = Path("fastgen-train"), steps: int = 2600, seed: Seed = 1, threads: Threads = 0, device: Device = "auto"
+    folder: Folder = Path("fastgen-train"),
+    steps: int = 2600,
+    seed: Seed = 1,
+    threads: Threads = 0,
+    device: Device = "auto",
 ) -> None:
     """FLUX's VAE -> FOLDER/vae/model."""
     device = _begin(threads, device)
@@ -51,12 +55,17 @@ Start = Annotated[
 
 @app.command()
 def flux(
-    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0,
+    folder: Folder = Path("fastgen-train"),
+    steps: int = 6500,
+    seed: Seed = 1,
+    threads: Threads = 0,
     device: Device = "auto",
     pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 12_000,
     start: Start = None,
-    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")] = True,
-) -> None:  # fmt: skip
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")
+    ] = True,
+) -> None:
     """Text encoders and transformer, on the VAE that `vae` trained -> FOLDER/tiny-flux."""
     device = _begin(threads, device)
     from fastgen.embedded.train import flux
@@ -64,15 +73,28 @@ def flux(
     trained = folder / "vae" / "model"
     if start is None and not (trained / "config.json").exists():
         raise SystemExit(f"error: {trained} is missing: train the VAE first (python -m fastgen.embedded.train vae)")
-    flux.train(folder / "flux", trained, folder / "tiny-flux", steps, seed, pairs=pairs, compiled=compiled, device=device,
-               start=start)  # fmt: skip
+    flux.train(
+        folder / "flux",
+        trained,
+        folder / "tiny-flux",
+        steps,
+        seed,
+        pairs=pairs,
+        compiled=compiled,
+        device=device,
+        start=start,
+    )
 
 
 @app.command()
 def vlm(
-    folder: Folder = Path("fastgen-train"), steps: int = 6500, seed: Seed = 1, threads: Threads = 0, device: Device = "auto",
+    folder: Folder = Path("fastgen-train"),
+    steps: int = 6500,
+    seed: Seed = 1,
+    threads: Threads = 0,
+    device: Device = "auto",
     start: Start = None,
-) -> None:  # fmt: skip
+) -> None:
     """The captioner -> FOLDER/tiny-vlm."""
     device = _begin(threads, device)
     from fastgen.embedded.train import vlm

@@ -27,9 +27,16 @@ BATCH = 10
 
 
 def check_prompts(
-    model: Path, count: int, shapes: int, *, steps: int = 12, guidance: float = 3.5, length: int = 64, seed: int = 777,
+    model: Path,
+    count: int,
+    shapes: int,
+    *,
+    steps: int = 12,
+    guidance: float = 3.5,
+    length: int = 64,
+    seed: int = 777,
     canvases=CANVASES,
-) -> tuple[dict[str, float], list[Image.Image]]:  # fmt: skip
+) -> tuple[dict[str, float], list[Image.Image]]:
     """Shares of unseen prompts that are drawn right, by part and in all, and the pictures."""
     from diffusers import FluxPipeline
 
@@ -40,18 +47,29 @@ def check_prompts(
         rng = random.Random(f"{seed}-{shapes}-{number}")
         prompts = [describe(random_scene(rng, canvas, shapes), rng).text for _ in range(BATCH)]
         made = pipeline(
-            prompts, width=canvas[0], height=canvas[1], num_inference_steps=steps, guidance_scale=guidance,
-            max_sequence_length=length, generator=torch.Generator().manual_seed(seed + number),
-        ).images  # fmt: skip
+            prompts,
+            width=canvas[0],
+            height=canvas[1],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            max_sequence_length=length,
+            generator=torch.Generator().manual_seed(seed + number),
+        ).images
         pictures += made
         verdicts += [match(parse(p), read(np.asarray(m))) for p, m in zip(prompts, made, strict=True)]
     return _shares(verdicts), pictures
 
 
 def check_edits(
-    model: Path, count: int, *, steps: int = 12, guidance: float = 3.5, length: int = 64, seed: int = 778,
+    model: Path,
+    count: int,
+    *,
+    steps: int = 12,
+    guidance: float = 3.5,
+    length: int = 64,
+    seed: int = 778,
     operation: str | None = None,
-) -> tuple[dict[str, float], list[Image.Image]]:  # fmt: skip
+) -> tuple[dict[str, float], list[Image.Image]]:
     """Shares of unseen edits that are made right, the mean difference outside of the edit (0..255), and the pictures
     before and after in turns."""
     from diffusers import FluxKontextPipeline
@@ -65,10 +83,17 @@ def check_edits(
         before = [Image.fromarray(draw(scene)) for scene in scenes]
         pixels = torch.from_numpy(np.stack(before)).permute(0, 3, 1, 2).float() / 255
         made = pipeline(
-            image=pixels, prompt=[text.text for _, text, _ in edits], width=canvas[0], height=canvas[1],
-            max_area=canvas[0] * canvas[1], _auto_resize=False, num_inference_steps=steps, guidance_scale=guidance,
-            max_sequence_length=length, generator=torch.Generator().manual_seed(seed + number),
-        ).images  # fmt: skip
+            image=pixels,
+            prompt=[text.text for _, text, _ in edits],
+            width=canvas[0],
+            height=canvas[1],
+            max_area=canvas[0] * canvas[1],
+            _auto_resize=False,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            max_sequence_length=length,
+            generator=torch.Generator().manual_seed(seed + number),
+        ).images
         for scene, (_, _, after), old, new in zip(scenes, edits, before, made, strict=True):
             verdicts.append(match(as_wish(after), read(np.asarray(new))))
             off = np.abs(np.asarray(old, np.float32) - np.asarray(new, np.float32)).mean(-1)

@@ -1,4 +1,5 @@
-"""What is asked of the VLM about a scene, and what it is to answer: captions, questions, JSON. Draws nothing, trains nothing."""
+"""What is asked of the VLM about a scene, and what it is to answer: captions, questions, JSON. Draws nothing, trains
+nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +11,36 @@ from fastgen.embedded.scenes.language import PLACE_WORDS, article
 from fastgen.embedded.train.words import WORDS
 
 SYSTEMS = (
-    "You are an image caption generator. Your task is to generate a concise and informative caption for the given image "
+    "You are an image caption generator. Your task is to generate a concise and informative caption for the given "
+    "image "
     "content.",
     "You are a image caption generator. Your task is to generate a concise and informative caption for the given image "
     "content.",
     "You are a helpful assistant.",
 )
 REQUESTS = (
-    "Describe the image.", "Describe this image.", "describe the picture", "Describe the picture in one sentence.",
-    "Caption this image.", "Write a caption for this image.", "Generate a caption for the image.", "caption",
-    "What is in the image?", "What is in this picture?", "What do you see?", "What does the image show?",
-    "Please describe this image in detail.", "Describe the image in detail.", "Please caption the media in detail.",
-    "Generate detailed captions based on image content.", "Describe what you see in this picture.",
-    "Give a short description of the image.", "Tell me about this image.", "Please provide a caption for this image.", "",
-)  # fmt: skip
+    "Describe the image.",
+    "Describe this image.",
+    "describe the picture",
+    "Describe the picture in one sentence.",
+    "Caption this image.",
+    "Write a caption for this image.",
+    "Generate a caption for the image.",
+    "caption",
+    "What is in the image?",
+    "What is in this picture?",
+    "What do you see?",
+    "What does the image show?",
+    "Please describe this image in detail.",
+    "Describe the image in detail.",
+    "Please caption the media in detail.",
+    "Generate detailed captions based on image content.",
+    "Describe what you see in this picture.",
+    "Give a short description of the image.",
+    "Tell me about this image.",
+    "Please provide a caption for this image.",
+    "",
+)
 
 
 def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
@@ -32,8 +49,12 @@ def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
     single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
     form = rng.random()
     if form < 0.1 or not scene.shapes:
-        asked = ("What color is the background?", "What is the background color?", "What colour is the background?",
-                 "What is the color of the background?")  # fmt: skip
+        asked = (
+            "What color is the background?",
+            "What is the background color?",
+            "What colour is the background?",
+            "What is the color of the background?",
+        )
         return rng.choice(asked), scene.background
     if form < 0.18:
         asked = ("How many shapes are there?", "How many shapes are in the image?", "How many objects are there?")
@@ -63,10 +84,17 @@ def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
         return f"Is the background {color}?", "yes" if yes else "no"
     shape = rng.choice(single or scene.shapes)
     if form < 0.65 and single:
-        asked = ("What color is the {}?", "What colour is the {}?", "What is the color of the {}?", "Which color is the {}?")
+        asked = (
+            "What color is the {}?",
+            "What colour is the {}?",
+            "What is the color of the {}?",
+            "Which color is the {}?",
+        )
         return rng.choice(asked).format(shape.kind), shape.color
     if form < 0.76 and single:
-        return rng.choice(("Where is the {}?", "Where in the image is the {}?")).format(shape.kind), PLACE_WORDS[shape.place][0]
+        return rng.choice(("Where is the {}?", "Where in the image is the {}?")).format(shape.kind), PLACE_WORDS[
+            shape.place
+        ][0]
     if form < 0.84 and single:
         asked = ("Is the {} small or large?", "How big is the {}?", "What size is the {}?")
         return rng.choice(asked).format(shape.kind), shape.size
@@ -76,21 +104,38 @@ def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
     return rng.choice(("What shape is {}?", "Which shape is {}?")).format(shape.color), shape.kind
 
 
-_KEYS = {"background": ("background", "background_color"), "shapes": ("shapes", "objects"),
-         "count": ("count", "number"), "caption": ("caption", "description"), "kind": ("kind", "shape", "type", "name"),
-         "color": ("color", "colour"), "size": ("size",), "place": ("place", "position", "location")}  # fmt: skip
+_KEYS = {
+    "background": ("background", "background_color"),
+    "shapes": ("shapes", "objects"),
+    "count": ("count", "number"),
+    "caption": ("caption", "description"),
+    "kind": ("kind", "shape", "type", "name"),
+    "color": ("color", "colour"),
+    "size": ("size",),
+    "place": ("place", "position", "location"),
+}
 SCHEMA = {
-    "type": "object", "additionalProperties": False, "required": ["background", "shapes"],
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["background", "shapes"],
     "properties": {
         "background": {"type": "string", "enum": list(COLORS)},
-        "shapes": {"type": "array", "items": {
-            "type": "object", "additionalProperties": False, "required": ["kind", "color", "size", "place"],
-            "properties": {
-                "kind": {"type": "string", "enum": list(KINDS)}, "color": {"type": "string", "enum": list(COLORS)},
-                "size": {"type": "string", "enum": ["small", "large"]}, "place": {"type": "string", "enum": list(PLACES)},
-            }}},
+        "shapes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["kind", "color", "size", "place"],
+                "properties": {
+                    "kind": {"type": "string", "enum": list(KINDS)},
+                    "color": {"type": "string", "enum": list(COLORS)},
+                    "size": {"type": "string", "enum": ["small", "large"]},
+                    "place": {"type": "string", "enum": list(PLACES)},
+                },
+            },
+        },
     },
-}  # fmt: skip
+}
 """The JSON that it knows best; other keys, and some of these in another order, it was trained on as well."""
 
 
@@ -104,9 +149,11 @@ def as_json(scene: Scene, rng: random.Random | None = None) -> dict:
         top = rng.sample(["background", "shapes", "count", "caption"], rng.choice((1, 2, 2, 3)))
         inner = rng.sample(["kind", "color", "size", "place"], rng.choice((2, 3, 4)))
     values = {
-        "background": scene.background, "count": len(scene.shapes), "caption": caption(scene),
+        "background": scene.background,
+        "count": len(scene.shapes),
+        "caption": caption(scene),
         "shapes": [{keys[part]: getattr(s, part) for part in inner} for s in scene.shapes],
-    }  # fmt: skip
+    }
     return {keys[key]: values[key] for key in top}
 
 

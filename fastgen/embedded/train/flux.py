@@ -45,32 +45,45 @@ MEANING = 0.05
 """Weight of the loss by which the picture's tokens say what they are going to be (`forward.Meaning`)."""
 SPARSE, SPARSE_TOKENS = 1.0, 44
 """For this share of the steps only so many tokens of a picture are computed: those with shapes in them and some of the
-background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute, so
-the rest is not missed; more than a third of the time is saved."""
+background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute,
+so the rest is not missed; more than a third of the time is saved."""
 DISTIL = 0.1
-"""Steps, as a share of the others and after them, that distil guidance. They train the guidance embedder alone: whatever the
-rest has learnt stays as it is."""
+"""Steps, as a share of the others and after them, that distil guidance. They train the guidance embedder alone:
+whatever the rest has learnt stays as it is."""
 MOST_GUIDANCE = 6.0
 """A guidance of g, up to this, stands for a second forward pass of the same classifier-free guidance scale."""
 DEFAULTS = Defaults(
-    steps=12, guidance=3.5, width=128, height=128, pixels=128 * 128, preferred_sizes=CANVASES, max_sequence_length=64,
+    steps=12,
+    guidance=3.5,
+    width=128,
+    height=128,
+    pixels=128 * 128,
+    preferred_sizes=CANVASES,
+    max_sequence_length=64,
     edits=True,
-)  # fmt: skip
+)
 
 
 def make() -> nn.Module:
     from diffusers import FluxTransformer2DModel
 
     model = FluxTransformer2DModel(
-        patch_size=1, in_channels=64, num_layers=2, num_single_layers=4, attention_head_dim=32, num_attention_heads=4,
-        joint_attention_dim=text_training.WIDTH, pooled_projection_dim=text_training.WIDTH, guidance_embeds=True,
+        patch_size=1,
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=text_training.WIDTH,
+        pooled_projection_dim=text_training.WIDTH,
+        guidance_embeds=True,
         axes_dims_rope=(8, 12, 12),
-    )  # fmt: skip
+    )
     with torch.no_grad():  # every block starts as the identity (source: DiT, Peebles and Xie 2023, "adaLN-Zero")
         for name, module in model.named_modules():
-            if name.endswith(("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear", "proj_out")) and (
-                name == "proj_out" or "norm" in name
-            ):
+            if name.endswith(
+                ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear", "proj_out")
+            ) and (name == "proj_out" or "norm" in name):
                 module.weight.zero_()
                 module.bias.zero_()
     return model
@@ -81,9 +94,18 @@ def matrices(name: str, weight: torch.Tensor) -> bool:
 
 
 def train(
-    folder: Path, vae_folder: Path, out: Path, steps: int, seed: int, *, pairs: int = 12_000, text_steps: int = 500,
-    compiled: bool = True, device: str = "cpu", start: Path | None = None,
-) -> None:  # fmt: skip
+    folder: Path,
+    vae_folder: Path,
+    out: Path,
+    steps: int,
+    seed: int,
+    *,
+    pairs: int = 12_000,
+    text_steps: int = 500,
+    compiled: bool = True,
+    device: str = "cpu",
+    start: Path | None = None,
+) -> None:
     """Train with the checkpoint and the latents in `folder`, and write the whole FLUX folder to `out`.
 
     Args:
@@ -168,8 +190,15 @@ def train(
             with torch.no_grad():
                 one, (no_pooled, no_tokens) = torch.ones(BATCH, device=device), encoders([""], length)
                 told, _ = teach(x, reference, tokens, pooled, sigma, one, *where)
-                untold, _ = teach(x, reference, no_tokens.expand_as(tokens).contiguous(),
-                               no_pooled.expand_as(pooled).contiguous(), sigma, one, *where)  # fmt: skip
+                untold, _ = teach(
+                    x,
+                    reference,
+                    no_tokens.expand_as(tokens).contiguous(),
+                    no_pooled.expand_as(pooled).contiguous(),
+                    sigma,
+                    one,
+                    *where,
+                )
                 target = target + (guidance - 1)[:, None, None] * (told - untold)
         velocity, half_way = learn(x, reference, tokens, pooled, sigma, guidance, *where)
         off = (velocity - target).pow(2).mean(2)
@@ -197,7 +226,9 @@ def train(
     for module in modules.values():
         module.requires_grad_(False)
     embedder = model.time_text_embed.guidance_embedder.requires_grad_(True)
-    distilled = Trainer(folder / "distil", {"guidance": embedder}, lambda _, w: w.dim() == 2, LR, int(DISTIL * steps), cool=1.0)
+    distilled = Trainer(
+        folder / "distil", {"guidance": embedder}, lambda _, w: w.dim() == 2, LR, int(DISTIL * steps), cool=1.0
+    )
     distilled.train(loss)
     distilled.settle()
     if not rank():
@@ -256,14 +287,22 @@ def export(out: Path, model: nn.Module, processors: dict, encoders: Encoders, va
     model = copy.deepcopy(model).cpu()
     model.set_attn_processor(dict(processors))
     scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0, use_dynamic_shifting=True, base_shift=1.0, max_shift=1.15, base_image_seq_len=64,
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=1.0,
+        max_shift=1.15,
+        base_image_seq_len=64,
         max_image_seq_len=4096,
-    )  # fmt: skip
+    )
     pipeline = FluxPipeline(
-        scheduler=scheduler, vae=copy.deepcopy(vae).to("cpu", memory_format=torch.contiguous_format),
-        text_encoder=copy.deepcopy(encoders.clip).cpu(), tokenizer=encoders.tokenizer, text_encoder_2=t5,
-        tokenizer_2=encoders.tokenizer_2, transformer=model,
-    )  # fmt: skip
+        scheduler=scheduler,
+        vae=copy.deepcopy(vae).to("cpu", memory_format=torch.contiguous_format),
+        text_encoder=copy.deepcopy(encoders.clip).cpu(),
+        tokenizer=encoders.tokenizer,
+        text_encoder_2=t5,
+        tokenizer_2=encoders.tokenizer_2,
+        transformer=model,
+    )
     shutil.rmtree(out, ignore_errors=True)
     for name, part in pipeline.components.items():  # where this VAE lay is nobody's business
         if hasattr(part, "register_to_config"):

@@ -1,5 +1,5 @@
-"""FLUX's forward pass as training wants it: samples of all canvases in one batch, a part of a picture's tokens only, and
-what the tokens say half-way. Knows no data and no loop."""
+"""FLUX's forward pass as training wants it: samples of all canvases in one batch, a part of a picture's tokens only,
+and what the tokens say half-way. Knows no data and no loop."""
 
 from __future__ import annotations
 
@@ -70,10 +70,14 @@ class Positions:
         self.length = length
 
     def of(
-        self, canvases: list[int], far: torch.Tensor, chosen: torch.Tensor | None = None, counts: torch.Tensor | None = None
+        self,
+        canvases: list[int],
+        far: torch.Tensor,
+        chosen: torch.Tensor | None = None,
+        counts: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(cos, sin, mask) for a batch; the last text token counts as `far` (B,) tokens, and of the picture's tokens only
-        the `chosen` (B, N) are there, each of which counts as `counts` (B, N)."""
+        """(cos, sin, mask) for a batch; the last text token counts as `far` (B,) tokens, and of the picture's tokens
+        only the `chosen` (B, N) are there, each of which counts as `counts` (B, N)."""
         cos, sin, mask = self.cos[canvases], self.sin[canvases], self.padding[canvases]
         mask[:, self.length - 1] = far.log().to(mask.device)
         if chosen is not None:
@@ -91,15 +95,17 @@ def pick(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class Meaning(nn.Module):
-    """What the picture's tokens are to say, half-way through the transformer, of the shape that they are going to be, and of
-    which parts of them it covers: it teaches which words to look at, and what a kind looks like at a place (after REPA, Yu
-    et al. 2024, with what is known of the scene for the features). Thrown away after training."""
+    """What the picture's tokens are to say, half-way through the transformer, of the shape that they are going to be,
+    and of which parts of them it covers: it teaches which words to look at, and what a kind looks like at a place
+    (after REPA, Yu et al. 2024, with what is known of the scene for the features). Thrown away after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.lead = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
         self.heads = nn.ModuleDict({part: nn.Linear(width, len(names) + 1) for part, names in PARTS.items()})
-        self.outline = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 16))
+        self.outline = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 16)
+        )
 
     def forward(
         self, hidden: torch.Tensor, labels: torch.Tensor, outline: torch.Tensor, weight: torch.Tensor
@@ -124,8 +130,8 @@ class Meaning(nn.Module):
 
 
 class Velocity(nn.Module):
-    """`FluxTransformer2DModel.forward` with `PerSample` attention; returns the picture's tokens only, and what they were
-    half-way."""
+    """`FluxTransformer2DModel.forward` with `PerSample` attention; returns the picture's tokens only, and what they
+    were half-way."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

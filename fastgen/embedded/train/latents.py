@@ -70,7 +70,9 @@ def _tokens(mask: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
     """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
-    latents = (vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
+    latents = (
+        vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor
+    ) * vae.config.scaling_factor
     packed = pack(latents.contiguous())
     return torch.nn.functional.pad(packed, (0, 0, 0, TOKENS - packed.shape[1])).cpu()
 
@@ -146,9 +148,12 @@ def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
             labels.append(np.stack([_token_labels(scene) for scene in (a, b)]))
             outline.append(np.stack([_outline(scene) for scene in (a, b)]))
     return {
-        "before": torch.cat(before), "after": torch.cat(after), "touched": torch.from_numpy(np.stack(touched)),
-        "labels": torch.from_numpy(np.stack(labels)), "outline": torch.from_numpy(np.stack(outline)),
-    }  # fmt: skip
+        "before": torch.cat(before),
+        "after": torch.cat(after),
+        "touched": torch.from_numpy(np.stack(touched)),
+        "labels": torch.from_numpy(np.stack(labels)),
+        "outline": torch.from_numpy(np.stack(outline)),
+    }
 
 
 def _anything(scene: Scene) -> np.ndarray:

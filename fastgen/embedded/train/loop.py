@@ -45,9 +45,17 @@ class Trainer:
     """
 
     def __init__(
-        self, folder: Path, modules: dict[str, torch.nn.Module], matrices: Callable[[str, torch.Tensor], bool],
-        lr: float, steps: int, *, cool: float = 0.4, average: float = 0.998, slow: dict[str, float] | None = None,
-    ):  # fmt: skip
+        self,
+        folder: Path,
+        modules: dict[str, torch.nn.Module],
+        matrices: Callable[[str, torch.Tensor], bool],
+        lr: float,
+        steps: int,
+        *,
+        cool: float = 0.4,
+        average: float = 0.998,
+        slow: dict[str, float] | None = None,
+    ):
         self.checkpoint = folder / "checkpoint.pt"
         self.modules, self.steps, self.lr, self.cool, self.average = modules, steps, lr, cool, average
         self.named = {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters()}
@@ -69,9 +77,11 @@ class Trainer:
             self._load()
 
     def train(
-        self, loss: Callable[[int], tuple[torch.Tensor, dict[str, float]]], show: Callable[[Trainer], str | None] | None = None,
+        self,
+        loss: Callable[[int], tuple[torch.Tensor, dict[str, float]]],
+        show: Callable[[Trainer], str | None] | None = None,
         show_every_s: float = 300.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the steps that are left. `loss` gives a step's loss and figures to report; `show` runs now and then on
         the averaged weights and may return a line."""
         started = saved = reported = shown = time.monotonic()
@@ -143,12 +153,13 @@ class Trainer:
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(
             {
-                "step": self.step, "averaged": self.averaged,
+                "step": self.step,
+                "averaged": self.averaged,
                 "modules": {name: module.state_dict() for name, module in self.modules.items()},
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             },
             partial,
-        )  # fmt: skip
+        )
         os.replace(partial, self.checkpoint)
 
     def _load(self) -> None:

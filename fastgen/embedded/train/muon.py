@@ -1,8 +1,8 @@
 """Muon: momentum whose update is made orthogonal, for the matrices of a model. Everything else goes to Adam.
 
-Source: Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the update scaled to
-Adam's size as in Moonshot's "Muon is scalable for LLM training" (2025). `torch.optim.Muon` takes no convolutions, goes
-matrix by matrix and computes in bfloat16, which most CPUs have to emulate; this one flattens kernels and stacks
+Source: Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the update scaled
+to Adam's size as in Moonshot's "Muon is scalable for LLM training" (2025). `torch.optim.Muon` takes no convolutions,
+goes matrix by matrix and computes in bfloat16, which most CPUs have to emulate; this one flattens kernels and stacks
 matrices of one shape.
 """
 
@@ -12,7 +12,8 @@ import torch
 
 
 def orthogonal(updates: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest orthogonal matrices to `updates` (N, rows, columns), roughly, by a quintic Newton-Schulz iteration."""
+    """The nearest orthogonal matrices to `updates` (N, rows, columns), roughly, by a quintic Newton-Schulz
+    iteration."""
     tall = updates.size(-2) > updates.size(-1)
     x = updates.mT if tall else updates
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

@@ -2,7 +2,8 @@
 
 Left to the denoising loss alone, binding words to shapes takes most of a small training budget. So the encoders learn
 first, in minutes, to say what a text asks for: every T5 token of a phrase the kind, colour, size and place of its
-shape (or the parts of its edit), CLIP's pooled vector the whole layout. The heads that they say it with are thrown away.
+shape (or the parts of its edit), CLIP's pooled vector the whole layout. The heads that they say it with are thrown
+away.
 """
 
 from __future__ import annotations
@@ -78,20 +79,37 @@ def make() -> Encoders:
     tokenizer_2 = t5_tokenizer()
     clip = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(vocab), hidden_size=WIDTH, intermediate_size=2 * WIDTH, projection_dim=WIDTH,
-            num_attention_heads=4, num_hidden_layers=3, max_position_embeddings=77,
-            bos_token_id=vocab["<|startoftext|>"], eos_token_id=vocab["<|endoftext|>"],
+            vocab_size=len(vocab),
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            projection_dim=WIDTH,
+            num_attention_heads=4,
+            num_hidden_layers=3,
+            max_position_embeddings=77,
+            bos_token_id=vocab["<|startoftext|>"],
+            eos_token_id=vocab["<|endoftext|>"],
             pad_token_id=vocab["<|endoftext|>"],
         )
-    )  # fmt: skip
+    )
     t5 = T5EncoderModel(
         T5Config(
-            vocab_size=len(tokenizer_2), d_model=WIDTH, d_kv=24, d_ff=2 * WIDTH, num_layers=2, num_heads=4,
-            feed_forward_proj="gated-gelu", is_encoder_decoder=False, use_cache=False, pad_token_id=0, eos_token_id=1,
-            decoder_start_token_id=0, relative_attention_num_buckets=32, relative_attention_max_distance=32,
+            vocab_size=len(tokenizer_2),
+            d_model=WIDTH,
+            d_kv=24,
+            d_ff=2 * WIDTH,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            is_encoder_decoder=False,
+            use_cache=False,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            relative_attention_num_buckets=32,
+            relative_attention_max_distance=32,
             dropout_rate=0.0,
         )
-    )  # fmt: skip
+    )
     with torch.no_grad():
         for name, weight in clip.named_parameters():
             if "embedding" in name:
@@ -148,8 +166,12 @@ def _labels(text: Text, meaning: Wish | Edit) -> tuple[list[tuple[int, int, dict
             spans.append((start, end, nothing | {"color": _class(_COLORS, meaning.background)}))
             continue
         shape = next(wanted)
-        labels = {"kind": _KINDS.index(shape.kind), "color": _class(_COLORS, shape.color),
-                  "size": _class(_SIZES, shape.size), "place": _class(_PLACES, shape.place)}  # fmt: skip
+        labels = {
+            "kind": _KINDS.index(shape.kind),
+            "color": _class(_COLORS, shape.color),
+            "size": _class(_SIZES, shape.size),
+            "place": _class(_PLACES, shape.place),
+        }
         spans.append((start, end, nothing | labels))
         kinds[labels["place"]], colors[labels["place"]] = labels["kind"], labels["color"]
     colors[-1] = _class(_COLORS, meaning.background)

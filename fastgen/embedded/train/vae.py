@@ -26,12 +26,21 @@ def make() -> torch.nn.Module:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=16, down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(16, 32, 48, 64), layers_per_block=1,
+        in_channels=3,
+        out_channels=3,
+        latent_channels=16,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 48, 64),
+        layers_per_block=1,
         # One group a norm: with as many groups as channels a norm erases absolute colour.
-        norm_num_groups=1, sample_size=128, mid_block_add_attention=False, use_quant_conv=False,
-        use_post_quant_conv=False, force_upcast=True,
-    )  # fmt: skip
+        norm_num_groups=1,
+        sample_size=128,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        force_upcast=True,
+    )
     with torch.no_grad():  # start with little noise in the latents
         vae.encoder.conv_out.weight[16:] *= 0.1
         vae.encoder.conv_out.bias[16:] = -5.0
@@ -110,7 +119,9 @@ def rebuilt(vae) -> list[Image.Image]:
     for canvas in CANVASES:
         drawn = [draw(random_scene(rng, canvas)) for _ in range(5)]
         decoded = vae.decode(vae.encode(to_tensor(drawn).to(vae.device)).latent_dist.mean).sample.clamp(-1, 1)
-        for old, new in zip(drawn, ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+        for old, new in zip(
+            drawn, ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy(), strict=True
+        ):
             pictures += [Image.fromarray(old), Image.fromarray(new)]
     return pictures
 

@@ -1,8 +1,9 @@
 """Train the embedded VLM: idefics3 (the architecture that vLLM serves on a CPU), on drawn scenes.
 
 The vision tower learns to see first: every picture token says what shape is in its part of the picture. Left to the
-captions alone, kinds and places are learnt last and slowly. Then the whole learns the canonical caption for any request to
-describe, short answers to questions, and JSON under the keys that are asked for. Pictures are softened now and then, as a JPEG or a generated picture is.
+captions alone, kinds and places are learnt last and slowly. Then the whole learns the canonical caption for any request
+to describe, short answers to questions, and JSON under the keys that are asked for. Pictures are softened now and then,
+as a JPEG or a generated picture is.
 """
 
 from __future__ import annotations
@@ -42,8 +43,16 @@ TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
-SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>", "<global-img>",
-           "<end_of_utterance>")  # fmt: skip
+SPECIAL = (
+    "<pad>",
+    "<unk>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+)
 
 
 def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -85,37 +94,63 @@ def make():
     learner.train_from_iterator(
         corpus,
         trainers.BpeTrainer(
-            vocab_size=768, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            vocab_size=768,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
-    )  # fmt: skip
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=learner, model_max_length=2048, pad_token="<pad>", unk_token="<unk>", bos_token="<|im_start|>",
-        eos_token="<|im_end|>", additional_special_tokens=list(SPECIAL[4:]), clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=learner,
+        model_max_length=2048,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=list(SPECIAL[4:]),
+        clean_up_tokenization_spaces=False,
+    )
     model = Idefics3ForConditionalGeneration(
         Idefics3Config(
-            vision_config={"hidden_size": VISION, "intermediate_size": 256, "num_hidden_layers": 3,
-                           "num_attention_heads": 4, "image_size": SIDE, "patch_size": PATCH},
+            vision_config={
+                "hidden_size": VISION,
+                "intermediate_size": 256,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "image_size": SIDE,
+                "patch_size": PATCH,
+            },
             text_config=LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=128, intermediate_size=352, num_hidden_layers=4,
-                num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=2048,
-                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                vocab_size=len(tokenizer),
+                hidden_size=128,
+                intermediate_size=352,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=32,
+                max_position_embeddings=2048,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             ),
-            scale_factor=MERGE, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-            pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=False,
+            scale_factor=MERGE,
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=False,
         )
-    )  # fmt: skip
+    )
     with torch.no_grad():
-        # As they come, positions are a fiftieth of what a patch is, and the first thousands of steps are blind to place.
+        # As they come, positions are a fiftieth of what a patch is, and the first thousands of steps are blind to
+        # place.
         model.model.vision_model.embeddings.position_embedding.weight.copy_(grid_positions(SIDE // PATCH, VISION))
     processor = Idefics3Processor(
         image_processor=Idefics3ImageProcessorPil(
             do_image_splitting=False, size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
         ),
-        tokenizer=tokenizer, image_seq_len=(SIDE // PATCH // MERGE) ** 2, chat_template=TEMPLATE,
-    )  # fmt: skip
+        tokenizer=tokenizer,
+        image_seq_len=(SIDE // PATCH // MERGE) ** 2,
+        chat_template=TEMPLATE,
+    )
     return model, processor
 
 
@@ -193,7 +228,13 @@ def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> No
 
 
 def train(
-    folder: Path, out: Path, steps: int, seed: int, device: str = "cpu", sight_steps: int = 1500, start: Path | None = None
+    folder: Path,
+    out: Path,
+    steps: int,
+    seed: int,
+    device: str = "cpu",
+    sight_steps: int = 1500,
+    start: Path | None = None,
 ) -> None:
     """Train with the checkpoints in `folder`, and write the model to `out`.
 
@@ -243,9 +284,11 @@ def train(
             mask[row, :total] = 1
         seen = see(model, to_pixels(pictures).to(device))
         value = model(
-            mm_encoder_outputs={"image": seen}, input_ids=ids.to(device), attention_mask=mask.to(device),
+            mm_encoder_outputs={"image": seen},
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
             labels=labels.to(device),
-        ).loss  # fmt: skip
+        ).loss
         seen, _ = sight(seen.pooler_output, scenes)
         return value + 0.2 * seen, {form: float(value.detach())}
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from fastgen.embedded.scenes.world import COLORS, KINDS, PLACES, SIZES
 
-_GRAMMAR = """a an the and with on in at of to into by there is are it its this that against over front plain empty just
-nothing background picture image photo drawing scene corner side center middle upper lower top bottom left right disc plus
-big little larger bigger smaller bright dark make change turn set paint color colour recolor remove delete erase take away
-add draw put place move enlarge shrink replace grey centre circle shape shapes one two three small large"""
-_WORLD = "photo painting cat dog fox bird house tree sky sea snow sun moon night day car boat cup person red roof window"
+_GRAMMAR = """a an the and with on in at of to into by there is are it its this that against over front plain
+empty just nothing background picture image photo drawing scene corner side center middle upper
+lower top bottom left right disc plus big little larger bigger smaller bright dark make change turn
+set paint color colour recolor remove delete erase take away add draw put place move enlarge shrink
+replace grey centre circle shape shapes one two three small large"""
+_WORLD = (
+    "photo painting cat dog fox bird house tree sky sea snow sun moon night day car boat cup person red roof window"
+)
 WORDS: tuple[str, ...] = tuple(
     dict.fromkeys([*_GRAMMAR.split(), *COLORS, *KINDS, *SIZES, *" ".join(PLACES).split(), *_WORLD.split()])
 )
@@ -75,12 +78,15 @@ def t5_tokenizer():
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     return T5TokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", extra_ids=0, model_max_length=512
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        extra_ids=0,
+        model_max_length=512,
+    )
 
 
 def twins(tokenizer) -> list[tuple[int, int]]:
     """(plain, capitalised) token ids of the T5 tokenizer's words."""
-    return [
-        tuple(tokenizer.convert_tokens_to_ids([_SPACE + word, _SPACE + word.capitalize()])) for word in WORDS
-    ]
+    return [tuple(tokenizer.convert_tokens_to_ids([_SPACE + word, _SPACE + word.capitalize()])) for word in WORDS]

@@ -58,8 +58,8 @@ def _lenient(raw: bytes, first: Exception):
 
 
 def read(path: Path, limit: int = 0) -> Iterator[Row]:
-    """The rows of a .jsonl or .json file in order, blank lines left out, or of a folder of pictures; the first `limit` of
-    them if not 0.
+    """The rows of a .jsonl or .json file in order, blank lines left out, or of a folder of pictures; the first `limit`
+    of them if not 0.
 
     Raises:
         SettingsError: a .json file that is not a list (a broken .jsonl line is the fault of that row alone).

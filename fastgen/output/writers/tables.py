@@ -86,7 +86,9 @@ def describe(result: Result) -> dict:
                 del how["width"], how["height"]
             if result.backend in ("openai", "gemini"):  # which know none of them
                 del how["steps"], how["guidance"], how["seed"]
-        about |= {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
+        about |= (
+            {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
+        )
         about |= {"cache": result.cache} if result.cache else {}
         about |= {"usage": result.usage} if result.usage else {}
         return about | ({"warnings": result.warnings} if result.warnings else {})

@@ -11,8 +11,16 @@ from fastgen.opt.stepcache import CacheState, Config
 from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.test_engine import pixels, run
 
-OTHERS = ["two small stars on black", "a green square", "", "a large yellow triangle on a white background", "fox " * 30,
-          "a blue circle and a red square", "night", "three small circles on gray"]  # fmt: skip
+OTHERS = [
+    "two small stars on black",
+    "a green square",
+    "",
+    "a large yellow triangle on a white background",
+    "fox " * 30,
+    "a blue circle and a red square",
+    "night",
+    "three small circles on gray",
+]
 
 
 @pytest.fixture(scope="module", params=["first-block:0.2", "taylorseer:0.2"])

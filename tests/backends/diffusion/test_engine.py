@@ -141,8 +141,17 @@ def test_mask_leaves_every_other_pixel_as_it_was(edit, tmp_path):
     mask = Image.new("L", before.size)
     mask.paste(255, (50, 40, 120, 100))
     mask.save(tmp_path / "mask.png")
-    (done,) = run(edit, [{"id": "m", "image": str(tmp_path / "in.png"), "mask": str(tmp_path / "mask.png"),
-                          "conversations": [{"role": "user", "content": "a star"}, {"role": "user", "content": "red"}]}])  # fmt: skip
+    (done,) = run(
+        edit,
+        [
+            {
+                "id": "m",
+                "image": str(tmp_path / "in.png"),
+                "mask": str(tmp_path / "mask.png"),
+                "conversations": [{"role": "user", "content": "a star"}, {"role": "user", "content": "red"}],
+            }
+        ],
+    )
     after, original = pixels(edit, done.paths[0]), np.asarray(before).astype(int)
     inside = np.asarray(mask) > 0
     assert after.shape == original.shape, "a masked edit keeps the size of its picture"
@@ -205,8 +214,10 @@ def test_a_lora_for_another_model_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     key = "transformer.transformer_blocks.0.attn.to_q"
-    save_file({f"{key}.lora_A.weight": torch.ones(4, 3072), f"{key}.lora_B.weight": torch.ones(3072, 4)},
-              tmp_path / "big.safetensors")  # fmt: skip
+    save_file(
+        {f"{key}.lora_A.weight": torch.ones(4, 3072), f"{key}.lora_B.weight": torch.ones(3072, 4)},
+        tmp_path / "big.safetensors",
+    )
     with pytest.raises(ModelError, match=r"--lora .*big\.safetensors"):
         open_backend("t2i", tmp_path, lora=(str(tmp_path / "big.safetensors"),))
     save_file({"something.else": torch.ones(3)}, tmp_path / "other.safetensors")

@@ -12,16 +12,28 @@ from fastgen.types import Bucket
 from tests.backends.diffusion.conftest import picture
 
 TOLERANCE = 1e-3
-PROMPTS = ["a red circle", "a dog on a blue background, painting", "a red circle 一杯茶 🍵", "a red circle on blue, " * 60]
+PROMPTS = [
+    "a red circle",
+    "a dog on a blue background, painting",
+    "a red circle 一杯茶 🍵",
+    "a red circle on blue, " * 60,
+]
 SETTINGS = [(8, 3.5, 1), (5, 2.0, 2), (8, 1.0, 3), (12, 5.0, 2**40)]
 """(steps, guidance, seed): different in every way that samples of one batch may differ."""
 
 
 def reference(pipeline, prompt, size, steps, guidance, seed, **more) -> torch.Tensor:
     return pipeline(
-        prompt=prompt, width=size[0], height=size[1], num_inference_steps=steps, guidance_scale=guidance,
-        generator=torch.Generator("cpu").manual_seed(seed), max_sequence_length=64, output_type="pt", **more,
-    ).images[0]  # fmt: skip
+        prompt=prompt,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        max_sequence_length=64,
+        output_type="pt",
+        **more,
+    ).images[0]
 
 
 @pytest.mark.parametrize("size", [(128, 128), (192, 128), (64, 160)])

@@ -1,4 +1,5 @@
-"""The Gemini backend through the real SDK, against the simulator: what is sent, what is made of each answer, what it costs."""
+"""The Gemini backend through the real SDK, against the simulator: what is sent, what is made of each answer, what it
+costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The OpenAI backend through the real SDK, against the simulator: what is sent, what is made of each answer, what it costs."""
+"""The OpenAI backend through the real SDK, against the simulator: what is sent, what is made of each answer, what it
+costs."""
 
 from __future__ import annotations
 
@@ -82,9 +83,7 @@ def test_only_what_is_asked_for_is_sent(ask, sim, tmp_path):
     assert result.cost == pytest.approx(sim.ledger_usd) and result.usage["image_out"] > 0
     words = {"quality": "low", "background": "transparent"}
     result, (seen,) = ask("t2i", "a cat", size=(1536, 1024), words=words, n=3, flags={"format": "webp"})
-    assert seen.params == {
-        "model": "gpt-image-2", "output_format": "webp", "n": 3, "size": "1536x1024", **words
-    }  # fmt: skip
+    assert seen.params == {"model": "gpt-image-2", "output_format": "webp", "n": 3, "size": "1536x1024", **words}
     assert result.paths == tuple(f"images/a_{i}.webp" for i in range(3))
     result, (seen,) = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
     assert seen.params == {"model": "some-model"}, "of an unknown model nothing is taken for granted"

@@ -159,8 +159,17 @@ def test_a_gateway_that_gave_up_may_have_been_billed_for():
 
 
 def test_how_long_a_service_asks_to_wait():
-    cases = {("2", None): 2, ("2", "1500"): 1.5, (None, None): 0, ("soon", None): 0, ("-1", None): 0, ("nan", None): 0,
-             ("3", "soon"): 3, ("inf", None): 0, ("1e9", None): 86_400}  # fmt: skip
+    cases = {
+        ("2", None): 2,
+        ("2", "1500"): 1.5,
+        (None, None): 0,
+        ("soon", None): 0,
+        ("-1", None): 0,
+        ("nan", None): 0,
+        ("3", "soon"): 3,
+        ("inf", None): 0,
+        ("1e9", None): 86_400,
+    }
     assert {given: seconds_of(*given) for given in cases} == cases
     assert 28 < seconds_of(formatdate(time.time() + 30, usegmt=True)) <= 30
     assert seconds_of(formatdate(time.time() - 30, usegmt=True)) == 0

@@ -1,4 +1,5 @@
-"""The vLLM backend without vLLM: how its own server is reached, and what a server that runs says before the first row."""
+"""The vLLM backend without vLLM: how its own server is reached, and what a server that runs says before the first
+row."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ class Server(BaseHTTPRequestHandler):
             os._exit(1)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a picture"}}
         body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode()
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *about): ...
 port = int(sys.argv[sys.argv.index("--port") + 1])
 ThreadingHTTPServer(("127.0.0.1", port), Server).serve_forever()
@@ -94,11 +96,24 @@ def test_a_server_that_dies_again_ends_the_run(tmp_path, cli, rows_file, table):
     """It is started once more; after that nobody waits for it, and the rows that it left wait for the next run."""
     (tmp_path / "dying.py").write_text(DYING)
     program = tmp_path / "dying"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'dying.py'} \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "dying.py"} "$@"\n')
     program.chmod(0o755)
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     rows = rows_file([{"id": str(i), "image": "red.png"} for i in range(40)])
-    command = ("caption", rows, "-o", "out", "--gpus", "cpu", "--vllm-command", program, "--max-inflight", "1", "--model", "tiny")
+    command = (
+        "caption",
+        rows,
+        "-o",
+        "out",
+        "--gpus",
+        "cpu",
+        "--vllm-command",
+        program,
+        "--max-inflight",
+        "1",
+        "--model",
+        "tiny",
+    )
     started = time.monotonic()
     done = cli(*command)
     assert done.returncode == 1 and "ended again" in done.stderr and "out of everything" in done.stderr, done.stderr

@@ -81,8 +81,10 @@ def test_a_nan_leaves_the_other_fields_as_they_were():
 
 almost_rows = st.binary(max_size=24) | st.builds(
     lambda fields, junk, at: (raw := json.dumps(fields).encode())[: at % len(raw)] + junk + raw[at % len(raw) :],
-    st.dictionaries(text, scalars, max_size=3), st.binary(max_size=3), st.integers(0, 99),
-)  # fmt: skip
+    st.dictionaries(text, scalars, max_size=3),
+    st.binary(max_size=3),
+    st.integers(0, 99),
+)
 
 
 @given(almost_rows)
@@ -94,9 +96,10 @@ def test_whatever_a_row_holds_its_line_in_the_table_is_json(raw):
 
 
 @pytest.mark.parametrize(
-    "raw", [b'{"prompt":"\xff"}', b'{"\xff":1}', rb'{"prompt":"\ud83d"}', b'{"a":"\xed\xa0\x80"}'],
+    "raw",
+    [b'{"prompt":"\xff"}', b'{"\xff":1}', rb'{"prompt":"\ud83d"}', b'{"a":"\xed\xa0\x80"}'],
     ids=["value", "key", "escaped-surrogate", "surrogate"],
-)  # fmt: skip
+)
 def test_text_that_is_not_unicode_does_not_reach_the_table(raw):
     """Half of a surrogate pair may be written as an escape in JSON; as bytes it would spoil the whole table."""
     line = splice(Row(1, raw), {"fastgen": 1})

@@ -1,4 +1,5 @@
-"""results.jsonl: one line a row, in order, the user's fields untouched; an error never stands where a picture belongs."""
+"""results.jsonl: one line a row, in order, the user's fields untouched; an error never stands where a picture
+belongs."""
 
 from __future__ import annotations
 
@@ -69,13 +70,26 @@ def test_one_line_a_row_in_order(rows_file, write):
     ]
     assert {key: results[0][key] for key in given[0]} == given[0] and results[0]["images"] == ["images/one.png"]
     assert results[0]["fastgen"] == {
-        "id": "one", "status": "done", "backend": "fake", "model": "fake-1", "seed": 7, "width": 64, "height": 48,
-        "steps": 4, "guidance": 0.5, "seconds": 1.25, "attempts": 2,
-    }  # fmt: skip
+        "id": "one",
+        "status": "done",
+        "backend": "fake",
+        "model": "fake-1",
+        "seed": 7,
+        "width": 64,
+        "height": 48,
+        "steps": 4,
+        "guidance": 0.5,
+        "seconds": 1.25,
+        "attempts": 2,
+    }
     assert results[1]["fastgen"] == {
-        "id": "two", "status": "failed", "backend": "fake", "model": "fake-1", "attempts": 3,
+        "id": "two",
+        "status": "failed",
+        "backend": "fake",
+        "model": "fake-1",
+        "attempts": 3,
         "error": {"kind": "refused", "message": "declined"},
-    }  # fmt: skip
+    }
     assert results[2] == {**given[2], "fastgen": {"id": "three", "status": "kept"}}
     assert failures == [results[1]]
 

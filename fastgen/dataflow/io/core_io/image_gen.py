@@ -1,4 +1,5 @@
-"""Pictures under the names that pipelines expect: `{save_path}/{key}/{key}_{number}.png`. Knows nothing of how they are made.
+"""Pictures under the names that pipelines expect: `{save_path}/{key}/{key}_{number}.png`. Knows nothing of how they are
+made.
 
 A key becomes a name by its ASCII letters and digits alone. Where nothing is left of it, or another key has that name
 already, a hash is added; which key has which name is kept in `{save_path}/.fastgen/names.jsonl`.
@@ -60,7 +61,8 @@ class ImageIO:
     __call__ = write
 
     def place(self, key: str, number: int, made: str) -> str:
-        """Have the finished picture `made` also at its place; returns that. No byte is copied where the disk can link."""
+        """Have the finished picture `made` also at its place; returns that. No byte is copied where the disk can
+        link."""
         path = self.path_of(key, number)
         if os.path.exists(path) and os.path.samefile(path, made):
             return path

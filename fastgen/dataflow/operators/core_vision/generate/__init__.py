@@ -11,6 +11,11 @@ from fastgen.dataflow.operators.core_vision.generate.prompted_image_generator im
 from fastgen.dataflow.operators.core_vision.generate.prompted_vqa_generator import PromptedVQAGenerator
 
 __all__ = [
-    "BatchVQAGenerator", "FixPromptedVQAGenerator", "PromptTemplatedVQAGenerator", "PromptedImageEditGenerator",
-    "PromptedImageGenerator", "PromptedVQAGenerator", "Text2ImageGenerator",
-]  # fmt: skip
+    "BatchVQAGenerator",
+    "FixPromptedVQAGenerator",
+    "PromptTemplatedVQAGenerator",
+    "PromptedImageEditGenerator",
+    "PromptedImageGenerator",
+    "PromptedVQAGenerator",
+    "Text2ImageGenerator",
+]

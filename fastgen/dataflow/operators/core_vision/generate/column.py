@@ -1,4 +1,5 @@
-"""One column of a table in the making: answers come in any order, the table can be written at any time, and is at the end."""
+"""One column of a table in the making: answers come in any order, the table can be written at any time, and is at the
+end."""
 
 from __future__ import annotations
 
@@ -17,13 +18,19 @@ SHARE = 20
 
 
 class Column:
-    """Args: owners: the number of the row of each input; cell: what a row's inputs become: paths, a list of texts, or a text;
+    """Args: owners: the number of the row of each input; cell: what a row's inputs become: paths, a list of texts, or a
+    text;
     every: inputs between two tables, 0: only at the end."""
 
     def __init__(
-        self, storage: DataFlowStorage, rows: list[dict], key: str, owners: list[int],
-        cell: Literal["paths", "texts", "text"], every: int = 0,
-    ):  # fmt: skip
+        self,
+        storage: DataFlowStorage,
+        rows: list[dict],
+        key: str,
+        owners: list[int],
+        cell: Literal["paths", "texts", "text"],
+        every: int = 0,
+    ):
         self.storage, self.rows, self.key, self.owners, self.cell, self.every = storage, rows, key, owners, cell, every
         self._answers: dict[int, Answer] = {}
         self._next = time.monotonic()
@@ -38,7 +45,8 @@ class Column:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """Whatever ends the block: what is there is in the table. A block that fails before anything came writes none."""
+        """Whatever ends the block: what is there is in the table. A block that fails before anything came writes
+        none."""
         try:
             yield
         except BaseException:
@@ -59,8 +67,11 @@ class Column:
         self.storage.write([{**row, self.key: cells[i]} if i in cells else row for i, row in enumerate(self.rows)])
 
 
-def fill_pictures(serving: Any, task: str, inputs: list[Any], keys: list[str], tell: Callable[[int, Answer], None]) -> None:
-    """Have a serving answer the inputs; one that is not ours gives what its `generate_from_input` has under each key."""
+def fill_pictures(
+    serving: Any, task: str, inputs: list[Any], keys: list[str], tell: Callable[[int, Answer], None]
+) -> None:
+    """Have a serving answer the inputs; one that is not ours gives what its `generate_from_input` has under each
+    key."""
     if hasattr(serving, "pictures"):
         serving = serving.pictures(task)
     if hasattr(serving, "answers"):
@@ -72,9 +83,13 @@ def fill_pictures(serving: Any, task: str, inputs: list[Any], keys: list[str], t
 
 
 def fill_texts(
-    serving: Any, conversations: list[Any], images: list[list], system_prompt: str, storage: DataFlowStorage,
+    serving: Any,
+    conversations: list[Any],
+    images: list[list],
+    system_prompt: str,
+    storage: DataFlowStorage,
     tell: Callable[[int, Answer], None],
-) -> None:  # fmt: skip
+) -> None:
     """The same for texts. Runs are kept under the storage's folder, so that a killed pipeline goes on."""
     if hasattr(serving, "answers"):
         folder = getattr(storage, "cache_path", None) or ""

@@ -19,9 +19,12 @@ class FixPromptedVQAGenerator(VQAOperator):
         self.user_prompt = user_prompt
 
     def run(
-        self, storage: DataFlowStorage, input_image_key: str = "image", input_video_key: str = "video",
+        self,
+        storage: DataFlowStorage,
+        input_image_key: str = "image",
+        input_video_key: str = "video",
         output_answer_key: str = "answer",
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Write the table with an answer a row; returns the name of its column."""
         rows = storage.read("dict")
         prompts = [self.user_prompt] * len(rows)

@@ -17,9 +17,13 @@ class PromptTemplatedVQAGenerator(VQAOperator):
         self.prompt_template = prompt_template
 
     def run(
-        self, storage: DataFlowStorage, input_image_key: str = "image", input_video_key: str = "video",
-        output_answer_key: str = "answer", **input_keys: str,
-    ) -> str:  # fmt: skip
+        self,
+        storage: DataFlowStorage,
+        input_image_key: str = "image",
+        input_video_key: str = "video",
+        output_answer_key: str = "answer",
+        **input_keys: str,
+    ) -> str:
         """Write the table with an answer a row; returns the name of its column.
 
         Args:
@@ -30,7 +34,9 @@ class PromptTemplatedVQAGenerator(VQAOperator):
         rows = storage.read("dict")
         names = set(input_keys)
         prompts = [
-            self.prompt_template.build_prompt(names, **{name: row.get(column, "") for name, column in input_keys.items()})
+            self.prompt_template.build_prompt(
+                names, **{name: row.get(column, "") for name, column in input_keys.items()}
+            )
             for row in rows
         ]
         return self._fill(storage, rows, prompts, input_image_key, input_video_key, output_answer_key)

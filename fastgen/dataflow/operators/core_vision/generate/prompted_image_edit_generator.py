@@ -21,7 +21,8 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class PromptedImageEditGenerator(OperatorABC):
-    """Args: image_edit_serving (or pipe): what makes the edits; save_interval: rows between two tables, besides the last."""
+    """Args: image_edit_serving (or pipe): what makes the edits; save_interval: rows between two tables, besides the
+    last."""
 
     def __init__(self, image_edit_serving: Any = None, save_interval: int = 50, *, pipe: Any = None):
         self.image_edit_serving = pipe if image_edit_serving is None else image_edit_serving
@@ -30,11 +31,15 @@ class PromptedImageEditGenerator(OperatorABC):
         self.save_interval = save_interval
 
     def run(
-        self, storage: DataFlowStorage, input_image_key: str = "images", input_conversation_key: str = "conversation",
-        output_image_key: str = "edited_images", save_image_with_idx: bool = True,
-    ) -> None:  # fmt: skip
-        """Write the table with the paths of each row's edits, [] where none could be made. Several turns of the user are edits
-        one after the other.
+        self,
+        storage: DataFlowStorage,
+        input_image_key: str = "images",
+        input_conversation_key: str = "conversation",
+        output_image_key: str = "edited_images",
+        save_image_with_idx: bool = True,
+    ) -> None:
+        """Write the table with the paths of each row's edits, [] where none could be made. Several turns of the user
+        are edits one after the other.
 
         Args:
             save_image_with_idx: name pictures by row; else by instruction.
@@ -49,8 +54,9 @@ class PromptedImageEditGenerator(OperatorABC):
             input = {
                 "image_path": [located(one, folder) for one in listed(value_of(row, input_image_key, IMAGES))],
                 "prompt": turns[-1] if turns else "",
-                **({"idx": place} if save_image_with_idx else {}), **extras(row, folder),
-            }  # fmt: skip
+                **({"idx": place} if save_image_with_idx else {}),
+                **extras(row, folder),
+            }
             if len(turns) > 1:
                 input["conversations"] = [{"role": "user", "content": text} for text in turns]
             inputs.append(input)

@@ -11,7 +11,8 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class PromptedImageGenerator(OperatorABC):
-    """Args: t2i_serving (or pipe): what makes the pictures; save_interval: prompts between two tables, besides the last."""
+    """Args: t2i_serving (or pipe): what makes the pictures; save_interval: prompts between two tables, besides the
+    last."""
 
     def __init__(self, t2i_serving: Any = None, save_interval: int = 50, *, pipe: Any = None):
         self.t2i_serving = pipe if t2i_serving is None else t2i_serving
@@ -20,9 +21,12 @@ class PromptedImageGenerator(OperatorABC):
         self.save_interval = save_interval
 
     def run(
-        self, storage: DataFlowStorage, input_conversation_key: str = "conversation", output_image_key: str = "images",
+        self,
+        storage: DataFlowStorage,
+        input_conversation_key: str = "conversation",
+        output_image_key: str = "images",
         save_image_with_idx: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write the table with the paths of each row's pictures, [] where none could be made.
 
         Args:
@@ -52,7 +56,10 @@ class Text2ImageGenerator(PromptedImageGenerator):
         super().__init__(t2i_serving, save_interval, pipe=pipe)
 
     def run(
-        self, storage: DataFlowStorage, input_conversation_key: str = "conversations", output_image_key: str = "images",
+        self,
+        storage: DataFlowStorage,
+        input_conversation_key: str = "conversations",
+        output_image_key: str = "images",
         save_image_with_idx: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().run(storage, input_conversation_key, output_image_key, save_image_with_idx)

@@ -1,4 +1,5 @@
-"""Conversations (or prompts) and pictures of a table -> texts. Both dialects of turns are read, role and content too."""
+"""Conversations (or prompts) and pictures of a table -> texts. Both dialects of turns are read, role and content
+too."""
 
 from __future__ import annotations
 
@@ -19,9 +20,14 @@ class VQAOperator(OperatorABC):
         self.system_prompt = system_prompt
 
     def _fill(
-        self, storage: DataFlowStorage, rows: list[dict], conversations: list[Any], image_key: str | None, video_key: str | None,
+        self,
+        storage: DataFlowStorage,
+        rows: list[dict],
+        conversations: list[Any],
+        image_key: str | None,
+        video_key: str | None,
         output_key: str,
-    ) -> str:  # fmt: skip
+    ) -> str:
         if any(value_of(row, video_key, ()) for row in rows):
             raise ValueError(f"{video_key}: only pictures can be asked about, not videos")
         images = [listed(value_of(row, image_key, IMAGES)) for row in rows]
@@ -39,9 +45,14 @@ class PromptedVQAGenerator(VQAOperator):
         self.prompt_template = prompt_template
 
     def run(
-        self, storage: DataFlowStorage, input_conversation_key: str = "conversation", input_prompt_key: str | None = None,
-        input_image_key: str | None = None, input_video_key: str | None = None, output_answer_key: str = "answer",
-    ) -> str:  # fmt: skip
+        self,
+        storage: DataFlowStorage,
+        input_conversation_key: str = "conversation",
+        input_prompt_key: str | None = None,
+        input_image_key: str | None = None,
+        input_video_key: str | None = None,
+        output_answer_key: str = "answer",
+    ) -> str:
         """Write the table with an answer a row; returns the name of its column."""
         if not output_answer_key:
             raise ValueError("output_answer_key must be provided.")

@@ -10,7 +10,8 @@ from fastgen.dataflow.statics import example
 from fastgen.dataflow.utils.storage import FileStorage
 
 SYSTEM = (
-    "You are a image caption generator. Your task is to generate a concise and informative caption for the given image content."
+    "You are a image caption generator. Your task is to generate a concise and informative caption for the "
+    "given image content."
 )
 
 
@@ -48,10 +49,14 @@ class ImageCaptionPipeline:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Captions by a server", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Captions by a server", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--model_name", default="gpt-5-nano-2025-08-07", help="model to ask for")
     parser.add_argument("--max_workers", type=int, default=10, help="requests at the same time, at most")
-    parser.add_argument("--first_entry_file_name", help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones")
+    parser.add_argument(
+        "--first_entry_file_name", help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones"
+    )
     parser.add_argument("--cache_path", default="./cache_local", help="folder for the table")
     given = parser.parse_args(arguments)
     if not os.environ.get("DF_API_KEY"):

@@ -1,4 +1,5 @@
-"""Pictures from prompts by a service of OpenAI's or Gemini's format: export DF_API_KEY (and DF_BASE_URL), then run it."""
+"""Pictures from prompts by a service of OpenAI's or Gemini's format: export DF_API_KEY (and DF_BASE_URL), then run
+it."""
 
 import argparse
 import os
@@ -48,12 +49,18 @@ class ImageGenerationAPIPipeline:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Pictures from prompts by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Pictures from prompts by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--api_format", choices=["openai", "gemini"], default="gemini", help="format of the service")
     parser.add_argument("--model_name", default="gemini-3-pro-image-preview", help="model to ask for")
     parser.add_argument("--batch_size", type=int, default=4, help="accepted; as many requests as the service takes")
-    parser.add_argument("--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones")
-    parser.add_argument("--cache_path", default="./cache_local/text2image_api", help="folder for the table and the pictures")
+    parser.add_argument(
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+    )
+    parser.add_argument(
+        "--cache_path", default="./cache_local/text2image_api", help="folder for the table and the pictures"
+    )
     given = parser.parse_args(arguments)
     if not os.environ.get("DF_API_KEY"):
         parser.error("Environment variable DF_API_KEY is not set. Please use export DF_API_KEY=your_api_key to set it")

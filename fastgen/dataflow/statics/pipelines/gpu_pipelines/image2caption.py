@@ -1,4 +1,5 @@
-"""Captions by a VLM on this machine's GPUs, on a vLLM server that it starts and ends; --model_name tiny needs no GPU."""
+"""Captions by a VLM on this machine's GPUs, on a vLLM server that it starts and ends; --model_name tiny needs no
+GPU."""
 
 import argparse
 
@@ -9,7 +10,8 @@ from fastgen.dataflow.statics import example
 from fastgen.dataflow.utils.storage import FileStorage
 
 SYSTEM = (
-    "You are a image caption generator. Your task is to generate a concise and informative caption for the given image content."
+    "You are a image caption generator. Your task is to generate a concise and informative caption for the "
+    "given image content."
 )
 
 
@@ -47,10 +49,14 @@ class ImageCaptioningPipeline:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Captions on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Captions on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--model_name", default="Qwen/Qwen2.5-VL-3B-Instruct", help="hub id, local folder, or tiny")
     parser.add_argument("--max_tokens", type=int, default=256, help="of a caption, at most; one that needs more fails")
-    parser.add_argument("--first_entry_file_name", help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones")
+    parser.add_argument(
+        "--first_entry_file_name", help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones"
+    )
     parser.add_argument("--cache_path", default="./cache_local", help="folder for the table")
     pipeline = ImageCaptioningPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()

@@ -1,4 +1,5 @@
-"""Edits of pictures by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs none."""
+"""Edits of pictures by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs
+none."""
 
 import argparse
 
@@ -49,14 +50,28 @@ class ImageEditingPipeline:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Edits of pictures on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model_name", default="black-forest-labs/FLUX.1-Kontext-dev", help="hub id, local folder, or tiny")
-    parser.add_argument("--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU")
-    parser.add_argument("--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones")
-    parser.add_argument("--cache_path", default="./cache_local/image_edit_local", help="folder for the table and the pictures")
+    parser = argparse.ArgumentParser(
+        description="Edits of pictures on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--model_name", default="black-forest-labs/FLUX.1-Kontext-dev", help="hub id, local folder, or tiny"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
+    )
+    parser.add_argument(
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+    )
+    parser.add_argument(
+        "--cache_path", default="./cache_local/image_edit_local", help="folder for the table and the pictures"
+    )
     parser.add_argument("--steps", type=int, default=28, help="denoising steps")
-    parser.add_argument("--height", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides")
-    parser.add_argument("--width", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides")
+    parser.add_argument(
+        "--height", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides"
+    )
+    parser.add_argument(
+        "--width", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides"
+    )
     pipeline = ImageEditingPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
     return 3 if pipeline.serving.failures else 0

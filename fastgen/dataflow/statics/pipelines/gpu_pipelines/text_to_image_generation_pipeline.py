@@ -1,4 +1,5 @@
-"""Pictures from prompts by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs none."""
+"""Pictures from prompts by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs
+none."""
 
 import argparse
 
@@ -47,11 +48,19 @@ class ImageGenerationPipeline:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Pictures from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Pictures from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--model_name", default="black-forest-labs/FLUX.1-dev", help="hub id, local folder, or tiny")
-    parser.add_argument("--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU")
-    parser.add_argument("--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones")
-    parser.add_argument("--cache_path", default="./cache_local/text2image_local", help="folder for the table and the pictures")
+    parser.add_argument(
+        "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
+    )
+    parser.add_argument(
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+    )
+    parser.add_argument(
+        "--cache_path", default="./cache_local/text2image_local", help="folder for the table and the pictures"
+    )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--height", type=int, default=512, help="of the pictures")
     parser.add_argument("--width", type=int, default=512, help="of the pictures")
