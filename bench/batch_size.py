@@ -20,7 +20,7 @@ def main() -> None:
     from fastgen.backends.diffusion.backend import FluxBackend
     from fastgen.backends.diffusion.denoise import Sample, make_noise
     from fastgen.config.settings import parse_size
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
     from fastgen.types import Bucket
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -56,7 +56,7 @@ class Trial:
         from fastgen.backends.diffusion.encode import PromptEncoder
         from fastgen.backends.diffusion.load import load
         from fastgen.config import optimizations
-        from fastgen.resolve import resolve
+        from fastgen.resolver import resolve
 
         words = dict(part.split("=", 1) for part in text.split("+")) if text != "plain" else {}
         options = {name: {"true": True, "false": False}.get(word, word) for name, word in words.items()}

@@ -26,7 +26,7 @@ import json, sys, time
 import torch
 from fastgen import opt
 from fastgen.backends.diffusion.load import load
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 import diffusers.models, transformers.models.t5.modeling_t5, bitsandbytes, torchao.quantization
 quantize = {"quantize": sys.argv[2]} if sys.argv[2] else {}
 settings = resolve("t2i", model=sys.argv[1], gpus="cpu", dtype=sys.argv[3], **quantize)

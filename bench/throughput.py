@@ -44,7 +44,7 @@ def realistic(count: int) -> list[dict]:
 
 def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
     """(images, seconds, summary) of a whole run: workers, journal, fsync and all."""
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
     from fastgen.scheduler.run import Run
 
     run = Run(resolve("t2i", out=out, model="tiny", gpus="cpu", steps=STEPS), rows=rows)
@@ -56,7 +56,7 @@ def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
 
 def measure(name: str, rows: list[dict], rounds: int) -> dict:
     from bench import loops
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     settings = resolve("t2i", model="tiny", gpus="cpu")
     pipeline = loops.load(settings.model.path, settings.devices[0].threads)

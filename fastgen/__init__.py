@@ -11,7 +11,7 @@ _HOMES = {
     "generate": "fastgen.api",
     "explain": "fastgen.api",
     "Session": "fastgen.api",
-    "resolve": "fastgen.resolve",
+    "resolve": "fastgen.resolver",
     "Settings": "fastgen.config.settings",
     "Request": "fastgen.types",
     "ImageParams": "fastgen.types",

@@ -58,7 +58,7 @@ def rows_file(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     """settings(task, input, **flags): resolved for the fake backend on one CPU process, run folder tmp_path/out."""
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     def make(task, input=None, **flags):
         return resolve(task, input, **{"backend": "fake", "gpus": "cpu", "out": tmp_path / "out", **flags})

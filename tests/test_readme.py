@@ -60,7 +60,7 @@ def test_the_wheel_carries_profiles_model_and_examples(tmp_path):
     assert {
         "fastgen/kernels_cfg/default.toml",
         "fastgen/embedded/tiny-flux/fastgen.json",
-        "fastgen/cli.py",
+        "fastgen/cli/main.py",
         "fastgen/embedded/tiny-flux/transformer/diffusion_pytorch_model.safetensors",
         "fastgen/examples/small/edit.jsonl",
         "fastgen/examples/full/pictures/house.png",

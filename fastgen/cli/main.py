@@ -366,7 +366,7 @@ _program("caption-gpu", "Captions, by a VLM on this machine.")
 def _run(task: str, flags: dict) -> None:
     from fastgen import examples
     from fastgen.errors import FastgenError
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
     flags.pop("quiet", None)

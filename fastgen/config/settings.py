@@ -1,4 +1,4 @@
-"""What the user asked for, made definite: the nouns, and checks of single values. `resolve.py` fills them in."""
+"""What the user asked for, made definite: the nouns, and checks of single values. `resolver.py` fills them in."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from fastgen.bench.arms import arms, parse
 from fastgen.bench.work import Work
 from fastgen.config.optimizations import Options
 from fastgen.errors import SettingsError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from fastgen.bench import synthetic
 from fastgen.bench.arms import Arm, arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.work import Work
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 
 FIELDS = {
     "images_per_second",

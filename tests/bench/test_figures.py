@@ -21,7 +21,7 @@ from fastgen.bench.work import Work
 from fastgen.config.optimizations import Options, Sets
 from fastgen.config.profile import Match, Measured, dump, from_file
 from fastgen.errors import EngineError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 
 
 def save(folder, name: str, pixels) -> str:

@@ -8,7 +8,7 @@ from fastgen import opt, providers
 from fastgen.config import optimizations, profile
 from fastgen.config.hardware import Gpu
 from fastgen.errors import SettingsError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.scheduler.routing import Group
 from fastgen.types import ImageParams, Request
 

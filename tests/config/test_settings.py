@@ -8,7 +8,7 @@ import math
 import pytest
 
 from fastgen.errors import SettingsError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 
 
 @pytest.fixture

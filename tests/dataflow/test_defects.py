@@ -17,7 +17,8 @@
 15 rate limits and timeouts are not waited out; the row silently becomes []
 16 the address gets its version twice
 17 edits do not name the model; a quality that it does not know and a format that it refuses are sent; transparency is
-lost 18 edits of several pictures by OpenAI fail
+   lost
+18 edits of several pictures by OpenAI fail
 19 turns of the system and of the assistant become prompts
 20 local edits of mixed rows open "/"; of several pictures the first is used, of several turns the last
 21 a serving whose method knows no system prompt ends the job
@@ -28,11 +29,11 @@ lost 18 edits of several pictures by OpenAI fail
 26 a service is asked one request at a time, and each picture is encoded and saved twice
 27 float16, attention slicing always on, none of the faster modes
 28 all pictures are decoded before the first is asked about, on one engine however many GPUs, with no bound on their
-pixels or number 29 all edits of a batch take the first one's shape
+   pixels or number
+29 all edits of a batch take the first one's shape
 30 places and keys of somebody's machine, a default address that is not encrypted; the pictures do not follow cache_path
 31 a documented flag is ignored, models mix in one folder, there is no seed, no record of how a picture was made, no
-exit code for a
-   partial failure
+   exit code for a partial failure
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from fastgen.config.settings import MAX_SEED
 from fastgen.input.readers.rows import Row
 from fastgen.input.requests import Intake, Prefilled, filled, fit, row_seed
 from fastgen.input.row_schema import read_dialogue
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.types import Failed, Request
 
 T2I = resolve("t2i", backend="fake", gpus="cpu", size="96x64", steps=5, guidance=1.5, n=2, seed=3)

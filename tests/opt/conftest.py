@@ -23,7 +23,7 @@ def tiny():
     """tiny(**options) -> the embedded model with these optimizations: what `draw` needs, and the facts."""
     from fastgen.backends.diffusion.encode import PromptEncoder
     from fastgen.backends.diffusion.load import load
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     torch.set_num_threads(
         1

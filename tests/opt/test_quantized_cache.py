@@ -15,8 +15,8 @@ from fastgen import opt
 from fastgen.backends.diffusion.encode import PromptEncoder
 from fastgen.backends.diffusion.load import load
 from fastgen.errors import ModelError, SettingsError
-from fastgen.opt import quantize, quantized_cache
-from fastgen.resolve import resolve
+from fastgen.opt import quantize, quantized_cache, quantized_state
+from fastgen.resolver import resolve
 from tests.opt.conftest import draw
 
 CPU = torch.device("cpu")
@@ -141,7 +141,7 @@ def test_too_little_memory_is_no_damage(home, monkeypatch):
     def too_much(*arguments):
         raise MemoryError
 
-    for place in ("read", "packed.put_together"):
+    for place in ("read", "quantized_state.put_together"):
         with monkeypatch.context() as patch:
             patch.setattr(f"fastgen.opt.quantized_cache.{place}", too_much)
             with pytest.raises(MemoryError):
@@ -151,7 +151,7 @@ def test_too_little_memory_is_no_damage(home, monkeypatch):
 
 def test_what_does_not_fit_is_removed(home, monkeypatch):
     Start(quantize="4bit")
-    monkeypatch.setattr(quantized_cache.packed, "_named", lambda module: iter([("other", None)]))
+    monkeypatch.setattr(quantized_state, "_named", lambda module: iter([("other", None)]))
     with pytest.raises(ModelError, match="it is removed, start again"):
         Start(quantize="4bit")
     assert not list(home.iterdir())
@@ -214,7 +214,7 @@ def test_two_that_start_together(home):
     start = Start(quantize="int8")
     (path,) = home.iterdir()
     path.unlink()
-    tensors, about = quantized_cache.packed.take_apart(start.modules.transformer)
+    tensors, about = quantized_state.take_apart(start.modules.transformer)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: quantized_cache.write(path, tensors, about), range(8)))
     assert [one.name for one in home.iterdir()] == [path.name] and Start(quantize="int8").came_from() == {"cache"}
@@ -269,10 +269,10 @@ def test_layers_before_and_after():
             )
         empty.eval().requires_grad_(False)
         quantize.replace(whole, kind, CPU, torch.float32)
-        quantized_cache.packed.put_together(empty, *quantized_cache.packed.take_apart(whole), CPU)
+        quantized_state.put_together(empty, *quantized_state.take_apart(whole), CPU)
         with torch.inference_mode():
             x = torch.randn(3, 128)
             assert (whole(x) == empty(x)).all() and type(whole[0]) is type(empty[0])
         assert not any(parameter.requires_grad for parameter in empty.parameters())
         with pytest.raises(ValueError, match="another model"):
-            quantized_cache.packed.put_together(torch.nn.Linear(2, 2), {}, {"gain": ("plain",)}, CPU)
+            quantized_state.put_together(torch.nn.Linear(2, 2), {}, {"gain": ("plain",)}, CPU)

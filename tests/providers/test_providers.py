@@ -12,7 +12,7 @@ import pytest
 from fastgen import providers
 from fastgen.errors import SettingsError
 from fastgen.providers import endpoints
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.types import ImageParams, Request, TextParams
 
 VARIABLES = (

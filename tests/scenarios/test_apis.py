@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fastgen.errors import SettingsError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from tests.simulator import Simulator
 
 pytest.importorskip("openai")

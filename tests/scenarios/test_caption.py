@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fastgen.errors import EngineError, SettingsError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from tests.simulator import Simulator
 
 MODEL = "a-vlm"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fastgen.errors import BudgetError, EngineError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.scheduler.worker_pool import WorkerPool
 from tests.simulator import Simulator
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fastgen.api import generate
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from tests.backends.diffusion.conftest import picture
 
 SIZES = ("128x128", "192x128", "64x64")

@@ -206,7 +206,7 @@ def test_a_damaged_journal_line_is_told_and_its_row_made_again(again):
 
 
 def _settings_of(out: Path):
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     return resolve("t2i", out.parent / "rows.jsonl", backend="fake", gpus="cpu", out=out)
 

@@ -137,7 +137,7 @@ OWNER = """
 import sys
 from fastgen.output.run_dir import RunFolder
 from fastgen.workers.process import ProcessWorker
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 settings = resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
 folder = RunFolder(settings)
 worker = ProcessWorker(settings, settings.devices[0], 2)

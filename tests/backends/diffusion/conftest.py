@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fastgen.backends.diffusion.backend import FluxBackend
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 
 
 def open_backend(task: str, out, **flags) -> FluxBackend:

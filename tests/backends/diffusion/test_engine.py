@@ -125,7 +125,7 @@ def test_references_of_different_sizes_and_one_bad_picture(edit, tmp_path):
 
 def test_a_picture_that_fails_late_is_named_with_its_row(tmp_path):
     from fastgen.api import generate
-    from fastgen.resolve import resolve
+    from fastgen.resolver import resolve
 
     picture(2, 300, 300).save(tmp_path / "b.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:-200])

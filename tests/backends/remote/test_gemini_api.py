@@ -16,7 +16,7 @@ pytest.importorskip("google.genai")
 from fastgen import providers
 from fastgen.backends.remote import gemini_answers, responses
 from fastgen.backends.remote.gemini_api import GeminiBackend
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
 from tests.simulator import Simulator, drawing
 

@@ -17,7 +17,7 @@ from fastgen import providers
 from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
 from tests.simulator import Simulator, drawing
 

@@ -17,7 +17,7 @@ from fastgen.backends.remote.vllm import VllmBackend
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
 from fastgen.errors import FastgenError
-from fastgen.resolve import resolve
+from fastgen.resolver import resolve
 from tests.simulator import Simulator
 
 CPU = Device("cpu", "cpu", 1)
