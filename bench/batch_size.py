@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def main() -> None:
     from fastgen.backends.diffusion.backend import FluxBackend
     from fastgen.backends.diffusion.denoise import Sample, make_noise
-    from fastgen.config.settings import parse_size
+    from fastgen.config.checks import parse_size
     from fastgen.resolver import resolve
     from fastgen.types import Bucket
 
@@ -33,13 +33,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for batch_size.md")
     args = parser.parse_args()
     settings = resolve("t2i", model=args.model, gpus=args.gpus, batch_size=1024)
-    backend = FluxBackend(settings, settings.devices[0])
+    backend = FluxBackend(settings, settings.placement.devices[0])
     backend.open()
     lines = [
         "# Samples a second by batch size, and the ratio to batch 1",
         "",
-        f"{time.strftime('%Y-%m-%d')}, model {args.model}, {settings.devices[0].name}, {settings.devices[0].threads} "
-        f"threads, {settings.dtype}, {args.steps} steps, {args.rounds} interleaved rounds, median",
+        f"{time.strftime('%Y-%m-%d')}, model {args.model}, {settings.placement.devices[0].name}, "
+        f"{settings.placement.devices[0].threads} "
+        f"threads, {settings.engine.dtype}, {args.steps} steps, {args.rounds} interleaved rounds, median",
         "",
         "| size | " + " | ".join(f"batch {b}" for b in args.batches) + " |",
         "|---" * (len(args.batches) + 1) + "|",

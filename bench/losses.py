@@ -67,7 +67,7 @@ class Trial:
         self.name = text
         self.modules = load(settings, torch.device("cpu"))
         self.facts = opt.apply_all(self.modules, opt.choose(chosen))
-        self.encoder = PromptEncoder(self.modules, settings.max_sequence_length)
+        self.encoder = PromptEncoder(self.modules, settings.engine.max_sequence_length)
         self.blocks = self.modules.transformer.config.num_layers + self.modules.transformer.config.num_single_layers
 
     def run(self, batches, steps: int, reference: list | None) -> tuple[list, str]:

@@ -59,7 +59,7 @@ def measure(name: str, rows: list[dict], rounds: int) -> dict:
     from fastgen.resolver import resolve
 
     settings = resolve("t2i", model="tiny", gpus="cpu")
-    pipeline = loops.load(settings.model.path, settings.devices[0].threads)
+    pipeline = loops.load(settings.model.path, settings.placement.devices[0].threads)
     arms = {
         "(a) plain loop": lambda out: loops.plain(pipeline, rows, STEPS, out),
         "(b) embeddings first, saving thread": lambda out: loops.staged(pipeline, rows, STEPS, out),

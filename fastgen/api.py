@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
+from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL
@@ -96,9 +97,9 @@ def explain(settings: Settings) -> dict:
             tally = plan.setdefault(batch.bucket, Counter())
             tally.update(requests=len(batch.requests), samples=batch.samples, batches=1)
 
-    path = Path(settings.out) / JOURNAL
-    journal = Journal(path, read_only=True) if path.exists() and not settings.fresh else None
-    for item in triage(settings, journal):
+    path = Path(settings.run.out) / JOURNAL
+    journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
+    for item in triage(settings, RowReader(Path(settings.run.input), settings.run.limit), journal, None):
         counts["rows"] += 1
         match item:
             case Request():

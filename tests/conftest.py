@@ -75,7 +75,7 @@ def go():
         events = []
         run = Run(settings, lambda event, **facts: events.append({"event": event, **facts}))
         results = {result.id: result for result in run.results()}
-        out = Path(settings.out)
+        out = Path(settings.run.out)
         return SimpleNamespace(
             results=results,
             events=events,

@@ -18,6 +18,6 @@ class Backend(Protocol):
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
 
     def reconfigure(self, settings: Settings) -> None:
-        """From now on work for another run, whose `settings.engine()` is the same. Nothing is under way."""
+        """From now on work for another run, whose `settings.engine_key()` is the same. Nothing is under way."""
 
     def close(self) -> None: ...

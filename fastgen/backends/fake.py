@@ -27,7 +27,7 @@ _WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk)\b(?::([\w.]+))
 class FakeBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
-        self.out = Path(settings.out)
+        self.out = Path(settings.run.out)
         self._pictures: dict[tuple[int, int], bytes] = {}
         self._tries: dict[str, int] = {}
 
@@ -37,7 +37,7 @@ class FakeBackend:
         return {"device": "none"}
 
     def reconfigure(self, settings: Settings) -> None:
-        self.settings, self.out = settings, Path(settings.out)
+        self.settings, self.out = settings, Path(settings.run.out)
 
     def close(self) -> None: ...
 

@@ -1,7 +1,4 @@
-"""Backends by name. Adding one: a file or folder here with a class that has open, run and close, and a line in TABLE.
-
-A module is imported only when its backend is opened, in the process that runs it.
-"""
+"""From settings to a backend that can be opened. Its code is imported only here, in the process that runs it."""
 
 from __future__ import annotations
 
@@ -13,18 +10,10 @@ if TYPE_CHECKING:
     from fastgen.config.hardware import Device
     from fastgen.config.settings import Settings
 
-TABLE = {
-    ("local", "flux"): "fastgen.backends.diffusion.backend:FluxBackend",
-    ("fake", "fake"): "fastgen.backends.fake:FakeBackend",
-    ("vllm", "vlm"): "fastgen.backends.remote.vllm:VllmBackend",
-    ("openai", "api"): "fastgen.backends.remote.openai_api:OpenAIBackend",
-    ("gemini", "api"): "fastgen.backends.remote.gemini_api:GeminiBackend",
-}
-
 
 def create(settings: Settings, device: Device) -> Backend:
     """The backend for these settings on this device, not yet opened."""
-    module, _, name = TABLE[settings.backend, settings.model.family].partition(":")
+    module, _, name = settings.backend.engines[settings.model.family].partition(":")
     return getattr(import_module(module), name)(settings, device)
 
 
@@ -40,7 +29,7 @@ def streams(device: Device) -> int:
 def slots(settings: Settings, device: Device) -> int:
     """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
     save their pictures."""
-    if settings.is_remote:
-        share = -(-settings.endpoint.max_inflight // len(settings.devices))
+    if settings.backend.is_remote:
+        share = -(-settings.endpoint.max_inflight // len(settings.placement.devices))
         return share + max(2, share // 4)
     return streams(device) + (2 if device.kind == "cuda" else 1)

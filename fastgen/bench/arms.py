@@ -74,7 +74,7 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
         SettingsError: a name that means nothing.
     """
     opponent = OPPONENTS[settings.task]
-    found = [Arm(opponent, replace(settings, speed=optimizations.Speed()), opponent)]
+    found = [Arm(opponent, replace(settings, optimizations=optimizations.Speed()), opponent)]
     for name in dict.fromkeys(only or names(settings)):
         if name == opponent:
             continue
@@ -87,9 +87,11 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
 def names(settings: Settings) -> list[str]:
     """All that there is for a task."""
     if settings.task == "caption":
-        set_here = [name for name in SERVED if getattr(settings.profile.serve, name) != getattr(Serve(), name)]
+        set_here = [
+            name for name in SERVED if getattr(settings.placement.profile.serve, name) != getattr(Serve(), name)
+        ]
         return [CAPTIONER, ONE_AT_A_TIME, *(f"{WITHOUT} {name}" for name in set_here)]
-    on_gpu = settings.devices[0].gpu is not None
+    on_gpu = settings.placement.devices[0].gpu is not None
     singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
     return ["plain", *singles, *(f"quality {word}" for word in optimizations.QUALITIES)]
 
@@ -98,7 +100,7 @@ def _choices(arm: Arm) -> object:
     if arm.settings.task == "caption":
         return arm.name
     return tuple(
-        getattr(arm.settings.speed, name)
+        getattr(arm.settings.optimizations, name)
         for name in optimizations.Speed.__struct_fields__
         if name not in ("quality", "why")
     )
@@ -109,9 +111,14 @@ def _arm(name: str, settings: Settings) -> Arm:
         return _caption_arm(name, settings)
     quality, words = parse(name)
     chosen = optimizations.resolve(
-        quality, settings.profile.opt if quality else optimizations.Sets(), f"profile '{settings.profile.name}'", words
+        quality,
+        settings.placement.profile.opt if quality else optimizations.Sets(),
+        f"profile '{settings.placement.profile.name}'",
+        words,
     )
-    return Arm(name, replace(settings, speed=chosen), refused=opt.refuse(chosen, settings.devices[0].gpu))
+    return Arm(
+        name, replace(settings, optimizations=chosen), refused=opt.refuse(chosen, settings.placement.devices[0].gpu)
+    )
 
 
 def _caption_arm(name: str, settings: Settings) -> Arm:
@@ -125,9 +132,11 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
             f"--only {name}: for captions {CAPTIONER}, {ONE_AT_A_TIME}, or {WITHOUT} one of the profile's "
             f"{', '.join(SERVED)}"
         )
-    serve = replace(settings.profile.serve, **{key: getattr(Serve(), key)})
+    serve = replace(settings.placement.profile.serve, **{key: getattr(Serve(), key)})
+    profile = replace(settings.placement.profile, serve=serve)
+    placement = replace(settings.placement, profile=profile)
     text = replace(settings.text, max_pixels=MAX_PIXELS) if key == "max_pixels" else settings.text
-    return Arm(name, replace(settings, profile=replace(settings.profile, serve=serve), text=text))
+    return Arm(name, replace(settings, placement=placement, text=text))
 
 
 def parse(name: str) -> tuple[str, dict]:

@@ -31,14 +31,14 @@ def diffusers(settings: Settings) -> Play:
 
     from fastgen.backends.diffusion.load import load
 
-    device = torch.device("cuda" if settings.devices[0].kind == "cuda" else "cpu")
-    torch.set_num_threads(settings.devices[0].threads)
+    device = torch.device("cuda" if settings.placement.devices[0].kind == "cuda" else "cpu")
+    torch.set_num_threads(settings.placement.devices[0].threads)
     pipeline = _pipeline(load(settings, device), settings.task)
     sizes = [
         sum(p.nbytes for p in part.parameters()) for part in pipeline.components.values() if hasattr(part, "parameters")
     ]
     weights, largest = sum(sizes), max(sizes)
-    gpu = settings.devices[0].gpu
+    gpu = settings.placement.devices[0].gpu
     there = gpu.memory_gib * 2**30 if gpu and gpu.memory_gib else float("inf")
     offloaded = "none" if there > SPARE * weights else "model" if there > SPARE * largest else "sequential"
     if offloaded == "none":
@@ -55,9 +55,9 @@ def diffusers(settings: Settings) -> Play:
             "prompt": [row["prompt"] for row in rows],
             "width": size[0],
             "height": size[1],
-            "num_inference_steps": settings.steps,
-            "guidance_scale": settings.guidance,
-            "max_sequence_length": settings.max_sequence_length,
+            "num_inference_steps": settings.image.steps,
+            "guidance_scale": settings.image.guidance,
+            "max_sequence_length": settings.engine.max_sequence_length,
             "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
         }
         if settings.task == "edit":
@@ -76,7 +76,7 @@ def diffusers(settings: Settings) -> Play:
         nonlocal chosen
         if not chosen and len(rows) > 1:
             batch = rows[: settings.batch_for(_pixels(rows))]
-            chosen = choose_threads(settings.devices[0].threads, lambda: call(batch))
+            chosen = choose_threads(settings.placement.devices[0].threads, lambda: call(batch))
         found, stages = Round(), Counter()
         started = time.monotonic()
         for batch in _batches(rows, settings.batch_for(_pixels(rows))):
@@ -113,8 +113,8 @@ def transformers(settings: Settings) -> Play:
 
     from fastgen.embedded.captioner import messages
 
-    device = torch.device("cuda" if settings.devices[0].kind == "cuda" else "cpu")
-    dtype = getattr(torch, settings.dtype)
+    device = torch.device("cuda" if settings.placement.devices[0].kind == "cuda" else "cpu")
+    dtype = getattr(torch, settings.engine.dtype)
     place = settings.model.path or settings.model.name
     model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype).to(device).eval()
     processor = AutoProcessor.from_pretrained(place)
@@ -142,7 +142,7 @@ def transformers(settings: Settings) -> Play:
         nonlocal at_once
         if not at_once and len(rows) > 1:
             if device.type == "cpu":
-                choose_threads(settings.devices[0].threads, lambda: call(rows[: CAPTIONS_AT_ONCE[0]]))
+                choose_threads(settings.placement.devices[0].threads, lambda: call(rows[: CAPTIONS_AT_ONCE[0]]))
             at_once = min(CAPTIONS_AT_ONCE, key=lambda most: _seconds(lambda: call(rows[:most])) / len(rows[:most]))
         found = Round()
         started = time.monotonic()

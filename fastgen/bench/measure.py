@@ -138,7 +138,7 @@ class Measurement:
             opponent.arm.settings.task == "caption"
         )  # a vLLM takes what it is told to, and works a little while idle
         together = 1 if is_served else max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
-        fits = free > SPARE * needed and not (is_served and opponent.arm.settings.devices[0].gpu)
+        fits = free > SPARE * needed and not (is_served and opponent.arm.settings.placement.devices[0].gpu)
         staying = [(opponent, process)]
         try:
             if not waiting or not fits:
@@ -174,12 +174,12 @@ class Measurement:
         try:
             figures.first_seconds, made = process.first(self.work.rows(-2, 1)[0][0])
             width, height = self.work.size
-            unit = settings.batch_for(width * height) * streams(settings.devices[0])
+            unit = settings.batch_for(width * height) * streams(settings.placement.devices[0])
             if settings.task == "caption":  # fewer would leave a server half idle that is told to take so many
                 unit = max(16, self.figures[0].arm.settings.endpoint.max_inflight)
             warm = process.play(self.work.rows(-1, unit)[0], "warm")
             if not self.rows:
-                seconds = ROUND_S["cuda" if settings.devices[0].gpu else "cpu"]
+                seconds = ROUND_S["cuda" if settings.placement.devices[0].gpu else "cpu"]
                 self.rows = max(1, round(seconds / warm.seconds)) * unit
             shutil.rmtree(process.folder / "warm")
             figures.main_peak_gib, figures.gpu_peak_gib = process.peak_gib(), warm.gpu_peak_gib
@@ -243,5 +243,5 @@ class Measurement:
             self._reference |= made.made
 
     def _free_gib(self) -> float:
-        gpu = self.figures[0].arm.settings.devices[0].gpu
+        gpu = self.figures[0].arm.settings.placement.devices[0].gpu
         return hardware.free_gpu_gib(gpu) if gpu else hardware.free_main_gib()

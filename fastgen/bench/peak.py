@@ -63,7 +63,7 @@ def flops_per_picture(settings: Settings, size: tuple[int, int], work: dict[str,
     config = json.loads((Path(settings.model.path) / "transformer" / "config.json").read_text("utf-8"))
     reference = size if settings.task == "edit" else (0, 0)
     share = work["blocks"] / work["blocks_without_cache"] if work.get("blocks_without_cache") else 1.0
-    return settings.steps * share * flops_per_step(config, size, settings.max_sequence_length, reference)
+    return settings.image.steps * share * flops_per_step(config, size, settings.engine.max_sequence_length, reference)
 
 
 def data_sheet(name: str) -> float:
@@ -75,18 +75,26 @@ def data_sheet(name: str) -> float:
 
 def of_hardware(settings: Settings) -> tuple[float, str]:
     """FLOP/s, and where the figure is from: the data sheet of a GPU, else a measurement, in a process of its own."""
-    device = settings.devices[0]
+    device = settings.placement.devices[0]
     if device.gpu is not None and (known := data_sheet(device.gpu.name)):
         return known, "bfloat16, dense, by the data sheet"
     side = 4 * SIDE if device.gpu else SIDE
-    command = [sys.executable, "-m", "fastgen.bench.peak", device.kind, settings.dtype, str(device.threads), str(side)]
+    command = [
+        sys.executable,
+        "-m",
+        "fastgen.bench.peak",
+        device.kind,
+        settings.engine.dtype,
+        str(device.threads),
+        str(side),
+    ]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=child_environment(device), timeout=300, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         return 0.0, f"not measured: {error}"
-    return float(done.stdout), f"{settings.dtype}, measured: the product of two matrices of {side}x{side}"
+    return float(done.stdout), f"{settings.engine.dtype}, measured: the product of two matrices of {side}x{side}"
 
 
 def measure(kind: str, dtype: str, threads: int, side: int) -> float:

@@ -35,7 +35,7 @@ class ArmProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "log.txt"
         self._started = time.monotonic()
-        environment = child_environment(arm.settings.devices[0])
+        environment = child_environment(arm.settings.placement.devices[0])
         # The time to a first picture has quantizing and compiling in it, whatever ran here before.
         environment |= {"FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
         with self.log.open("wb") as log:

@@ -22,12 +22,12 @@ LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
 
 def about(settings: Settings, command: list[str], measurement: Measurement, peak: tuple[float, str]) -> dict:
     """Where the figures come from, so that somebody else can get them again."""
-    device, work = settings.devices[0], measurement.work
+    device, work = settings.placement.devices[0], measurement.work
     how = {
-        "steps": settings.steps,
-        "guidance": settings.guidance,
+        "steps": settings.image.steps,
+        "guidance": settings.image.guidance,
         "size": "x".join(map(str, work.size)),
-        "max_sequence_length": settings.max_sequence_length,
+        "max_sequence_length": settings.engine.max_sequence_length,
         "batch_size": settings.batch_for(work.size[0] * work.size[1]),
     }
     return {
@@ -39,9 +39,9 @@ def about(settings: Settings, command: list[str], measurement: Measurement, peak
         "versions": {"fastgen": fastgen.__version__, "python": platform.python_version(), **_versions()},
         "model": settings.model.name,
         "weights": weights(settings),
-        "dtype": settings.dtype,
+        "dtype": settings.engine.dtype,
         **(how if settings.task != "caption" else {}),
-        "profile": settings.profile.name,
+        "profile": settings.placement.profile.name,
         "rows": measurement.rows,
         "rounds": measurement.rounds,
         "interleaved": measurement.interleaved,

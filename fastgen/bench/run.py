@@ -18,8 +18,9 @@ from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
 from fastgen.bench.work import Work
 from fastgen.config import hardware
+from fastgen.config.checks import number
 from fastgen.config.model_cards import AUTO_ON_GPU
-from fastgen.config.settings import OUTPUT_KEYS, Settings, number
+from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import DiskError, RunFolderError, SettingsError
 
 ROUNDS = 3
@@ -82,17 +83,18 @@ def settings_for(
     if synthetic_model:
         model = str(synthetic.make(synthetic_model, out / f"synthetic-{synthetic_model}"))
     settings = fastgen.resolve(task, out=out, model=model, gpus=gpus, **flags)
-    if len(settings.devices) > 1:
+    if len(settings.placement.devices) > 1:
         if gpus:
             raise SettingsError(f"--gpus {gpus}: a bench is of one device; name one")
-        settings = replace(settings, devices=settings.devices[:1])
-    if synthetic_model and _room(device) < _needed(settings.dtype):
+        settings = replace(settings, placement=replace(settings.placement, devices=settings.placement.devices[:1]))
+    if synthetic_model and _room(device) < _needed(settings.engine.dtype):
         raise SettingsError(
-            f"--synthetic {synthetic_model}: its parts take {_needed(settings.dtype):.0f} GiB in {settings.dtype}, "
+            f"--synthetic {synthetic_model}: its parts take {_needed(settings.engine.dtype):.0f} GiB in "
+            f"{settings.engine.dtype}, "
             f"and {device.name} "
             f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
         )
-    return replace(settings, notes=(*settings.notes, *notes))
+    return replace(settings, run=replace(settings.run, notes=(*settings.run.notes, *notes)))
 
 
 def is_cached(name: str) -> bool:
@@ -144,10 +146,10 @@ def run(
     number("--rounds", rounds, 1, 1000)
     number("--rows", rows, 0, 1_000_000)
     contestants = arms(settings, only)
-    out = Path(settings.out)
+    out = Path(settings.run.out)
     try:
         with _own(out):
-            for note in settings.notes:
+            for note in settings.run.notes:
                 say(f"note: {note}")
             most = peak.of_hardware(settings)
             work = Work(settings, out / "arms" / "inputs")

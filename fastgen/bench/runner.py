@@ -66,7 +66,7 @@ def fastgen_player(settings: Settings) -> Play:
     def play(rows: list[dict], out: Path) -> Round:
         started = time.monotonic()
         found, reason = Round(), ""
-        for result in session.generate(replace(settings, out=str(out), fresh=True), rows):
+        for result in session.generate(replace(settings, run=replace(settings.run, out=str(out), fresh=True)), rows):
             if isinstance(result, fastgen.Failed):
                 found.failed += 1
                 reason = f"row {result.id}: {result.message}"

@@ -46,12 +46,17 @@ POINTS = {"high": 1.0, "fast": 3.0}
 def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say: Callable[[str], None]) -> dict:
     """Search, and write profile.toml. Returns what was found, for bench.json."""
     batches, tried = {}, {}
-    for size in SIZES[settings.devices[0].kind]:
+    for size in SIZES[settings.placement.devices[0].kind]:
         if size[0] * size[1] <= settings.model.defaults.max_pixels:
             name = "x".join(map(str, size))
             batches[name], tried[name] = _batch(settings, size, out / "tune" / name, rounds, say)
     table = tuple((profile.pixels(name), batch) for name, batch in batches.items())
-    best = replace(settings, profile=replace(settings.profile, batch=table), batch_size=0)
+    own = replace(settings.placement.profile, batch=table)
+    best = replace(
+        settings,
+        placement=replace(settings.placement, profile=own),
+        run=replace(settings.run, batch_size=0),
+    )
 
     def measure(names: list[str], part: str) -> list[Figures]:
         """Against plain fastgen, which comes first."""
@@ -81,8 +86,8 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
             **{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()}
         )
     else:
-        sets = replace(settings.profile.opt, exact=optimizations.Options(**parse(exact)[1]))
-    device = settings.devices[0]
+        sets = replace(settings.placement.profile.opt, exact=optimizations.Options(**parse(exact)[1]))
+    device = settings.placement.devices[0]
     match = profile.Match(
         family=settings.model.family,
         model=settings.model.name if not settings.model.synthetic else "*",
@@ -92,7 +97,7 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
     )
     note = f"weights: {facts['weights']}; {facts['dtype']}, {facts['steps']} steps"
     if "high" not in chosen:
-        note += f"; high and fast as in {settings.profile.name}, not measured"
+        note += f"; high and fast as in {settings.placement.profile.name}, not measured"
     measured = profile.Measured("measured", time.strftime("%Y-%m-%d"), facts["hardware"], facts["command"], note)
     text = profile.dump(match, batches, sets, measured)
     (out / "profile.toml").write_text(text, "utf-8")
@@ -104,10 +109,10 @@ def _batch(
     settings: Settings, size: tuple[int, int], folder: Path, rounds: int, say: Callable[[str], None]
 ) -> tuple[int, dict]:
     """The smallest batch that is as fast as any, and the ratios to one at a time that were seen."""
-    own = replace(settings, size=size)
+    own = replace(settings, image=replace(settings.image, size=size))
     sizes = [n for n in BATCHES if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
     contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in sizes]
-    rows = 2 * sizes[-1] * streams(settings.devices[0])  # as many for all
+    rows = 2 * sizes[-1] * streams(settings.placement.devices[0])  # as many for all
     measurement = Measurement(contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=rows, say=say)
     measurement.run()
     ratios = {1: 1.0}

@@ -71,7 +71,7 @@ class Work:
         self.folder = folder
         self.is_judged = settings.model.path in (str(TINY), str(TINY_VLM))
         """Whether it is known what a picture should show, or a caption say."""
-        wanted = settings.size or (settings.model.defaults.width, settings.model.defaults.height)
+        wanted = settings.image.size or (settings.model.defaults.width, settings.model.defaults.height)
         self.size = wanted if settings.task != "caption" else CANVASES[0]
         ratio = self.size[0] / self.size[1]
         self.canvas = min(CANVASES, key=lambda canvas: abs(canvas[0] / canvas[1] - ratio))

@@ -390,11 +390,9 @@ def _run(task: str, flags: dict) -> None:
 def _generate(settings, voice: str) -> None:
     from fastgen.cli.reporter import Report
     from fastgen.errors import FastgenError
-    from fastgen.input.readers.rows import estimate
     from fastgen.scheduler.run import Run
 
-    total = estimate(Path(settings.input))
-    report = Report(voice, settings, min(total, settings.limit) if settings.limit else total)
+    report = Report(voice, settings)
     try:
         run = Run(settings, report.emit)
     except FastgenError as error:
@@ -413,7 +411,7 @@ def _generate(settings, voice: str) -> None:
     message = ""
     try:
         for result in run.results():
-            report.result(result, run.counts)
+            report.result(result, run.counts, run.expected_rows)
         code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
         state = run.state
     except FastgenError as error:

@@ -23,12 +23,12 @@ PLAIN_EVERY_S = 10.0
 
 
 class Report:
-    """Args: voice: "human", "json" or "quiet"; total: about how many rows there are, 0 if not known."""
+    """Args: voice: "human", "json" or "quiet"."""
 
-    def __init__(self, voice: str, settings: Settings, total: int = 0):
+    def __init__(self, voice: str, settings: Settings):
         self.voice = voice
         self.settings = settings
-        self.total = total
+        self.total = 0
         self.failures = 0
         self.rows = 0
         self.images = 0
@@ -37,46 +37,46 @@ class Report:
 
     def begin(self) -> None:
         settings = self.settings
-        profile = settings.profile
-        where = ", ".join(f"{d.name} ({d.gpu.name})" if d.gpu else d.name for d in settings.devices)
+        profile = settings.placement.profile
+        where = ", ".join(f"{d.name} ({d.gpu.name})" if d.gpu else d.name for d in settings.placement.devices)
         if self.voice == "json":
             self._json(
                 "start",
                 task=settings.task,
-                input=settings.input,
-                out=settings.out,
+                input=settings.run.input,
+                out=settings.run.out,
                 model=settings.model.name,
-                devices=[d.name for d in settings.devices],
+                devices=[d.name for d in settings.placement.devices],
                 settings=settings.fingerprint(),
                 profile=profile.name,
-                speed=settings.speed.as_table(),
-                notes=list(settings.notes),
+                speed=settings.optimizations.as_table(),
+                notes=list(settings.run.notes),
             )
         if self.voice != "human":
             return
-        for note in settings.notes:
+        for note in settings.run.notes:
             self._say(f"note: {note}")
         unmeasured = "" if profile.measured.status == "measured" else ", unmeasured: conservative batch sizes"
         chosen = f"profile '{profile.name}' (matches {profile.why}{unmeasured})"
-        if settings.is_remote:
+        if settings.backend.is_remote:
             how = f"up to {settings.endpoint.max_inflight} requests at once"
-            how += f", {chosen}" if settings.backend == "vllm" and not settings.endpoint.base_url else ""
+            how += f", {chosen}" if settings.endpoint.command else ""
             where = settings.endpoint.base_url or (
-                where if settings.backend == "vllm" else f"{settings.backend}'s own service"
+                where if settings.endpoint.command else f"{settings.backend}'s own service"
             )
         else:
-            how = f"{settings.dtype}, batch {settings.batch_size or f'by {chosen}'}"
+            how = f"{settings.engine.dtype}, batch {settings.run.batch_size or f'by {chosen}'}"
         self._say(
-            f"{settings.task}: {settings.input}\nbackend {settings.backend}, model {settings.model.name} on "
+            f"{settings.task}: {settings.run.input}\nbackend {settings.backend}, model {settings.model.name} on "
             f"{where}, {how}"
         )
-        for line in settings.speed.explain():
+        for line in settings.optimizations.explain():
             self._say(f"speed: {line}")
         for link in settings.fallbacks:
             self._say(f"then, for rows that it cannot do: {link.backend}, model {link.model.name}")
         if settings.task != "t2i":
-            self._say(f"relative picture paths start at {settings.image_root}")
-        self._say(f"out: {settings.out}")
+            self._say(f"relative picture paths start at {settings.rows.image_root}")
+        self._say(f"out: {settings.run.out}")
         if sys.stderr.isatty():
             self._open_bar()
 
@@ -99,13 +99,14 @@ class Report:
         elif event == "warning":
             self._say(f"warning: {facts['message']}")
 
-    def result(self, result: Result, counts: dict[str, int]) -> None:
-        """A result was committed."""
+    def result(self, result: Result, counts: dict[str, int], total: int) -> None:
+        """A result was committed. `total`: about how many rows there are, 0 if not known."""
+        self.total = total
         self.rows = counts.get("done", 0) + counts.get("failed", 0) + counts.get("kept", 0)
         self.images = counts.get("images", 0) + counts.get("captions", 0)
         if self.voice == "json":
             if isinstance(result, Done):
-                key = self.settings.output_key if result.text else "paths"
+                key = self.settings.rows.output_key if result.text else "paths"
                 self._json("row_done", **{key: output(result, self.settings)}, **describe(result))
         elif self._bar is not None:
             self._bar.update(0, completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate())
@@ -120,7 +121,9 @@ class Report:
             self._bar = None
         counts = summary.get("counts", {})
         if self.voice == "json":
-            self._json("summary", state=state, exit_code=exit_code, message=message, out=self.settings.out, **summary)
+            self._json(
+                "summary", state=state, exit_code=exit_code, message=message, out=self.settings.run.out, **summary
+            )
             return
         if self.voice == "human" and state in ("finished", "interrupted"):
             made = "captions" if self.settings.task == "caption" else "images"
@@ -137,10 +140,10 @@ class Report:
                 text += f"; {cost:.4f} USD so far, as far as known"
             self._say(text)
             if state == "finished":
-                self._say(f"table: {self.settings.out}/results.jsonl")
+                self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):
                     self._say(
-                        f"failed rows: {self.settings.out}/failures.jsonl (mend and feed in with another -o; or "
+                        f"failed rows: {self.settings.run.out}/failures.jsonl (mend and feed in with another -o; or "
                         "--retry-failed here)"
                     )
             else:
@@ -188,7 +191,7 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     if voice == "json":
         _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan)})
         return
-    for note in settings.notes:
+    for note in settings.run.notes:
         print(f"note: {note}")
     print(
         f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
@@ -198,19 +201,22 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         print(f"  bad: {failed.message}")
     if len(plan["bad"]) > MOST_FAILURES_SHOWN:
         print(f"  and {len(plan['bad']) - MOST_FAILURES_SHOWN} more")
-    profile = settings.profile
-    why = "--batch-size" if settings.batch_size else f"profile '{profile.name}', which matches {profile.why}"
-    if settings.is_remote:
+    profile = settings.placement.profile
+    why = "--batch-size" if settings.run.batch_size else f"profile '{profile.name}', which matches {profile.why}"
+    if settings.backend.is_remote:
         where = settings.endpoint.base_url or (
-            "a server of its own" if settings.backend == "vllm" else "the vendor's service"
+            "a server of its own" if settings.endpoint.command else "the vendor's service"
         )
         print(
             f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
             f"{settings.endpoint.max_inflight} at once"
         )
         return
-    print(f"model {settings.model.name} on {', '.join(d.name for d in settings.devices)}, {settings.dtype}")
-    for line in settings.speed.explain():
+    print(
+        f"model {settings.model.name} on {', '.join(d.name for d in settings.placement.devices)}, "
+        f"{settings.engine.dtype}"
+    )
+    for line in settings.optimizations.explain():
         print(f"speed: {line}")
     print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
     for bucket in plan["buckets"]:

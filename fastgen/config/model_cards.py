@@ -86,6 +86,18 @@ FAKE = ModelCard(
 )
 
 
+def locate(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+    """A model of this machine's own engine: its card, no endpoint, and what the user should be told. Raises
+    ModelError."""
+    card, notes = resolve_model(model, task, on_gpu)
+    return card, None, notes
+
+
+def locate_fake(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+    """What stands for a model where there is none."""
+    return FAKE, None, []
+
+
 def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
     """The card for a hub id, a local folder, "tiny" or "auto", and what the user should be told about it.
 

@@ -76,7 +76,7 @@ def ask(
     if not rows:
         return
     settings = check(task, key=key, **flags)
-    for note in settings.notes:
+    for note in settings.run.notes:
         if note not in _said:
             _said.add(note)
             get_logger().warning("%s", note)
@@ -86,7 +86,7 @@ def ask(
     told = json.dumps([settings.fingerprint(), server], sort_keys=True).encode()
     out = folder / RUNS / f"{task}-{blake2b(told, digest_size=6).hexdigest()}"
     out.mkdir(parents=True, exist_ok=True)
-    settings = replace(settings, out=str(out.absolute()))
+    settings = replace(settings, run=replace(settings.run, out=str(out.absolute())))
     empty: list[str] | str = "" if task == "caption" else []
     named, unfit = _identify(rows, empty)
     places = {row["id"]: place for place, row in enumerate(named)}
@@ -97,7 +97,7 @@ def ask(
             done.add(place)
             tell(place, unfit.get(place, answer))
 
-    with _environment(KEYS.get(settings.backend, ""), key):
+    with _environment(KEYS.get(settings.backend.name, ""), key):
         for result in session.generate(settings, named, _emit):
             if isinstance(result, fastgen.Failed):
                 settle(places[result.id], Answer(empty, result.kind, result.message))

@@ -9,11 +9,12 @@ FOLDER = Path(__file__).parent
 
 def find(task: str, flags: dict) -> Path:
     """The bundled rows for a task: small pictures for the embedded model, full-size ones for a real one."""
-    from fastgen.config import hardware
+    from fastgen.config import backends, hardware
 
-    if flags["backend"] in ("openai", "gemini") or flags.get("base_url"):
+    spec = backends.get(flags["backend"])
+    if flags.get("base_url") or (spec and spec.service):
         return FOLDER / "full" / f"{task}.jsonl"
-    small = flags["model"] == "tiny" or flags["backend"] == "fake"
+    small = flags["model"] == "tiny" or bool(spec and spec.hidden)
     if flags["model"] == "auto" and not small:
         small = flags["gpus"].startswith("cpu") or not hardware.find_gpus()
     return FOLDER / ("small" if small else "full") / f"{task}.jsonl"

@@ -13,7 +13,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from fastgen.config.settings import MAX_N, MAX_SEED, MAX_STEPS, Settings
+from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
+from fastgen.config.settings import Settings
 from fastgen.errors import InputError
 from fastgen.input import images
 from fastgen.input.readers.rows import Row
@@ -67,7 +68,7 @@ class Intake:
             digest = blake2b(row.raw, digest_size=8).digest()
             id, fields, error = digest.hex(), {}, broken
         else:
-            key = self.settings.output_key
+            key = self.settings.rows.output_key
             content = {k: v for k, v in fields.items() if k not in ("id", "fastgen") and (k != key or filled(v))}
             digest = blake2b(_canonical(content), digest_size=8).digest()
             try:
@@ -98,7 +99,7 @@ class Intake:
         try:
             if identity.error:
                 raise identity.error
-            if filled(identity.fields.get(self.settings.output_key)):
+            if filled(identity.fields.get(self.settings.rows.output_key)):
                 return Prefilled(identity.id)
             return self._request(identity, row.number)
         except InputError as error:
@@ -108,7 +109,7 @@ class Intake:
                 "input",
                 f"row {row.number}{field}: {error}",
                 error.field,
-                self.settings.backend,
+                self.settings.backend.name,
                 self.settings.model.name,
                 identity.content,
             )
@@ -118,31 +119,33 @@ class Intake:
         if self.settings.task == "caption":
             return self._caption(identity, number)
         # What the engine on this machine must know is made out even where an API comes first: a row may end up here.
-        settings = next((link for link in self.settings.route if not link.is_remote), self.settings)
+        settings = next((link for link in self.settings.route if not link.backend.is_remote), self.settings)
         id, prompts = identity.id, read_prompts(fields)
         own_size = read_size(fields, settings)
-        size = own_size or settings.size
+        size = own_size or settings.image.size
         how = {
-            "steps": read_whole(fields, "steps", settings.steps, 1, MAX_STEPS),
-            "guidance": read_real(fields, "guidance", settings.guidance),
+            "steps": read_whole(fields, "steps", settings.image.steps, 1, MAX_STEPS),
+            "guidance": read_real(fields, "guidance", settings.image.guidance),
             "seed": self._seed(fields, id),
-            "n": read_whole(fields, "n", settings.n, 1, MAX_N),
+            "n": read_whole(fields, "n", settings.image.n, 1, MAX_N),
             **read_api_options(fields, self.settings),
         }
-        remote = next((link for link in self.settings.route if link.is_remote), None)
-        asked = own_size or (remote.size if remote else None)  # a remote link has a size only where --size was given
+        remote = next((link for link in self.settings.route if link.backend.is_remote), None)
+        asked = own_size or (
+            remote.image.size if remote else None
+        )  # a remote link has a size only where --size was given
         base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":
             width, height = size or (0, 0)
             return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)
-        image_field, paths = read_images(fields, settings.image_root, settings.task)
+        image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
         mask = fields.get("mask") or ""
         if mask:
-            mask = images.locate(read_text(mask, "mask"), settings.image_root, "mask")
+            mask = images.locate(read_text(mask, "mask"), settings.rows.image_root, "mask")
             images.probe(mask, "mask")
         shapes = [images.probe(path, image_field) for path in paths]
         base |= {"images": paths, "mask": mask, "image_field": image_field}
-        if settings.is_remote:
+        if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
         first = shapes[0]
         render = size or fit(first, settings)
@@ -161,7 +164,7 @@ class Intake:
 
     def _caption(self, identity: Identity, number: int) -> Request:
         settings, fields = self.settings, identity.fields
-        image_field, paths = read_images(fields, settings.image_root, settings.task)
+        image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
         missing = next((path for path in paths if not os.path.exists(path)), None)
         if missing is not None:
             raise InputError(f"{missing}: no such file; check the path and --image-root", image_field)
@@ -186,7 +189,7 @@ class Intake:
 
     def _seed(self, fields: dict, id: str) -> int:
         seed = read_whole(fields, "seed", None, 0, MAX_SEED)
-        return row_seed(self.settings.seed, id) if seed is None else seed
+        return row_seed(self.settings.rows.seed, id) if seed is None else seed
 
 
 def filled(value: object) -> bool:

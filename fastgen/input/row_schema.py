@@ -3,7 +3,9 @@ order."""
 
 from __future__ import annotations
 
-from fastgen.config.settings import API_OPTIONS, IMAGE_FIELDS, PROMPT_FIELDS, Settings, check_size, parse_size
+from fastgen.config.backends import OPTIONS
+from fastgen.config.checks import check_size, parse_size
+from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings
 from fastgen.errors import InputError
 from fastgen.input import images
 
@@ -115,7 +117,7 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
     size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
     name = "size" if size is not None else "width"
     try:
-        if size == "auto" and settings.is_remote:
+        if size == "auto" and settings.backend.is_remote:
             return None
         if size is not None:
             if isinstance(size, str):
@@ -136,7 +138,7 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
             wanted = (read_whole(fields, "width", 0, 1, 10**9), read_whole(fields, "height", 0, 1, 10**9))
         else:
             return None
-        if not settings.is_remote:  # what an API makes of it is in its own data
+        if not settings.backend.is_remote:  # what an API makes of it is in its own data
             check_size(*wanted, settings.model)
     except ValueError as error:
         raise InputError(str(error), name) from None
@@ -146,9 +148,9 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
 def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
     """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is
     asked."""
-    api_options = dict(settings.api_options)
-    if any(link.backend in ("openai", "gemini") for link in settings.route):
-        for name in API_OPTIONS:
+    api_options = dict(settings.image.options)
+    if any(link.backend.service for link in settings.route):
+        for name in OPTIONS:
             if fields.get(name) not in (None, ""):
                 api_options[name] = read_text(fields[name], name).strip()
     return api_options

@@ -140,7 +140,7 @@ def find(settings: Settings, device: torch.device) -> dict[str, Kept]:
     Raises:
         SettingsError: a limit that is no number.
     """
-    kinds = {"transformer": settings.speed.quantize, "text": settings.speed.quantize_text}
+    kinds = {"transformer": settings.optimizations.quantize, "text": settings.optimizations.quantize_text}
     try:
         most = float(os.environ.get(KEEP) or MOST_GIB)
     except ValueError:
@@ -149,7 +149,7 @@ def find(settings: Settings, device: torch.device) -> dict[str, Kept]:
         ) from None
     if not most > 0 or settings.model.synthetic:
         return {}
-    if any(map(_touches_text_encoder, settings.loras)):
+    if any(map(_touches_text_encoder, settings.engine.loras)):
         kinds["transformer"] = "none"  # the file could stand for one half of what such a LoRA changes only
     return {
         part: Kept(folder() / _name(settings, part, kind, device), int(most * 2**30), device)
@@ -167,16 +167,16 @@ def _name(settings: Settings, part: str, kind: str, device: torch.device) -> str
         "model": settings.model.fingerprint,
         "part": part,
         "kind": kind,
-        "dtype": settings.dtype,
+        "dtype": settings.engine.dtype,
         "device": device.type,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in CODE],
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
     if part == "transformer":
         decides |= {
-            "file": stamp(Path(settings.transformer)) if settings.transformer else "",
-            "loras": [(stamp(Path(path)), scale) for path, scale in settings.loras],
-            "fuse_qkv": settings.speed.fuse_qkv,
+            "file": stamp(Path(settings.engine.transformer)) if settings.engine.transformer else "",
+            "loras": [(stamp(Path(path)), scale) for path, scale in settings.engine.loras],
+            "fuse_qkv": settings.optimizations.fuse_qkv,
         }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(settings.model.name).name)[:60]

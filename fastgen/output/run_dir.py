@@ -37,12 +37,12 @@ class RunFolder:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.path = Path(settings.out)
+        self.path = Path(settings.run.out)
         self.started = time.time()
         self._fingerprint = settings.fingerprint()  # once: it reads the ends of the LoRA files
         self.warning = ""
         """What the user should be told about what was here."""
-        if settings.input and Path(settings.input) in (self.path / RESULTS, self.path / FAILURES):
+        if settings.run.input and Path(settings.run.input) in (self.path / RESULTS, self.path / FAILURES):
             raise RunFolderError(
                 f"-o {self.path}: INPUT is a table of this run and would be overwritten; use -o another folder"
             )
@@ -84,7 +84,7 @@ class RunFolder:
                 "gpu": d.gpu.name if d.gpu else None,
                 "memory_gib": d.gpu.memory_gib if d.gpu else None,
             }
-            for d in settings.devices
+            for d in settings.placement.devices
         ]
         about = {
             "fastgen": fastgen.__version__,
@@ -93,18 +93,18 @@ class RunFolder:
             "pid": os.getpid(),
             "started": _clock(self.started),
             "written": _clock(time.time()),
-            "input": settings.input,
+            "input": settings.run.input,
             "settings": self._fingerprint,
             "model_folder": settings.model.path,
             "devices": devices,
-            "batch_size": settings.batch_size or "auto",
+            "batch_size": settings.run.batch_size or "auto",
             "profile": {
-                "name": settings.profile.name,
-                "matched_on": settings.profile.why,
-                "measured": settings.profile.measured.status,
+                "name": settings.placement.profile.name,
+                "matched_on": settings.placement.profile.why,
+                "measured": settings.placement.profile.measured.status,
             },
-            **({"speed": settings.speed.as_table()} if settings.backend == "local" else {}),
-            "notes": list(settings.notes),
+            **({"speed": settings.optimizations.as_table()} if settings.backend.optimizes else {}),
+            "notes": list(settings.run.notes),
             **more,
         }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
@@ -136,12 +136,12 @@ class RunFolder:
                 raise RunFolderError(
                     f"-o {self.path}: has {foreign[0]} but was not made by fastgen; choose another folder"
                 )
-            if foreign and not self.settings.fresh:
+            if foreign and not self.settings.run.fresh:
                 raise RunFolderError(
                     f"-o {self.path}: its run.json is missing or damaged, so its settings are unknown; "
                     "use --fresh to start over, or another folder"
                 )
-        if self.settings.fresh:
+        if self.settings.run.fresh:
             for name in (*ours[1:], RUN):  # run.json last: a folder that is not yet clear is known as ours
                 target = self.path / name
                 if target.is_dir():
@@ -151,7 +151,7 @@ class RunFolder:
             return
         if before and (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
             self._check_settings(before["settings"])
-        if before and before.get("input") != self.settings.input and (self.path / RESULTS).exists():
+        if before and before.get("input") != self.settings.run.input and (self.path / RESULTS).exists():
             kept = next(n for i in range(1, 10**6) if not (self.path / (n := f"results-{i}.jsonl")).exists())
             os.rename(self.path / RESULTS, self.path / kept)
             self.warning = f"{self.path} held the table of another INPUT ({before.get('input')}); it is kept as {kept}"

@@ -6,35 +6,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from fastgen.config.backends import OPTIONS, Service
 from fastgen.config.optimizations import QUALITIES
-from fastgen.config.settings import API_OPTIONS, Settings
-from fastgen.providers.catalog import NAMES, Model, as_of, find
+from fastgen.config.settings import Settings
+from fastgen.providers.catalog import Model, as_of, find
 from fastgen.types import ImageParams, Request, TextParams
 
-WORDS = {"openai": ("quality", "background"), "gemini": ("aspect_ratio", "resolution")}
-"""Which of `API_OPTIONS` the format of an API has."""
 PIXELS = {"512": 512**2, "1K": 1024**2, "2K": 2048**2, "4K": 4096**2}
 
 
 def refuse_flags(settings: Settings) -> str:
     """Why the flags cannot be honoured by this backend and model; "" if they can."""
     if settings.task != "caption":
-        width, height = settings.size or (0, 0)
+        width, height = settings.image.size or (0, 0)
         params = ImageParams(
-            width, height, settings.steps, settings.guidance, settings.seed, settings.n, **settings.api_options
+            width,
+            height,
+            settings.image.steps,
+            settings.image.guidance,
+            settings.rows.seed,
+            settings.image.n,
+            **settings.image.options,
         )
         if reason := _refuse_params(settings, params, "--"):
             return reason
-    if settings.backend not in NAMES:
+    service = settings.backend.service
+    if service is None:
         return ""
-    for flag, given in (("--lora", settings.loras), ("--transformer", settings.transformer)):
+    for flag, given in (("--lora", settings.engine.loras), ("--transformer", settings.engine.transformer)):
         if given:
             return f"{flag}: only the engine on this machine takes weights (--backend local)"
-    model = find(settings.backend, settings.model.name)
+    model = _model(settings)
     if model and model.tasks and settings.task not in model.tasks:
         return f"--model {settings.model.name}: is for {' and '.join(model.tasks)}, not for {settings.task}"
-    if settings.backend == "gemini" and settings.task != "caption" and settings.format != "png":
-        return f"--format {settings.format}: Gemini decides on that itself; leave --format out"
+    if service.picks_format and settings.task != "caption" and settings.image.format != "png":
+        return f"--format {settings.image.format}: {service.title} decides on that itself; leave --format out"
     return ""
 
 
@@ -44,7 +50,7 @@ def refuse(settings: Settings, request: Request) -> str:
         return ""
     if reason := _refuse_params(settings, request.params, ""):
         return reason
-    model = find(settings.backend, settings.model.name) if settings.backend in NAMES else None
+    model = _model(settings)
     if model is None:
         return ""
     name = settings.model.name
@@ -62,56 +68,85 @@ def refuse(settings: Settings, request: Request) -> str:
 
 def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
     """`dash`: what stands before the names in the message, "--" for flags."""
-    words = {w: v for w in API_OPTIONS if (v := getattr(params, w)) not in ("", "auto")}
-    backend, name = settings.backend, settings.model.name
-
-    def called(word: str) -> str:
-        return dash + word.replace("_", "-") if dash else word
-
-    if backend not in NAMES:
-        for word, value in words.items():
-            if backend == "local" and word == "quality":
-                if value == settings.speed.quality:
-                    continue
-                mend = f"all rows of a run are made at one; this run's is {settings.speed.quality} (--quality)"
-                if value not in QUALITIES:
-                    mend = f"the engine on this machine knows {', '.join(QUALITIES)}; for {value} use --backend openai"
-                return f"{called(word)} {value}: {mend}"
-            return f"{called(word)} {value}: only APIs know it; leave it out or use --backend openai or gemini"
-        return ""
-    model = find(backend, name) or Model()
+    options = {word: value for word in OPTIONS if (value := getattr(params, word)) not in ("", "auto")}
+    service = settings.backend.service
+    if service is None:
+        return _refuse_on_this_machine(settings, options, dash)
+    model = _model(settings) or Model()
     size = (params.width, params.height) if params.width and params.height else None
-    for word in words.keys() - set(WORDS[backend]):
-        if word == "aspect_ratio" and size and _same_shape(words[word], size):
+    if reason := _refuse_options(settings, service, model, options, size, dash):
+        return reason
+    if service.takes_sizes:
+        if params.background == "transparent" and settings.image.format == "jpeg":
+            background = _called("background", dash)
+            return f"{background} transparent: JPEG has no transparency; use --format png or webp"
+        if model.formats and settings.image.format not in model.formats:
+            return f"--format {settings.image.format}: {settings.model.name} gives {', '.join(model.formats)}"
+        return _refuse_size(model, settings.model.name, size, _called("size", dash)) if size else ""
+    return _refuse_shape(settings, service, model, params, size, dash) if size else ""
+
+
+def _model(settings: Settings) -> Model | None:
+    """What the catalog says of the model; None where it says nothing."""
+    provider = settings.backend.provider
+    return find(provider, settings.model.name) if provider else None
+
+
+def _called(word: str, dash: str) -> str:
+    return dash + word.replace("_", "-") if dash else word
+
+
+def _refuse_on_this_machine(settings: Settings, options: dict[str, str], dash: str) -> str:
+    for word, value in options.items():
+        said = f"{_called(word, dash)} {value}"
+        if word != "quality" or not settings.backend.optimizes:
+            return f"{said}: only APIs know it; leave it out or use --backend openai or gemini"
+        own = settings.optimizations.quality
+        if value == own:
+            continue
+        if value not in QUALITIES:
+            return f"{said}: the engine on this machine knows {', '.join(QUALITIES)}; for {value} use --backend openai"
+        return f"{said}: all rows of a run are made at one; this run's is {own} (--quality)"
+    return ""
+
+
+def _refuse_options(
+    settings: Settings, service: Service, model: Model, options: dict[str, str], size: tuple[int, int] | None, dash: str
+) -> str:
+    """What the format has no word for, and words that the model does not know."""
+    for word in options.keys() - set(service.options):
+        if word == "aspect_ratio" and size and _same_shape(options[word], size):
             continue
         instead = {"aspect_ratio": "size", "resolution": "size"}.get(word)
-        mend = f"say {called(instead)}, such as 1536x1024" if instead else "leave it out, or say it in the prompt"
-        return f"{called(word)} {words[word]}: {NAMES[backend]}'s format has no word for it; {mend}"
+        fix = f"say {_called(instead, dash)}, such as 1536x1024" if instead else "leave it out, or say it in the prompt"
+        return f"{_called(word, dash)} {options[word]}: {service.title}'s format has no word for it; {fix}"
     known = {
         "quality": model.qualities,
         "background": model.backgrounds,
         "aspect_ratio": model.aspect_ratios,
         "resolution": model.resolutions,
     }
-    for word, value in words.items():
-        if known[word] and value not in known[word] and word in WORDS[backend]:
-            return f"{called(word)} {value}: {name} knows {', '.join(known[word])} (as of {as_of()})"
-    if backend == "openai":
-        if params.background == "transparent" and settings.format == "jpeg":
-            return f"{called('background')} transparent: JPEG has no transparency; use --format png or webp"
-        if model.formats and settings.format not in model.formats:
-            return f"--format {settings.format}: {name} gives {', '.join(model.formats)}"
-        return _refuse_size(model, name, size, called("size")) if size else ""
-    if size and not shape(settings, params)[0]:
+    for word, value in options.items():
+        if known[word] and value not in known[word] and word in service.options:
+            choices = ", ".join(known[word])
+            return f"{_called(word, dash)} {value}: {settings.model.name} knows {choices} (as of {as_of()})"
+    return ""
+
+
+def _refuse_shape(
+    settings: Settings, service: Service, model: Model, params: ImageParams, size: tuple[int, int], dash: str
+) -> str:
+    """A size, where the service takes shapes only."""
+    said = f"{_called('size', dash)} {size[0]}x{size[1]}"
+    ratio = _called("aspect_ratio", dash)
+    if not shape(settings, params)[0]:
         return (
-            f"{called('size')} {size[0]}x{size[1]}: {NAMES[backend]} takes no sizes, and none of its shapes is near "
-            f"this one; say {called('aspect_ratio')} ({', '.join(model.aspect_ratios)})"
+            f"{said}: {service.title} takes no sizes, and none of its shapes is near this one; say {ratio} "
+            f"({', '.join(model.aspect_ratios)})"
         )
-    if size and "aspect_ratio" in words and not _same_shape(words["aspect_ratio"], size):
-        return (
-            f"{called('size')} {size[0]}x{size[1]} is not {called('aspect_ratio')} {words['aspect_ratio']}; "
-            "leave one out"
-        )
+    asked = params.aspect_ratio
+    if asked not in ("", "auto") and not _same_shape(asked, size):
+        return f"{said} is not {ratio} {asked}; leave one out"
     return ""
 
 
@@ -140,7 +175,7 @@ def shape(settings: Settings, params: ImageParams) -> tuple[str, str]:
     ratio, resolution = (value if value != "auto" else "" for value in (params.aspect_ratio, params.resolution))
     if not (params.width and params.height):
         return ratio, resolution
-    model = find(settings.backend, settings.model.name)
+    model = _model(settings)
     size = (params.width, params.height)
     ratios: Iterable[str] = (model.aspect_ratios if model else ()) or (f"{size[0]}:{size[1]}",)
     ratio = ratio or next((one for one in ratios if _same_shape(one, size)), "")

@@ -13,13 +13,13 @@ from typing import Literal
 
 import msgspec
 
+from fastgen.config import backends
 from fastgen.errors import SettingsError
 from fastgen.types import ImageParams, Task
 
 OVERRIDE = "FASTGEN_SERVICES"
 """The environment variable that names a file to be laid over `services.toml`."""
 FILE = Path(__file__).with_name("services.toml")
-NAMES = {"openai": "OpenAI", "gemini": "Gemini"}
 AUTO_SIZES = ((1024, 1024), (1536, 1024))
 """What OpenAI's models choose from where the row names no size; upright ones cost as much."""
 
@@ -111,16 +111,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price: Price | None = None
 
 
-class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auto: dict[str, str] = {}
     """The default model by task."""
     models: dict[str, dict] = {}
-
-
-class Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    as_of: str = ""
-    openai: Service = Service()
-    gemini: Service = Service()
 
 
 Files = tuple[tuple[str, int], ...]
@@ -144,10 +138,15 @@ def _read(files: Files) -> dict:
         where = path
         try:
             found = tomllib.loads(Path(path).read_text("utf-8"))
-            services = msgspec.convert(found, Services)
-            for backend in NAMES:
-                for name, model in getattr(services, backend).models.items():
-                    where = f"{path}: {backend}.models.{name}"
+            for section, content in found.items():
+                where = f"{path}: {section}"
+                if section == "as_of":
+                    msgspec.convert(content, str)
+                    continue
+                if section not in backends.services():
+                    raise ValueError(f"no such service; one of {', '.join(backends.services())}")
+                for name, model in msgspec.convert(content, Section).models.items():
+                    where = f"{path}: {section}.models.{name}"
                     msgspec.convert(model, Model)
         except (OSError, ValueError) as error:
             raise SettingsError(f"{OVERRIDE}: {where}: {error}") from None

@@ -8,43 +8,35 @@ from datetime import date
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from fastgen.config.backends import BackendSpec, services
 from fastgen.config.model_cards import Defaults, ModelCard
 from fastgen.config.settings import Endpoint
 from fastgen.errors import SettingsError
-from fastgen.providers.catalog import NAMES, as_of, data, find
+from fastgen.providers.catalog import as_of, data, find
 from fastgen.types import Task
 
-KEYS = {"openai": ("OPENAI_API_KEY",), "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY")}
-BASE_URLS = {"openai": "OPENAI_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL"}
 ANY_KEY, ANY_BASE_URL = "DF_API_KEY", "DF_BASE_URL"
 """For a service that speaks both formats."""
-MODULES = {"openai": "openai", "gemini": "google.genai"}
 
 
-def connect(
-    backend: str, task: Task, model: str, on_gpu: bool, base_url: str | None, vllm_command: str | None
+def locate(
+    spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
 ) -> tuple[ModelCard, Endpoint, list[str]]:
     """The model's card, where it is reached, and what the user should be told about that. Raises SettingsError."""
-    if backend == "vllm":
-        from fastgen.providers import vllm
-
-        card, endpoint, notes = vllm.connect(task, model, on_gpu, base_url, vllm_command)
-        key_of(endpoint.key_name)
-        if endpoint.base_url:
-            _path_of(endpoint.base_url, "--base-url")
-        return card, endpoint, notes
+    service = spec.service
+    assert service is not None
     try:
-        there = find_spec(MODULES[backend]) is not None
+        there = find_spec(service.sdk) is not None
     except ModuleNotFoundError:
         there = False
     if not there:
-        raise SettingsError(f"--backend {backend}: its SDK is not installed: pip install 'fastgen-mm[api]'")
-    url, key_name, notes = _place(backend, base_url)
+        raise SettingsError(f"--backend {spec}: its SDK is not installed: pip install 'fastgen-mm[api]'")
+    url, key_name, notes = _address(spec, base_url)
     if model == "auto":
-        model = data().get(backend, {}).get("auto", {}).get(task, "")
+        model = data().get(spec.provider, {}).get("auto", {}).get(task, "")
         if not model:
-            raise SettingsError(f"--model: no default is known for {task} with {NAMES[backend]}; name one with --model")
-    notes += _about(backend, model)
+            raise SettingsError(f"--model: no default is known for {task} with {service.title}; name one with --model")
+    notes += _about(spec, model)
     card = ModelCard(model, "", "api", "api", Defaults(edits=True), grid=1)
     return card, Endpoint(base_url=url, key_name=key_name), notes
 
@@ -62,36 +54,38 @@ def key_of(name: str, needed: bool = False) -> str:
     return key
 
 
-def _place(backend: str, given: str | None) -> tuple[str, str, list[str]]:
+def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]:
     """(base URL, name of the variable with the key, notes)."""
-    names = (*KEYS[backend], ANY_KEY)
+    service = spec.service
+    assert service is not None
+    names = (*service.keys, ANY_KEY)
     key_name = next((name for name in names if key_of(name)), "")
     url, said = given or "", "--base-url"
     if not url and key_name == ANY_KEY:
         url, said = os.environ.get(ANY_BASE_URL, ""), ANY_BASE_URL
     if not url:
-        url, said = os.environ.get(BASE_URLS[backend], ""), BASE_URLS[backend]
+        url, said = os.environ.get(service.base_url_variable, ""), service.base_url_variable
     notes = []
     if not key_name:
         if not url:
             raise SettingsError(
-                f"--backend {backend}: no key; set {' or '.join(names)} in the environment, or give the address of a "
+                f"--backend {spec}: no key; set {' or '.join(names)} in the environment, or give the address of a "
                 "server that needs none with --base-url"
             )
-        notes.append(f"{backend}: none of {', '.join(names)} is set, so requests to {url} go out without a key")
+        notes.append(f"{spec}: none of {', '.join(names)} is set, so requests to {url} go out without a key")
     if not url:
         return "", key_name, notes
-    path = _path_of(url, said)
+    path = path_of(url, said)
     url = url.rstrip("/")
-    if backend == "openai" and not path:
-        url += "/v1"
+    if service.path and not path:
+        url += service.path
         notes.append(f"{said} has no path; requests go to {url}")
     if key_name == ANY_KEY or said != "--base-url":
-        notes.append(f"{backend}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
+        notes.append(f"{spec}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
     return url, key_name, notes
 
 
-def _path_of(url: str, said: str) -> str:
+def path_of(url: str, said: str) -> str:
     """The path in an address, without slashes at its ends. `said`: who gave it. Raises SettingsError."""
     try:
         parts = urlsplit(url)
@@ -114,11 +108,12 @@ def gemini_endpoint(base_url: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (base_url, "")
 
 
-def _about(backend: str, name: str) -> list[str]:
-    model = find(backend, name)
+def _about(spec: BackendSpec, name: str) -> list[str]:
+    model = find(spec.provider, name)
     if model is None:
         return [
-            f"--model {name}: not among the models of {NAMES[backend]} known here (as of {as_of()}); it is asked "
+            f"--model {name}: not among the models of {services()[spec.provider]} known here (as of {as_of()}); it "
+            "is asked "
             "for as it is"
         ]
     after = f"; its successor is {model.successor}" if model.successor else ""

@@ -6,13 +6,13 @@ import msgspec
 
 from fastgen.config.settings import Settings
 from fastgen.providers.capabilities import shape
-from fastgen.providers.catalog import NAMES, Price, find
+from fastgen.providers.catalog import Price, find
 from fastgen.types import ImageParams, Request, TextParams
 
 
 def price(settings: Settings) -> Price | None:
     """None: it costs nothing, or nobody knows."""
-    model = find(settings.backend, settings.model.name) if settings.backend in NAMES else None
+    model = find(settings.backend.provider, settings.model.name) if settings.backend.provider else None
     return model.price if model else None
 
 
@@ -41,7 +41,8 @@ def estimate(settings: Settings, request: Request) -> float:
 
 
 def _shaped(settings: Settings, params: ImageParams) -> ImageParams:
-    if settings.backend != "gemini":
+    service = settings.backend.service
+    if service is None or service.takes_sizes:
         return params
     ratio, resolution = shape(settings, params)
     return msgspec.structs.replace(params, aspect_ratio=ratio, resolution=resolution)

@@ -16,10 +16,15 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
+from fastgen.config.backends import BackendSpec
 from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard, stamp
 from fastgen.config.settings import Endpoint
 from fastgen.errors import ModelError, SettingsError
+from fastgen.providers.endpoints import key_of, path_of
+from fastgen.types import Task
 
+KEY = "VLLM_API_KEY"
+"""The environment variable with the key of a server that runs."""
 AUTO_ON_GPU = "Qwen/Qwen3-VL-8B-Instruct"
 MODULE = ("-m", "vllm.entrypoints.openai.api_server")
 """`vllm serve` itself does not start from the CPU wheel, whose distribution has another name; its module does."""
@@ -38,8 +43,8 @@ def home() -> Path:
     return Path(os.environ.get("FASTGEN_HOME") or Path(data) / "fastgen") / "vllm"
 
 
-def connect(
-    task: str, model: str, on_gpu: bool, base_url: str | None, command: str | None
+def locate(
+    spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
 ) -> tuple[ModelCard, Endpoint, list[str]]:
     """The VLM's card, how to reach it, and what the user should be told.
 
@@ -55,7 +60,9 @@ def connect(
             )
         name = "" if model == "auto" else model
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
-        return card, Endpoint(base_url=base_url.rstrip("/"), key_name="VLLM_API_KEY"), []
+        path_of(base_url, "--base-url")
+        key_of(KEY)
+        return card, Endpoint(base_url=base_url.rstrip("/"), key_name=KEY), []
     card, notes = _card(model, on_gpu)
     return card, Endpoint(command=find(command, on_gpu)), notes
 

@@ -25,7 +25,7 @@ class Group:
         self.settings = settings
         self.position = position
         """0 for the backend that was asked for, 1 for the first fallback."""
-        self.window = Window(settings.batch_for, sum(map(streams, settings.devices)))
+        self.window = Window(settings.batch_for, sum(map(streams, settings.placement.devices)))
         self.queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
         self.suspects: deque[Batch] = deque()
@@ -45,11 +45,11 @@ class Group:
 
     def view(self, request: Request) -> Request:
         """The request as this backend sees it: an API is told a size only where somebody asked for one."""
-        if not self.settings.is_remote or not isinstance(request.params, ImageParams):
+        if not self.settings.backend.is_remote or not isinstance(request.params, ImageParams):
             return request
         width, height = request.size
         # A local engine that comes first has taken --quality for itself.
-        quality = request.params.quality or self.settings.api_options.get("quality", "")
+        quality = request.params.quality or self.settings.image.options.get("quality", "")
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
     def next_batch(self, alone: bool, ended: bool) -> tuple[Batch | None, bool]:
@@ -124,7 +124,7 @@ class Route:
             if reason := providers.refuse(settings, group.view(request)):
                 message = f"row {request.row}: {settings.backend} {settings.model.name}: {reason}"
                 cannot = cannot or Failed(
-                    request.id, "unsupported", message, "", settings.backend, settings.model.name, request.content
+                    request.id, "unsupported", message, "", settings.backend.name, settings.model.name, request.content
                 )
                 continue
             if not group.started:

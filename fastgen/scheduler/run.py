@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
@@ -18,8 +19,10 @@ from msgspec.structs import replace
 from fastgen import providers
 from fastgen.config.settings import Settings
 from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
+from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.output.journal import Journal
+from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import JOURNAL, RunFolder
 from fastgen.output.writers.tables import write_tables
 from fastgen.scheduler import failure_policy
@@ -59,13 +62,13 @@ class Run:
         rows: Iterable[dict] | None = None,
         idle_pool: IdlePool | None = None,
     ):
-        if not settings.input and rows is None:
+        if not settings.run.input and rows is None:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
-        if settings.input and rows is not None:
+        if settings.run.input and rows is not None:
             raise SettingsError("both an input file and rows: give one of them")
         self.folder = RunFolder(settings)
         if rows is not None:
-            settings = replace(settings, input=self.folder.spool(rows))
+            settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
         self.settings = settings
         self.emit = emit
         self.state = "running"
@@ -81,7 +84,9 @@ class Run:
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._ledger = Ledger(self.folder.path, settings.max_cost)
+        self._reader = RowReader(Path(settings.run.input), settings.run.limit)
+        self._spool = RowSpool(self.folder.path)
+        self._ledger = Ledger(self.folder.path, settings.run.max_cost)
         self._inbox: SimpleQueue = SimpleQueue()
         self._pool = WorkerPool(self._inbox, emit, idle_pool)
         self._route = Route(settings, self._pool.start)
@@ -108,7 +113,7 @@ class Run:
                 self.emit(
                     "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
                 )
-            feed = triage(self.settings, self._journal)
+            feed = triage(self.settings, self._reader, self._journal, self._spool)
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()
@@ -125,7 +130,7 @@ class Run:
             if self._interrupted:
                 self.state = "interrupted"
             else:
-                write_tables(self.settings, self._journal)
+                write_tables(self.settings, self._spool, self._journal)
                 self.state = "finished"
             self.folder.write_run(state=self.state, **self.summary())
         except FastgenError as error:
@@ -136,6 +141,7 @@ class Run:
         finally:
             self._pool.stop(now=True)
             self._journal.close()
+            self._spool.close()
             self._ledger.close()
             self.folder.close()
 
@@ -147,6 +153,11 @@ class Run:
     def abort(self) -> None:
         """End the engine processes at once. What the journal has is safe."""
         self._pool.stop(now=True)
+
+    @property
+    def expected_rows(self) -> int:
+        """About how many rows INPUT has; 0: not known yet."""
+        return self._reader.expected
 
     @property
     def _interrupted(self) -> bool:
@@ -204,7 +215,7 @@ class Run:
                     self.counts["failed"] += 1
                     self._say_failed(result)
         if not self._rows_left and not self.counts["rows"]:
-            raise SettingsError(f"INPUT {self.settings.input}: holds no rows; it needs one JSON object a row")
+            raise SettingsError(f"INPUT {self.settings.run.input}: holds no rows; it needs one JSON object a row")
         yield from self._commit(failed)
 
     def _assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:
@@ -245,7 +256,7 @@ class Run:
             group, batch = next(iter(over_budget.items()))
             self._end(
                 BudgetError(
-                    f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the "
+                    f"--max-cost {self.settings.run.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the "
                     "next row could cost "
                     f"up to {providers.estimate(group.settings, group.view(batch.requests[0])):.4f} USD"
                 )
@@ -358,7 +369,7 @@ class Run:
 
     def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
         """A backend has given up on a row: to the next one, or it has failed."""
-        if failure_policy.moves(failed, self.settings.fallback_on_refusal):
+        if failure_policy.moves(failed, self.settings.run.fallback_on_refusal):
             self._retries.elsewhere(request.id)
             return self._assign(request, group.position + 1, failed)
         self._retries.forget(request.id)
@@ -375,7 +386,7 @@ class Run:
                 raise error
             self._end(error)
             return
-        names = ", ".join(other.settings.backend for other in others)
+        names = ", ".join(other.settings.backend.name for other in others)
         self.emit("warning", message=f"{group.settings.backend} gets no more rows, they go to {names}: {error}")
         failed: list[Result] = []
         for request in [*group.take_back(), *self._retries.take_back(group)]:

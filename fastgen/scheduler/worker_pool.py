@@ -74,7 +74,7 @@ class WorkerPool:
 
     def start(self, group: Group) -> None:
         """Start a worker per device of a group, all at once; one that was kept goes on."""
-        settings, devices = group.settings, group.settings.devices
+        settings, devices = group.settings, group.settings.placement.devices
         for device in devices:
             most = slots(settings, device)
             worker = take(settings, device, most) if self._idle_pool else None
@@ -183,7 +183,7 @@ class WorkerPool:
                     "poison",
                     message,
                     "",
-                    settings.backend,
+                    settings.backend.name,
                     settings.model.name,
                     request.content,
                     failure_policy.MAX_KILLS,

@@ -197,7 +197,7 @@ class ProcessWorker:
 
     def _work_for(self, settings: Settings) -> None:
         self._hello = Hello(settings, self.device, self.slots)
-        self.log = Path(settings.out) / LOGS / f"{self.name.replace(':', '-')}.log"
+        self.log = Path(settings.run.out) / LOGS / f"{self.name.replace(':', '-')}.log"
 
     def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
         """Turn the child's messages into results of futures, until it is gone."""
@@ -240,7 +240,7 @@ class ProcessWorker:
 
 
 def _engine_of(settings: Settings, device: Device, slots: int) -> tuple:
-    return settings.engine(), device, slots, os.environ.get(settings.endpoint.key_name or "-")
+    return settings.engine_key(), device, slots, os.environ.get(settings.endpoint.key_name or "-")
 
 
 def _ending(code: int) -> str:

@@ -72,7 +72,7 @@ def main(descriptor: int) -> None:
             name = settings.model.name
             send(
                 Finished(
-                    number, [Failed(r.id, "internal", message, "", settings.backend, name) for r in batch.requests]
+                    number, [Failed(r.id, "internal", message, "", settings.backend.name, name) for r in batch.requests]
                 )
             )
 

@@ -33,10 +33,12 @@ def test_all_arms_of_a_cpu(settings):
 
 def test_a_name_is_the_choices(settings):
     [_, arm] = arms(settings, ("compile + quantize fp8,text:8bit + cache first-block:0.2",))
-    speed = arm.settings.speed
+    speed = arm.settings.optimizations
     assert (speed.compile, speed.quantize, speed.quantize_text, speed.cache) == (True, "fp8", "8bit", "first-block:0.2")
     assert Options(**parse("quantize fp8,text:8bit + compile")[1]) == Options(quantize="fp8,text:8bit", compile=True)
-    assert arms(settings, ("quality fast",))[1].settings.speed.cache == settings.profile.opt.fast.cache
+    assert (
+        arms(settings, ("quality fast",))[1].settings.optimizations.cache == settings.placement.profile.opt.fast.cache
+    )
     assert [arm.name for arm in arms(settings, ("plain", "diffusers"))] == ["diffusers", "plain"]
 
 
@@ -52,7 +54,7 @@ def test_on_a_gpu_what_needs_compilation_gets_it(settings, monkeypatch):
     from fastgen.config.hardware import Device, Gpu
 
     hopper = Device("cuda:0", "cuda", 8, Gpu(0, "GPU-1", "NVIDIA H100 80GB HBM3", 80.0, "9.0"))
-    found = {arm.name: arm for arm in arms(replace(settings, devices=(hopper,)))}
+    found = {arm.name: arm for arm in arms(replace(settings, placement=replace(settings.placement, devices=(hopper,))))}
     assert not found["compile + quantize fp8"].refused and "quantize fp8" not in found
     assert not found["offload text"].refused
 

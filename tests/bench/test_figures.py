@@ -247,8 +247,11 @@ def test_on_a_gpu_without_the_model_nothing_is_downloaded(tmp_path, monkeypatch,
     monkeypatch.setattr(hardware, "find_gpus", lambda: [hardware.Gpu(0, "GPU-1", "NVIDIA H100", gib, "9.0")])
     monkeypatch.setattr("fastgen.bench.run.is_cached", lambda name: False)
     settings = settings_for("t2i", tmp_path / "out")
-    assert settings.model.path.endswith("tiny-flux" if wanted == "tiny" else wanted) and settings.dtype == "bfloat16"
-    assert any("downloads nothing" in note for note in settings.notes)
+    assert (
+        settings.model.path.endswith("tiny-flux" if wanted == "tiny" else wanted)
+        and settings.engine.dtype == "bfloat16"
+    )
+    assert any("downloads nothing" in note for note in settings.run.notes)
     assert settings.model.synthetic == (wanted != "tiny")
 
 
@@ -284,7 +287,8 @@ def test_an_arms_process_sees_its_gpu_alone(settings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(process.subprocess, "Popen", start)
     gpu = Device("cuda:1", "cuda", 8, Gpu(1, "GPU-2", "NVIDIA H100", 80.0, "9.0"))
-    for device, wanted in ((gpu, "GPU-2"), (settings.devices[0], "")):
+    for device, wanted in ((gpu, "GPU-2"), (settings.placement.devices[0], "")):
         with pytest.raises(OSError, match="not here"):
-            process.ArmProcess(Arm("plain", replace(settings, devices=(device,))), tmp_path / "arm")
+            placement = replace(settings.placement, devices=(device,))
+            process.ArmProcess(Arm("plain", replace(settings, placement=placement)), tmp_path / "arm")
         assert seen["CUDA_VISIBLE_DEVICES"] == wanted and seen["FASTGEN_KEEP_QUANTIZED"] == "0"

@@ -56,7 +56,7 @@ def test_what_changes_pictures_is_in_the_fingerprint():
         == plain
     )
     high = tiny(quality="high")
-    assert high.fingerprint() == tiny(cache=high.speed.cache).fingerprint() != plain
+    assert high.fingerprint() == tiny(cache=high.optimizations.cache).fingerprint() != plain
     for flags in ({"quantize": "8bit"}, {"quantize": "text:8bit"}, {"cache": "first-block"}, {"quality": "fast"}):
         assert tiny(**flags).fingerprint() != plain
 
@@ -68,8 +68,12 @@ def test_a_profile_of_ones_own(tmp_path):
         '"unmeasured"\n'
     )
     settings = tiny(profile=path)
-    assert (settings.profile.name, settings.speed.attention, settings.batch_for(128 * 128)) == ("mine", "math", 3)
-    assert settings.profile.why == f"--profile {path}"
+    assert (settings.placement.profile.name, settings.optimizations.attention, settings.batch_for(128 * 128)) == (
+        "mine",
+        "math",
+        3,
+    )
+    assert settings.placement.profile.why == f"--profile {path}"
     assert "the profile has nothing for it" in tiny(profile=path, quality="fast").notes[-1]
     with pytest.raises(SettingsError, match="--profile nowhere"):
         tiny(profile="nowhere.toml")
@@ -102,20 +106,21 @@ def request(**words):
 def test_quality_is_one_word_for_two():
     """For the engine here it chooses optimizations; for an API it is the API's."""
     local = tiny(quality="high")
-    assert local.speed.quality == "high" and not local.api_options
+    assert local.optimizations.quality == "high" and not local.api_options
     assert not providers.refuse(local, request(quality="high")) and not providers.refuse(local, request())
     assert "this run's is high (--quality)" in providers.refuse(local, request(quality="fast"))
     assert "knows exact, high, fast; for low use --backend openai" in providers.refuse(local, request(quality="low"))
     with pytest.raises(SettingsError, match="--quality low: the engine on this machine knows exact, high, fast"):
         tiny(quality="low")
     both = tiny(quality="high", fallback="openai@http://127.0.0.1:9/v1")
-    assert both.speed.quality == "high" and not both.api_options
-    assert both.fallbacks[0].api_options == {"quality": "high"} and both.fallbacks[0].speed == optimizations.Speed()
+    assert both.optimizations.quality == "high" and not both.image.options
+    assert both.fallbacks[0].image.options == {"quality": "high"}
+    assert both.fallbacks[0].optimizations == optimizations.Speed()
     here, there = Group(both, 0), Group(both.fallbacks[0], 1)
     assert here.view(request()).params.quality == "" and there.view(request()).params.quality == "high"
     assert there.view(request(quality="low")).params.quality == "low"
     api = resolve("t2i", backend="openai", quality="high", **API)
-    assert api.api_options == {"quality": "high"} and "cache" not in api.fingerprint()
+    assert api.image.options == {"quality": "high"} and "cache" not in api.fingerprint()
 
 
 @pytest.mark.parametrize("flags", [{"cache": "none"}, {"compile": False}, {"profile": profile.FOLDER / "default.toml"}])
@@ -123,5 +128,7 @@ def test_only_the_engine_here_takes_them(flags):
     with pytest.raises(SettingsError, match=rf"--{next(iter(flags))}: only the engine on this machine"):
         resolve("t2i", backend="openai", **API, **flags)
     assert (
-        resolve("t2i", backend="openai", fallback="local", gpus="cpu", model="auto", **API, **flags).fallbacks[0].speed
+        resolve("t2i", backend="openai", fallback="local", gpus="cpu", model="auto", **API, **flags)
+        .fallbacks[0]
+        .optimizations
     )

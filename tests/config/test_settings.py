@@ -19,17 +19,18 @@ def rows(rows_file):
 def test_the_model_gives_the_defaults(rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     t2i = resolve("t2i", rows, model="tiny", gpus="cpu")
-    assert (t2i.size, t2i.steps, t2i.guidance, t2i.dtype) == ((128, 128), 12, 3.5, "float32")
-    assert (t2i.n, t2i.seed, t2i.batch_size, t2i.limit, t2i.format) == (1, 0, 0, 0, "png")
-    assert (t2i.output_key, t2i.out, t2i.image_root) == ("images", str(tmp_path / "fastgen-runs/t2i"), str(rows.parent))
+    assert (t2i.image.size, t2i.image.steps, t2i.image.guidance, t2i.engine.dtype) == ((128, 128), 12, 3.5, "float32")
+    assert (t2i.image.n, t2i.rows.seed, t2i.run.batch_size, t2i.run.limit, t2i.image.format) == (1, 0, 0, 0, "png")
+    assert (t2i.rows.output_key, t2i.run.out, t2i.rows.image_root) == ("images", str(tmp_path / "fastgen-runs/t2i"), "")
     edit = resolve("edit", rows, model="tiny", gpus="cpu")
-    assert (edit.size, edit.output_key) == (None, "edited_images")
-    assert edit.out == str(tmp_path / "fastgen-runs/edit")
+    assert (edit.image.size, edit.rows.output_key) == (None, "edited_images")
+    assert edit.rows.image_root == str(rows.parent)
+    assert edit.run.out == str(tmp_path / "fastgen-runs/edit")
 
 
 def test_auto_without_a_gpu_says_what_it_took(rows):
     settings = resolve("t2i", rows, gpus="cpu")
-    assert settings.model.name == "tiny" and len(settings.notes) == 1 and "FLUX.1-dev" in settings.notes[0]
+    assert settings.model.name == "tiny" and len(settings.run.notes) == 1 and "FLUX.1-dev" in settings.run.notes[0]
 
 
 def test_what_is_asked_for_is_taken(rows, tmp_path):
@@ -56,11 +57,28 @@ def test_what_is_asked_for_is_taken(rows, tmp_path):
         fresh=True,
         retry_failed=True,
     )
-    assert (settings.size, settings.steps, settings.guidance, settings.n) == ((96, 64), 3, 2.0, 4)
-    assert (settings.seed, settings.dtype, settings.batch_size, settings.format) == (2**53 - 1, "bfloat16", 7, "jpeg")
-    assert settings.loras == ((str(lora), 1.0), (str(lora), -0.5))
-    assert (settings.limit, settings.max_sequence_length, settings.fresh, settings.retry_failed) == (5, 64, True, True)
-    assert [device.name for device in settings.devices] == ["cpu:0", "cpu:1"] and settings.batch_for(10**6) == 7
+    assert (settings.image.size, settings.image.steps, settings.image.guidance, settings.image.n) == (
+        (96, 64),
+        3,
+        2.0,
+        4,
+    )
+    assert (settings.rows.seed, settings.engine.dtype, settings.run.batch_size, settings.image.format) == (
+        2**53 - 1,
+        "bfloat16",
+        7,
+        "jpeg",
+    )
+    assert settings.engine.loras == ((str(lora), 1.0), (str(lora), -0.5))
+    assert (settings.run.limit, settings.engine.max_sequence_length, settings.run.fresh, settings.run.retry_failed) == (
+        5,
+        64,
+        True,
+        True,
+    )
+    assert [device.name for device in settings.placement.devices] == ["cpu:0", "cpu:1"] and settings.batch_for(
+        10**6
+    ) == 7
 
 
 @pytest.mark.parametrize(

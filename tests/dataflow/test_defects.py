@@ -460,8 +460,15 @@ def test_27_bfloat16_on_a_gpu_no_sliced_attention_and_every_faster_mode_by_a_wor
     faster = {"quantize": "fp8", "cache": "first-block:0.1", "compile": True}
     serving = LocalImageGenServing(ImageIO("./p"), "tiny", **faster)
     settings = check("t2i", **serving._flags)
-    assert settings.dtype == "bfloat16" and [device.name for device in settings.devices] == ["cuda:0", "cuda:1"]
-    assert (settings.speed.quantize, settings.speed.cache, settings.speed.compile) == ("fp8", "first-block:0.1", True)
+    assert settings.engine.dtype == "bfloat16" and [device.name for device in settings.placement.devices] == [
+        "cuda:0",
+        "cuda:1",
+    ]
+    assert (settings.optimizations.quantize, settings.optimizations.cache, settings.optimizations.compile) == (
+        "fp8",
+        "first-block:0.1",
+        True,
+    )
     from fastgen.backends.diffusion.load import load
 
     modules = load(check("t2i", model="tiny", gpus="cpu"), "cpu")
@@ -495,8 +502,8 @@ def test_28_pictures_are_read_when_their_turn_comes_and_are_scaled_down(server, 
 def test_28_each_gpu_has_an_engine_of_its_own_that_takes_several_pictures(two_gpus):
     serving = LocalModelVLMServing_vllm("tiny", vllm_command="true serve")
     settings = check("caption", **serving._flags)
-    assert [device.gpu.visible_as for device in settings.devices] == ["GPU-0", "GPU-1"]
-    words = Server(settings, settings.devices[0])._command(1)
+    assert [device.gpu.visible_as for device in settings.placement.devices] == ["GPU-0", "GPU-1"]
+    words = Server(settings, settings.placement.devices[0])._command(1)
     assert json.loads(words[words.index("--limit-mm-per-prompt") + 1])["image"] > 1
 
 

@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastgen.config.checks import MAX_SEED
 from fastgen.config.model_cards import FAKE, KONTEXT_SIZES, Defaults
-from fastgen.config.settings import MAX_SEED
 from fastgen.input.readers.rows import Row
 from fastgen.input.requests import Intake, Prefilled, filled, fit, row_seed
 from fastgen.input.row_schema import read_dialogue
@@ -229,7 +229,7 @@ def test_an_edit_takes_the_shape_of_its_picture(edit):
         {"prompt": "a", "image": "wide.png", "size": "64x64"},
         {"prompt": "a", "image": "wide.png", "mask": "mask.png"},
     )
-    assert wide.render == (96, 48) == wide.reference and wide.images == (f"{edit.image_root}/wide.png",)
+    assert wide.render == (96, 48) == wide.reference and wide.images == (f"{edit.rows.image_root}/wide.png",)
     assert tall.render == (48, 96)
     assert sized.render == (64, 64) and (sized.params.width, sized.params.height) == (64, 64)
     assert sized.reference == (96, 48), "the reference keeps its own shape"

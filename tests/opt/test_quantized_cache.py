@@ -38,7 +38,7 @@ class Start:
     def __init__(self, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **flags)
         self.modules = load(settings, CPU)
-        self.facts = opt.apply_all(self.modules, opt.choose(settings.speed))["quantize"]
+        self.facts = opt.apply_all(self.modules, opt.choose(settings.optimizations))["quantize"]
         self.notes = [note for one in self.modules.kept.values() for note in one.notes]
         self.prompts = PromptEncoder(self.modules, 64).encode(["a red circle on a blue background", "a small star"])
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 from datetime import date
+from importlib import import_module
 
 import msgspec
 import pytest
 
 from fastgen import providers
+from fastgen.config import backends
 from fastgen.errors import SettingsError
 from fastgen.providers import endpoints
 from fastgen.resolver import resolve
@@ -53,12 +55,14 @@ def request(task="t2i", prompts=("a cat",), size=(0, 0), n=1, images=0, mask="",
 
 
 def connect(backend, task="t2i", model="auto", base_url=None):
-    return providers.connect(backend, task, model, False, base_url, None)
+    spec = backends.get(backend)
+    module, _, name = spec.locate.partition(":")
+    return getattr(import_module(module), name)(spec, task, model, False, base_url, None)
 
 
 def test_the_data_is_sound():
     date.fromisoformat(providers.as_of())
-    for backend in providers.NAMES:
+    for backend in backends.services():
         known = providers.data()[backend]
         for task, name in known["auto"].items():
             model = providers.find(backend, name)
@@ -328,5 +332,5 @@ def test_it_is_only_data(made):
 )
 def test_a_password_in_an_address_is_said_nowhere(url):
     with pytest.raises(SettingsError) as error:
-        endpoints._path_of(url, "--base-url")
+        endpoints.path_of(url, "--base-url")
     assert "pa/ss" not in str(error.value) and "pa-ss" not in str(error.value)

@@ -13,10 +13,13 @@ import psutil
 import pytest
 
 from fastgen.backends.remote import supervisor
+from fastgen.config import backends
 from fastgen.config.model_cards import TINY_VLM
 from fastgen.errors import ModelError, SettingsError
 from fastgen.providers import vllm
-from fastgen.providers.vllm import MODULE, connect, find, home
+from fastgen.providers.vllm import MODULE, find, home, locate
+
+VLLM = backends.get("vllm")
 
 
 @pytest.fixture(autouse=True)
@@ -64,22 +67,22 @@ def test_the_order(bare, monkeypatch):
 
 
 def test_which_model_is_served(bare):
-    card, endpoint, notes = connect("caption", "auto", False, None, sys.executable)
+    card, endpoint, notes = locate(VLLM, "caption", "auto", False, None, sys.executable)
     assert (card.name, card.path) == ("tiny", str(TINY_VLM)) and endpoint.command and "embedded" in notes[0]
-    card, _, notes = connect("caption", "auto", True, None, sys.executable)
+    card, _, notes = locate(VLLM, "caption", "auto", True, None, sys.executable)
     assert card.name == vllm.AUTO_ON_GPU and not notes
-    card, endpoint, _ = connect("caption", "auto", False, "http://127.0.0.1:9/v1/", None)
+    card, endpoint, _ = locate(VLLM, "caption", "auto", False, "http://127.0.0.1:9/v1/", None)
     assert (card.name, endpoint.base_url, endpoint.command) == ("auto", "http://127.0.0.1:9/v1", ())
     for wrong in ("nothing", "./nothing", "a/b/c"):
         with pytest.raises(ModelError, match="no such folder"):
-            connect("caption", wrong, False, None, sys.executable)
+            locate(VLLM, "caption", wrong, False, None, sys.executable)
     (bare / "empty").mkdir()
     with pytest.raises(ModelError, match=r"config\.json"):
-        connect("caption", str(bare / "empty"), False, None, sys.executable)
+        locate(VLLM, "caption", str(bare / "empty"), False, None, sys.executable)
     with pytest.raises(SettingsError, match="http://"):
-        connect("caption", "auto", False, "127.0.0.1:80", None)
+        locate(VLLM, "caption", "auto", False, "127.0.0.1:80", None)
     with pytest.raises(SettingsError, match="--vllm-command"):
-        connect("caption", "auto", False, "http://127.0.0.1:9", "vllm serve")
+        locate(VLLM, "caption", "auto", False, "http://127.0.0.1:9", "vllm serve")
 
 
 SERVER = """

@@ -137,7 +137,7 @@ def test_a_flag_that_cannot_be_honoured_is_refused_before_any_work(folder):
 def test_a_retired_model_is_named_with_its_successor_and_goes_on(folder):
     settings = resolve("t2i", write(folder, T2I), backend="gemini", model="gemini-3-pro-image-preview")
     assert settings.model.name == "gemini-3-pro-image-preview"
-    assert any("gemini-3-pro-image" in note and "2026-06-25" in note for note in settings.notes)
+    assert any("gemini-3-pro-image" in note and "2026-06-25" in note for note in settings.run.notes)
 
 
 def test_the_engine_first_and_an_api_for_what_it_cannot_do(server, folder, go):

@@ -51,7 +51,7 @@ def made(task: str, rows: list[dict], out, **flags) -> dict[str, np.ndarray]:
     pictures = {}
     for line in (out / "results.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
-        for number, path in enumerate(row[settings.output_key]):
+        for number, path in enumerate(row[settings.rows.output_key]):
             with Image.open(out / path) as image:
                 pictures[f"{row['fastgen']['id']}_{number}"] = np.asarray(image).astype(int)
     return pictures

@@ -156,21 +156,24 @@ def test_a_lora_that_was_exchanged_at_its_path_is_loaded_anew(settings, tmp_path
     from msgspec.structs import replace
 
     (tmp_path / "lora").write_bytes(b"one")
-    resolved = replace(settings("t2i"), loras=((str(tmp_path / "lora"), 1.0),))
-    before = resolved.engine()
-    assert resolved.engine() == before == replace(resolved, steps=7, out="elsewhere").engine()
+    resolved = settings("t2i")
+    resolved = replace(resolved, engine=replace(resolved.engine, loras=((str(tmp_path / "lora"), 1.0),)))
+    before = resolved.engine_key()
+    steps, out = replace(resolved.image, steps=7), replace(resolved.run, out="elsewhere")
+    assert resolved.engine_key() == before == replace(resolved, image=steps, run=out).engine_key()
     (tmp_path / "lora").write_bytes(b"two")
-    assert resolved.engine() != before
-    assert replace(resolved, dtype="float16").engine() != resolved.engine()
+    assert resolved.engine_key() != before
+    half = replace(resolved, engine=replace(resolved.engine, dtype="float16"))
+    assert half.engine_key() != resolved.engine_key()
 
 
 def test_another_key_is_another_engine(settings, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "one")
     resolved = settings("t2i", backend="openai", model="gpt-image-2")
-    worker = process.ProcessWorker(resolved, resolved.devices[0], 2)
-    assert worker.fits(resolved, resolved.devices[0], 2)
+    worker = process.ProcessWorker(resolved, resolved.placement.devices[0], 2)
+    assert worker.fits(resolved, resolved.placement.devices[0], 2)
     monkeypatch.setenv("OPENAI_API_KEY", "two")
-    assert not worker.fits(resolved, resolved.devices[0], 2)
+    assert not worker.fits(resolved, resolved.placement.devices[0], 2)
 
 
 OWNER = """

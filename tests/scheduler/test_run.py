@@ -132,8 +132,8 @@ def test_a_full_disk_stops_the_run_and_what_is_done_is_safe(settings, rows_file,
     resolved = settings("t2i", path, batch_size=1)
     with pytest.raises(DiskError, match="No space left"):
         go(resolved)
-    safe = [line["rec"]["id"] for line in table(Path(resolved.out) / "journal.jsonl")]
-    assert "good-0" in safe and "bad" not in safe and not (Path(resolved.out) / "results.jsonl").exists()
+    safe = [line["rec"]["id"] for line in table(Path(resolved.run.out) / "journal.jsonl")]
+    assert "good-0" in safe and "bad" not in safe and not (Path(resolved.run.out) / "results.jsonl").exists()
     rows_file(GOOD)
     outcome = go(resolved)
     assert outcome.counts["new"] == 6 - len(safe) and len(outcome.made) == len(set(outcome.made)) == 6
@@ -152,7 +152,7 @@ def test_rows_that_all_kill_their_engine_are_not_to_blame(settings, rows_file, m
     resolved = settings("t2i", rows_file([{"id": f"{i}", "prompt": "crash"} for i in range(4)]), batch_size=1)
     with pytest.raises(EngineError, match="not the rows"):
         list(Run(resolved).results())
-    blamed = [line["rec"]["id"] for line in table(Path(resolved.out) / "journal.jsonl")]
+    blamed = [line["rec"]["id"] for line in table(Path(resolved.run.out) / "journal.jsonl")]
     assert len(blamed) < 4
 
 

@@ -32,7 +32,7 @@ def batch(*prompts: str) -> Batch:
 def worker(settings):
     resolved = settings("t2i")
     folder = RunFolder(resolved)
-    worker = ProcessWorker(resolved, resolved.devices[0], slots=2)
+    worker = ProcessWorker(resolved, resolved.placement.devices[0], slots=2)
     yield worker
     worker.stop(now=True)
     folder.close()
@@ -76,7 +76,7 @@ def test_a_full_disk_comes_back_as_such(worker, pid):
 def test_an_error_is_told_although_the_log_takes_no_more(settings, small_disk):
     resolved = settings("t2i", out=small_disk.path)
     folder = RunFolder(resolved)
-    worker = ProcessWorker(resolved, resolved.devices[0], slots=2)
+    worker = ProcessWorker(resolved, resolved.placement.devices[0], slots=2)
     try:
         worker.start().result(PATIENCE_S)
         with pytest.raises(OSError, match="No space left"), (small_disk.path / "ballast").open("wb", 0) as ballast:
@@ -140,7 +140,7 @@ from fastgen.workers.process import ProcessWorker
 from fastgen.resolver import resolve
 settings = resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1])
 folder = RunFolder(settings)
-worker = ProcessWorker(settings, settings.devices[0], 2)
+worker = ProcessWorker(settings, settings.placement.devices[0], 2)
 print(worker.start().result()["pid"], flush=True)
 sys.stdin.read()
 """

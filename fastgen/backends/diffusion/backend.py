@@ -73,19 +73,19 @@ class FluxBackend:
         started = time.monotonic()
         try:
             self.modules = load(self.settings, device)
-            applied = opt.apply_all(self.modules, opt.choose(self.settings.speed))
+            applied = opt.apply_all(self.modules, opt.choose(self.settings.optimizations))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ModelError(
                 f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; "
                 "use a GPU "
                 "with more memory, --dtype bfloat16, or a smaller model"
             ) from error
-        self.prompts = PromptEncoder(self.modules, self.settings.max_sequence_length)
+        self.prompts = PromptEncoder(self.modules, self.settings.engine.max_sequence_length)
         self.denoiser = Denoiser(self.modules)
         self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
         self._saver = Saver(self.settings)
         self._engine.submit(self._warm_up).result()
-        self._graphs = graphs() if self.settings.speed.compile else 0
+        self._graphs = graphs() if self.settings.optimizations.compile else 0
         import diffusers
         import transformers
 
@@ -94,7 +94,7 @@ class FluxBackend:
             "torch": str(torch.__version__),
             "diffusers": diffusers.__version__,
             "transformers": transformers.__version__,
-            "dtype": self.settings.dtype,
+            "dtype": self.settings.engine.dtype,
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
             "streams": parallel,
             "opt": applied,
@@ -159,7 +159,7 @@ class FluxBackend:
             results.append(
                 Done(
                     request.id,
-                    self.settings.backend,
+                    self.settings.backend.name,
                     self.settings.model.name,
                     tuple(self._saver.path(request, c.number) for c in jobs),
                     request.params,
@@ -232,14 +232,14 @@ class FluxBackend:
 
     def _enter_thread(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        if self.settings.speed.compile:
+        if self.settings.optimizations.compile:
             enter_thread()
 
     def _warm_up(self) -> None:
         """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for
         graphs: those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
         prompts = self.prompts.encode(["one", "two", "three"])
-        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.speed.compile else ((64, 2),):
+        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.optimizations.compile else ((64, 2),):
             samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
             self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
 
@@ -301,7 +301,7 @@ class FluxBackend:
                 sample.repaint = token_mask(mask, whole).to(self.modules.device)
 
     def _warnings(self, request: Request) -> tuple[str, ...]:
-        most = self.settings.max_sequence_length
+        most = self.settings.engine.max_sequence_length
         cut = max(prompt.tokens for prompt in self.prompts.encode(list(request.prompts)))
         warnings = [f"the prompt has {cut} tokens; the model reads the first {most}"] if cut > most else []
         if self.modules.vae.use_tiling:
@@ -319,14 +319,14 @@ class FluxBackend:
             blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
             computed = sum(pattern.count("1") for pattern in patterns)
             work |= {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
-        if self.settings.speed.compile:
+        if self.settings.optimizations.compile:
             with self._counting:
                 now = graphs()
                 work["recompiles"], self._graphs = now - self._graphs, now
         return work
 
     def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
-        return Failed(request.id, kind, message, field, self.settings.backend, self.settings.model.name)
+        return Failed(request.id, kind, message, field, self.settings.backend.name, self.settings.model.name)
 
     def _smaller(self, bucket: Bucket, most: int, doing: str) -> int:
         self._empty_cache()

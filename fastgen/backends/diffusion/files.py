@@ -44,12 +44,12 @@ class Saver:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.out = Path(settings.out)
+        self.out = Path(settings.run.out)
         self._threads = ThreadPoolExecutor(SAVERS, "save", _step_back)
 
     def path(self, request: Request, number: int) -> str:
         """Where picture `number` of a request goes, relative to the run folder."""
-        suffix = {"jpeg": "jpg"}.get(self.settings.format, self.settings.format)
+        suffix = {"jpeg": "jpg"}.get(self.settings.image.format, self.settings.image.format)
         return f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, suffix)}"
 
     def save(self, pictures: list[tuple[Request, int, str, Image.Image]]) -> None:
@@ -71,11 +71,11 @@ class Saver:
             "height": params.height,
             "steps": params.steps,
             "guidance": params.guidance,
-            "dtype": settings.dtype,
-            "max_sequence_length": settings.max_sequence_length,
+            "dtype": settings.engine.dtype,
+            "max_sequence_length": settings.engine.max_sequence_length,
             "fastgen": fastgen.__version__,
-            "lora": settings.loras,
-            "transformer": settings.transformer,
+            "lora": settings.engine.loras,
+            "transformer": settings.engine.transformer,
             "images": request.images,
             "mask": request.mask,
         }
@@ -85,7 +85,7 @@ class Saver:
             "seed": str(params.seed + number),
             "settings": json.dumps(how, ensure_ascii=False),
         }
-        artifacts.write(self.out, self.path(request, number), images.encode(picture, settings.format, about))
+        artifacts.write(self.out, self.path(request, number), images.encode(picture, settings.image.format, about))
 
 
 def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -60,7 +60,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         library.disable_progress_bar()
     for name in ("torchao", "bitsandbytes"):  # the latter says at every product that it casts its input
         logging.getLogger(name).setLevel(logging.ERROR)
-    dtype = getattr(torch, settings.dtype)
+    dtype = getattr(torch, settings.engine.dtype)
     card = settings.model
 
     def part(name: str, cls):
@@ -101,8 +101,8 @@ def load(settings: Settings, device: torch.device) -> Modules:
             FluxTransformer2DModel.from_config,
             FluxTransformer2DModel.load_config(card.path, subfolder="transformer"),
         )
-    elif settings.transformer:
-        transformer = _single_file(settings.transformer, card.path, dtype, FluxTransformer2DModel)
+    elif settings.engine.transformer:
+        transformer = _single_file(settings.engine.transformer, card.path, dtype, FluxTransformer2DModel)
     else:
         transformer = part("transformer", FluxTransformer2DModel)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(card.path, subfolder="scheduler", local_files_only=True)
@@ -123,7 +123,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         tokenizer_2=tokenizer("tokenizer_2"),
     )
     if "transformer" not in there:
-        _merge_loras(pipeline, settings.loras)
+        _merge_loras(pipeline, settings.engine.loras)
     modules = {name: pipeline.components[name] for name in Modules.__annotations__ if name in MODULES}
     for module in modules.values():
         if isinstance(module, torch.nn.Module):

@@ -91,7 +91,7 @@ class Attempt:
                 "internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left
             )
         provider_error.cost += attempt.cost
-        return provider_error.failed(request, settings.backend, settings.model.name)
+        return provider_error.failed(request, settings.backend.name, settings.model.name)
 
     def call(self, send: Callable[[], Answer]) -> Answer:
         """Send one HTTP request when the gate lets it through. Whatever is wrong is a ProviderError."""
@@ -128,23 +128,23 @@ class Attempt:
         """Write the next picture as it came. Raises DiskError."""
         wanted = (0, 0) if any_size else self.size
         number = len(self.paths)
-        asked = self.settings.format
+        asked = self.settings.image.format
         if NAMES[made.kind] != asked:
             self.warnings.append(f"picture {number} came as {NAMES[made.kind]}, not {asked}; it is kept as it came")
         if all(wanted) and made.size != wanted:
             got, want = (f"{width}x{height}" for width, height in (made.size, wanted))
             self.warnings.append(f"picture {number} came at {got}, not {want}; it is kept as it came")
         path = f"{artifacts.IMAGES}/{artifacts.file_name(self.request.id, number, SUFFIXES[made.kind])}"
-        artifacts.write(Path(self.settings.out), path, made.data)
+        artifacts.write(Path(self.settings.run.out), path, made.data)
         self.paths.append(path)
 
     def _done(self, text: str) -> Done:
         if self.paths:
-            artifacts.sync_folder(Path(self.settings.out) / artifacts.IMAGES)
+            artifacts.sync_folder(Path(self.settings.run.out) / artifacts.IMAGES)
         settings, request = self.settings, self.request
         return Done(
             id=request.id,
-            backend=settings.backend,
+            backend=settings.backend.name,
             model=settings.model.name,
             paths=tuple(self.paths),
             params=request.params,

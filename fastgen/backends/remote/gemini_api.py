@@ -226,4 +226,6 @@ class GeminiBackend:
             after = after.convert("RGB")
             after = after if after.size == before.size else after.resize(before.size, Image.Resampling.LANCZOS)
         whole = Image.composite(after, before, mask)
-        return Made(images.encode(whole, self.settings.format, {}), self.settings.format.upper(), whole.size)
+        return Made(
+            images.encode(whole, self.settings.image.format, {}), self.settings.image.format.upper(), whole.size
+        )

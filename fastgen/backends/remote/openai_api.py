@@ -34,7 +34,8 @@ class OpenAIBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
         self.model = settings.model.name
-        self.known = providers.find("openai", self.model)
+        self.known = providers.find(settings.backend.provider, self.model)
+        self.options = settings.backend.service.options if settings.backend.service else ()
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
         self._unknown: set[str] = set()
         """Words that this model has refused."""
@@ -138,9 +139,9 @@ class OpenAIBackend:
         size = attempt.size
         words |= {"n": n} if n > 1 else {}
         words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}
-        words |= {w: v for w in providers.WORDS["openai"] if (v := getattr(params, w)) not in ("", "auto")}
-        if (self.known and self.known.formats) or self.settings.format != "png":
-            words["output_format"] = self.settings.format
+        words |= {w: v for w in self.options if (v := getattr(params, w)) not in ("", "auto")}
+        if (self.known and self.known.formats) or self.settings.image.format != "png":
+            words["output_format"] = self.settings.image.format
         at_most = attempt.at_most((prompt,), n)
         answer = attempt.call(lambda: self._send(ask, words, at_most))
         attempt.bill(tokens(answer), at_most)

@@ -71,7 +71,7 @@ class VllmBackend:
         self.server = None if settings.endpoint.base_url else Server(settings, device)
         self.model = settings.model.name
         endpoint = settings.endpoint
-        workers = max(1, len(settings.devices))
+        workers = max(1, len(settings.placement.devices))
         self.gate = Gate(-(-endpoint.max_inflight // workers), -(-endpoint.rpm // workers))
         self._restarts = 0
         self._revival = threading.Lock()

@@ -43,7 +43,7 @@ class Server:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/v1"
         self.log = self._log_of_now()
-        profile = self.settings.profile.serve
+        profile = self.settings.placement.profile.serve
         environment = {
             **os.environ,
             "VLLM_NO_USAGE_STATS": "1",
@@ -65,10 +65,14 @@ class Server:
         self._wait()
 
     def _log_of_now(self) -> Path:
-        return Path(self.settings.out) / LOGS / f"vllm-{self.device.name.replace(':', '-')}.log"
+        return Path(self.settings.run.out) / LOGS / f"vllm-{self.device.name.replace(':', '-')}.log"
 
     def _command(self, port: int) -> list[str]:
-        command, model, serve = self.settings.endpoint.command, self.settings.model, self.settings.profile.serve
+        command, model, serve = (
+            self.settings.endpoint.command,
+            self.settings.model,
+            self.settings.placement.profile.serve,
+        )
         words = [*command, *([model.path] if command[-1] == "serve" else ["--model", model.path])]
         words += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
         for flag in (

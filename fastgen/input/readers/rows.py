@@ -57,6 +57,39 @@ def _lenient(raw: bytes, first: Exception):
         raise InputError(f"not valid JSON: {first}; mend the line") from None
 
 
+class RowReader:
+    """Reads INPUT once, from the start to the end, and knows about how many rows there are.
+
+    Args:
+        path: a .jsonl or .json file, or a folder of pictures.
+        limit: rows to read; 0: all.
+    """
+
+    def __init__(self, path: Path, limit: int = 0):
+        self.path = path
+        self.limit = limit
+        self._rows = self._bytes = 0
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Row]:
+        """As `read`."""
+        for row in read(self.path, self.limit):
+            self._rows += 1
+            self._bytes += len(row.raw) + 1
+            yield row
+        self._ended = True
+
+    @property
+    def expected(self) -> int:
+        """About how many rows there are in all, judged by those read so far; exact at the end; 0: not known yet."""
+        if self._ended or not self._rows:
+            return self._rows
+        if self.path.suffix.lower() != ".jsonl" or self.path.is_dir():
+            return self.limit
+        all_rows = max(self._rows, round(self._rows * self.path.stat().st_size / self._bytes))
+        return min(all_rows, self.limit) if self.limit else all_rows
+
+
 def read(path: Path, limit: int = 0) -> Iterator[Row]:
     """The rows of a .jsonl or .json file in order, blank lines left out, or of a folder of pictures; the first `limit`
     of them if not 0.
@@ -112,14 +145,6 @@ def _read_folder(path: Path) -> Iterator[Row]:
             if name.lower().endswith(PICTURES) and not name.startswith("."):
                 number += 1
                 yield Row(number, _encode({"image": os.path.relpath(os.path.join(folder, name), path)}))
-
-
-def estimate(path: Path) -> int:
-    """About how many rows a .jsonl file has (its lines), for a progress bar; 0 where that is not known."""
-    if path.is_dir() or path.suffix.lower() == ".json":
-        return 0
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or 1
 
 
 def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:

@@ -3,68 +3,60 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import asdict
 
+from fastgen.config import backends
 from fastgen.config.settings import Settings
 from fastgen.errors import FastgenError
-from fastgen.input.readers import rows
-from fastgen.input.requests import Intake, filled
+from fastgen.input.readers.rows import Row, splice
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
+from fastgen.output.row_spool import SpooledRow
 from fastgen.output.run_dir import FAILURES, RESULTS
-from fastgen.types import Done, Failed, ImageParams, Result
+from fastgen.types import Done, ImageParams, Result
 
 
-def write_tables(settings: Settings, journal: Journal) -> None:
-    """One line a row in results.jsonl; the failed ones in failures.jsonl too, where they are valid input.
+def write_tables(settings: Settings, rows: Iterable[SpooledRow], journal: Journal) -> None:
+    """One line per row in results.jsonl; the failed ones in failures.jsonl too, where they are valid input.
+
+    Args:
+        rows: all rows of the run, in input order; each has a result in the journal unless it was prefilled.
 
     Raises:
         DiskError: the disk takes no more; earlier tables are then as they were.
     """
-    out = Path(settings.out)
+    out = Path(settings.run.out)
     with ExitStack() as stack:
         failures = stack.enter_context(artifacts.atomic(out, FAILURES))
         results = stack.enter_context(artifacts.atomic(out, RESULTS))
-        for line, failed in _lines(settings, journal):
+        for row in rows:
+            line, failed = _line(row, settings, journal)
             results.write(line + b"\n")
             if failed:
                 failures.write(line + b"\n")
     artifacts.sync_folder(out)
 
 
-def _lines(settings: Settings, journal: Journal) -> Iterator[tuple[bytes, bool]]:
-    intake = Intake(settings)
-    key = settings.output_key
-    for row in _read(settings):
-        identity = intake.identify(row)
-        result = journal.get(identity.id, identity.content)
-        if identity.error is None and filled(identity.fields.get(key)):
-            about = identity.fields.get("fastgen", {"id": identity.id, "status": "kept"})
-            yield rows.splice(row, {"fastgen": about}), False
-        elif isinstance(result, Done):
-            yield rows.splice(row, {key: output(result, settings), "fastgen": describe(result)}), False
-        elif isinstance(result, Failed):
-            added = {"fastgen": describe(result)}
-            if not identity.fields and identity.error is not None:
-                added["line"] = row.raw.decode("utf-8", "replace")
-            yield rows.splice(row, added, dropped=(key,)), True
-        else:
-            raise FastgenError(
-                f"row {row.number} has no result in the journal; was INPUT changed during the run? Run again"
-            )
-
-
-def _read(settings: Settings) -> Iterator[rows.Row]:
-    try:
-        yield from rows.read(Path(settings.input), settings.limit)
-    except OSError as error:  # not to be taken for an error of the tables' own disk
-        raise FastgenError(
-            f"INPUT {settings.input}: cannot be read any more: {error.strerror}; bring it back, run again"
-        ) from None
+def _line(spooled: SpooledRow, settings: Settings, journal: Journal) -> tuple[bytes, bool]:
+    """The row's line in the table, and whether it failed."""
+    key, row = settings.rows.output_key, Row(spooled.number, spooled.raw)
+    if spooled.prefilled:
+        about = row.fields().get("fastgen", {"id": spooled.id, "status": "kept"})
+        return splice(row, {"fastgen": about}), False
+    result = journal.get(spooled.id, spooled.content)
+    if isinstance(result, Done):
+        return splice(row, {key: output(result, settings), "fastgen": describe(result)}), False
+    if result is None:
+        raise FastgenError(f"row {row.number} has no result in the journal. Run the same command again")
+    added: dict[str, Any] = {"fastgen": describe(result)}
+    if not spooled.readable:
+        added["line"] = row.raw.decode("utf-8", "replace")
+    return splice(row, added, dropped=(key,)), True
 
 
 def output(result: Done, settings: Settings) -> object:
@@ -84,7 +76,7 @@ def describe(result: Result) -> dict:
             how.pop("n")
             if not how["width"]:
                 del how["width"], how["height"]
-            if result.backend in ("openai", "gemini"):  # which know none of them
+            if (spec := backends.get(result.backend)) and spec.service:  # which knows none of them
                 del how["steps"], how["guidance"], how["seed"]
         about |= (
             {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost

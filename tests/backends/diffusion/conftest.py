@@ -15,8 +15,8 @@ from fastgen.resolver import resolve
 def open_backend(task: str, out, **flags) -> FluxBackend:
     settings = resolve(task, out=out, model=flags.pop("model", "tiny"), gpus="cpu", **flags)
     for name in ("images", ".partial", "logs"):
-        os.makedirs(os.path.join(settings.out, name), exist_ok=True)
-    backend = FluxBackend(settings, settings.devices[0])
+        os.makedirs(os.path.join(settings.run.out, name), exist_ok=True)
+    backend = FluxBackend(settings, settings.placement.devices[0])
     backend.open()
     return backend
 

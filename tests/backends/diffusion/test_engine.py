@@ -35,17 +35,17 @@ def run(backend, rows: list[dict]):
 
 
 def pixels(backend, path: str) -> np.ndarray:
-    with Image.open(f"{backend.settings.out}/{path}") as image:
+    with Image.open(f"{backend.settings.run.out}/{path}") as image:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
 def test_png_carries_how_it_was_made(t2i):
     (done,) = run(t2i, [{"id": "a", "prompt": "a fox 🦊", "seed": 5, "n": 2}])
     assert isinstance(done, Done) and done.paths == ("images/a_0.png", "images/a_1.png")
-    with Image.open(f"{t2i.settings.out}/{done.paths[1]}") as image:
+    with Image.open(f"{t2i.settings.run.out}/{done.paths[1]}") as image:
         assert image.size == (128, 128)
         assert (image.text["prompt"], image.text["model"], image.text["seed"]) == ("a fox 🦊", "tiny", "6")
-        assert json.loads(image.text["settings"])["steps"] == t2i.settings.steps
+        assert json.loads(image.text["settings"])["steps"] == t2i.settings.image.steps
 
 
 def test_every_copy_takes_its_own_seed(t2i):
@@ -165,7 +165,7 @@ def test_turns_are_applied_one_after_the_other(edit, tmp_path):
     turns = [{"role": "user", "content": "make it night"}, {"role": "user", "content": "add a moon"}]
     (both,) = run(edit, [{"id": "both", "image": str(tmp_path / "in.png"), "conversations": turns, "seed": 3}])
     (first,) = run(edit, [{"id": "first", "image": str(tmp_path / "in.png"), "prompt": "make it night", "seed": 3}])
-    between = f"{edit.settings.out}/{first.paths[0]}"
+    between = f"{edit.settings.run.out}/{first.paths[0]}"
     (second,) = run(edit, [{"id": "second", "image": between, "prompt": "add a moon", "seed": 4}])
     assert abs(pixels(edit, both.paths[0]) - pixels(edit, second.paths[0])).max() <= 1
     assert abs(pixels(edit, both.paths[0]) - pixels(edit, first.paths[0])).mean() > 2

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgen.errors import InputError, SettingsError
-from fastgen.input.readers.rows import Row, estimate, read, splice, write_jsonl
+from fastgen.input.readers.rows import Row, RowReader, read, splice, write_jsonl
 
 raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -165,10 +165,20 @@ def test_a_json_file_that_is_not_a_list_is_refused_whole(tmp_path, content):
         list(read(path))
 
 
-def test_estimate_counts_lines(tmp_path):
+def test_the_number_of_rows_is_judged_by_those_read_so_far(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a":1}\n' * 7)
-    assert estimate(path) == 7
+    reader = RowReader(path)
+    assert reader.expected == 0
+    rows = iter(reader)
+    next(rows)
+    assert reader.expected == 7
+    list(rows)
+    assert reader.expected == 7
+    for limit in (3, 9):
+        reader = RowReader(path, limit)
+        next(iter(reader))
+        assert reader.expected == min(limit, 7)
 
 
 def test_rows_from_python_are_spooled(tmp_path):

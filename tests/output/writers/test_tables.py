@@ -10,32 +10,35 @@ import pytest
 
 from fastgen.errors import DiskError, FastgenError
 from fastgen.input.readers import rows
-from fastgen.input.requests import Intake
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
+from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import RunFolder
 from fastgen.output.writers.tables import describe, write_tables
+from fastgen.scheduler.triage import triage
 from fastgen.types import Done, Failed, ImageParams
 
 PARAMS = ImageParams(64, 48, 4, 0.5, 7, 1)
 
 
 @pytest.fixture
-def write(settings, table):
+def write(settings, table, tmp_path):
     """write(input, {row number: Done or Failed made from (id, content)}, **flags) -> (results, failures)."""
 
     def write(path, results, **flags):
         resolved = settings("t2i", path, **flags)
-        out = Path(resolved.out)
+        out = Path(resolved.run.out)
         folder = RunFolder(resolved)
-        intake = Intake(resolved)
-        with closing(Journal(out / "journal.jsonl")) as journal:
-            for row in rows.read(path):
-                identity = intake.identify(row)
+        beside = tmp_path / "beside"
+        (beside / artifacts.PARTIAL).mkdir(parents=True, exist_ok=True)
+        with closing(Journal(out / "journal.jsonl")) as journal, closing(RowSpool(beside)) as spool:
+            for _ in triage(resolved, rows.RowReader(path), None, spool):
+                pass
+            for row in spool:
                 if row.number in results:
-                    journal.append([results[row.number](identity.id, identity.content)])
+                    journal.append([results[row.number](row.id, row.content)])
             try:
-                write_tables(resolved, journal)
+                write_tables(resolved, spool, journal)
                 assert not list((out / artifacts.PARTIAL).iterdir())
             finally:
                 folder.close()

@@ -1,0 +1,149 @@
+"""The backends by name, as data: what each can do, what it needs, where its code is. Nothing is imported or opened
+here.
+
+A run's `Settings` carry the spec itself, so that a process that runs a backend need not know this table.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fastgen.types import Task
+
+OPTIONS = ("quality", "background", "aspect_ratio", "resolution")
+"""Words that only services understand; of `quality` the engine on this machine has some of its own,
+`optimizations.QUALITIES`."""
+
+
+class Service(msgspec.Struct, frozen=True):
+    """How a vendor's service is reached, and what its format of requests has words for."""
+
+    title: str
+    """As people call it, for messages."""
+    keys: tuple[str, ...]
+    """Environment variables that may hold the key; the first that is set counts."""
+    base_url_variable: str
+    """Environment variable that may hold the base URL."""
+    sdk: str
+    """The module of the vendor's SDK, which must be installed."""
+    path: str = ""
+    """Added to a base URL that has no path."""
+    options: tuple[str, ...] = ()
+    """Those of `OPTIONS` that the format has."""
+    takes_sizes: bool = True
+    """Whether pictures are asked for by size; otherwise by aspect ratio and resolution."""
+    picks_format: bool = False
+    """Whether the service itself decides on the file format of pictures."""
+
+
+class BackendSpec(msgspec.Struct, frozen=True):
+    """What there is to know of a backend before it is opened."""
+
+    name: str
+    """What --backend takes, and what results and run.json say."""
+    tasks: tuple[Task, ...]
+    engines: dict[str, str]
+    """Model family -> "module:class" that runs it."""
+    locate: str
+    """ "module:function" that finds the model: (spec, task, model, on_gpu, base_url, command) -> (ModelCard, Endpoint
+    or None, notes)."""
+    is_remote: bool = False
+    """Whether it is an endpoint: one HTTP request per row, many at once."""
+    starts_server: bool = False
+    """Whether it starts a server of its own on this machine's devices where no base URL is given."""
+    provider: str = ""
+    """Its section in the catalog of services: models, limits, prices; "" for none."""
+    service: Service | None = None
+    max_inflight: int = 0
+    """Requests at once, at most, where nobody says."""
+    processes: int = 1
+    """Client processes of one endpoint."""
+    optimizes: bool = False
+    """Whether it takes weights of the user's and optimizations: --lora, --transformer, --quality and its flags."""
+    hidden: bool = False
+    """Whether it is left out where messages list the choices."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PICTURES: tuple[Task, ...] = ("t2i", "edit")
+ALL: tuple[Task, ...] = ("t2i", "edit", "caption")
+_SPECS = (
+    BackendSpec(
+        "local",
+        PICTURES,
+        {"flux": "fastgen.backends.diffusion.backend:FluxBackend"},
+        "fastgen.config.model_cards:locate",
+        optimizes=True,
+    ),
+    BackendSpec(
+        "vllm",
+        ("caption",),
+        {"vlm": "fastgen.backends.remote.vllm:VllmBackend"},
+        "fastgen.providers.vllm:locate",
+        is_remote=True,
+        starts_server=True,
+        max_inflight=256,
+        processes=2,
+    ),
+    BackendSpec(
+        "openai",
+        ALL,
+        {"api": "fastgen.backends.remote.openai_api:OpenAIBackend"},
+        "fastgen.providers.endpoints:locate",
+        is_remote=True,
+        provider="openai",
+        service=Service(
+            "OpenAI", ("OPENAI_API_KEY",), "OPENAI_BASE_URL", "openai", path="/v1", options=("quality", "background")
+        ),
+        max_inflight=64,
+    ),
+    BackendSpec(
+        "gemini",
+        ALL,
+        {"api": "fastgen.backends.remote.gemini_api:GeminiBackend"},
+        "fastgen.providers.endpoints:locate",
+        is_remote=True,
+        provider="gemini",
+        service=Service(
+            "Gemini",
+            ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+            "GOOGLE_GEMINI_BASE_URL",
+            "google.genai",
+            options=("aspect_ratio", "resolution"),
+            takes_sizes=False,
+            picks_format=True,
+        ),
+        max_inflight=64,
+    ),
+    BackendSpec(
+        "fake",
+        ALL,
+        {"fake": "fastgen.backends.fake:FakeBackend"},
+        "fastgen.config.model_cards:locate_fake",
+        hidden=True,
+    ),
+)
+_by_name = {spec.name: spec for spec in _SPECS}
+
+
+def register(spec: BackendSpec) -> None:
+    """Add a backend. Raises ValueError where the name is taken by another one."""
+    if _by_name.setdefault(spec.name, spec) != spec:
+        raise ValueError(f"a backend named {spec.name} is registered already")
+
+
+def get(name: str) -> BackendSpec | None:
+    """The backend of that name; None if there is none."""
+    return _by_name.get(name)
+
+
+def names(task: Task) -> list[str]:
+    """The backends that a user may choose for a task; the first is the default."""
+    return [spec.name for spec in _by_name.values() if task in spec.tasks and not spec.hidden]
+
+
+def services() -> dict[str, str]:
+    """Name and title of every section of the catalog of services."""
+    return {spec.provider: spec.service.title for spec in _by_name.values() if spec.provider and spec.service}

@@ -1,0 +1,65 @@
+"""The rows of a run as they were read, each with what it was identified as, so that the tables need INPUT no more.
+
+A file in the run folder's place for temporary files, one record per row in input order. It lives as long as the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from fastgen.errors import DiskError
+from fastgen.output.artifacts import PARTIAL
+
+
+class SpooledRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row of INPUT."""
+
+    number: int
+    raw: bytes
+    """As the user wrote it."""
+    id: str
+    content: str
+    prefilled: bool
+    """Its output field was filled already."""
+    readable: bool
+    """It is a JSON object."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(SpooledRow).decode
+
+
+class RowSpool:
+    """Args: out: the run folder, which is claimed. Raises DiskError."""
+
+    def __init__(self, out: Path):
+        self._path = out / PARTIAL / "rows"
+        try:
+            self._file = self._path.open("w+b")
+        except OSError as error:
+            raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def add(self, row: SpooledRow) -> None:
+        """Append a row. Raises DiskError."""
+        record = _encode(row)
+        try:
+            self._file.write(len(record).to_bytes(4, "little") + record)
+        except OSError as error:
+            raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def __iter__(self) -> Iterator[SpooledRow]:
+        """All rows so far, in input order. Raises DiskError."""
+        try:
+            self._file.seek(0)
+            while head := self._file.read(4):
+                yield _decode(self._file.read(int.from_bytes(head, "little")))
+        except OSError as error:
+            raise DiskError(f"cannot read {self._path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk is said by what matters: this file is of no more use
+            self._file.close()

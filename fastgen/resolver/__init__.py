@@ -1,0 +1,146 @@
+"""What the user asked for -> Settings: checked against this machine and the model, every default filled in. Starts
+nothing.
+
+flags     what was given, by the names of the command line
+parts     the parts that hold for every backend of a run: rows, texts, the run itself
+backend   one backend: its model, devices, profile, endpoint and optimizations
+"""
+
+from __future__ import annotations
+
+import os
+
+from msgspec.structs import replace
+
+from fastgen.config import backends
+from fastgen.config.profile import from_file
+from fastgen.config.prompts import PROMPT, SYSTEM
+from fastgen.config.settings import OUTPUT_KEYS, Settings
+from fastgen.errors import SettingsError
+from fastgen.providers import catalog, pricing
+from fastgen.resolver import parts
+from fastgen.resolver.backend import refusal, resolve_backend
+from fastgen.resolver.flags import Flags
+from fastgen.types import Task
+
+
+def resolve(
+    task: Task,
+    input: str | os.PathLike | None = None,
+    *,
+    out: str | os.PathLike | None = None,
+    model: str = "auto",
+    backend: str = "",
+    gpus: str = "",
+    size: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    n: int = 1,
+    seed: int = 0,
+    dtype: str = "auto",
+    batch_size: int | str = "auto",
+    format: str = "png",
+    output_key: str | None = None,
+    image_root: str | os.PathLike | None = None,
+    lora: tuple[str, ...] | list[str] = (),
+    transformer: str | None = None,
+    max_sequence_length: int | None = None,
+    limit: int | None = None,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    quality: str = "",
+    background: str = "",
+    aspect_ratio: str = "",
+    resolution: str = "",
+    prompt: str = PROMPT,
+    system: str = SYSTEM,
+    max_tokens: int = 512,
+    temperature: float = 0.0,
+    max_pixels: int | None = None,
+    schema: str | os.PathLike | dict | None = None,
+    base_url: str | None = None,
+    vllm_command: str | None = None,
+    max_inflight: int | None = None,
+    rpm: int = 0,
+    timeout: float | None = None,
+    fallback: str = "",
+    fallback_on_refusal: bool = False,
+    max_cost: float = 0.0,
+    attention: str = "",
+    compile: bool | None = None,
+    quantize: str = "",
+    cache: str = "",
+    offload: str = "",
+    profile: str | os.PathLike | None = None,
+) -> Settings:
+    """Check what was asked for against this machine and the model, and fill in every default.
+
+    The names are those of the command line. `input` None means that the rows come from Python.
+
+    Raises:
+        SettingsError: something cannot be honoured; the message names the flag and the fix.
+    """
+    return _route(Flags(**locals()))
+
+
+def _route(flags: Flags) -> Settings:
+    """The backend that was asked for, with its fallbacks."""
+    if flags.task not in OUTPUT_KEYS:
+        raise SettingsError(f"task {flags.task!r}: one of {', '.join(OUTPUT_KEYS)}")
+    first = flags.backend or backends.names(flags.task)[0]
+    asked = [("--backend", first, flags.model, flags.base_url)]
+    asked += [("--fallback", *named) for named in _fallbacks(flags.fallback)]
+    specs = [_spec(flag, name, flags.task) for flag, name, _, _ in asked]
+    if len({spec.name for spec in specs}) < len(specs):
+        raise SettingsError(f"--fallback {flags.fallback}: {', '.join(map(str, specs))} names one backend twice")
+    if not any(spec.optimizes for spec in specs):
+        _refuse_optimizations(flags)
+    run = parts.run_options(flags)
+    rows, notes = parts.rows(flags, run.input)
+    profile = from_file(flags.profile) if flags.profile else None
+    route = []
+    for spec, (_, _, model, base_url) in zip(specs, asked, strict=True):
+        settings = resolve_backend(flags, spec, model, base_url, rows, run, profile)
+        if reason := refusal(settings):
+            if not flags.fallback:
+                raise SettingsError(reason)
+            settings = replace(settings, run=replace(settings.run, notes=(*settings.run.notes, f"{spec}: {reason}")))
+        if run.max_cost:
+            _check_price(settings)
+        route.append(settings)
+    said = tuple(note for settings in route for note in settings.run.notes) + tuple(notes)
+    main = route[0]
+    return replace(main, run=replace(main.run, notes=said), fallbacks=tuple(route[1:]))
+
+
+def _spec(flag: str, name: str, task: Task) -> backends.BackendSpec:
+    """The backend of that name, if it can do the task. Raises SettingsError."""
+    spec = backends.get(name)
+    if spec is None or task not in spec.tasks:
+        raise SettingsError(f"{flag} {name}: for {task} one of {', '.join(backends.names(task))}")
+    return spec
+
+
+def _fallbacks(text: str) -> list[tuple[str, str, str | None]]:
+    """--fallback openai,gemini:MODEL,openai@URL -> (backend, model, base URL or None) each."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, url = part.partition("@")
+        backend, _, model = name.partition(":")
+        found.append((backend, model or "auto", url or None))
+    return found
+
+
+def _refuse_optimizations(flags: Flags) -> None:
+    for name, value in {**flags.optimizations, "profile": flags.profile}.items():
+        if value not in ("", None):
+            raise SettingsError(f"--{name}: only the engine on this machine takes it (--backend local)")
+
+
+def _check_price(settings: Settings) -> None:
+    """Raise SettingsError where nobody knows what --max-cost should count."""
+    if settings.backend.provider and pricing.price(settings) is None:
+        raise SettingsError(
+            f"--max-cost: the price of {settings.backend}'s {settings.model.name} is not known here; put it into a "
+            f"file of services (see docs/apis.md) and name that in {catalog.OVERRIDE}"
+        )

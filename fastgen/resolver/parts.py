@@ -1,0 +1,78 @@
+"""Flags -> the parts of `Settings` that are the same for every backend of a run. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
+from fastgen.config.prompts import MAX_PIXELS
+from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
+from fastgen.errors import SettingsError
+from fastgen.input import paths
+from fastgen.resolver.flags import Flags
+
+
+def run_options(flags: Flags) -> RunOptions:
+    """Raises SettingsError."""
+    path = paths.rows_file(flags.input, flags.task)
+    out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
+    if not 0 <= flags.max_cost < 1e9:
+        raise SettingsError(f"--max-cost {flags.max_cost}: USD, from 0 (no limit) up")
+    return RunOptions(
+        input=str(path.resolve()) if path else "",
+        out=str(out.expanduser().absolute()),
+        limit=0 if flags.limit is None else number("--limit", flags.limit, 1, 2**62),
+        batch_size=_batch_size(flags.batch_size),
+        fresh=flags.fresh,
+        retry_failed=flags.retry_failed,
+        fallback_on_refusal=flags.fallback_on_refusal,
+        max_cost=float(flags.max_cost),
+    )
+
+
+def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
+    """Also what the user should be told. `input`: of the run's options. Raises SettingsError."""
+    task = flags.task
+    key = flags.output_key if flags.output_key is not None else OUTPUT_KEYS[task]
+    taken = {"id", "fastgen", "mask", *PROMPT_FIELDS, *PARAM_FIELDS, *(IMAGE_FIELDS if task != "t2i" else ())}
+    if not key or key in taken:
+        raise SettingsError(
+            f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"
+        )
+    root, notes = paths.image_root(flags.image_root, Path(input) if input else None, task)
+    seed = number("--seed", flags.seed, 0, MAX_SEED)
+    return Rows(key, str(root) if task != "t2i" else "", seed), notes
+
+
+def text(flags: Flags, profile_pixels: int) -> Text:
+    """`profile_pixels`: what the profile scales pictures down to, 0 if it does not say. Raises SettingsError."""
+    pixels = flags.max_pixels
+    return Text(
+        flags.prompt,
+        flags.system,
+        number("--max-tokens", flags.max_tokens, 1, 1_000_000),
+        real("--temperature", flags.temperature),
+        (profile_pixels or MAX_PIXELS) if pixels is None else number("--max-pixels", pixels, 1024, 2**40),
+        paths.schema(flags.schema),
+    )
+
+
+def picture_format(flags: Flags) -> str:
+    """Raises SettingsError."""
+    format = {"jpg": "jpeg"}.get(flags.format.lower(), flags.format.lower())
+    if format not in FORMATS:
+        raise SettingsError(f"--format {format}: one of {', '.join(FORMATS)}")
+    return format
+
+
+def copies(flags: Flags) -> int:
+    """Pictures of each prompt. Raises SettingsError."""
+    return number("--n", flags.n, 1, MAX_N)
+
+
+def _batch_size(given: int | str) -> int:
+    if str(given) == "auto":
+        return 0
+    if not (str(given).isascii() and str(given).isdigit()):
+        raise SettingsError(f"--batch-size {given}: a whole number from 1 to 1024, or auto")
+    return number("--batch-size", int(given), 1, 1024)
