@@ -26,6 +26,8 @@ class Service(msgspec.Struct, frozen=True):
     """Environment variable that may hold the base URL."""
     sdk: str
     """The module of the vendor's SDK, which must be installed."""
+    base_url: str = ""
+    """The vendor's own address; "" where the SDK knows it."""
     path: str = ""
     """Added to a base URL that has no path."""
     options: tuple[str, ...] = ()
