@@ -6,6 +6,8 @@ A run's `Settings` carry the spec itself, so that a process that runs a backend 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from fastgen.types import Task
@@ -128,12 +130,26 @@ _SPECS = (
     ),
 )
 _by_name = {spec.name: spec for spec in _SPECS}
+_adopted = False
 
 
 def register(spec: BackendSpec) -> None:
     """Add a backend. Raises ValueError where the name is taken by another one."""
     if _by_name.setdefault(spec.name, spec) != spec:
         raise ValueError(f"a backend named {spec.name} is registered already")
+
+
+def adopt(specs: Iterable[BackendSpec]) -> None:
+    """In a process that runs backends for another one: take over those that it needs. It may know more of them."""
+    global _adopted
+    _adopted = True
+    for spec in specs:
+        register(spec)
+
+
+def all_known() -> bool:
+    """Whether a name that is not registered here is registered nowhere."""
+    return not _adopted
 
 
 def get(name: str) -> BackendSpec | None:

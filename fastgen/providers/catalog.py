@@ -143,6 +143,8 @@ def _read(files: Files) -> dict:
                 if section == "as_of":
                     msgspec.convert(content, str)
                     continue
+                if backends.all_known() and section not in backends.services():
+                    raise ValueError(f"no such service; one of {', '.join(backends.services())}")
                 for name, model in msgspec.convert(content, Section).models.items():
                     where = f"{path}: {section}.models.{name}"
                     msgspec.convert(model, Model)
@@ -187,17 +189,6 @@ def find(backend: str, name: str) -> Model | None:
 def data() -> dict:
     """`services.toml` with the user's own file over it. Raises SettingsError."""
     return _read(_files())
-
-
-def check_sections() -> None:
-    """Raise SettingsError where a section is of a service that no backend asks: a misspelt one would do nothing.
-
-    Only the process that resolves settings knows all backends, so this is not part of reading the files.
-    """
-    known = ("as_of", *backends.services())
-    for section in data():
-        if section not in known:
-            raise SettingsError(f"{OVERRIDE}: {section}: no such service; one of {', '.join(known[1:])}")
 
 
 def as_of() -> str:

@@ -12,7 +12,7 @@ from fastgen.config.backends import BackendSpec, services
 from fastgen.config.model_cards import Defaults, ModelCard
 from fastgen.config.settings import Endpoint
 from fastgen.errors import SettingsError
-from fastgen.providers.catalog import as_of, check_sections, data, find
+from fastgen.providers.catalog import as_of, data, find
 from fastgen.types import Task
 
 ANY_KEY, ANY_BASE_URL = "DF_API_KEY", "DF_BASE_URL"
@@ -31,7 +31,6 @@ def locate(
         there = False
     if not there:
         raise SettingsError(f"--backend {spec}: its SDK is not installed: pip install 'fastgen-mm[api]'")
-    check_sections()
     url, key_name, notes = _address(spec, base_url)
     if model == "auto":
         model = data().get(spec.provider, {}).get("auto", {}).get(task, "")

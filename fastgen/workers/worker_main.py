@@ -13,6 +13,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from fastgen.backends import registry
+from fastgen.config import backends
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.types import Batch, Failed
 from fastgen.workers.process import (
@@ -37,6 +38,7 @@ def main(descriptor: int) -> None:
     hello = decode_to_child(connection.recv_bytes())
     assert isinstance(hello, Hello)
     settings = hello.settings
+    backends.adopt(link.backend for link in settings.route)
     send_lock = threading.Lock()
 
     def send(message) -> None:

@@ -38,7 +38,7 @@ def together(monkeypatch, tmp_path, server):
     monkeypatch.setattr(backends, "_by_name", dict(backends._by_name))
     (tmp_path / "services.toml").write_text(SECTION)
     monkeypatch.setenv("FASTGEN_SERVICES", str(tmp_path / "services.toml"))
-    monkeypatch.setenv("TOGETHER_API_KEY", "a-key")
+    monkeypatch.setenv("TOGETHER_API_KEY", "test-key")
     for name in ("TOGETHER_BASE_URL", "DF_API_KEY", "DF_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     openai = backends.get("openai")
@@ -66,6 +66,7 @@ def test_rows_go_to_its_own_address_under_its_own_key(together, server, tmp_path
     assert (settings.endpoint.base_url, settings.endpoint.key_name) == (server.openai_url, "TOGETHER_API_KEY")
     assert pricing.price(settings).image_out == 10.0
     done = go(settings)
+    assert not done.failures
     assert [row["fastgen"]["backend"] for row in done.table] == ["together"] * 2
     assert all((done.out / row["images"][0]).exists() for row in done.table)
     assert "steps" not in done.table[0]["fastgen"], "a service is told no steps"
