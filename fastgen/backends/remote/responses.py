@@ -6,19 +6,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 
 from fastgen.backends.remote.gate import Closed, Gate
+from fastgen.backends.remote.http_client import Fault, NoAnswer
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was not sent any more"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> what the gate is to make of it; "neither" for all others."""
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""The SDKs' errors before a request has gone out; after any other the service may have done the work, and billed it."""
 PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
 """A service that asks for more than this has nothing left to give; and no clock takes a wait of any length."""
 GAVE_UP = (504, 524)
@@ -187,6 +186,13 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
         cost = at_most if status in GAVE_UP else 0.0
         return ProviderError("unavailable", said, retry_after=min(retry_after, PATIENCE_S), cost=cost)
     return ProviderError("input", said)
+
+
+def of_fault(fault: Fault, clean: Callable[[object], str], at_most: float = 0.0) -> ProviderError:
+    """What it means that there is no answer. `at_most`: USD that the request cost if the service did the work."""
+    said = clean(fault)
+    said = f"no answer: {said}" if isinstance(fault, NoAnswer) else said
+    return ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
 
 
 def _is_final(message: str, retry_after: float) -> bool:
