@@ -174,3 +174,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
 
 
 Result = Done | Failed
+
+
+def warm(*kinds: type) -> None:
+    """Have msgspec prepare to decode these now. A module calls it where it defines them, so that no two threads can be
+    the first: msgspec 0.22 ends the process with SIGSEGV then, now and then (bench/LOG.md)."""
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
+
+
+warm(Request, Batch, Done, Failed)

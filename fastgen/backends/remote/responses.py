@@ -28,6 +28,8 @@ _BLOCKED_WORDS = re.compile(
     r"(was|has been|is) flagged"
 )
 """The same without a code, as gateways have it."""
+_LIMIT = re.compile(r"\blimit:? (\d[\d,]*)\b.{0,80}?\brequested:? (\d[\d,]*)\b")
+"""OpenAI's words for a limit on tokens or pictures a minute: "Limit 30000, Used 29000, Requested 2000"."""
 _CANNOT = (
     r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed "
     r"to)|must decline to)"
@@ -169,6 +171,8 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return ProviderError("refused", said)
+    if status in (413, 429) and _is_beyond_limit(lower):
+        return ProviderError("unsupported", f"{said} (this account's limit is below what the one request needs)")
     if (
         status == 402
         or code in ("insufficient_quota", "billing_hard_limit_reached")
@@ -193,6 +197,14 @@ def of_fault(fault: Fault, clean: Callable[[object], str], at_most: float = 0.0)
     said = clean(fault)
     said = f"no answer: {said}" if isinstance(fault, NoAnswer) else said
     return ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
+
+
+def _is_beyond_limit(message: str) -> bool:
+    """Whether one request alone asks for more than a whole minute may have, so that no wait can help."""
+    if "request too large" in message:
+        return True
+    found = _LIMIT.search(message)
+    return found is not None and int(found[2].replace(",", "")) > int(found[1].replace(",", ""))
 
 
 def _is_final(message: str, retry_after: float) -> bool:
