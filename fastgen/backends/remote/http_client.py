@@ -108,7 +108,7 @@ class Client:
 
     def __init__(self, base_url: str, timeout_s: float, at_once: int, direct: bool = False):
         parts = urlsplit(base_url)
-        self.base_url = parts._replace(query="", fragment="").geturl()
+        self.base_url = parts._replace(path=parts.path.rstrip("/"), query="", fragment="").geturl()
         self.timeout_s = timeout_s
         self._base, self._query = urlsplit(self.base_url), parts.query
         self._at_once = at_once
