@@ -25,7 +25,7 @@ Kind = Literal[
     "quota",  # the account has nothing left there
     "unauthorized",  # the key is wrong or may not do this
     "gone",  # the service does not have the model, or no longer
-    "unsupported",  # this backend or model cannot do what the row asks
+    "unsupported",  # this backend cannot do what the row asks, or its paid answer is of no use and would be again
     "truncated",  # the answer was cut off at the token limit
     "empty",  # an answer with nothing in it
     "malformed",  # an answer that is not what the service promises: no JSON, not under the schema, a broken picture

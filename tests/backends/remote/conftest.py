@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,9 @@ def gemini_answer(*parts: dict) -> bytes:
 
 
 @contextmanager
-def serving(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterator[SimpleNamespace]:
+def serving(
+    answer: Callable[[BaseHTTPRequestHandler, bytes], None], tls: ssl.SSLContext | None = None
+) -> Iterator[SimpleNamespace]:
     """A server on a free port: `answer(handler, body)` writes what comes back; `.seen` has what came."""
     seen: list[SimpleNamespace] = []
 
@@ -72,6 +75,13 @@ def serving(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterator
         daemon_threads = True
         request_queue_size = 128
 
+        def finish_request(self, request, client_address):
+            if tls is not None:  # in the thread of the connection, so that a handshake holds up no other
+                request = tls.wrap_socket(request, server_side=True)
+            super().finish_request(request, client_address)
+
+        def handle_error(self, request, client_address): ...
+
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -85,8 +95,8 @@ def server():
     """server(answer) -> a running one, ended with the test."""
     started = []
 
-    def start(answer):
-        context = serving(answer)
+    def start(answer, tls=None):
+        context = serving(answer, tls)
         started.append(context)
         return context.__enter__()
 

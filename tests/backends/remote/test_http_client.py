@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -331,6 +335,105 @@ def test_proxies_of_the_environment(server, monkeypatch):
     monkeypatch.delenv("no_proxy")
     with pytest.raises(EngineError, match="SOCKS"):
         Client(url, 5, 1)
+
+
+# TLS
+
+
+@pytest.fixture
+def over_tls(server, tmp_path, monkeypatch):
+    """over_tls(answer) -> a server with a certificate that is trusted here."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    today = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(today - datetime.timedelta(1)).not_valid_after(today + datetime.timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, *plain))
+    (tmp_path / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    connections._trusted.cache_clear()
+
+    def start(answer):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+        there = server(answer, tls=context)
+        return SimpleNamespace(url=f"https://localhost:{there.port}", port=there.port, seen=there.seen)
+
+    yield start
+    connections._trusted.cache_clear()
+
+
+def echo_or_drip(handler, body):
+    if body == b"slow":
+        return SLOW["the body"](handler)
+    return handler.reply(200, body)
+
+
+@pytest.fixture
+def tunnel(monkeypatch):
+    """A proxy in the environment through which TLS goes; .asked has the heads of its requests."""
+    asked = []
+
+    def pump(source, goal):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                goal.sendall(data)
+            goal.shutdown(socket.SHUT_WR)
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                near, _ = listening.accept()
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += near.recv(4096)
+                asked.append(head)
+                far = socket.create_connection(("127.0.0.1", int(head.split()[1].rpartition(b":")[2])))
+                near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        for name in ("HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{listening.getsockname()[1]}")
+        yield SimpleNamespace(asked=asked)
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_over_tls_the_same_holds(over_tls, monkeypatch):
+    there = over_tls(echo_or_drip)
+    client = Client(there.url, TIMEOUT_S, 2, direct=True)
+    assert client.send("POST", there.url, {}, bytes(3 << 20)).data == bytes(3 << 20)
+    with pytest.raises(NoAnswer, match="--timeout") as caught:
+        client.send("POST", there.url, {}, b"slow")
+    assert caught.value.paid
+    with pytest.raises(NoAnswer, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        Client(there.url, 5, 1, direct=True).send("POST", f"https://127.0.0.1:{there.port}", {}, b"{}")
+    assert not caught.value.paid, "the certificate is for another name"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(NoAnswer, match="ConnectTimeout") as caught:
+            Client(url, TIMEOUT_S, 1, direct=True).send("POST", url, {}, b"{}")
+    assert not caught.value.paid
+
+
+def test_through_a_tunnel_the_same_holds(over_tls, tunnel):
+    there = over_tls(echo_or_drip)
+    client = Client(there.url, TIMEOUT_S, 2)
+    assert client.send("POST", there.url, {"Authorization": "Bearer of-the-service"}, b"hi").data == b"hi"
+    assert tunnel.asked[0].startswith(b"CONNECT localhost:") and b"Basic bWU6c2VjcmV0" in tunnel.asked[0]
+    assert b"of-the-service" not in tunnel.asked[0]
+    with pytest.raises(NoAnswer, match="--timeout"):
+        client.send("POST", there.url, {}, b"slow")
 
 
 MEMORY = """
