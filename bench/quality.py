@@ -26,7 +26,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fastgen.backends.remote.http_client import Client, Fault
+from fastgen.backends.remote.faults import Fault
+from fastgen.backends.remote.http_client import Client
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ASKED = "Describe the image."

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from urllib.parse import SplitResult, parse_qsl, unquote
 
 _SECRET_NAME = re.compile(
-    r"(key|token|sig|signature|secret|pass|passw(or)?d|pwd|auth|authorization|credentials?|jwt|^code)$"
+    r"(key|token|sig|signature|secret|(^|[_-])pass|passw(or)?d|pwd|auth|authorization|credentials?|jwt|^code)$"
 )
 """How the names of query parameters end that hold a key: `key`, `api_key`, `subscription-key`, `X-Amz-Signature`."""
 _HARMLESS = {"api-version", "api_version", "version", "deployment", "deployment-id", "model", "region", "location"}
@@ -39,4 +39,4 @@ def secret_in(parts: SplitResult, keys: Iterable[str] = ()) -> str:
 
 def bare(url: str) -> str:
     """An address for a message, though it may be none: without what may be secret in it."""
-    return "" if "@" in url else re.split(r"[?#]", url)[0]
+    return "" if "@" in url else _KEY.sub("...", re.split(r"[?#]", url)[0])

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fastgen import providers
 from fastgen.errors import SettingsError
 from fastgen.providers.addresses import bare, secret_in
+from tests.providers.test_providers import connect
 
 SECRET = "s3cr3tValueThatNobodyMaySee"
 
@@ -42,7 +42,7 @@ def test_a_key_in_an_address_is_refused_and_not_told(url, monkeypatch):
     for backend in ("openai", "gemini", "vllm"):
         monkeypatch.setenv("DF_API_KEY", "k")
         with pytest.raises(SettingsError, match="--base-url") as caught:
-            providers.connect(backend, "caption", "a-vlm", False, url, None)
+            connect(backend, "caption", "a-vlm", url)
         said = str(caught.value)
         assert not any(part in said for part in (SECRET, "short", "abcdefghijklmnop", "AIzaSy", "word-of-power"))
         assert "environment" in said
@@ -53,9 +53,9 @@ def test_what_is_no_address_is_told_without_its_query(url, monkeypatch):
     monkeypatch.setenv("DF_API_KEY", "k")
     for backend in ("openai", "vllm"):
         with pytest.raises(SettingsError, match="--base-url") as caught:
-            providers.connect(backend, "caption", "a-vlm", False, url, None)
+            connect(backend, "caption", "a-vlm", url)
         assert SECRET not in str(caught.value)
-    assert bare(f"http://me:{SECRET}@a") == ""
+    assert bare(f"http://me:{SECRET}@a") == "" and "hijk" not in bare("a/AIzaSyA1234567890abcdefghijk/v1")
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_what_is_no_address_is_told_without_its_query(url, monkeypatch):
 )
 def test_what_is_no_key_stays(url, becomes, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
-    _, endpoint, _ = providers.connect("openai", "caption", "a-vlm", False, url, None)
+    _, endpoint, _ = connect("openai", "caption", "a-vlm", url)
     assert endpoint.base_url == becomes

@@ -68,5 +68,5 @@ def test_what_is_decoded_is_prepared_where_it_is_defined():
                         inner.id for place in call.args for inner in ast.walk(place) if isinstance(inner, ast.Name)
                     }
     wanted = {name for path in tree for name in _decoded(path)} & defined.keys()
-    assert {"Services", "Model", "Settings", "_File", "Defaults"} <= wanted, "the search itself"
+    assert {"Section", "Model", "Settings", "_File", "Defaults"} <= wanted, "the search itself"
     assert not wanted - ready, "call fastgen.types.warm below the class"

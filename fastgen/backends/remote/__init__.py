@@ -3,6 +3,7 @@ at once.
 
 gate.py        how many requests at once, and when: shared by all threads of an endpoint
 http_client.py the one way to the network: deadlines, sizes, redirects, addresses; on connections.py
+faults.py      why there is no answer that can be used
 sdk_transport.py                       the vendors' SDKs on it
 answer_sizes.py                        how large an answer may be
 pictures.py    files -> what travels, scaled down once

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
-from fastgen.backends.remote.http_client import Fault
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.responses import ProviderError
 
 Clean = Callable[[object], str]

@@ -21,8 +21,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import urllib3
 
 from fastgen.backends.remote.connections import addresses, is_public, now, pools
+from fastgen.backends.remote.faults import Moved, NoAnswer, NotFetched, TooLarge, Unreadable
 from fastgen.errors import EngineError
-from fastgen.types import Kind
 
 MOST_BYTES = 64 << 20
 """Of an answer, where nobody says how much it may be."""
@@ -34,47 +34,6 @@ AGAIN = (404, 408, 425, 429)
 """Statuses of an address where a picture may be a moment later, as all of 500 and above."""
 _PORTS = {"http": 80, "https": 443}
 _most: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
-
-
-class Fault(Exception):
-    """There is no answer that can be used."""
-
-    kind: Kind = "unavailable"
-    paid = True
-    """Whether the service may have done the work, and billed it."""
-
-
-class NoAnswer(Fault):
-    """Nobody answered, or not to the end."""
-
-    def __init__(self, message: str, paid: bool):
-        super().__init__(message)
-        self.paid = paid
-
-
-class TooLarge(Fault):
-    kind = "unsupported"  # it would be so again, and is paid for
-
-
-class Unreadable(Fault):
-    kind = "malformed"
-
-
-class Moved(Fault):
-    kind = "gone"
-    paid = False
-
-
-class NotFetched(Fault):
-    """A picture is not to be had from the address in an answer."""
-
-    kind = "unsupported"
-    paid = False  # the answer was, and is counted
-
-    def __init__(self, message: str, again: bool = False):
-        super().__init__(message)
-        self.again = again
-        """Whether another try may help."""
 
 
 @dataclass(frozen=True)

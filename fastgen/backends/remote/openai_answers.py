@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
-from fastgen.backends.remote.http_client import Fault
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from fastgen import providers
 from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.http_client import Client, Fault, NotFetched, up_to
+from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.backends.remote.openai_answers import LIMITS, provider_error, refused_word, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 
+from fastgen.backends.remote.faults import Fault, NoAnswer
 from fastgen.backends.remote.gate import Closed, Gate
-from fastgen.backends.remote.http_client import Fault, NoAnswer
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was not sent any more"

@@ -15,8 +15,9 @@ import msgspec
 
 from fastgen import providers
 from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.http_client import Answer, Client, Fault, up_to
+from fastgen.backends.remote.http_client import Answer, Client, up_to
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device

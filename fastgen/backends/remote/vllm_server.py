@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fastgen.backends.remote.http_client import Client, Fault
+from fastgen.backends.remote.faults import Fault
+from fastgen.backends.remote.http_client import Client
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import EngineError

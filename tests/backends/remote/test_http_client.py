@@ -18,7 +18,8 @@ import pytest
 
 from fastgen.backends.remote import connections, http_client
 from fastgen.backends.remote.connections import is_public
-from fastgen.backends.remote.http_client import Client, NoAnswer, NotFetched, TooLarge, Unreadable, up_to
+from fastgen.backends.remote.faults import NoAnswer, NotFetched, TooLarge, Unreadable
+from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.errors import EngineError
 
 BYTE_EACH_S = 0.2
@@ -438,7 +439,8 @@ def test_through_a_tunnel_the_same_holds(over_tls, tunnel):
 
 MEMORY = """
 import resource, sys
-from fastgen.backends.remote.http_client import Client, TooLarge
+from fastgen.backends.remote.faults import TooLarge
+from fastgen.backends.remote.http_client import Client
 client = Client(sys.argv[1], 60, 1)
 client.send("GET", sys.argv[1] + "/short", {})
 idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
