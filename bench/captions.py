@@ -181,7 +181,7 @@ def ideal(url: str, key: str, bodies: list[bytes], at_once: int) -> float:
     """Answers a second of a client that does nothing but send what is ready."""
     import urllib3
 
-    http = urllib3.PoolManager(maxsize=at_once, retries=False)
+    http = urllib3.PoolManager(maxsize=at_once, retries=urllib3.Retry(0, redirect=False))
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     failed = threading.Event()
 

@@ -23,10 +23,11 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from fastgen.backends.remote.faults import Fault
+from fastgen.backends.remote.http_client import Client
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ASKED = "Describe the image."
@@ -132,6 +133,7 @@ class Vllm:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.http = Client(f"http://127.0.0.1:{self.port}", timeout_s=120, at_once=16, direct=True)
         self.key = secrets.token_hex(16)
         command = [
             python,
@@ -172,13 +174,13 @@ class Vllm:
         )
 
     def __enter__(self) -> Vllm:
+        health = Client(self.http.base_url, timeout_s=5, at_once=1, direct=True)
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5)
-                return self
-            except (urllib.error.URLError, OSError):
-                time.sleep(1)
+            with contextlib.suppress(Fault):
+                if health.send("GET", f"{health.base_url}/health", {}).status == 200:
+                    return self
+            time.sleep(1)
         self.__exit__()
         self.log.seek(0)
         raise SystemExit("vLLM did not come up:\n" + self.log.read().decode("utf-8", "replace")[-3000:])
@@ -200,13 +202,9 @@ class Vllm:
             "messages": [{"role": "user", "content": parts}],
             **options,
         }
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/v1/chat/completions",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as reply:
-            return json.load(reply)["choices"][0]["message"]["content"].strip()
+        head = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
+        reply = self.http.send("POST", f"{self.http.base_url}/v1/chat/completions", head, json.dumps(body).encode())
+        return json.loads(reply.data)["choices"][0]["message"]["content"].strip()
 
     def answers(self, pictures: list) -> list[str]:
         with ThreadPoolExecutor(16) as pool:

@@ -25,7 +25,7 @@ Kind = Literal[
     "quota",  # the account has nothing left there
     "unauthorized",  # the key is wrong or may not do this
     "gone",  # the service does not have the model, or no longer
-    "unsupported",  # this backend or model cannot do what the row asks
+    "unsupported",  # this backend cannot do what the row asks, or its paid answer is of no use and would be again
     "truncated",  # the answer was cut off at the token limit
     "empty",  # an answer with nothing in it
     "malformed",  # an answer that is not what the service promises: no JSON, not under the schema, a broken picture
@@ -174,3 +174,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
 
 
 Result = Done | Failed
+
+
+def warm(*kinds: type) -> None:
+    """Have msgspec prepare to decode these now. A module calls it where it defines them, so that no two threads can be
+    the first: msgspec 0.22 ends the process with SIGSEGV then, now and then (bench/LOG.md)."""
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
+
+
+warm(Request, Batch, Done, Failed)

@@ -104,6 +104,16 @@ def test_heavy_libraries_stay_in_the_engine(path):
         assert not HEAVY & {name.split(".")[0] for name in imports(path)}
 
 
+NETWORK = {"urllib3", "urllib.request", "http.client", "httpx", "httpx2", "requests", "aiohttp", "ftplib"}
+MAY_SPEAK = {f"backends/remote/{name}.py" for name in ("connections", "http_client", "sdk_transport")}
+"""The one place that says how long a request may take, how large its answer may be and where it may be sent on to."""
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) not in MAY_SPEAK], ids=name_of)
+def test_one_place_speaks_http(path):
+    assert not NETWORK & imports(path), "use fastgen.backends.remote.http_client"
+
+
 THREADS_AND_SUCH = {"threading", "concurrent", "asyncio", "multiprocessing", "queue", "tenacity", "ray"}
 
 

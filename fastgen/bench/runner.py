@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from fastgen.config.settings import Settings
 from fastgen.errors import FastgenError, SettingsError
+from fastgen.types import warm
 
 
 class Round(msgspec.Struct, omit_defaults=True):
@@ -48,6 +49,9 @@ class Round(msgspec.Struct, omit_defaults=True):
     """Why nothing, or too little, came of it."""
     by_user: bool = False
     """Whether it is a matter of settings and hardware, and no fault."""
+
+
+warm(Round)
 
 
 MOST_FAILED = 0.05

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from fastgen.errors import ModelError
-from fastgen.types import Task
+from fastgen.types import Task, warm
 
 TINY = Path(__file__).parents[1] / "embedded" / "tiny-flux"
 """The embedded model."""
@@ -79,6 +79,9 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
     synthetic: bool = False
     """It has no weights: the engine makes some up, for measuring speed (`fastgen bench --synthetic`)."""
+
+
+warm(Defaults, ModelCard)
 
 
 FAKE = ModelCard(

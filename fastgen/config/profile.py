@@ -19,6 +19,7 @@ import msgspec
 from fastgen.config.hardware import Device
 from fastgen.config.optimizations import QUALITIES, Sets
 from fastgen.errors import SettingsError
+from fastgen.types import warm
 
 _HERE = Path(__file__).parents[1]
 FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.parent / "kernels_cfg"
@@ -94,6 +95,9 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     batch: dict[str, int] = {}
     serve: Serve = Serve()
     opt: Sets = Sets()
+
+
+warm(_File, Profile)
 
 
 def load(path: Path) -> tuple[Match, Profile]:

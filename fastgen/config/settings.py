@@ -18,7 +18,7 @@ from fastgen.config.model_cards import ModelCard, stamp
 from fastgen.config.optimizations import Speed
 from fastgen.config.profile import Profile
 from fastgen.config.prompts import MAX_PIXELS, PROMPT, SYSTEM
-from fastgen.types import Task
+from fastgen.types import Task, warm
 
 OUTPUT_KEYS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
 PROMPT_FIELDS = ("prompt", "conversations", "conversation")
@@ -191,3 +191,6 @@ class Settings(msgspec.Struct, frozen=True):
         if self.backend.is_remote:
             return 1
         return self.run.batch_size or self.placement.profile.batch_for(pixels)
+
+
+warm(Settings)

@@ -15,7 +15,7 @@ import msgspec
 
 from fastgen.config import backends
 from fastgen.errors import SettingsError
-from fastgen.types import ImageParams, Task
+from fastgen.types import ImageParams, Task, warm
 
 OVERRIDE = "FASTGEN_SERVICES"
 """The environment variable that names a file to be laid over `services.toml`."""
@@ -115,6 +115,9 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auto: dict[str, str] = {}
     """The default model by task."""
     models: dict[str, dict] = {}
+
+
+warm(Section, Model)
 
 
 Files = tuple[tuple[str, int], ...]

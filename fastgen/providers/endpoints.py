@@ -12,6 +12,7 @@ from fastgen.config.backends import BackendSpec, services
 from fastgen.config.model_cards import Defaults, ModelCard
 from fastgen.config.settings import Endpoint
 from fastgen.errors import SettingsError
+from fastgen.providers.addresses import bare, secret_in
 from fastgen.providers.catalog import as_of, data, find
 from fastgen.types import Task
 
@@ -76,9 +77,9 @@ def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]
     if not url:
         return service.base_url, key_name, notes
     path = path_of(url, said)
-    url = url.rstrip("/")
+    parts = urlsplit(url)
+    url = parts._replace(path=f"/{path}" if path else service.path).geturl()
     if service.path and not path:
-        url += service.path
         notes.append(f"{said} has no path; requests go to {url}")
     if key_name == ANY_KEY or said != "--base-url":
         notes.append(f"{spec}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
@@ -93,11 +94,12 @@ def path_of(url: str, said: str) -> str:
     except ValueError:
         good = False
     if not good:
-        shown = "" if "@" in url else f" {url}"  # what stands before the @ may be a password
+        shown = f" {bare(url)}".rstrip()
         raise SettingsError(f"{said}{shown}: not an address such as http://localhost:8000/v1")
-    if parts.password or parts.username:
+    keys = [value.strip() for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))]
+    if found := secret_in(parts, keys):
         raise SettingsError(
-            f"{said}: holds a password, which would stand in run.json; give it as a key, in the environment"
+            f"{said}: holds {found}, which would stand in run.json; give the key in the environment instead"
         )
     return parts.path.strip("/")
 

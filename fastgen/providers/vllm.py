@@ -52,15 +52,13 @@ def locate(
         SettingsError: there is no vLLM. ModelError: no such model folder.
     """
     if base_url:
-        if not base_url.startswith(("http://", "https://")):
-            raise SettingsError(f"--base-url {base_url}: must begin with http:// or https://")
+        path_of(base_url, "--base-url")
         if command:
             raise SettingsError(
                 "--base-url and --vllm-command: the first means a server that runs, the second one to start"
             )
         name = "" if model == "auto" else model
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
-        path_of(base_url, "--base-url")
         key_of(KEY)
         return card, Endpoint(base_url=base_url.rstrip("/"), key_name=KEY), []
     card, notes = _card(model, on_gpu)

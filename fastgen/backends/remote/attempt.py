@@ -15,11 +15,14 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from fastgen import providers
-from fastgen.backends.remote import responses
+from fastgen.backends.remote import answer_sizes, responses
 from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.http_client import up_to
+from fastgen.backends.remote.pictures import decoding
 from fastgen.backends.remote.responses import ProviderError, through
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, InputError
+from fastgen.input import images
 from fastgen.output import artifacts
 from fastgen.types import Done, ImageParams, Request, Result
 
@@ -46,9 +49,14 @@ class Made:
         from PIL import Image
 
         try:
-            with Image.open(io.BytesIO(data)) as picture:
+            with decoding, Image.open(io.BytesIO(data)) as picture:
+                if picture.width * picture.height > images.MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 picture.load()
                 kind, size = picture.format or "", picture.size
+        except Image.DecompressionBombError:  # it would be so again, and is paid for
+            said = f"the picture in the answer is larger than {images.MAX_PIXELS // 1_000_000} megapixels"
+            raise ProviderError("unsupported", said) from None
         except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
             raise ProviderError("malformed", f"the picture in the answer cannot be decoded: {error}") from None
         if kind not in SUFFIXES:
@@ -93,12 +101,14 @@ class Attempt:
         provider_error.cost += attempt.cost
         return provider_error.failed(request, settings.backend.name, settings.model.name)
 
-    def call(self, send: Callable[[], Answer]) -> Answer:
-        """Send one HTTP request when the gate lets it through. Whatever is wrong is a ProviderError."""
+    def call(self, send: Callable[[], Answer], pictures: int = 1) -> Answer:
+        """Send one HTTP request, for that many pictures or a text, when the gate lets it through. Whatever is wrong is
+        a ProviderError."""
+        most = answer_sizes.of_answer(self.request, pictures)
         for waits in range(MOST_WAITS + 1):
             begun = bool(self.cost or self.paths)
             try:
-                with through(self.gate, begun):
+                with through(self.gate, begun), up_to(most):
                     return send()
             except ProviderError as provider_error:
                 # What is paid for is not thrown away because the service asks for patience, or because the run is to

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.responses import ProviderError
 
 Clean = Callable[[object], str]
@@ -63,14 +64,15 @@ def provider_error(error: Exception, clean: Clean, at_most: float) -> ProviderEr
     """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
     from google.genai import errors
 
+    if isinstance(error, Fault):
+        return responses.of_fault(error, clean, at_most)
     if isinstance(error, errors.APIError):
         return _complaint(error, clean, at_most)
     name = type(error).__name__
     if isinstance(error, ValueError):
         return ProviderError("malformed", f"the answer cannot be read: {name}: {clean(error)}", cost=at_most)
     if any(kind.__name__ == "RequestError" for kind in type(error).__mro__):
-        lost = name not in responses.NOT_SENT
-        return ProviderError("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most if lost else 0.0)
+        return ProviderError("unavailable", f"no answer: {name}: {clean(error)}", cost=at_most)
     return ProviderError("internal", f"{name}: {clean(error)}", cost=at_most)
 
 

@@ -17,12 +17,15 @@ from fastgen.backends.remote import dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, finish, parts_of, provider_error, tokens
+from fastgen.backends.remote.http_client import Client
 from fastgen.backends.remote.responses import ProviderError
+from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.input import images
 from fastgen.types import Batch, Request, Result
 
+VENDOR = "https://generativelanguage.googleapis.com"
 OLDER = "v1beta"
 """What gateways serve that do not know the SDK's own version yet."""
 MASK = (
@@ -36,8 +39,6 @@ class GeminiBackend:
         self.settings = settings
         self.model = settings.model.name
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
-        self.base_url, self.version = providers.gemini_endpoint(settings.endpoint.base_url)
-        self._may_change = not self.version
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -47,25 +48,30 @@ class GeminiBackend:
         endpoint = self.settings.endpoint
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=self._key)
+        self.http = Client(endpoint.base_url or VENDOR, endpoint.timeout_s, endpoint.max_inflight)
+        self.base_url, self.version = providers.gemini_endpoint(self.http.base_url if endpoint.base_url else "")
+        self._may_change = not self.version
         self._client(self.version)
-        where = endpoint.base_url or "https://generativelanguage.googleapis.com"
-        return {"base_url": where, "sdk": f"google-genai {genai.__version__}", "streams": endpoint.max_inflight}
+        return {
+            "base_url": self.http.base_url,
+            "sdk": f"google-genai {genai.__version__}",
+            "streams": endpoint.max_inflight,
+        }
 
     def _client(self, version: str) -> Any:
         """The one client for an API version; the SDK closes the connections of those that nobody holds."""
-        import httpx2
         from google import genai
         from google.genai import types
 
         with self._lock:
             if version not in self._clients:
-                endpoint, most = self.settings.endpoint, self.settings.endpoint.max_inflight
+                endpoint = self.settings.endpoint
                 options = types.HttpOptions(
                     base_url=self.base_url or None,
                     api_version=version or None,
                     timeout=round(endpoint.timeout_s * 1000),
                     retry_options=types.HttpRetryOptions(attempts=1),
-                    client_args={"limits": httpx2.Limits(max_connections=most, max_keepalive_connections=most)},
+                    httpx_client=over(self.http),
                 )
                 self._clients[version] = genai.Client(api_key=self._key or "none", vertexai=False, http_options=options)
             return self._clients[version]

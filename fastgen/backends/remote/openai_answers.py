@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastgen.backends.remote import responses
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -21,6 +22,8 @@ def provider_error(error: Exception, clean: Callable[[object], str], at_most: fl
     """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
     import openai
 
+    if isinstance(fault := error if isinstance(error, Fault) else error.__cause__, Fault):
+        return responses.of_fault(fault, clean, at_most)
     if isinstance(error, openai.APIStatusError):
         headers = error.response.headers
         wait = responses.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
@@ -36,9 +39,8 @@ def provider_error(error: Exception, clean: Callable[[object], str], at_most: fl
         return found
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
-        lost = type(cause).__name__ not in responses.NOT_SENT
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
-        return ProviderError("unavailable", f"no answer: {what}", cost=at_most if lost else 0.0)
+        return ProviderError("unavailable", f"no answer: {what}", cost=at_most)
     return ProviderError(
         "malformed", f"the answer cannot be read: {type(error).__name__}: {clean(error)}", cost=at_most
     )

@@ -10,24 +10,29 @@ import binascii
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastgen import providers
-from fastgen.backends.remote import dialogue, pictures, responses
+from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.backends.remote.openai_answers import LIMITS, provider_error, refused_word, tokens
 from fastgen.backends.remote.responses import ProviderError
+from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.types import Batch, Result
 
 VENDOR = "api.openai.com"
-CONNECT_S = 10.0
 MOST_N = 10
+MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
+"""Of a picture that lies at an address: it is paid for, so that another try costs nothing."""
 
 
 class OpenAIBackend:
@@ -46,23 +51,19 @@ class OpenAIBackend:
         self._lock = threading.Lock()
 
     def open(self) -> dict:
-        import httpx2
         import openai
 
         endpoint = self.settings.endpoint
         key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=key)
         most = endpoint.max_inflight
-        self.http = openai.DefaultHttpxClient(
-            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
-            timeout=httpx2.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
-        )
+        self.http = Client(endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most)
         self.client = openai.OpenAI(
             api_key=key or "none",
-            base_url=endpoint.base_url or f"https://{VENDOR}/v1",
+            base_url=self.http.base_url,
             max_retries=0,
-            timeout=self.http.timeout,
-            http_client=self.http,
+            timeout=endpoint.timeout_s,
+            http_client=over(self.http),
         )
         return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
 
@@ -143,14 +144,14 @@ class OpenAIBackend:
         if (self.known and self.known.formats) or self.settings.image.format != "png":
             words["output_format"] = self.settings.image.format
         at_most = attempt.at_most((prompt,), n)
-        answer = attempt.call(lambda: self._send(ask, words, at_most))
+        answer = attempt.call(lambda: self._send(ask, words, at_most), n)
         attempt.bill(tokens(answer), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
             raise ProviderError("malformed", f"the answer holds no pictures: {self._clean(answer)}")
         if len(data) < n:
             raise ProviderError("malformed", f"{n} pictures were asked for, {len(data)} came")
-        return [Made.of(self._bytes(one)) for one in data[:n]]
+        return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
 
     def _chat(self, attempt: Attempt, words: dict[str, Any]) -> object:
         """Ask, without the words that the model has refused; a refusal of another one is taken note of."""
@@ -186,38 +187,36 @@ class OpenAIBackend:
             return ask(**words)
         except plain as error:
             return error
-        except (openai.OpenAIError, ValueError) as error:  # broken JSON is a ValueError
+        except (openai.OpenAIError, Fault, ValueError) as error:  # broken JSON is a ValueError
             raise provider_error(error, self._clean, at_most) from None
 
     # Small things
 
-    def _bytes(self, item: Any) -> bytes:
-        """A picture's data. Raises ProviderError."""
-        if isinstance(packed := getattr(item, "b64_json", None), str) and packed:
+    def _bytes(self, item: Any, most: int) -> bytes:
+        """A picture's data, `most` bytes where it is to be fetched. Raises ProviderError."""
+        packed, url = getattr(item, "b64_json", None), getattr(item, "url", None)
+        if not packed and isinstance(url, str) and url.startswith("data:"):
+            packed = url
+        if isinstance(packed, str) and packed:
             try:
                 return base64.b64decode(
                     packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True
                 )
             except binascii.Error as error:
                 raise ProviderError("malformed", f"the picture in the answer is no base64: {error}") from None
-        url = getattr(item, "url", None)
         if not isinstance(url, str) or not url:
             raise ProviderError("malformed", "the answer holds neither a picture nor its address")
-        if urlsplit(url)[:2] != urlsplit(str(self.client.base_url))[:2]:
-            raise ProviderError(
-                "malformed", f"the picture is elsewhere, at {self._clean(url)}; only the server asked is read from"
-            )
-        try:
-            reply = self.http.get(url, follow_redirects=False, timeout=self.settings.endpoint.timeout_s)
-            if reply.status_code != 200:
-                raise ProviderError("malformed", f"the picture's address answers {reply.status_code}")
-            return reply.content
-        except ProviderError:
-            raise
-        except Exception as error:  # the classes of two generations of one library
-            raise ProviderError(
-                "malformed", f"the picture cannot be read from its address: {self._clean(error)}"
-            ) from None
+        for tries_left in reversed(range(MOST_FETCHES)):
+            try:
+                with up_to(most):
+                    return self.http.fetch(url)
+            except Fault as fault:
+                if tries_left and isinstance(fault, NotFetched) and fault.again:
+                    time.sleep(FETCH_AGAIN_S)
+                    continue
+                said = f"the picture is not in the answer, and cannot be fetched: {fault}: {url}"
+                raise ProviderError("unsupported", self._clean(said)) from None
+        raise AssertionError("the last try raises")
 
 
 def _portions(n: int, most: int) -> Iterator[int]:

@@ -18,7 +18,8 @@ from fastgen.input import images
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 """How a whole file ends; what follows (some cameras add things) sends it through decoding."""
-_decoding = threading.BoundedSemaphore((os.cpu_count() or 1) + 1)
+decoding = threading.BoundedSemaphore((os.cpu_count() or 1) + 1)
+"""Held while a picture is decoded, one that came from a service too."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
 
     if (found := _as_it_is(path, field, max_pixels)) is not None:
         return found
-    with _decoding:
+    with decoding:
         picture = images.load(path, field)
         width, height = picture.size
         if max_pixels and width * height > max_pixels:

@@ -6,19 +6,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 
+from fastgen.backends.remote.faults import Fault, NoAnswer
 from fastgen.backends.remote.gate import Closed, Gate
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was not sent any more"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> what the gate is to make of it; "neither" for all others."""
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-"""The SDKs' errors before a request has gone out; after any other the service may have done the work, and billed it."""
 PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
 """A service that asks for more than this has nothing left to give; and no clock takes a wait of any length."""
 GAVE_UP = (504, 524)
@@ -29,6 +28,8 @@ _BLOCKED_WORDS = re.compile(
     r"(was|has been|is) flagged"
 )
 """The same without a code, as gateways have it."""
+_LIMIT = re.compile(r"\blimit:? (\d[\d,]*)\b.{0,80}?\brequested:? (\d[\d,]*)\b")
+"""OpenAI's words for a limit on tokens or pictures a minute: "Limit 30000, Used 29000, Requested 2000"."""
 _CANNOT = (
     r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed "
     r"to)|must decline to)"
@@ -170,6 +171,8 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return ProviderError("refused", said)
+    if status in (413, 429) and _is_beyond_limit(lower):
+        return ProviderError("unsupported", f"{said} (this account's limit is below what the one request needs)")
     if (
         status == 402
         or code in ("insufficient_quota", "billing_hard_limit_reached")
@@ -187,6 +190,21 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
         cost = at_most if status in GAVE_UP else 0.0
         return ProviderError("unavailable", said, retry_after=min(retry_after, PATIENCE_S), cost=cost)
     return ProviderError("input", said)
+
+
+def of_fault(fault: Fault, clean: Callable[[object], str], at_most: float = 0.0) -> ProviderError:
+    """What it means that there is no answer. `at_most`: USD that the request cost if the service did the work."""
+    said = clean(fault)
+    said = f"no answer: {said}" if isinstance(fault, NoAnswer) else said
+    return ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
+
+
+def _is_beyond_limit(message: str) -> bool:
+    """Whether one request alone asks for more than a whole minute may have, so that no wait can help."""
+    if "request too large" in message:
+        return True
+    found = _LIMIT.search(message)
+    return found is not None and int(found[2].replace(",", "")) > int(found[1].replace(",", ""))
 
 
 def _is_final(message: str, retry_after: float) -> bool:

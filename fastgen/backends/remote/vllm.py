@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import threading
 import time
-import urllib.request
 from functools import partial
-from urllib.parse import urlsplit
 
 import msgspec
-import urllib3
 
 from fastgen import providers
-from fastgen.backends.remote import dialogue, pictures, responses
+from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
+from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.gate import Gate
+from fastgen.backends.remote.http_client import Answer, Client, up_to
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
@@ -87,19 +86,13 @@ class VllmBackend:
         key = self.server.key if self.server else providers.key_of(endpoint.key_name)
         self._clean = partial(responses.clean, key=key)
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        timeout = urllib3.Timeout(connect=min(10.0, endpoint.timeout_s), read=endpoint.timeout_s)
-        options = {"maxsize": self.gate.most, "retries": False, "timeout": timeout, "num_pools": 2}
         base = self.server.url if self.server else endpoint.base_url
-        proxy = None if self.server else urllib.request.getproxies().get(urlsplit(base).scheme)
-        if proxy and not urllib.request.proxy_bypass(urlsplit(base).hostname or ""):
-            self.http: urllib3.PoolManager = urllib3.ProxyManager(proxy, **options)
-        else:
-            self.http = urllib3.PoolManager(**options)
+        self.http = Client(base, endpoint.timeout_s, self.gate.most, direct=self.server is not None)
         if not self.server and self.model == "auto":
             self.model = self._served()
         return {
             "model": self.model,
-            "base_url": base,
+            "base_url": self.http.base_url,
             "load_seconds": round(time.monotonic() - started, 1),
             "streams": 1,
         }
@@ -119,16 +112,16 @@ class VllmBackend:
 
     def _served(self) -> str:
         """The first model that a running server names."""
-        url = f"{self.settings.endpoint.base_url}/models"
+        url = f"{self.http.base_url}/models"
         try:
-            reply = self.http.request("GET", url, headers=self._headers)
+            reply = self.http.send("GET", url, self._headers)
             if reply.status in (401, 403):
                 raise ModelError(
                     f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}"
                 )
             return str(msgspec.json.decode(reply.data)["data"][0]["id"])
-        except urllib3.exceptions.HTTPError as error:
-            raise EngineError(f"--base-url: {url} does not answer: {responses.shorten(error)}") from None
+        except Fault as fault:
+            raise EngineError(f"--base-url: {url} does not answer: {self._clean(fault)}") from None
         except (msgspec.DecodeError, KeyError, IndexError, TypeError):
             raise ModelError(f"--base-url: {url} names no model; name it with --model") from None
 
@@ -141,7 +134,8 @@ class VllmBackend:
         started = time.monotonic()
         try:
             body = self._body(request)
-            text, usage = self._ask(body)
+            with up_to(answer_sizes.of_answer(request, 0)):
+                text, usage = self._ask(body)
         except InputError as error:
             return ProviderError("input", str(error), error.field).failed(request, "vllm", self.model)
         except ProviderError as provider_error:
@@ -171,20 +165,18 @@ class VllmBackend:
 
     def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
         with responses.through(self.gate):
-            url = f"{self.server.url if self.server else self.settings.endpoint.base_url}/chat/completions"
+            url = f"{self.server.url if self.server else self.http.base_url}/chat/completions"
             return self._read(self._post(url, body))
 
-    def _post(self, url: str, body: bytes) -> urllib3.BaseHTTPResponse:
+    def _post(self, url: str, body: bytes) -> Answer:
         try:
-            return self.http.request("POST", url, body=body, headers=self._headers)
-        except urllib3.exceptions.HTTPError as error:
+            return self.http.send("POST", url, self._headers, body)
+        except Fault as fault:
             if self.server and not self.server.alive:
                 self._revive()
-            raise ProviderError(
-                "unavailable", f"no answer: {type(error).__name__}: {responses.shorten(error)}"
-            ) from None
+            raise responses.of_fault(fault, self._clean) from None
 
-    def _read(self, reply: urllib3.BaseHTTPResponse) -> tuple[str, _Usage | None]:
+    def _read(self, reply: Answer) -> tuple[str, _Usage | None]:
         if reply.status != 200:
             raise self._complaint(reply)
         try:
@@ -201,7 +193,7 @@ class VllmBackend:
         )
         return text, answer.usage
 
-    def _complaint(self, reply: urllib3.BaseHTTPResponse) -> ProviderError:
+    def _complaint(self, reply: Answer) -> ProviderError:
         wait = responses.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
         code, message = "", self._clean(reply.data)
         try:

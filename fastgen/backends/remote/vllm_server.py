@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+from fastgen.backends.remote.faults import Fault
+from fastgen.backends.remote.http_client import Client
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
@@ -22,6 +23,7 @@ from fastgen.output.artifacts import LOGS, tail
 READY_IN_S = 1800.0
 """A large model takes its time to load, and the first time to download."""
 STOP_IN_S = 8.0
+HEALTH_S = 5.0
 
 
 class Server:
@@ -95,15 +97,15 @@ class Server:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + READY_IN_S
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
+        direct = Client(self.url, HEALTH_S, at_once=1, direct=True)  # no proxy leads to this machine
         while time.monotonic() < deadline:
             if not self.alive:
                 raise EngineError(f"vLLM did not come up{self.last_words()}")
-            try:
-                with direct.open(f"{self.url.removesuffix('/v1')}/health", timeout=5):
+            with suppress(Fault):
+                if direct.send("GET", f"{self.url.removesuffix('/v1')}/health", {}).status == 200:
+                    direct.close()
                     return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.25)
+            time.sleep(0.25)
         self.stop()
         raise EngineError(f"vLLM was not ready after {READY_IN_S:.0f} s{self.last_words()}")
 

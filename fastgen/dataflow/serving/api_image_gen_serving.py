@@ -75,5 +75,7 @@ def endpoint_of(url: str | None, format: str) -> str:
     """The address as fastgen wants it: OpenAI's with its version, Gemini's without."""
     if not url:
         return f"https://{GOOGLE}" if format == "gemini" else "https://api.openai.com/v1"
-    url = re.sub(r"/(chat/completions|images/\w+)/?$", "", url).rstrip("/")
-    return url if format == "gemini" or re.search(r"/v\d+\w*$", url) else f"{url}/v1"
+    parts = urlsplit(url)
+    path = re.sub(r"/(chat/completions|images/\w+)/?$", "", parts.path).rstrip("/")
+    path = path if format == "gemini" or re.search(r"/v\d+\w*$", path) else f"{path}/v1"
+    return parts._replace(path=path).geturl()

@@ -4,9 +4,8 @@ costs."""
 from __future__ import annotations
 
 import base64
-import io
 import threading
-from types import SimpleNamespace
+import time
 
 import pytest
 from PIL import Image
@@ -18,7 +17,9 @@ from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
 from fastgen.resolver import resolve
+from fastgen.scheduler import failure_policy
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
+from tests.backends.remote.conftest import image_answer, png
 from tests.simulator import Simulator, drawing
 
 KEY = "test-key"
@@ -268,21 +269,88 @@ def test_the_key_is_never_told(ask, sim, monkeypatch, tmp_path):
     assert backend._clean("it was secret-of-mine, at sk-abcdefghijk") == "it was ..., at sk-..."
 
 
-def test_pictures_by_address_come_from_the_same_server_only(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    opened = OpenAIBackend(resolve("t2i", None, backend="openai", base_url="http://127.0.0.1:9/v1"), None)
-    opened.open()
-    with pytest.raises(Exception, match="elsewhere"):
-        opened._bytes(SimpleNamespace(b64_json=None, url="http://example.com/a.png"))
-    with pytest.raises(Exception, match="cannot be read from its address"):
-        opened._bytes(SimpleNamespace(b64_json=None, url="http://127.0.0.1:9/a.png"))
-    with pytest.raises(Exception, match="no base64"):
-        opened._bytes(SimpleNamespace(b64_json="%%%", url=None))
-    packed = io.BytesIO()
-    Image.new("RGB", (2, 2)).save(packed, "PNG")
-    data = "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
-    assert opened._bytes(SimpleNamespace(b64_json=data)) == packed.getvalue()
-    opened.close()
+@pytest.fixture
+def drawn_by(server, ask, monkeypatch):
+    """drawn_by(answer, **flags) -> (result of a t2i row, what that server saw)."""
+
+    def draw(answer, **flags):
+        there = server(answer)
+        backend = OpenAIBackend(
+            resolve("t2i", None, backend="openai", base_url=f"{there.url}/v1", **{"timeout": 5, **flags}), None
+        )
+        result, _ = ask("t2i", "a cat", backend=backend)
+        return result, there.seen
+
+    return draw
+
+
+@pytest.mark.parametrize("where", ["http://localhost:{port}/cdn/1.png", "/cdn/1.png", "data:image/png;base64,{data}"])
+def test_a_picture_that_is_not_in_the_answer_is_fetched_without_the_key(drawn_by, tmp_path, where):
+    def answer(handler, body):
+        if handler.command == "GET":
+            return handler.reply(200, png())
+        data = base64.b64encode(png()).decode()
+        url = where.format(port=handler.server.server_port, data=data)
+        return handler.reply(200, image_answer({"url": url}), Content_Type="application/json")
+
+    result, seen = drawn_by(answer, out=tmp_path)
+    assert isinstance(result, Done) and load(tmp_path, result.paths[0]).size == (64, 64)
+    assert [one.method for one in seen] == ["POST", "GET"][: len(seen)] and (len(seen) == 1) == where.startswith(
+        "data:"
+    )
+    assert all(KEY not in str(one.headers) for one in seen[1:])
+
+
+def test_a_picture_that_cannot_be_fetched_is_asked_for_once(drawn_by, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastgen.backends.remote.openai_api.FETCH_AGAIN_S", 0.0)
+
+    def answer(handler, body):
+        if handler.command == "GET":
+            return handler.reply(404)
+        url = f"http://127.0.0.1:{handler.server.server_port}/1.png"
+        return handler.reply(200, image_answer({"url": url}), Content_Type="application/json")
+
+    result, seen = drawn_by(answer, out=tmp_path)
+    assert (result.kind, [one.method for one in seen]) == ("unsupported", ["POST", "GET", "GET", "GET"])
+    assert "/1.png" in result.message and result.cost > 0, "it is there for whoever wants to look"
+    inside = image_answer({"url": "http://169.254.169.254/latest"})
+    result, seen = drawn_by(lambda handler, body: handler.reply(200, inside), out=tmp_path)
+    assert (result.kind, len(seen)) == ("unsupported", 1) and "private network" in result.message
+
+
+def test_what_is_no_picture_in_an_answer(drawn_by, tmp_path):
+    for item, said in (({"b64_json": "%%%"}, "no base64"), ({}, "neither a picture nor its address")):
+        body = image_answer(item)
+        result, _ = drawn_by(lambda handler, _, body=body: handler.reply(200, body), out=tmp_path)
+        assert result.kind == "malformed" and said in result.message
+
+
+def test_an_answer_that_is_too_long_is_paid_and_not_asked_for_again(drawn_by, tmp_path):
+    def answer(handler, body):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 300000000\r\n\r\n")
+
+    result, seen = drawn_by(answer, out=tmp_path)
+    assert (result.kind, len(seen)) == ("unsupported", 1) and "cut off" in result.message and result.cost > 0
+    assert failure_policy.decide(result, True) == "give up" and result.kind not in failure_policy.AGAIN
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(drawn_by, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastgen.input.images.MAX_PIXELS", 100_000)
+    wide = image_answer({"b64_json": base64.b64encode(png((400, 300))).decode()})
+    result, seen = drawn_by(lambda handler, body: handler.reply(200, wide), out=tmp_path)
+    assert (result.kind, len(seen)) == ("unsupported", 1) and "megapixels" in result.message and result.cost > 0
+
+
+def test_a_server_that_never_ends_its_answer_may_have_been_paid(drawn_by, tmp_path):
+    def answer(handler, body):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n")
+        for _ in range(200):
+            handler.wfile.write(b"{")
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+    result, seen = drawn_by(answer, out=tmp_path, timeout=1)
+    assert (result.kind, len(seen)) == ("unavailable", 1) and "--timeout (1 s)" in result.message and result.cost > 0
 
 
 def test_many_threads_share_one_backend(sim, tmp_path, monkeypatch):

@@ -103,6 +103,12 @@ def test_json_under_a_schema():
     assert text_of(said, "stop", None, SCHEMA) == said
 
 
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 45123. The "
+    "input or output tokens must be reduced in order to run successfully. Visit OpenAI's pages to learn more."
+)
+
+
 @pytest.mark.parametrize(
     "status, code, message, wait, kind",
     [
@@ -112,6 +118,24 @@ def test_json_under_a_schema():
         (400, "", "Your request was rejected as a result of our safety system.", 0, "refused"),
         (400, "data_inspection_failed", "Input data may contain inappropriate content.", 0, "refused"),
         (403, "", 'Your input was flagged for "violence"', 0, "refused"),
+        (429, "rate_limit_exceeded", TOO_LARGE, 0, "unsupported"),
+        (413, "rate_limit_exceeded", TOO_LARGE.replace("OpenAI", "Groq"), 0, "unsupported"),
+        (429, "", "Limit 30,000, Used 1,200, Requested 45,123. Please try again in 2s.", 0, "unsupported"),
+        (
+            429,
+            "",
+            "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000.",
+            0,
+            "rate_limited",
+        ),
+        (
+            429,
+            "",
+            "Rate limit reached on requests per min. Limit: 3 / min. Please try again in 20s.",
+            0,
+            "rate_limited",
+        ),
+        (413, "", "Request Entity Too Large", 0, "input"),
         (401, "", "", 0, "unauthorized"),
         (407, "", "", 0, "unauthorized"),
         (301, "", "", 0, "gone"),

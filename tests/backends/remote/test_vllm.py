@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
-import urllib3
 from PIL import Image
 
 from fastgen.backends.remote.vllm import VllmBackend
@@ -52,11 +51,12 @@ def test_its_own_server_is_not_looked_for_behind_a_proxy(settings, monkeypatch):
         server._wait()
         backend = VllmBackend(settings, CPU)
         backend.open()
-        assert isinstance(backend.http, urllib3.ProxyManager), "a server of the user's may be behind it"
+        assert backend.http.proxy == "http://127.0.0.1:9", "a server of the user's may be behind it"
         backend.server = server
         monkeypatch.setattr(server, "start", lambda: None)
         backend.open()
-        assert not isinstance(backend.http, urllib3.ProxyManager)
+        assert not backend.http.proxy
+        assert backend.http.send("GET", f"{server.url}/models", {}).status == 200
         healthy.shutdown()
 
 

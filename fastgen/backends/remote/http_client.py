@@ -1,0 +1,258 @@
+"""The one way from here to the network: the vLLM client sends through it, the vendors' SDKs do (sdk_transport.py), and
+pictures that an answer points to are fetched by it.
+
+A request has one deadline, from sending to the last byte. An answer may be as long as what was asked for can make it,
+and is cut off while it is read. A redirect never leaves its origin, and a body is never sent on as a GET, so keys,
+prompts and pictures go nowhere but to the address that the user gave. Knows no vendor and nothing of what is sent.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import urllib3
+
+from fastgen.backends.remote.connections import addresses, is_public, now, pools
+from fastgen.backends.remote.faults import Moved, NoAnswer, NotFetched, TooLarge, Unreadable
+from fastgen.errors import EngineError
+
+MOST_BYTES = 64 << 20
+"""Of an answer, where nobody says how much it may be."""
+MOST_ERROR_BYTES = 1 << 20
+"""Of a complaint; what comes after is not read."""
+MOST_HOPS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+AGAIN = (404, 408, 425, 429)
+"""Statuses of an address where a picture may be a moment later, as all of 500 and above."""
+_PORTS = {"http": 80, "https": 443}
+_most: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+@contextmanager
+def up_to(most: int) -> Iterator[None]:
+    """Answers to what is sent inside may have `most` bytes."""
+    token = _most.set(most)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
+class Client:
+    """Safe to use from many threads.
+
+    Args:
+        base_url: of the service; its query is added to each request.
+        timeout_s: for one request, from sending it to the last byte of its answer.
+        at_once: connections that are kept open.
+        direct: whether to pass by the proxies of the environment.
+    Raises:
+        EngineError: a proxy in the environment is of no use.
+    """
+
+    def __init__(self, base_url: str, timeout_s: float, at_once: int, direct: bool = False):
+        parts = urlsplit(base_url)
+        self.base_url = parts._replace(path=parts.path.rstrip("/"), query="", fragment="").geturl()
+        self.timeout_s = timeout_s
+        self._base, self._query = urlsplit(self.base_url), parts.query
+        self._at_once = at_once
+        self._proxies = {} if direct else urllib.request.getproxies()
+        self._pools = {"": pools(at_once)}
+        self.proxy = self._proxy(self._base)
+        """Of the service, "" for none."""
+        self._pool(self._base)
+
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """One request to the service. Raises Fault."""
+        parts = urlsplit(url)
+        if self._query and origin(parts) == origin(self._base):
+            parts = parts._replace(query="&".join(filter(None, (parts.query, self._query))))
+        now.deadline, now.check = time.monotonic() + self.timeout_s, None
+        return self._exchange(method, parts.geturl(), headers, body)
+
+    def fetch(self, url: str) -> bytes:
+        """What lies at an address that an answer names: asked for without a key, and not from this machine's network,
+        but for the service's own host. Raises Fault."""
+        parts = urlsplit(urljoin(f"{self.base_url}/", url))
+        try:
+            usable = parts.scheme in _PORTS and parts.hostname and parts.port != 0 and not parts.username
+        except ValueError:
+            usable = False
+        if not usable:
+            raise NotFetched("its address is not one of http or https")
+        now.deadline, now.check = time.monotonic() + self.timeout_s, None
+        if parts.hostname != self._base.hostname:
+            now.check = self._refuse_private
+            if self._proxy(parts):  # which resolves names itself
+                with suppress(OSError):
+                    self._refuse_private([a[0] for *_, a in addresses(parts.hostname or "", _PORTS[parts.scheme])])
+        try:
+            answer = self._exchange("GET", parts.geturl(), {"Accept": "image/*"}, None)
+        except (NoAnswer, Moved) as fault:
+            raise NotFetched(str(fault), isinstance(fault, NoAnswer)) from None
+        if answer.status != 200:
+            raise NotFetched(f"its address answers {answer.status}", answer.status in AGAIN or answer.status >= 500)
+        return answer.data
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.clear()
+
+    # The way of one request
+
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        for _ in range(MOST_HOPS):
+            now.sent = False
+            with self._faults():
+                reply = self._pool(urlsplit(url)).urlopen(
+                    method,
+                    url,
+                    body=body,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+                try:
+                    where = reply.headers.get("location") if reply.status in REDIRECTS else None
+                    if where is None:
+                        answer = Answer(reply.status, reply.headers, _read(reply))
+                        reply.release_conn()
+                        return answer
+                finally:
+                    reply.close()  # for good, unless it was released
+            url = self._next(method, url, reply.status, where)
+        raise Moved(f"the service sends requests round in a circle: {shown(urlsplit(url))}")
+
+    def _next(self, method: str, url: str, status: int, where: str) -> str:
+        """Where a request goes on after a redirect. Raises Moved."""
+        try:
+            before, after = urlsplit(url), urlsplit(urljoin(url, where))
+            same = origin(before) == origin(after)
+        except ValueError:
+            raise Moved(f"the service answers {status} and names no address that could be asked") from None
+        if same and (method == "GET" or status in (307, 308)):
+            return after.geturl()
+        why = "nothing was sent there" if not same else "a request with a body does not follow that"
+        told = f"the service answers {status} and points to {shown(after)}; {why}"
+        if method == "GET":
+            raise Moved(told)
+        tail = before.path.removeprefix(self._base.path.rstrip("/"))
+        base = after._replace(path=after.path.removesuffix(tail)) if after.path.endswith(tail) else after
+        raise Moved(f"{told}. If that is the right service, use --base-url {shown(base)}")
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """urllib3's exceptions as NoAnswer."""
+        try:
+            yield
+        except urllib3.exceptions.HTTPError as error:
+            if time.monotonic() >= now.deadline - 0.01:
+                kind = "ReadTimeout" if now.sent else "ConnectTimeout"
+                said = f"{kind}: the request was not over within --timeout ({self.timeout_s:g} s)"
+            elif _broke_off(error):
+                said = "the server disconnected before its answer was complete"
+            else:
+                said = f"{type(error).__name__}: {error}"
+            raise NoAnswer(said, now.sent) from error
+
+    # Where to
+
+    def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
+        proxy = self._proxy(parts)
+        if proxy not in self._pools:
+            if proxy.startswith("socks"):
+                raise EngineError(
+                    f"the environment names a SOCKS proxy for {parts.scheme}; only HTTP proxies are known"
+                )
+            self._pools[proxy] = pools(self._at_once, proxy)
+        return self._pools[proxy]
+
+    def _proxy(self, parts: SplitResult) -> str:
+        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
+        return "" if proxy and urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]) else proxy
+
+    def _refuse_private(self, found: Iterable[str]) -> None:
+        """Raise NotFetched where one of the addresses is neither public nor the service's own host."""
+        inside = [address for address in found if not is_public(address)]
+        if not inside:
+            return
+        own: set[str] = set()
+        with suppress(OSError):
+            own = {a[0] for *_, a in addresses(self._base.hostname or "", _PORTS[self._base.scheme])}
+        if not own.issuperset(inside):
+            raise NotFetched("its address is one of a private network, which an answer must not lead to")
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ValueError."""
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+
+
+def shown(parts: SplitResult) -> str:
+    """An address without what may be secret in it."""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _broke_off(error: BaseException) -> bool:
+    ends = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)
+    return now.sent and any(isinstance(one, ends) for one in (error, *error.args, error.__cause__))
+
+
+def _read(reply: urllib3.BaseHTTPResponse) -> bytes:
+    """The body, at most as long as it may be. Raises TooLarge, Unreadable."""
+    good = reply.status < 400
+    most = _most.get() if good else MOST_ERROR_BYTES
+    try:
+        declared = int(reply.headers.get("content-length", 0))
+    except ValueError:
+        declared = 0
+    if good and declared > most:
+        raise TooLarge(_too_large(most))
+    unpack = _unpacker(reply.headers.get("content-encoding", ""))
+    pieces, size = [], 0
+    try:
+        for piece in reply.stream(1 << 16, decode_content=False):
+            part = unpack.decompress(piece, most + 1 - size) if unpack else piece
+            pieces.append(part)
+            size += len(part)
+            if size > most:
+                if good:
+                    raise TooLarge(_too_large(most))
+                break
+    except zlib.error as error:
+        raise Unreadable(f"the answer cannot be unpacked: {error}") from None
+    if unpack and not unpack.eof and good:
+        raise Unreadable("the answer cannot be unpacked: it is cut short")
+    return b"".join(pieces)
+
+
+def _too_large(most: int) -> str:
+    return f"the answer is longer than {most / 1e6:,.0f} MB, far more than what was asked for can be; it was cut off"
+
+
+def _unpacker(encoding: str) -> zlib._Decompress | None:
+    """For what a server may do to an answer. Raises Unreadable."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise Unreadable(f"the answer is packed as {encoding[:40]}, which nobody asked for")
+    return zlib.decompressobj(32 + zlib.MAX_WBITS)  # gzip or zlib, by its first bytes

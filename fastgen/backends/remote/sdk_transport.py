@@ -1,0 +1,35 @@
+"""A vendor's SDK on our own HTTP client: what httpx is to send goes through http_client.py, so that deadline, size and
+redirects are the same for all. Knows no vendor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastgen.backends.remote.http_client import Client
+
+if TYPE_CHECKING:
+    import httpx2
+
+_OURS = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+"""Headers of a request that the connection sees to."""
+_DONE = {"content-encoding", "content-length", "transfer-encoding", "connection"}
+"""Headers of an answer that are no longer true of its unpacked body."""
+
+
+def over(http: Client) -> httpx2.Client:
+    """A client for an SDK that sends all through `http`, and closes it."""
+    import httpx2
+
+    class Transport(httpx2.BaseTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            url = request.url
+            address = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
+            headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
+            answer = http.send(request.method, address, headers | {"Accept-Encoding": "gzip"}, request.read() or None)
+            kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _DONE]
+            return httpx2.Response(answer.status, headers=kept, content=answer.data, request=request)
+
+        def close(self) -> None:
+            http.close()
+
+    return httpx2.Client(transport=Transport(), timeout=None, trust_env=False, follow_redirects=False)
