@@ -180,7 +180,7 @@ def test_settings_that_cannot_be_end_with_two(cli):
     result = cli("dataflow", "t2i-gpu", "--model_name", "./nowhere")
     assert (
         result.returncode == 2
-        and result.stderr.startswith("error: --model ./nowhere")
+        and result.stderr.startswith("error: hf_model_name_or_path ./nowhere")
         and "Traceback" not in result.stderr
     )
 
