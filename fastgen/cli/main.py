@@ -311,7 +311,11 @@ def bench(
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="The folder to fill; without it, the current one.")
+    ] = Path("."),
+) -> None:
     """A working folder for pipelines in DataFlow-MM's style: scripts, example rows, pictures."""
     from fastgen.dataflow import statics
     from fastgen.errors import FastgenError
@@ -320,7 +324,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder 
         written = statics.init(folder)
     except FastgenError as error:
         _fail(error, "human")
-    print(f"{len(written)} files are new in {folder}; {folder / 'README.md'} says what to run")
+    place = "this folder" if folder == Path(".") else str(folder)
+    print(f"{len(written)} files are new in {place}; {folder / 'README.md'} says what to run")
 
 
 dataflow = typer.Typer(
@@ -344,15 +349,8 @@ def _program(name: str, help: str) -> None:
     )
     def command(context: typer.Context) -> None:
         from fastgen.dataflow import statics
-        from fastgen.errors import FastgenError
 
-        try:
-            code = statics.run(name, context.args)
-        except FastgenError as error:
-            _fail(error, "human")
-        except KeyboardInterrupt:
-            code = 130
-        raise typer.Exit(code)
+        raise typer.Exit(statics.run(name, context.args))
 
 
 _program("t2i-api", "Pictures from prompts, by a service.")
@@ -361,6 +359,8 @@ _program("t2i-gpu", "Pictures from prompts, by FLUX on this machine.")
 _program("edit-gpu", "Edits of pictures, by FLUX on this machine.")
 _program("caption-api", "Captions, by a server of OpenAI's chat format.")
 _program("caption-gpu", "Captions, by a VLM on this machine.")
+_program("vqa-api", "Questions about pictures and their answers, by a server of OpenAI's chat format.")
+_program("vqa-gpu", "Questions about pictures and their answers, by a VLM on this machine.")
 
 
 def _run(task: str, flags: dict) -> None:
@@ -446,9 +446,38 @@ def _fail(error: FastgenError, voice: str) -> None:
     raise typer.Exit(error.exit_code)
 
 
+dataflowmm_app = typer.Typer(
+    name="dataflowmm",
+    help="The command of DataFlow-MM's documents, with fastgen behind it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+dataflowmm_app.callback()(root)
+
+
+@dataflowmm_app.command("init")
+def dataflowmm_init(
+    what: Annotated[str, typer.Argument(metavar="[base|all]", help="Accepted; everything is written.")] = "base",
+) -> None:
+    """Make the current folder a working folder: scripts, example rows, pictures."""
+    if what not in ("base", "all"):
+        print(
+            f"error: dataflowmm init {what}: base or all; another folder is made by fastgen init DIR", file=sys.stderr
+        )
+        raise typer.Exit(2)
+    init(Path("."))
+
+
 def main() -> None:
     """The `fastgen` command."""
     app()
+
+
+def dataflowmm() -> None:
+    """The `dataflowmm` command."""
+    dataflowmm_app()
 
 
 if __name__ == "__main__":

@@ -6,13 +6,7 @@ Thin: it makes rows, gives them to fastgen, and brings the results into the shap
 What runs where, how many at once, what is tried again and what is committed when is not known here.
 """
 
-import logging
+from fastgen import __version__
+from fastgen.dataflow.logger import get_logger
 
-
-def get_logger(level: int | None = None) -> logging.Logger:
-    """The logger of all that is here. It has no handler of its own: warnings and errors reach the terminal all the
-    same."""
-    logger = logging.getLogger("fastgen.dataflow")
-    if level is not None:
-        logger.setLevel(level)
-    return logger
+__all__ = ["__version__", "get_logger"]

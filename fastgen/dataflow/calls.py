@@ -13,8 +13,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -44,7 +46,7 @@ Tell = Callable[[int, Answer], None]
 """Called with the number of a row and its answer, once for each row, as they come."""
 
 
-def check(task: str, *, key: str = "", **flags) -> fastgen.Settings:
+def check(task: str, *, key: str = "", **flags: Any) -> fastgen.Settings:
     """What a call would run with; starts nothing. Raises SettingsError."""
     with _environment(KEYS.get(flags.get("backend", ""), ""), key):
         return fastgen.resolve(task, image_root="/", retry_failed=True, **flags)
@@ -59,7 +61,8 @@ def ask(
     *,
     key: str = "",
     server: tuple[str, ...] = (),
-    **flags,
+    worded: Callable[[str], str] = str,
+    **flags: Any,
 ) -> None:
     """Run the rows in a run folder under `folder`; tells the answer of each.
 
@@ -68,6 +71,7 @@ def ask(
         task: t2i, edit or caption.
         key: of the service; it is only in the environment, and only while the call lasts.
         server: further arguments for a vLLM server that is started.
+        worded: puts what is logged into the caller's words.
         flags: of `fastgen.resolve`.
 
     Raises:
@@ -79,7 +83,7 @@ def ask(
     for note in settings.run.notes:
         if note not in _said:
             _said.add(note)
-            get_logger().warning("%s", note)
+            get_logger().warning("%s", worded(note))
     command = settings.endpoint.command
     if command and server:
         settings = replace(settings, endpoint=replace(settings.endpoint, command=(*command, *server)))
@@ -98,7 +102,7 @@ def ask(
             tell(place, unfit.get(place, answer))
 
     with _environment(KEYS.get(settings.backend.name, ""), key):
-        for result in session.generate(settings, named, _emit):
+        for result in session.generate(settings, named, partial(_emit, worded)):
             if isinstance(result, fastgen.Failed):
                 settle(places[result.id], Answer(empty, result.kind, result.message))
             else:
@@ -145,9 +149,9 @@ def _stamp(path: object) -> bytes:
     return b"%d:%d;" % (found.st_size, found.st_mtime_ns)
 
 
-def _emit(event: str, **facts) -> None:
+def _emit(worded: Callable[[str], str], event: str, **facts: Any) -> None:
     if event == "warning":
-        get_logger().warning("%s", facts["message"])
+        get_logger().warning("%s", worded(facts["message"]))
     elif event in ("lane_died", "lane_restarted"):
         get_logger().warning("%s: %s; starting it again", facts["lane"], facts["reason"].splitlines()[0])
 

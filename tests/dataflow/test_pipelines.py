@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import fastgen
 from tests.dataflow.conftest import made_in
 
+PLACES = ("", "dataflow/statics/", "dataflow/statics/pipelines/")
 PROGRAMS = {"t2i": ("text2image_api", "images", 2), "edit": ("image_edit_api", "output_image", 4)}
 
 
@@ -35,8 +39,22 @@ def test_init_leaves_what_is_there(folder, cli):
     path = folder / "README.md"
     path.write_text("mine")
     assert "0 files" in cli("init", folder).stdout and path.read_text() == "mine"
-    scripts = sorted(p.name for p in folder.rglob("*.py"))
-    assert len(scripts) == 6 and all("fastgen.dataflow" in p.read_text() for p in folder.rglob("*.py"))
+    scripts = {place: sorted(p.name for p in folder.glob(f"{place}*_pipelines/*.py")) for place in PLACES}
+    assert len(scripts[""]) == 8 and all(names == scripts[""] for names in scripts.values())
+    assert all("fastgen.dataflow" in p.read_text() for p in folder.glob("*_pipelines/*.py"))
+
+
+def test_the_documents_command_fills_the_current_folder(here, cli):
+    entry = tomllib.loads(Path(fastgen.__file__).parents[1].joinpath("pyproject.toml").read_text())
+    module, _, name = entry["project"]["scripts"]["dataflowmm"].partition(":")
+    call = [sys.executable, "-c", f"from {module} import {name}; {name}()"]
+    done = subprocess.run([*call, "init"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "new in this folder" in done.stdout, done.stderr
+    assert "0 files" in cli("init").stdout, "fastgen init without DIR makes the same"
+    assert subprocess.run([*call, "init", "x"], capture_output=True, timeout=60).returncode == 2
+    for name in ("data/image_caption", "data/image_vqa", "example_data/image_caption", "example_data/image_vqa"):
+        for row in json.loads((here / name / "sample_data.json").read_text()):
+            assert row["image"][0].startswith(f"./{name}/") and Image.open(row["image"][0]).size
 
 
 @pytest.mark.parametrize(("task", "format"), [("t2i", "openai"), ("edit", "gemini")])
@@ -89,6 +107,69 @@ def test_pictures_by_a_model_here_as_a_script_and_again(folder):
     assert Image.open(tables[0][0]["images"][0]).size == (64, 64)
 
 
+DOCUMENTED = [
+    (
+        "api_pipelines/image_caption.py --images_file data/image_caption/sample_data.json",
+        "caption_step1.json",
+        "caption",
+    ),
+    (
+        "api_pipelines/image_caption.py --images_file data/image_caption/sample_data.json --cache_path ./cache_local "
+        "--file_name_prefix other --cache_type jsonl",
+        "other_step1.jsonl",
+        "caption",
+    ),
+    ("api_pipelines/image_vqa.py", "qa_step1.json", "vqa"),
+    (
+        "dataflow/statics/pipelines/api_pipelines/text_to_image_generation_api_pipeline.py --api_format openai "
+        "--first_entry_file_name example_data/image_gen/text2image/prompts.jsonl",
+        "text2image_api/dataflow_cache_step_step1.jsonl",
+        "images",
+    ),
+    (
+        "dataflow/statics/api_pipelines/image_editing_api_pipeline.py --api_format openai "
+        "--first_entry_file_name example_data/image_gen/image_edit/prompts_api.jsonl",
+        "image_edit_api/dataflow_cache_step_step1.jsonl",
+        "output_image",
+    ),
+]
+
+
+def test_the_documents_commands_as_typed(server, folder):
+    keyed = {**os.environ, "DF_BASE_URL": server.openai_url}
+    for words, table, column in DOCUMENTED:
+        model = "gpt-image-2" if column in ("images", "output_image") else "a-vlm"
+        command = [sys.executable, *words.split(), "--model_name", model]
+        result = subprocess.run(command, env=keyed, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0 and "Traceback" not in result.stderr, (words, result.stderr)
+        assert all(row[column] for row in read(folder / "cache_local" / table)), words
+
+
+def test_without_a_gpu_a_script_finds_the_embedded_model_itself(folder):
+    script = "dataflow/statics/gpu_pipelines/image_editing_pipeline.py"
+    command = [sys.executable, script, "--steps", "1", "--height", "64", "--width", "64"]
+    bare = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "the model is tiny" in result.stderr, result.stderr
+    rows = read(folder / "cache_local" / "image_edit_local" / "dataflow_cache_step_step1.jsonl")
+    assert all(Image.open(row["output_image"][0]).size == (64, 64) for row in rows)
+
+
+FAULTS = {
+    "no rows": (["api_pipelines/image_caption.py", "--images_file", "none.json"], {}, 2, "none.json: no such file"),
+    "no server": (["api_pipelines/image_caption.py"], {"DF_BASE_URL": "http://127.0.0.1:9/v1"}, 3, "unavailable"),
+    "no vLLM": (["gpu_pipelines/image2caption.py"], {"FASTGEN_HOME": "none", "PATH": ""}, 2, "fastgen setup vllm"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_script_cannot_do_it_says_in_a_line(folder, fault):
+    words, more, code, said = FAULTS[fault]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **more}
+    result = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == code and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
 @pytest.mark.parametrize("program", ["t2i-api", "edit-api", "caption-api"])
 def test_without_a_key_it_ends_with_two(cli, program):
     result = cli("dataflow", program, DF_API_KEY="")
@@ -99,7 +180,7 @@ def test_settings_that_cannot_be_end_with_two(cli):
     result = cli("dataflow", "t2i-gpu", "--model_name", "./nowhere")
     assert (
         result.returncode == 2
-        and result.stderr.startswith("error: --model ./nowhere")
+        and result.stderr.startswith("error: hf_model_name_or_path ./nowhere")
         and "Traceback" not in result.stderr
     )
 

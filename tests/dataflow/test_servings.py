@@ -24,6 +24,7 @@ from fastgen.dataflow.operators.core_vision import (
 )
 from fastgen.dataflow.prompts.prompt_template import NamedPlaceholderPromptTemplate
 from fastgen.dataflow.serving import APIVLMServing_openai, LocalModelVLMServing_vllm
+from fastgen.dataflow.serving.wording import in_parameters
 from fastgen.dataflow.utils.storage import DummyStorage
 
 
@@ -177,6 +178,50 @@ def test_a_caption_job_goes_on_where_it_was_and_sees_when_a_picture_was_exchange
         len(server.requests) == 6
         and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
     )
+
+
+def test_captions_have_tables_on_the_way_too(told, storage, monkeypatch):
+    store, tables = storage([{"image": "image.png", "conversation": f"number {i}"} for i in range(9)]), []
+    write = store.write
+    monkeypatch.setattr(store, "write", lambda rows: (tables.append(sum(bool(r["answer"]) for r in rows)), write(rows)))
+    monkeypatch.setattr("fastgen.dataflow.operators.core_vision.generate.column.SHARE", 0)
+    PromptedVQAGenerator(told(batch_size=1), save_interval=4).run(store, input_image_key="image")
+    assert tables == [4, 8, 9] and PromptedVQAGenerator(told()).save_interval == 50
+
+
+def test_an_empty_cell_says_nothing_in_a_prompt(told, storage):
+    class Theirs:
+        def generate_from_input_messages(self, conversations, image_list, system_prompt):
+            return conversations
+
+    store = storage([{"image": "image.png", "kind": None, "n": 0}, {"image": "image.png"}])
+    template = NamedPlaceholderPromptTemplate("A {what}, {n} of them?")
+    PromptTemplatedVQAGenerator(Theirs(), template).run(store, what="kind", n="n")
+    assert [row["answer"] for row in store.step().read("dict")] == ["A , 0 of them?", "A ,  of them?"]
+    assert template.build_prompt({"what", "n"}, what=["a", None, "b"]) == "A a\nb,  of them?"
+
+
+WORDS = {
+    "--model ./x: no such folder; use --backend openai": "model_name ./x: no such folder; use backend openai",
+    "row 3, field mask: a.png selects nothing": "mask: a.png selects nothing",
+    "row 12: no prompt": "no prompt",
+    "a.png: no such file; check the path and --image-root": "a.png: no such file; check the path",
+    "cut at --max-tokens; raise it": "cut at max_tokens; raise it",
+}
+
+
+@pytest.mark.parametrize("said", WORDS)
+def test_messages_speak_of_a_servings_parameters(said):
+    assert in_parameters(said, {"model": "model_name"}) == WORDS[said]
+
+
+def test_errors_and_failures_do_so_too(server, told):
+    with pytest.raises(fastgen.ModelError, match=r"^hf_model_name_or_path ./none: no such folder"):
+        LocalModelVLMServing_vllm("./none", vllm_command="true serve")
+    serving = told()
+    serving.generate_from_input(["What?"], image_inputs=["none.png"])
+    message = serving.failures[0]["message"]
+    assert "none.png: no such file; check the path" in message and "--" not in message and "row" not in message
 
 
 def test_every_path_of_the_operators_has_all_of_them():

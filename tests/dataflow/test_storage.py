@@ -19,7 +19,8 @@ ROWS = [
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet", "pickle"])
 def test_each_format_gives_back_what_was_written(here, kind):
-    storage = FileStorage("none.jsonl", "./cache", "t", kind)
+    trusted = {"allow_pickle": True} if kind == "pickle" else {}
+    storage = FileStorage("none.jsonl", "./cache", "t", kind, **trusted)
     storage.operator_step = 0
     path = storage.write(ROWS)
     assert path == f"./cache/t_step1.{kind}"
@@ -32,8 +33,41 @@ def test_each_format_gives_back_what_was_written(here, kind):
         assert back == ROWS and [list(row) for row in back] == [list(row) for row in ROWS]
     frame = storage.read()
     assert isinstance(frame, pandas.DataFrame) and list(frame.columns)[:4] == ["id", "text", "tags", "note"]
-    first = FileStorage(path, "./other", cache_type="jsonl").step()
+    first = FileStorage(path, "./other", cache_type="jsonl", **trusted).step()
     assert first.read("dict") == back
+
+
+def test_pickle_files_are_only_read_where_somebody_says_so(here):
+    pandas.DataFrame({"a": [1]}).to_pickle("rows.pkl")
+    for make in (lambda: FileStorage("rows.pkl").step().read(), lambda: FileStorage("rows.jsonl", cache_type="pickle")):
+        with pytest.raises(ValueError, match=r"FileStorage\(..., allow_pickle=True\)"):
+            make()
+    assert FileStorage("rows.pkl", allow_pickle=True).step().read("dict") == [{"a": 1}]
+
+
+def test_columns_of_numbers_are_numbers(storage, here):
+    big, rows = 2**63 - 1, []
+    rows.append(
+        {"whole": 1, "big": big, "some": 2, "real": 0.5, "flag": True, "null": None, "huge": 2**70, "text": "a"}
+    )
+    rows.append({"whole": 3, "big": 5, "real": 2, "flag": False, "null": 4, "huge": 1, "text": None})
+    store = storage(rows)
+    frame = store.read("dataframe")
+    assert {name: str(frame[name].dtype) for name in frame} == {
+        **{"whole": "int64", "big": "int64", "some": "Int64", "real": "float64", "flag": "bool", "null": "Int64"},
+        **{"huge": "object", "text": "object"},
+    }
+    assert frame.mean(numeric_only=True)["whole"] == 2 and frame.nlargest(1, "real")["text"].tolist() == [None]
+    assert set(frame.describe().columns) >= {"whole", "big", "some", "real", "null"}
+    frame["twice"] = frame["whole"] * 2
+    store.write(frame)
+    back = store.step().read("dict")
+    assert (
+        back == [{**rows[0], "twice": 2}, {**rows[1], "twice": 6}] and [type(row["big"]) for row in back] == [int] * 2
+    )
+    assert (
+        store._get_cache_file_path(0) == "rows.jsonl" and store._load_local_file("rows.jsonl", "jsonl")["big"][0] == big
+    )
 
 
 def test_steps_and_what_comes_before_them(here):

@@ -18,4 +18,7 @@ class NamedPlaceholderPromptTemplate:
         return self.template.format(**{name: self._text(values.get(name, "")) for name in need_fields})
 
     def _text(self, value: object) -> str:
-        return self.join_list_with.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        """A cell in a sentence; one that is empty says nothing."""
+        if isinstance(value, list | tuple):
+            return self.join_list_with.join(self._text(one) for one in value if one is not None)
+        return "" if value is None else str(value)

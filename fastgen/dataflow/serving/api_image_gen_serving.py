@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from fastgen.dataflow import get_logger
@@ -28,11 +29,14 @@ class APIImageGenServing(PictureServing):
         batch_size, connect_timeout: accepted; as many requests are under way as the service takes.
         timeout: seconds for one request.
         strict: raise when inputs failed, once all others are done.
+        progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as max_cost=5.0, max_inflight=8 or fallback="gemini".
 
     Raises:
         ValueError: no key.
     """
+
+    parameters: ClassVar = {"model": "model_name", "base-url": "api_url"}
 
     def __init__(
         self,
@@ -47,7 +51,8 @@ class APIImageGenServing(PictureServing):
         model_name: str = "dall-e-3",
         *,
         strict: bool = False,
-        **flags,
+        progress: bool = True,
+        **flags: Any,
     ):
         if api_format not in FORMATS:
             raise ValueError(f"api_format {api_format!r}: one of {', '.join(FORMATS)}")
@@ -63,6 +68,7 @@ class APIImageGenServing(PictureServing):
             Image_gen_task,
             key=key,
             strict=strict,
+            progress=progress,
             backend=api_format,
             base_url=url,
             model=model_name,

@@ -10,11 +10,13 @@ import base64
 import io
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import fastgen
+from fastgen.dataflow.calls import Answer
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, endpoint_of
 from fastgen.dataflow.serving.texts import TextServing
@@ -37,11 +39,14 @@ class APIVLMServing_openai(TextServing):
         max_workers: requests at the same time, at most.
         timeout: seconds for one request.
         strict: raise when inputs failed, once all others are done.
+        progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as max_tokens, temperature or max_cost.
 
     Raises:
         EnvironmentError: the variable is not set.
     """
+
+    parameters: ClassVar = {"model": "model_name", "base-url": "api_url", "max-inflight": "max_workers"}
 
     def __init__(
         self,
@@ -54,7 +59,8 @@ class APIVLMServing_openai(TextServing):
         timeout: int = 1800,
         *,
         strict: bool = False,
-        **flags,
+        progress: bool = True,
+        **flags: Any,
     ):
         key = os.environ.get(key_name_of_api_key, "")
         if not key:
@@ -64,6 +70,7 @@ class APIVLMServing_openai(TextServing):
             key=key,
             folder=image_io.save_path if image_io else "",
             strict=strict,
+            progress=progress,
             backend="openai",
             model=model_name,
             base_url=endpoint_of(api_url, "openai"),
@@ -72,11 +79,13 @@ class APIVLMServing_openai(TextServing):
             **{"max_tokens": MAX_TOKENS, **flags},
         )
 
-    def pictures(self, task: str) -> APIImageGenServing:
-        """The serving that makes pictures at this address ("text2image", "imageedit"). Raises SettingsError."""
+    def picture_answers(
+        self, task: str, inputs: list[Any], tell: Callable[[int, Answer], None] | None = None
+    ) -> list[Answer]:
+        """Pictures made at this address ("text2image", "imageedit"), as of `APIImageGenServing.answers`."""
         if self.image_io is None:
             raise fastgen.SettingsError("for pictures the serving needs an image_io: ImageIO(save_path=...)")
-        return APIImageGenServing(
+        made = APIImageGenServing(
             self.api_url,
             self.image_io,
             task,
@@ -84,8 +93,14 @@ class APIVLMServing_openai(TextServing):
             api_key=self._key,
             model_name=self.model_name,
             strict=self.strict,
+            progress=self.progress,
             max_inflight=self._flags["max_inflight"],
         )
+        made._session = self._session
+        try:
+            return made.answers(inputs, tell)
+        finally:
+            self.failures = made.failures
 
     # One picture, or several as one
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fastgen
 from fastgen.dataflow.io import ImageIO
@@ -24,8 +25,17 @@ class LocalImageGenServing(PictureServing):
         batch_size: pictures that go through the model together on each GPU.
         diffuser_image_height, diffuser_image_width: an edit at their defaults takes the shape of its input instead.
         strict: raise when inputs failed, once all others are done.
+        progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as gpus="0,1" or seed=7.
     """
+
+    parameters: ClassVar = {
+        "model": "hf_model_name_or_path",
+        "size": "diffuser_image_width and diffuser_image_height",
+        "steps": "diffuser_num_inference_steps",
+        "guidance": "diffuser_guidance_scale",
+        "n": "diffuser_num_images_per_prompt",
+    }
 
     def __init__(
         self,
@@ -43,7 +53,8 @@ class LocalImageGenServing(PictureServing):
         diffuser_num_images_per_prompt: int = 1,
         *,
         strict: bool = False,
-        **flags,
+        progress: bool = True,
+        **flags: Any,
     ):
         if diffuser_model_name not in MODELS:
             raise ValueError(f"diffuser_model_name {diffuser_model_name!r}: one of {', '.join(MODELS)}")
@@ -54,6 +65,7 @@ class LocalImageGenServing(PictureServing):
             Image_gen_task,
             n=diffuser_num_images_per_prompt,
             strict=strict,
+            progress=progress,
             model=find_model(hf_model_name_or_path, hf_cache_dir, hf_local_dir),
             batch_size=batch_size,
             size=None if by_input else f"{size[0]}x{size[1]}",

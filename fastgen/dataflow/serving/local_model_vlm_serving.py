@@ -4,9 +4,9 @@ it."""
 from __future__ import annotations
 
 import json
+from typing import Any, ClassVar
 
 import fastgen
-from fastgen.dataflow.calls import check
 from fastgen.dataflow.serving.local_image_gen_serving import find_model
 from fastgen.dataflow.serving.texts import TextServing
 
@@ -25,8 +25,16 @@ class LocalModelVLMServing_vllm(TextServing):
         vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults the model's own and those of fastgen's
             profile.
         strict: raise when inputs failed, once all others are done.
+        progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a vLLM server that runs).
     """
+
+    parameters: ClassVar = {
+        "model": "hf_model_name_or_path",
+        "max-tokens": "vllm_max_tokens",
+        "temperature": "vllm_temperature",
+        "seed": "vllm_seed",
+    }
 
     def __init__(
         self,
@@ -44,7 +52,8 @@ class LocalModelVLMServing_vllm(TextServing):
         vllm_gpu_memory_utilization: float = MEMORY_SHARE,
         *,
         strict: bool = False,
-        **flags,
+        progress: bool = True,
+        **flags: Any,
     ):
         if vllm_tensor_parallel_size > 1:
             raise fastgen.SettingsError(
@@ -60,6 +69,7 @@ class LocalModelVLMServing_vllm(TextServing):
         super().__init__(
             server=tuple(server),
             strict=strict,
+            progress=progress,
             backend="vllm",
             seed=vllm_seed,
             max_tokens=vllm_max_tokens,
@@ -67,6 +77,6 @@ class LocalModelVLMServing_vllm(TextServing):
             temperature=vllm_temperature,
             **flags,
         )
-        check("caption", **self._flags)
+        self._check("caption", **self._flags)
 
     load_model = __init__

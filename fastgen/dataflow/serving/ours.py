@@ -1,20 +1,37 @@
-"""What all servings here have in common: the engine that stays between their calls, and what a call notes besides its
-answers: which inputs failed, in the log, in `failures`, or as an error."""
+"""What all servings here have in common: the engine that stays between their calls, and what a call tells besides its
+answers: how far it is, and which inputs failed: in the log, in `failures`, or as an error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar
+
 import fastgen
 from fastgen.dataflow import get_logger
-from fastgen.dataflow.calls import Answer
+from fastgen.dataflow.calls import Answer, ask, check
+from fastgen.dataflow.progress import Progress
+from fastgen.dataflow.serving.wording import in_parameters
 
 MOST_NAMED = 20
 
 
 class OurServing:
-    """Mixed into servings. Args: strict: whether a call with failed inputs raises, after all others are done."""
+    """Mixed into servings.
 
-    def __init__(self, strict: bool):
-        self.strict = strict
+    Args:
+        strict: whether a call with failed inputs raises, after all others are done.
+        progress: whether a call shows a bar.
+    """
+
+    parameters: ClassVar[dict[str, str]] = {}
+    """fastgen's flag -> the parameter of this serving, for messages, where the two differ in more than dashes."""
+
+    def __init__(self, strict: bool, progress: bool = True):
+        self.strict, self.progress = strict, progress
+        # No method: an engine's thread remembers it, and would keep this serving, and so itself, for ever.
+        self._worded = partial(in_parameters, names=self.parameters)
         self._session = fastgen.Session()
         self.failures: list[dict[str, str]] = []
         """Of the last call: {"key", "kind", "message"} of each input that failed."""
@@ -24,13 +41,47 @@ class OurServing:
         self._session.close()
         self._session = fastgen.Session()
 
-    def _begin(self) -> None:
+    def _check(self, task: str, **flags: Any) -> fastgen.Settings:
+        """What a call would run with; starts nothing. Raises SettingsError."""
+        with self._in_our_words():
+            return check(task, **flags)
+
+    def _run(
+        self,
+        task: str,
+        what: str,
+        rows: list[dict],
+        keys: list[str],
+        settle: Callable[[int, Answer], None],
+        **more: Any,
+    ) -> None:
+        """Run the rows of a call.
+
+        Args:
+            what: is made, for the bar.
+            keys: the name of each input, in messages.
+            settle: gets the number and answer of each as they come.
+            more: of `calls.ask`.
+        Raises:
+            FastgenError: the run cannot go on (what was told is safe), or the serving is strict and inputs failed.
+        """
         self.failures = []
 
+        with self._in_our_words(), Progress(what, len(rows), visible=self.progress) as bar:
+
+            def tell(place: int, answer: Answer) -> None:
+                if answer.kind:
+                    answer = Answer(answer.value, answer.kind, self._worded(answer.message))
+                    self._note(keys[place], answer)
+                settle(place, answer)
+                bar.step()
+
+            ask(self._session, task, rows, tell=tell, worded=self._worded, **more)
+        self._end(len(rows))
+
     def _note(self, key: str, answer: Answer) -> None:
-        if answer.kind:
-            self.failures.append({"key": key, "kind": answer.kind, "message": answer.message})
-            get_logger().error("%s: %s [%s]", key[:80], answer.message, answer.kind)
+        self.failures.append({"key": key, "kind": answer.kind, "message": answer.message})
+        get_logger().error("%s: %s [%s]", key[:80], answer.message, answer.kind)
 
     def _end(self, inputs: int) -> None:
         """Raises FastgenError, for a strict serving."""
@@ -39,3 +90,11 @@ class OurServing:
         named = "\n".join(f"{one['key'][:80]}: {one['message']} [{one['kind']}]" for one in self.failures[:MOST_NAMED])
         more = f"\nand {len(self.failures) - MOST_NAMED} more" if len(self.failures) > MOST_NAMED else ""
         raise fastgen.FastgenError(f"{len(self.failures)} of {inputs} inputs failed:\n{named}{more}")
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except fastgen.FastgenError as error:
+            error.args = (self._worded(str(error)), *error.args[1:])
+            raise

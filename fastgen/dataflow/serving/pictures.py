@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from fastgen.dataflow import get_logger
-from fastgen.dataflow.calls import RUNS, Answer, ask, check
+from fastgen.dataflow.calls import RUNS, Answer
 from fastgen.dataflow.core import LLMServingABC
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.serving.ours import OurServing
 
 TASKS = {"text2image": "t2i", "imageedit": "edit"}
+WHAT = {"t2i": "pictures", "edit": "edits"}
 WORDS = ("size", "quality", "background", "aspect_ratio", "resolution")
 IMAGES = ("image_path", "image", "input_image", "images")
 MASKS = ("mask", "mask_path")
@@ -30,12 +31,22 @@ VARIATION = "Make a variation of this picture."
 class PictureServing(OurServing, LLMServingABC):
     """Args: key: of the service, "" for none; n: pictures an input; flags: of `fastgen.resolve`."""
 
-    def __init__(self, image_io: ImageIO, task: str, *, key: str = "", n: int = 1, strict: bool = False, **flags):
+    def __init__(
+        self,
+        image_io: ImageIO,
+        task: str,
+        *,
+        key: str = "",
+        n: int = 1,
+        strict: bool = False,
+        progress: bool = True,
+        **flags: Any,
+    ):
         if task not in TASKS:
             raise ValueError(f"Image_gen_task {task!r}: one of {', '.join(TASKS)}")
         if image_io is None:
             raise ValueError("image_io is required: ImageIO(save_path=...)")
-        super().__init__(strict)
+        super().__init__(strict, progress)
         self.image_io = image_io
         self.image_gen_task = task
         self._key, self._n = key, n
@@ -44,7 +55,7 @@ class PictureServing(OurServing, LLMServingABC):
 
     def load_model(self) -> None:
         """Check that a call could run; nothing is started before one. Raises SettingsError."""
-        check(TASKS[self.image_gen_task], key=self._key, **self._flags)
+        self._check(TASKS[self.image_gen_task], key=self._key, **self._flags)
 
     def generate_from_input(self, user_inputs: list[Any]) -> dict[str, list[str]]:
         """The paths of the pictures of each key; [] where an input failed."""
@@ -61,7 +72,6 @@ class PictureServing(OurServing, LLMServingABC):
         Raises:
             FastgenError: the run cannot go on (what was told is safe), or the serving is strict and inputs failed.
         """
-        self._begin()
         keys, rows = map(list, zip(*map(self._read, user_inputs), strict=True)) if user_inputs else ([], [])
         before: Counter[str] = Counter()
         first = []
@@ -74,20 +84,11 @@ class PictureServing(OurServing, LLMServingABC):
         def settle(place: int, answer: Answer) -> None:
             made = [self.image_io.place(keys[place], first[place] + i, path) for i, path in enumerate(answer.value)]
             found[place] = answer = Answer(made, answer.kind, answer.message)
-            self._note(keys[place], answer)
             if tell:
                 tell(place, answer)
 
-        ask(
-            self._session,
-            TASKS[self.image_gen_task],
-            rows,
-            Path(self.image_io.save_path),
-            settle,
-            key=self._key,
-            **self._flags,
-        )
-        self._end(len(rows))
+        task, folder = TASKS[self.image_gen_task], Path(self.image_io.save_path)
+        self._run(task, WHAT[task], rows, keys, settle, folder=folder, key=self._key, **self._flags)
         return found
 
     # Inputs

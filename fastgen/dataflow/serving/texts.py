@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fastgen
-from fastgen.dataflow.calls import Answer, ask
+from fastgen.dataflow.calls import Answer
 from fastgen.dataflow.core import VLMServingABC
 from fastgen.dataflow.serving.ours import OurServing
 
@@ -24,8 +24,17 @@ HELPFUL = "You are a helpful assistant."
 class TextServing(OurServing, VLMServingABC):
     """Args: folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew."""
 
-    def __init__(self, *, key: str = "", folder: str = "", server: tuple[str, ...] = (), strict: bool = False, **flags):
-        super().__init__(strict)
+    def __init__(
+        self,
+        *,
+        key: str = "",
+        folder: str = "",
+        server: tuple[str, ...] = (),
+        strict: bool = False,
+        progress: bool = True,
+        **flags: Any,
+    ):
+        super().__init__(strict, progress)
         self._key, self._folder, self._server, self._flags = key, folder, server, flags
 
     def generate_from_input(
@@ -73,7 +82,6 @@ class TextServing(OurServing, VLMServingABC):
         for name, media in (("videos", video_list), ("sounds", audio_list)):
             if any(one for one in _each(media, len(conversations))):
                 raise fastgen.SettingsError(f"{name}: only pictures can be asked about")
-        self._begin()
         rows = [
             _row(conversation, images)
             for conversation, images in zip(conversations, _each(image_list, len(conversations)), strict=True)
@@ -82,15 +90,14 @@ class TextServing(OurServing, VLMServingABC):
 
         def settle(place: int, answer: Answer) -> None:
             found[place] = answer
-            self._note(f"sample_{place}", answer)
             if tell:
                 tell(place, answer)
 
         with ExitStack() as stack:
             folder = folder or self._folder or stack.enter_context(TemporaryDirectory(prefix="fastgen-"))
             flags = {**self._flags, "system": system_prompt or "", **flags}
-            ask(self._session, "caption", rows, Path(folder), settle, key=self._key, server=self._server, **flags)
-        self._end(len(rows))
+            more = {"folder": Path(folder), "key": self._key, "server": self._server, **flags}
+            self._run("caption", "texts", rows, [f"sample_{i}" for i in range(len(rows))], settle, **more)
         return found
 
 

@@ -1,5 +1,10 @@
-"""What `fastgen init` puts into a working folder: the pipelines as scripts, example rows, pictures for them. Runs
-nothing."""
+"""What `fastgen init` writes into a working folder: the pipelines as scripts, example rows, pictures for them. Runs
+nothing.
+
+The documents start the scripts from several places. `api_pipelines/` and `gpu_pipelines/` hold them; under
+`dataflow/statics/` are files of the same names that only run those. The example rows are under `example_data/`, and
+those that older pages look for under `data/` are there too.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,17 @@ import shutil
 from pathlib import Path
 
 import fastgen
+from fastgen.dataflow.statics.program import default_model, program
+
+__all__ = ["default_model", "example", "init", "program", "run"]
 
 HERE = Path(__file__).parent
 PICTURES = Path(fastgen.__file__).parent / "examples" / "full" / "pictures"
 EXAMPLES = "example_data"
-WITH_PICTURES = ("image_gen/image_edit", "image_caption")
+OLDER = "data"
+"""Where older pages have the example rows of captions."""
+WITH_PICTURES = ("image_gen/image_edit", "image_caption", "image_vqa")
+ALSO_OLDER = ("image_caption", "image_vqa")
 PROGRAMS = {
     "t2i-api": "api_pipelines.text_to_image_generation_api_pipeline",
     "edit-api": "api_pipelines.image_editing_api_pipeline",
@@ -19,7 +30,18 @@ PROGRAMS = {
     "edit-gpu": "gpu_pipelines.image_editing_pipeline",
     "caption-api": "api_pipelines.image_caption",
     "caption-gpu": "gpu_pipelines.image2caption",
+    "vqa-api": "api_pipelines.image_vqa",
+    "vqa-gpu": "gpu_pipelines.image2qa",
 }
+DOCUMENTED = ("dataflow/statics/pipelines", "dataflow/statics")
+"""Where pages say that the scripts are, besides the top of the folder."""
+RUNS_ANOTHER = '''"""Runs {script}, which has the pipeline: change that one."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).resolve().parents[{up}] / "{script}"), run_name="__main__")
+'''
 
 
 def init(folder: str | Path) -> list[Path]:
@@ -31,6 +53,9 @@ def init(folder: str | Path) -> list[Path]:
         for program in PROGRAMS.values():
             name = f"{program.replace('.', '/')}.py"
             written += _copy(HERE / "pipelines" / name, folder / name)
+            for place in DOCUMENTED:
+                text = RUNS_ANOTHER.format(script=name, up=len(Path(place).parts) + 1)
+                written += _write(folder / place / name, text)
         return written + _copy(HERE / "README.md", folder / "README.md")
     except OSError as error:
         raise fastgen.SettingsError(f"init {folder}: {error.strerror}: {error.filename}") from None
@@ -45,7 +70,7 @@ def example(name: str) -> str:
 
 
 def run(program: str, arguments: list[str]) -> int:
-    """Run a pipeline of PROGRAMS as its script would. Returns 0, or 3 where rows failed."""
+    """Run a pipeline of PROGRAMS as its script would. Returns its exit code."""
     from importlib import import_module
 
     return import_module(f"{__name__}.pipelines.{PROGRAMS[program]}").main(arguments)
@@ -54,10 +79,13 @@ def run(program: str, arguments: list[str]) -> int:
 def _examples(folder: Path) -> list[Path]:
     written = []
     for path in sorted((HERE / EXAMPLES).rglob("*.json*")):
-        written += _copy(path, folder / EXAMPLES / path.relative_to(HERE / EXAMPLES))
-    for place in WITH_PICTURES:
+        name = path.relative_to(HERE / EXAMPLES)
+        written += _copy(path, folder / EXAMPLES / name)
+        if str(name.parent) in ALSO_OLDER:
+            written += _write(folder / OLDER / name, path.read_text("utf-8").replace(f"./{EXAMPLES}/", f"./{OLDER}/"))
+    for place in [f"{EXAMPLES}/{name}" for name in WITH_PICTURES] + [f"{OLDER}/{name}" for name in ALSO_OLDER]:
         for path in sorted(PICTURES.glob("*.png")):
-            written += _copy(path, folder / EXAMPLES / place / path.name)
+            written += _copy(path, folder / place / path.name)
     return written
 
 
@@ -66,4 +94,12 @@ def _copy(path: Path, to: Path) -> list[Path]:
         return []
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, to)
+    return [to]
+
+
+def _write(to: Path, text: str) -> list[Path]:
+    if to.exists():
+        return []
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(text, "utf-8")
     return [to]

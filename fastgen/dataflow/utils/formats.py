@@ -1,8 +1,8 @@
 """Rows in files of five formats, and as DataFrames. Knows nothing of steps.
 
 Rows keep what they say: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which
-become rows of their own with the text in `line`. As DataFrame they have columns of Python objects, NaN where a row
-lacks the key.
+become rows of their own with the text in `line`. In a DataFrame columns of numbers are numbers, and a key that a row
+lacks is a missing value.
 """
 
 from __future__ import annotations
@@ -17,26 +17,69 @@ import fastgen
 from fastgen.dataflow import get_logger
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 TYPES = ("json", "jsonl", "csv", "parquet", "pickle")
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
+INT64 = 2**63
+
+
+class TableError(fastgen.SettingsError, ValueError):
+    """A table cannot be read or written."""
 
 
 def as_frame(rows: list[dict]) -> DataFrame:
+    """Whole numbers become int64, or Int64 where some rows have none; others float64; all else stays Python objects."""
     import pandas
 
-    return pandas.DataFrame(rows, dtype=object)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pandas.DataFrame({name: _column([row.get(name, MISSING) for row in rows]) for name in names})
 
 
-def as_rows(data: DataFrame | list[dict]) -> list[dict]:
-    """Rows as dicts of plain values; a cell that pandas counts as missing is a key that the row does not have."""
+MISSING = float("nan")
+
+
+def _column(cells: list) -> Series:
+    import pandas
+
+    there = [cell for cell in cells if cell is not None and cell is not MISSING]
+    kinds = {type(cell) for cell in there}
+    whole = len(there) == len(cells)
+    if kinds == {bool} and whole:
+        return pandas.Series(cells, dtype=bool)
+    if kinds == {int} and all(-INT64 <= cell < INT64 for cell in there):
+        if whole:
+            return pandas.Series(cells, dtype="int64")
+        return pandas.Series([None if cell is MISSING else cell for cell in cells], dtype="Int64")
+    if float in kinds and kinds <= {int, float} and all(abs(cell) <= EXACT for cell in there if type(cell) is int):
+        return pandas.Series(cells, dtype="float64")
+    return pandas.Series(cells, dtype=object)
+
+
+def nulls_of(rows: list[dict]) -> frozenset[str]:
+    """The names of the columns in which some row says null."""
+    return frozenset(name for row in rows for name, value in row.items() if value is None)
+
+
+def as_rows(data: DataFrame | list[dict], nulls: frozenset[str] = frozenset()) -> list[dict]:
+    """Rows as dicts of plain values.
+
+    Args:
+        nulls: columns of numbers in which a missing value is a null; in others the row does not have the key. Columns
+            of objects tell the two apart.
+    """
     if isinstance(data, list):
         return [{key: plain(value) for key, value in row.items()} for row in data]
     columns = [(str(name), data[name].tolist()) for name in data.columns]
-    return [
-        {name: plain(cells[place]) for name, cells in columns if not _is_missing(cells[place])}
-        for place in range(len(data))
-    ]
+    rows: list[dict] = [{} for _ in range(len(data))]
+    for name, cells in columns:
+        for row, cell in zip(rows, cells, strict=True):
+            if not _is_missing(cell):
+                row[name] = plain(cell)
+            elif name in nulls and data[name].dtype != object:
+                row[name] = None
+    return rows
 
 
 def plain(value: Any) -> Any:
@@ -52,16 +95,26 @@ def _is_missing(value: Any) -> bool:
     return (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
 
 
-def read(path: str, kind: str) -> list[dict]:
-    """The rows of a file. Raises SettingsError."""
+def refuse_pickle(what: str, kind: str, allow_pickle: bool) -> None:
+    """Raises TableError."""
+    if kind == "pickle" and not allow_pickle:
+        raise TableError(
+            f"{what}: a pickle file can run any program when it is read. Use cache_type='parquet' or 'jsonl', or say "
+            "FileStorage(..., allow_pickle=True) if you trust whoever wrote it"
+        )
+
+
+def read(path: str, kind: str, allow_pickle: bool = False) -> list[dict]:
+    """The rows of a file. Raises TableError."""
     if kind not in TYPES:
-        raise fastgen.SettingsError(f"{path}: the name must end in one of .{', .'.join(TYPES)}")
+        raise TableError(f"{path}: the name must end in one of .{', .'.join(TYPES)}")
+    refuse_pickle(path, kind, allow_pickle)
     try:
         return {"jsonl": _lines, "json": _list, "csv": _csv, "parquet": _parquet, "pickle": _pickle}[kind](path)
     except FileNotFoundError:
-        raise fastgen.SettingsError(f"{path}: no such file") from None
+        raise TableError(f"{path}: no such file") from None
     except ValueError as error:
-        raise fastgen.SettingsError(f"{path}: cannot be read as {kind}: {error}") from None
+        raise TableError(f"{path}: cannot be read as {kind}: {error}") from None
 
 
 def _lines(path: str) -> list[dict]:
@@ -144,9 +197,7 @@ def write(rows: list[dict], path: str, kind: str) -> None:
         try:
             table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
         except pyarrow.ArrowException as error:
-            raise fastgen.SettingsError(
-                f"cache_type parquet: {error}; a column of mixed types needs json or jsonl"
-            ) from None
+            raise TableError(f"cache_type parquet: {error}; a column of mixed types needs json or jsonl") from None
         parquet.write_table(table, path)
     else:
         as_frame(rows).to_pickle(path, compression=None)
@@ -178,7 +229,5 @@ def from_hub(name: str) -> list[dict]:
 
             found = MsDataset.load(dataset, split=split)
     except ImportError as error:
-        raise fastgen.SettingsError(
-            f"{name}: {error}: pip install {'datasets' if hub == 'hf' else 'modelscope'}"
-        ) from None
+        raise TableError(f"{name}: {error}: pip install {'datasets' if hub == 'hf' else 'modelscope'}") from None
     return [plain(dict(row)) for row in found]

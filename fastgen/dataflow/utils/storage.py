@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastgen.dataflow.utils.formats import TYPES, as_frame, as_rows, from_hub, read, write
+from fastgen.dataflow.utils import written
+from fastgen.dataflow.utils.formats import TYPES, as_frame, as_rows, from_hub, nulls_of, read, refuse_pickle, write
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,6 +31,9 @@ class FileStorage(DataFlowStorage):
     """Tables as files: `first_entry_file_name`, then `{cache_path}/{file_name_prefix}_step{n}.{cache_type}`.
 
     The first may also be `hf:{dataset}:{config}:{split}` or `ms:{dataset}:{split}`, with the library for it installed.
+
+    Args:
+        allow_pickle: whether tables may be pickle files, which can run any program when they are read.
     """
 
     def __init__(
@@ -38,14 +42,20 @@ class FileStorage(DataFlowStorage):
         cache_path: str = "./cache",
         file_name_prefix: str = "dataflow_cache",
         cache_type: Literal["json", "jsonl", "csv", "parquet", "pickle"] = "jsonl",
+        *,
+        allow_pickle: bool = False,
     ):
         if cache_type not in TYPES:
             raise ValueError(f"cache_type {cache_type!r}: one of {', '.join(TYPES)}")
+        refuse_pickle(f"cache_type {cache_type!r}", cache_type, allow_pickle)
         self.first_entry_file_name = os.fspath(first_entry_file_name)
         self.cache_path = os.fspath(cache_path)
         self.file_name_prefix = file_name_prefix
         self.cache_type = cache_type
+        self.allow_pickle = allow_pickle
         self.operator_step = -1
+        self._nulls: frozenset[str] = frozenset()
+        """Columns of the table that was read last in which some row says null."""
 
     def step(self) -> FileStorage:
         self.operator_step += 1
@@ -60,6 +70,15 @@ class FileStorage(DataFlowStorage):
         """Where relative paths in the first table start."""
         return os.path.dirname(os.path.abspath(self.first_entry_file_name)) if not self._is_hub else os.getcwd()
 
+    # Names that operators of DataFlow's users know.
+
+    def _get_cache_file_path(self, step: int) -> str:
+        """The table of a step; 0 is the first."""
+        return self._path(step) if step else self.first_entry_file_name
+
+    def _load_local_file(self, file_path: str, file_type: str) -> DataFrame:
+        return as_frame(read(file_path, ENDINGS.get(file_type, file_type), self.allow_pickle))
+
     def get_keys_from_dataframe(self) -> list[str]:
         return list(self.read().columns)
 
@@ -68,7 +87,7 @@ class FileStorage(DataFlowStorage):
 
         Raises:
             ValueError: before `step()`, or an unknown `output_type`.
-            SettingsError: no such file, or one that cannot be read as a whole.
+            TableError: no such file, or one that cannot be read as a whole. It is a ValueError too.
         """
         if output_type not in ("dataframe", "dict"):
             raise ValueError(f"output_type {output_type!r}: 'dataframe' or 'dict'")
@@ -78,10 +97,18 @@ class FileStorage(DataFlowStorage):
             rows = from_hub(self.first_entry_file_name)
         elif self.operator_step == 0:
             ending = Path(self.first_entry_file_name).suffix.lower().lstrip(".")
-            rows = read(self.first_entry_file_name, ENDINGS.get(ending, ending))
+            rows = read(self.first_entry_file_name, ENDINGS.get(ending, ending), self.allow_pickle)
         else:
-            rows = read(self._path(self.operator_step), self.cache_type)
+            rows = read(self._path(self.operator_step), self.cache_type, self.allow_pickle)
+        self._nulls = nulls_of(rows)
         return rows if output_type == "dict" else as_frame(rows)
+
+    def read_foreign(self) -> list[dict]:
+        """The rows of the next step's table, if it is there and nobody here has written it."""
+        path = self._path(self.operator_step + 1)
+        if not os.path.exists(path) or written.is_ours(path):
+            return []
+        return read(path, self.cache_type, self.allow_pickle)
 
     def write(self, data: DataFrame | list[dict]) -> str:
         """Write the next step's table, whole or not at all; returns its path."""
@@ -89,9 +116,10 @@ class FileStorage(DataFlowStorage):
         os.makedirs(self.cache_path, exist_ok=True)
         temporary = f"{path}.tmp"
         try:
-            write(as_rows(data), temporary, self.cache_type)
+            write(as_rows(data, self._nulls), temporary, self.cache_type)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            written.note(path, temporary)
             os.replace(temporary, path)
         finally:
             if os.path.exists(temporary):
@@ -139,6 +167,7 @@ class DummyStorage(DataFlowStorage):
         if not self.cache_path:
             return None
         kind = self.cache_type or "jsonl"
-        storage = FileStorage("", self.cache_path, self.file_name_prefix or "dataflow_cache", kind)
+        prefix = self.file_name_prefix or "dataflow_cache"
+        storage = FileStorage("", self.cache_path, prefix, kind, allow_pickle=True)  # it is only written
         storage.operator_step = 0
         return storage.write(self._rows)

@@ -15,6 +15,8 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 SHARE = 20
 """A table is written again after this many times the seconds that it took before, at the earliest."""
+SAVE_INTERVAL = 50
+"""Inputs between two tables, where nobody says."""
 
 
 class Column:
@@ -37,11 +39,10 @@ class Column:
 
     def tell(self, place: int, answer: Answer) -> None:
         self._answers[place] = answer
-        if self.every and not len(self._answers) % self.every and len(self._answers) < len(self.owners):
-            get_logger().info("%d of %d inputs", len(self._answers), len(self.owners))
-            if (began := time.monotonic()) >= self._next:
-                self._write()
-                self._next = (now := time.monotonic()) + SHARE * (now - began)
+        due = self.every and not len(self._answers) % self.every and len(self._answers) < len(self.owners)
+        if due and (began := time.monotonic()) >= self._next:
+            self._write()
+            self._next = (now := time.monotonic()) + SHARE * (now - began)
 
     @contextmanager
     def written(self) -> Iterator[None]:
@@ -72,8 +73,9 @@ def fill_pictures(
 ) -> None:
     """Have a serving answer the inputs; one that is not ours gives what its `generate_from_input` has under each
     key."""
-    if hasattr(serving, "pictures"):
-        serving = serving.pictures(task)
+    if hasattr(serving, "picture_answers"):
+        serving.picture_answers(task, inputs, tell)
+        return
     if hasattr(serving, "answers"):
         serving.answers(inputs, tell)
         return

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastgen.dataflow.operators.core_vision.generate.column import SAVE_INTERVAL
 from fastgen.dataflow.operators.core_vision.generate.prompted_vqa_generator import VQAOperator
+from fastgen.dataflow.operators.core_vision.generate.rows import cell_of
 from fastgen.dataflow.serving.texts import HELPFUL
 from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class PromptTemplatedVQAGenerator(VQAOperator):
-    """Args: prompt_template: a `NamedPlaceholderPromptTemplate`, or what has its `build_prompt`."""
+    """Args: prompt_template: a `NamedPlaceholderPromptTemplate`, or what has its `build_prompt`; save_interval: rows
+    between two tables, besides the last."""
 
-    def __init__(self, serving: Any, prompt_template: Any, system_prompt: str = HELPFUL):
-        super().__init__(serving, system_prompt)
+    def __init__(
+        self,
+        serving: Any,
+        prompt_template: Any,
+        system_prompt: str = HELPFUL,
+        *,
+        save_interval: int = SAVE_INTERVAL,
+    ):
+        super().__init__(serving, system_prompt, save_interval)
         self.prompt_template = prompt_template
 
     def run(
@@ -35,7 +45,7 @@ class PromptTemplatedVQAGenerator(VQAOperator):
         names = set(input_keys)
         prompts = [
             self.prompt_template.build_prompt(
-                names, **{name: row.get(column, "") for name, column in input_keys.items()}
+                names, **{name: cell_of(row, column) for name, column in input_keys.items()}
             )
             for row in rows
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastgen.dataflow.core import OperatorABC
 from fastgen.dataflow.operators.core_vision.generate.column import Column, fill_pictures
+from fastgen.dataflow.operators.core_vision.generate.kept import Kept
 from fastgen.dataflow.operators.core_vision.generate.rows import (
     CONVERSATIONS,
     IMAGES,
@@ -47,8 +48,12 @@ class PromptedImageEditGenerator(OperatorABC):
         rows = storage.read("dict")
         folder = getattr(storage, "folder", None) or os.getcwd()
         inputs, keys, owners = [], [], []
+        kept = Kept(storage, output_image_key, (input_conversation_key, input_image_key, *CONVERSATIONS, *IMAGES))
         for place, row in enumerate(rows):
             if done(row.get(output_image_key)):
+                continue
+            if cell := kept.take(row):
+                rows[place] = {**row, output_image_key: cell}
                 continue
             turns = [text for _, text in user_turns(value_of(row, input_conversation_key, CONVERSATIONS))]
             input = {
@@ -62,6 +67,7 @@ class PromptedImageEditGenerator(OperatorABC):
             inputs.append(input)
             keys.append(f"sample_{place}" if save_image_with_idx else input["prompt"])
             owners.append(place)
+        kept.say()
         column = Column(storage, rows, output_image_key, owners, "paths", self.save_interval)
         with column.written():
             fill_pictures(self.image_edit_serving, "imageedit", inputs, keys, column.tell)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastgen.dataflow.core import OperatorABC
 from fastgen.dataflow.operators.core_vision.generate.column import Column, fill_pictures
+from fastgen.dataflow.operators.core_vision.generate.kept import Kept
 from fastgen.dataflow.operators.core_vision.generate.rows import CONVERSATIONS, done, extras, user_turns, value_of
 from fastgen.dataflow.utils.storage import DataFlowStorage
 
@@ -34,8 +35,12 @@ class PromptedImageGenerator(OperatorABC):
         """
         rows = storage.read("dict")
         inputs, keys, owners = [], [], []
+        kept = Kept(storage, output_image_key, (input_conversation_key, *CONVERSATIONS))
         for place, row in enumerate(rows):
             if done(row.get(output_image_key)):
+                continue
+            if cell := kept.take(row):
+                rows[place] = {**row, output_image_key: cell}
                 continue
             more = extras(row, "")
             # A row without a prompt goes along, so that it fails as what it is.
@@ -44,6 +49,7 @@ class PromptedImageGenerator(OperatorABC):
                 keys.append(key if save_image_with_idx else prompt)
                 inputs.append({"text_prompt": prompt, **({"sample_id": key} if save_image_with_idx else {}), **more})
                 owners.append(place)
+        kept.say()
         column = Column(storage, rows, output_image_key, owners, "paths", self.save_interval)
         with column.written():
             fill_pictures(self.t2i_serving, "text2image", inputs, keys, column.tell)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen.dataflow.core import OperatorABC
-from fastgen.dataflow.operators.core_vision.generate.column import Column, fill_texts
+from fastgen.dataflow.operators.core_vision.generate.column import SAVE_INTERVAL, Column, fill_texts
 from fastgen.dataflow.operators.core_vision.generate.rows import CONVERSATIONS, IMAGES, listed, value_of
 from fastgen.dataflow.serving.texts import HELPFUL
 from fastgen.dataflow.utils.storage import DataFlowStorage
@@ -15,9 +15,10 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 class VQAOperator(OperatorABC):
     """Asks a serving one question a row and writes the answers into a column, "" where there is none."""
 
-    def __init__(self, serving: Any, system_prompt: str):
+    def __init__(self, serving: Any, system_prompt: str, save_interval: int = SAVE_INTERVAL):
         self.serving = serving
         self.system_prompt = system_prompt
+        self.save_interval = save_interval
 
     def _fill(
         self,
@@ -31,17 +32,25 @@ class VQAOperator(OperatorABC):
         if any(value_of(row, video_key, ()) for row in rows):
             raise ValueError(f"{video_key}: only pictures can be asked about, not videos")
         images = [listed(value_of(row, image_key, IMAGES)) for row in rows]
-        column = Column(storage, rows, output_key, list(range(len(rows))), "text")
+        column = Column(storage, rows, output_key, list(range(len(rows))), "text", self.save_interval)
         with column.written():
             fill_texts(self.serving, conversations, images, self.system_prompt, storage, column.tell)
         return output_key
 
 
 class PromptedVQAGenerator(VQAOperator):
-    """Args: prompt_template: its text takes the place of each conversation's first turn."""
+    """Args: prompt_template: its text takes the place of each conversation's first turn; save_interval: rows between
+    two tables, besides the last."""
 
-    def __init__(self, serving: Any, system_prompt: str = HELPFUL, prompt_template: Any = None):
-        super().__init__(serving, system_prompt)
+    def __init__(
+        self,
+        serving: Any,
+        system_prompt: str = HELPFUL,
+        prompt_template: Any = None,
+        *,
+        save_interval: int = SAVE_INTERVAL,
+    ):
+        super().__init__(serving, system_prompt, save_interval)
         self.prompt_template = prompt_template
 
     def run(

@@ -18,6 +18,11 @@ def value_of(row: dict, key: str | None, others: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if name in row and row[name] not in (None, "", [])), None)
 
 
+def cell_of(row: dict, column: str) -> Any:
+    """What a row has in a column, "" for nothing."""
+    return "" if row.get(column) is None else row[column]
+
+
 def user_turns(conversation: Any) -> list[tuple[int, str]]:
     """(place, text) of the user's turns that say something; a turn without a role is the user's."""
     if isinstance(conversation, str):

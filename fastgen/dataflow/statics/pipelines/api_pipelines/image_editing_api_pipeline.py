@@ -6,7 +6,7 @@ import os
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator
 from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
-from fastgen.dataflow.statics import example
+from fastgen.dataflow.statics import example, program
 from fastgen.dataflow.utils.storage import FileStorage
 
 
@@ -48,6 +48,7 @@ class ImageEditingAPIPipeline:
         )
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Edits of pictures by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -66,7 +67,7 @@ def main(arguments=None):
         parser.error("Environment variable DF_API_KEY is not set. Please use export DF_API_KEY=your_api_key to set it")
     pipeline = ImageEditingAPIPipeline(**vars(given))
     pipeline.forward()
-    return 3 if pipeline.serving.failures else 0
+    return pipeline.serving
 
 
 if __name__ == "__main__":

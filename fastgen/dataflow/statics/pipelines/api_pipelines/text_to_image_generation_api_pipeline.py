@@ -7,7 +7,7 @@ import os
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageGenerator
 from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
-from fastgen.dataflow.statics import example
+from fastgen.dataflow.statics import example, program
 from fastgen.dataflow.utils.storage import FileStorage
 
 
@@ -48,6 +48,7 @@ class ImageGenerationAPIPipeline:
         )
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Pictures from prompts by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -66,7 +67,7 @@ def main(arguments=None):
         parser.error("Environment variable DF_API_KEY is not set. Please use export DF_API_KEY=your_api_key to set it")
     pipeline = ImageGenerationAPIPipeline(**vars(given))
     pipeline.forward()
-    return 3 if pipeline.serving.failures else 0
+    return pipeline.serving
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Captions by a VLM on this machine's GPUs, on a vLLM server that it starts and ends; --model_name tiny needs no
-GPU."""
+"""Captions by a VLM on this machine's GPUs, on a vLLM server that it starts and ends; without a GPU by the embedded
+VLM."""
 
 import argparse
 
 from fastgen.dataflow.core import LLMServingABC
 from fastgen.dataflow.operators.core_vision import PromptedVQAGenerator
 from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServing_vllm
-from fastgen.dataflow.statics import example
+from fastgen.dataflow.statics import default_model, example, program
 from fastgen.dataflow.utils.storage import FileStorage
 
 SYSTEM = (
@@ -14,24 +14,28 @@ SYSTEM = (
     "given image content."
 )
 
+MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
+
 
 class ImageCaptioningPipeline:
     def __init__(
         self,
         llm_serving: LLMServingABC | None = None,
-        model_name="Qwen/Qwen2.5-VL-3B-Instruct",
-        max_tokens=256,
-        first_entry_file_name=None,
+        first_entry_file=None,
         cache_path="./cache_local",
+        file_name_prefix="caption",
+        cache_type="json",
+        model_name=None,
+        max_tokens=256,
     ):
         self.storage = FileStorage(
-            first_entry_file_name=first_entry_file_name or example("image_caption/sample_data.json"),
+            first_entry_file_name=first_entry_file or example("image_caption/sample_data.json"),
             cache_path=cache_path,
-            file_name_prefix="caption",
-            cache_type="json",
+            file_name_prefix=file_name_prefix,
+            cache_type=cache_type,
         )
         self.serving = llm_serving or LocalModelVLMServing_vllm(
-            hf_model_name_or_path=model_name,  # hub id or folder
+            hf_model_name_or_path=model_name or default_model(MODEL),
             hf_local_dir="./ckpt",
             vllm_temperature=0.7,
             vllm_top_p=0.9,
@@ -48,19 +52,29 @@ class ImageCaptioningPipeline:
         )
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Captions on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model_name", default="Qwen/Qwen2.5-VL-3B-Instruct", help="hub id, local folder, or tiny")
-    parser.add_argument("--max_tokens", type=int, default=256, help="of a caption, at most; one that needs more fails")
     parser.add_argument(
-        "--first_entry_file_name", help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones"
+        "--images_file",
+        "--first_entry_file_name",
+        dest="first_entry_file",
+        help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones",
     )
     parser.add_argument("--cache_path", default="./cache_local", help="folder for the table")
+    parser.add_argument("--file_name_prefix", default="caption", help="how the table's name begins")
+    parser.add_argument(
+        "--cache_type", default="json", choices=["json", "jsonl", "csv", "parquet"], help="format of the table"
+    )
+    parser.add_argument(
+        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
+    )
+    parser.add_argument("--max_tokens", type=int, default=256, help="of a caption, at most; one that needs more fails")
     pipeline = ImageCaptioningPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
-    return 3 if pipeline.serving.failures else 0
+    return pipeline.serving
 
 
 if __name__ == "__main__":

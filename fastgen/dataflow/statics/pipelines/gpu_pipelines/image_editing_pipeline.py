@@ -1,19 +1,21 @@
-"""Edits of pictures by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs
-none."""
+"""Edits of pictures by a FLUX model on this machine's GPUs; without a GPU by the
+embedded model."""
 
 import argparse
 
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
-from fastgen.dataflow.statics import example
+from fastgen.dataflow.statics import default_model, example, program
 from fastgen.dataflow.utils.storage import FileStorage
+
+MODEL = "black-forest-labs/FLUX.1-Kontext-dev"
 
 
 class ImageEditingPipeline:
     def __init__(
         self,
-        model_name="black-forest-labs/FLUX.1-Kontext-dev",
+        model_name=None,
         batch_size=4,
         first_entry_file_name=None,
         cache_path="./cache_local/image_edit_local",
@@ -29,7 +31,7 @@ class ImageEditingPipeline:
         )
         self.serving = LocalImageGenServing(
             image_io=ImageIO(save_path=cache_path),
-            hf_model_name_or_path=model_name,  # hub id or folder
+            hf_model_name_or_path=model_name or default_model(MODEL),
             Image_gen_task="imageedit",
             diffuser_model_name="FLUX-Kontext",
             diffuser_guidance_scale=3.5,
@@ -49,12 +51,13 @@ class ImageEditingPipeline:
         )
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Edits of pictures on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        "--model_name", default="black-forest-labs/FLUX.1-Kontext-dev", help="hub id, local folder, or tiny"
+        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
     )
     parser.add_argument(
         "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
@@ -74,7 +77,7 @@ def main(arguments=None):
     )
     pipeline = ImageEditingPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
-    return 3 if pipeline.serving.failures else 0
+    return pipeline.serving
 
 
 if __name__ == "__main__":

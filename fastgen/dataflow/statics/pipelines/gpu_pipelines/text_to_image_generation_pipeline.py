@@ -1,19 +1,21 @@
-"""Pictures from prompts by a FLUX model on this machine's GPUs; --model_name tiny is the embedded model, which needs
-none."""
+"""Pictures from prompts by a FLUX model on this machine's GPUs; without a GPU by the
+embedded model."""
 
 import argparse
 
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageGenerator
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
-from fastgen.dataflow.statics import example
+from fastgen.dataflow.statics import default_model, example, program
 from fastgen.dataflow.utils.storage import FileStorage
+
+MODEL = "black-forest-labs/FLUX.1-dev"
 
 
 class ImageGenerationPipeline:
     def __init__(
         self,
-        model_name="black-forest-labs/FLUX.1-dev",
+        model_name=None,
         batch_size=4,
         first_entry_file_name=None,
         cache_path="./cache_local/text2image_local",
@@ -29,7 +31,7 @@ class ImageGenerationPipeline:
         )
         self.serving = LocalImageGenServing(
             image_io=ImageIO(save_path=cache_path),
-            hf_model_name_or_path=model_name,  # hub id or folder
+            hf_model_name_or_path=model_name or default_model(MODEL),
             Image_gen_task="text2image",
             diffuser_model_name="FLUX",
             batch_size=batch_size,
@@ -47,11 +49,14 @@ class ImageGenerationPipeline:
         )
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Pictures from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model_name", default="black-forest-labs/FLUX.1-dev", help="hub id, local folder, or tiny")
+    parser.add_argument(
+        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
+    )
     parser.add_argument(
         "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
     )
@@ -66,7 +71,7 @@ def main(arguments=None):
     parser.add_argument("--width", type=int, default=512, help="of the pictures")
     pipeline = ImageGenerationPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
-    return 3 if pipeline.serving.failures else 0
+    return pipeline.serving
 
 
 if __name__ == "__main__":

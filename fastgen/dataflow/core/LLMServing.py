@@ -1,4 +1,4 @@
-"""What user code derives from or names in type hints. Knows no task."""
+"""The base class of servings, for user code that derives from it or names it in type hints."""
 
 from __future__ import annotations
 
@@ -17,14 +17,3 @@ class LLMServingABC(ABC):
 
     def cleanup(self) -> None:  # noqa: B027
         """End what calls have left open."""
-
-
-class VLMServingABC(LLMServingABC):
-    """Something that answers texts about pictures."""
-
-
-class OperatorABC(ABC):
-    """One step of a pipeline: reads a table from a storage, writes it with a column more."""
-
-    @abstractmethod
-    def run(self, *args: Any, **kwargs: Any) -> Any: ...

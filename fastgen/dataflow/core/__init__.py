@@ -1,0 +1,8 @@
+"""What user code derives from or names in type hints, under the module names that it knows. Knows no task."""
+
+from fastgen.dataflow.core.LLMServing import LLMServingABC
+from fastgen.dataflow.core.Operator import OperatorABC, get_operator
+from fastgen.dataflow.core.VLMServing import VLMServingABC
+from fastgen.dataflow.core.Wrapper import WrapperABC
+
+__all__ = ["LLMServingABC", "OperatorABC", "VLMServingABC", "WrapperABC", "get_operator"]

@@ -1,0 +1,76 @@
+"""The logger of pipelines: `from fastgen.dataflow import get_logger`. Users' own operators log with it too.
+
+What it is told from INFO up goes to stderr, unless the program has set up logging itself: then that says where. A
+progress bar that stands on the last line of the terminal makes way for each line. Knows nothing of what is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Protocol, cast
+
+SUCCESS = 25
+"""Between INFO and WARNING, as in DataFlow."""
+NAME = "fastgen.dataflow"
+
+
+class Bar(Protocol):
+    """What stands on the last line of the terminal."""
+
+    def hide(self) -> None: ...
+
+    def show(self) -> None: ...
+
+
+shown: list[Bar] = []
+"""Bars that are on the terminal now."""
+
+
+class PipelineLogger(logging.Logger):
+    def success(self, message: str, *args: Any, **more: Any) -> None:
+        """Something is done."""
+        if self.isEnabledFor(SUCCESS):
+            self._log(SUCCESS, message, args, **more)
+
+
+class _ToTerminal(logging.Handler):
+    """Writes to the stderr of now, not to that of the import."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger().handlers:  # the program's own, which get it too
+            return
+        for bar in shown:
+            bar.hide()
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+        for bar in shown:
+            bar.show()
+
+
+def get_logger(level: int | None = None) -> PipelineLogger:
+    """The logger of all that is here. Args: level: what is logged from now on, from logging.INFO up if nobody says."""
+    logger = cast(PipelineLogger, logging.getLogger(NAME))
+    if level is not None:
+        logger.setLevel(level)
+    return logger
+
+
+def _make() -> None:
+    logging.addLevelName(SUCCESS, "SUCCESS")
+    usual = logging.getLoggerClass()
+    logging.setLoggerClass(PipelineLogger)
+    try:
+        logger = logging.getLogger(NAME)
+    finally:
+        logging.setLoggerClass(usual)
+    handler = _ToTerminal()
+    handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)-7s | %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+_make()
