@@ -66,7 +66,7 @@ class Trial:
             raise SystemExit(f"{text}: {reason}")
         self.name = text
         self.modules = load(settings, torch.device("cpu"))
-        self.facts = opt.apply_all(self.modules, opt.choose(chosen))
+        self.facts = opt.apply_all(self.modules, chosen)
         self.encoder = PromptEncoder(self.modules, settings.engine.max_sequence_length)
         self.blocks = self.modules.transformer.config.num_layers + self.modules.transformer.config.num_single_layers
 

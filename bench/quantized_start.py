@@ -36,7 +36,7 @@ open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
 before = memory("VmRSS")
 started = time.monotonic()
 modules = load(settings, torch.device("cpu"))
-facts = opt.apply_all(modules, opt.choose(settings.optimizations))
+facts = opt.apply_all(modules, settings.optimizations)
 seconds = time.monotonic() - started
 kind = facts.get("quantize", {}).get("transformer", {"from": ""})
 print(json.dumps({"seconds": seconds, "peak_gib": memory("VmHWM") - before, **kind}))

@@ -74,7 +74,7 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
         SettingsError: a name that means nothing.
     """
     opponent = OPPONENTS[settings.task]
-    found = [Arm(opponent, replace(settings, optimizations=optimizations.Speed()), opponent)]
+    found = [Arm(opponent, replace(settings, optimizations=optimizations.Optimizations()), opponent)]
     for name in dict.fromkeys(only or names(settings)):
         if name == opponent:
             continue
@@ -99,11 +99,7 @@ def names(settings: Settings) -> list[str]:
 def _choices(arm: Arm) -> object:
     if arm.settings.task == "caption":
         return arm.name
-    return tuple(
-        getattr(arm.settings.optimizations, name)
-        for name in optimizations.Speed.__struct_fields__
-        if name not in ("quality", "why")
-    )
+    return replace(arm.settings.optimizations, quality="", why={})
 
 
 def _arm(name: str, settings: Settings) -> Arm:

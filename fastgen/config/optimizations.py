@@ -1,9 +1,14 @@
-"""How fast at what loss: the choices of --quality and of the flags beside it, as words. What the words do is in `opt/`.
+"""How fast at what loss: one type for each optimization, from the word that chooses it to the weights. What they do is
+in `opt/`. Imports no torch.
 
-A choice comes from its flag, else from the profile's table for the quality asked for, else it is the plain one.
+A word comes from its flag, else from the profile's table for the quality asked for, else the choice is the plain one.
+It is parsed here, once; the choices then travel in the settings, and `opt` uses them as they are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -13,20 +18,249 @@ QUALITIES = ("exact", "high", "fast")
 """Each takes over what the one before says, where its own table says nothing."""
 
 
+class Optimization(msgspec.Struct, frozen=True):
+    """What all have in common. Without arguments, each is the plain model."""
+
+    flag: ClassVar[str]
+    """The word that chooses it: a key of a profile, and `--flag` where the command line has it."""
+    always: ClassVar[bool] = False
+    """Applied to the plain model too."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        """Read the word of its flag. Raises ValueError with the words that there are."""
+        raise NotImplementedError
+
+    def word(self) -> str | bool:
+        """The word that chooses this."""
+        return getattr(self, self.__struct_fields__[0])
+
+    def words(self) -> dict[str, str | bool]:
+        """The choice for run.json, by the names it has there."""
+        return {self.flag: self.word()}
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        """What belongs into the fingerprint of a run folder: that of `words` which changes pictures by more than
+        rounding. It must stay empty for the plain model, or run folders of earlier versions no longer resume."""
+        return {}
+
+    def as_flag(self) -> str:
+        """As the command line has it."""
+        return f"--{self.flag}" if self.word() is True else f"--{self.flag} {self.word()}"
+
+    @property
+    def is_plain(self) -> bool:
+        return self == type(self)()
+
+
+class Layout(Optimization, frozen=True):
+    flag: ClassVar[str] = "fuse_qkv"
+    always: ClassVar[bool] = True
+    fuse_qkv: bool = False
+    """One product instead of three in every attention."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        return cls(bool(word))
+
+
+class Quantize(Optimization, frozen=True):
+    flag: ClassVar[str] = "quantize"
+    kinds: ClassVar[tuple[str, ...]] = ("8bit", "4bit", "fp8", "int8")
+    transformer: str = "none"
+    """none or one of `kinds`."""
+    text: str = "none"
+    """For T5, the large one of the two text encoders: the same words."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        """ "fp8,text:8bit" -> Quantize("fp8", "8bit")."""
+        found = {"transformer": "none", "text": "none"}
+        for part in filter(None, (part.strip().lower() for part in str(word).split(","))):
+            model, colon, kind = part.rpartition(":")
+            if colon and model not in found:
+                raise ValueError("KIND, text:KIND or both with a comma, such as 8bit,text:8bit")
+            if kind not in ("none", *cls.kinds):
+                raise ValueError(f"none, {', '.join(cls.kinds)}, and the same for T5 as text:{cls.kinds[0]}")
+            found[model or "transformer"] = kind
+        return cls(**found)
+
+    def word(self) -> str:
+        parts = (self.transformer, f"text:{self.text}")
+        return ",".join(part for part in parts if not part.endswith("none")) or "none"
+
+    def words(self) -> dict[str, str | bool]:
+        return {"quantize": self.transformer, "quantize_text": self.text}
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        return self.words()  # of the plain model too: run folders have had these keys from the beginning
+
+
+class Offload(Optimization, frozen=True):
+    flag: ClassVar[str] = "offload"
+    always: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("none", "text", "model", "group")
+    kind: str = "none"
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        if word not in cls.kinds:
+            raise ValueError(f"one of {', '.join(cls.kinds)}")
+        return cls(str(word))
+
+
+class Attention(Optimization, frozen=True):
+    flag: ClassVar[str] = "attention"
+    kernels: ClassVar[tuple[str, ...]] = (
+        "native",
+        "math",
+        "efficient",
+        "cudnn",
+        "flex",
+        "flash",
+        "flash3",
+        "flash4",
+        "sage",
+        "xformers",
+    )
+    kernel: str = "auto"
+    """auto or one of `kernels`."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        if word not in ("auto", *cls.kernels):
+            raise ValueError(f"one of auto, {', '.join(cls.kernels)}")
+        return cls(str(word))
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        return self.words() if self.kernel.startswith("sage") else {}
+
+
+class Compile(Optimization, frozen=True):
+    flag: ClassVar[str] = "compile"
+    on: bool = False
+    backend: str = "inductor"
+    """torch.compile's; "eager" traces without generating code, for tests."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        return cls(bool(word))
+
+
+class StepCache(Optimization, frozen=True):
+    flag: ClassVar[str] = "cache"
+    thresholds: ClassVar[dict[str, float]] = {"first-block": 0.1, "taylorseer": 0.1}
+    """For a kind that comes without one."""
+    kind: str = "none"
+    """none, first-block or taylorseer."""
+    threshold: float = 0.0
+    """The largest relative distance (L1) at which the work of earlier steps is good enough."""
+    most_skips: int = 3
+    """In a row; then a step is computed whatever the distance."""
+    asked_as: str = ""
+    """The word as it was given: run folders know it by that."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        """ "taylorseer:0.2", or without a threshold."""
+        kind, colon, number = str(word).partition(":")
+        if word == "none":
+            return cls()
+        if kind not in cls.thresholds:
+            raise ValueError(f"one of none, {', '.join(cls.thresholds)}, with or without a threshold (first-block:0.1)")
+        try:
+            threshold = float(number) if colon else cls.thresholds[kind]
+        except ValueError:
+            threshold = 0.0
+        if not 0 < threshold <= 2:
+            raise ValueError("the threshold after ':' is a number above 0, up to 2")
+        return cls(kind, threshold, asked_as=str(word))
+
+    @property
+    def order(self) -> int:
+        """How many steps before the last one computed count."""
+        return {"first-block": 0, "taylorseer": 1}[self.kind]
+
+    def word(self) -> str:
+        return self.asked_as or ("none" if self.kind == "none" else f"{self.kind}:{self.threshold:g}")
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        return self.words()  # as for `Quantize`
+
+
+class Optimizations(msgspec.Struct, frozen=True):
+    """The choices of a run. Each of the first fields is a file of that name in `opt/`, and they are applied in this
+    order: weights are joined before they are quantized, both before they move to the device; the rest needs them there.
+    """
+
+    layout: Layout = Layout()
+    quantize: Quantize = Quantize()
+    offload: Offload = Offload()
+    attention: Attention = Attention()
+    compile: Compile = Compile()
+    stepcache: StepCache = StepCache()
+    quality: str = "exact"
+    why: dict[str, str] = {}
+    """Where each choice comes from, by its name in run.json."""
+
+    def each(self) -> Iterator[tuple[str, Optimization]]:
+        """Every choice with its name, in the order in which they are applied."""
+        return ((name, getattr(self, name)) for name in BY_NAME)
+
+    def words(self) -> dict[str, str | bool]:
+        """Each choice in a word, by its name in run.json."""
+        return {"quality": self.quality} | {name: word for _, one in self.each() for name, word in one.words().items()}
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        """What belongs into the fingerprint: all that changes pictures by more than rounding."""
+        return {name: word for _, one in self.each() for name, word in one.changes_pictures().items()}
+
+    def as_table(self) -> dict[str, dict]:
+        """For run.json: each choice with its reason."""
+        words = self.words()
+        return {name: {"is": words[name], "why": why} for name, why in self.why.items()}
+
+    def notes(self, on_gpu: bool) -> list[str]:
+        """What the user should be told beforehand."""
+        notes = []
+        own = [why for name, why in self.why.items() if name != "quality" and why.endswith(("high", "fast"))]
+        if self.quality != "exact" and not own:
+            notes.append(f"--quality {self.quality}: the profile has nothing for it, so it is the same as exact")
+        if not on_gpu and not self.quantize.is_plain:
+            notes.append("--quantize on a CPU saves memory, not time (docs/optimizations.md)")
+        return notes
+
+    def explain(self) -> list[str]:
+        """A line for every choice that is not the plain one, or that somebody asked for."""
+        words = (
+            {"quality": self.quality} if self.quality != "exact" or self.why.get("quality", "").startswith("--") else {}
+        )
+        for _, one in self.each():
+            plain, why = type(one)().words(), self.why.get(one.flag, "")
+            asked = one.is_plain and why.startswith("--")
+            words |= {name: word for name, word in one.words().items() if asked or word != plain[name]}
+        said = {True: "on", False: "off"}
+        return [f"{name.replace('_', ' ')} {said.get(word, word)} ({self.why[name]})" for name, word in words.items()]
+
+
+BY_NAME: dict[str, type[Optimization]] = {
+    field.name: type(field.default)
+    for field in msgspec.structs.fields(Optimizations)
+    if isinstance(field.default, Optimization)
+}
+"""The optimizations that there are, by name."""
+
+
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A table [opt.exact], [opt.high] or [opt.fast] of a profile. What is left out is left to the quality before."""
+    """A table [opt.exact], [opt.high] or [opt.fast] of a profile: the words of the optimizations, by their flags. What
+    is left out is left to the quality before."""
 
     attention: str = ""
-    """auto, or one of `opt.attention.NAMES`."""
     compile: bool | None = None
     fuse_qkv: bool | None = None
-    """One product instead of three in every attention."""
     quantize: str = ""
-    """none, or a kind for the transformer and one for T5: "fp8", "fp8,text:8bit"."""
     cache: str = ""
-    """none, or first-block or taylorseer, with or without ":" and a threshold."""
     offload: str = ""
-    """none, text, model or group."""
 
 
 class Sets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,93 +272,37 @@ class Sets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     fast: Options = Options()
 
 
-class Speed(msgspec.Struct, frozen=True):
-    """The choices, resolved."""
-
-    quality: str = "exact"
-    attention: str = "auto"
-    compile: bool = False
-    fuse_qkv: bool = False
-    quantize: str = "none"
-    """The kind for the transformer."""
-    quantize_text: str = "none"
-    """The kind for T5."""
-    cache: str = "none"
-    offload: str = "none"
-    why: dict[str, str] = {}
-    """Where each choice comes from, by its field."""
-
-    def changes_pictures(self) -> dict[str, str]:
-        """What belongs into the fingerprint: all that changes pictures by more than rounding."""
-        attention = {"attention": self.attention} if self.attention.startswith("sage") else {}
-        return {"quantize": self.quantize, "quantize_text": self.quantize_text, "cache": self.cache, **attention}
-
-    def as_table(self) -> dict[str, dict]:
-        """For run.json: each choice with its reason."""
-        return {name: {"is": getattr(self, name), "why": why} for name, why in self.why.items()}
-
-    def notes(self, on_gpu: bool) -> list[str]:
-        """What the user should be told beforehand."""
-        notes = []
-        own = [
-            why
-            for name, why in self.why.items()
-            if name != "quality" and why.endswith(("quality high", "quality fast"))
-        ]
-        if self.quality != "exact" and not own:
-            notes.append(f"--quality {self.quality}: the profile has nothing for it, so it is the same as exact")
-        if not on_gpu and {self.quantize, self.quantize_text} != {"none"}:
-            notes.append("--quantize on a CPU saves memory, not time (docs/optimizations.md)")
-        return notes
-
-    def explain(self) -> list[str]:
-        """A line a choice that is not the plain one, or that somebody asked for."""
-        plain, lines = Speed(), []
-        for name, why in self.why.items():
-            value = getattr(self, name)
-            if value != getattr(plain, name) or why.startswith("--"):
-                word = {True: "on", False: "off"}.get(value, value)
-                lines.append(f"{name.replace('_', ' ')} {word} ({why})")
-        return lines
-
-
-def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, str | bool | None]) -> Speed:
+def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Optimizations:
     """The choices for a local engine.
 
     Args:
         quality: one of QUALITIES, or "" where none was asked for.
         sets: the profile's tables.
         profile: how to call it.
-        flags: those of `Options`, "" or None where not given.
+        flags: by name; of those in `Options` "" or None where not given.
     Raises:
         SettingsError: a word that cannot be read.
     """
     asked = quality or "exact"
     levels = QUALITIES[QUALITIES.index(asked) :: -1]
-    chosen: dict[str, object] = {"quality": asked}
+    chosen: dict[str, Optimization] = {}
     why = {"quality": f"--quality {quality}" if quality else "the default"}
-    for name in Options.__struct_fields__:
-        flag = flags.get(name)
-        level = next((one for one in levels if getattr(getattr(sets, one), name) not in ("", None)), None)
-        if flag not in ("", None):
-            value, reason = flag, "--no-compile" if flag is False else f"--{name}"
-        elif level:
-            value, reason = getattr(getattr(sets, level), name), f"{profile}, quality {level}"
-        else:
-            value, reason = getattr(Speed(), name), "the default"
-        if name == "quantize":
-            value, text = _parts(str(value))
-            chosen["quantize_text"], why["quantize_text"] = text, reason
-        chosen[name], why[name] = value, reason
-    return Speed(**chosen, why=why)
+    for name, kind in BY_NAME.items():
+        word, reason = flags.get(kind.flag), f"--{kind.flag}"
+        if word is False:
+            reason = f"--no-{kind.flag}"
+        elif word in ("", None):
+            level = next((one for one in levels if getattr(getattr(sets, one), kind.flag) not in ("", None)), None)
+            word = getattr(getattr(sets, level), kind.flag) if level else None
+            reason = f"{profile}, quality {level}" if level else "the default"
+        try:
+            chosen[name] = kind() if word is None else kind.parse(word)
+        except ValueError as error:
+            raise SettingsError(f"--{kind.flag} {word}: {error}{source(reason)}") from None
+        why |= dict.fromkeys(chosen[name].words(), reason)
+    return Optimizations(**chosen, quality=asked, why=why)
 
 
-def _parts(text: str) -> tuple[str, str]:
-    """ "fp8,text:8bit" -> ("fp8", "8bit")."""
-    found = {"transformer": "none", "text": "none"}
-    for part in filter(None, (part.strip().lower() for part in text.split(","))):
-        place, colon, kind = part.rpartition(":")
-        if colon and place not in found:
-            raise SettingsError(f"--quantize {text}: KIND, text:KIND or both with a comma, such as 8bit,text:8bit")
-        found[place or "transformer"] = kind
-    return found["transformer"], found["text"]
+def source(reason: str) -> str:
+    """Who chose what is refused, where it was not the user's own flag."""
+    return "" if reason.startswith("--") or reason in ("", "the default") else f" (chosen by {reason})"

@@ -15,7 +15,7 @@ import msgspec
 from fastgen.config.backends import BackendSpec
 from fastgen.config.hardware import Device
 from fastgen.config.model_cards import ModelCard, stamp
-from fastgen.config.optimizations import Speed
+from fastgen.config.optimizations import Optimizations
 from fastgen.config.profile import Profile
 from fastgen.config.prompts import MAX_PIXELS, PROMPT, SYSTEM
 from fastgen.types import Task, warm
@@ -154,7 +154,7 @@ class Settings(msgspec.Struct, frozen=True):
     image: Image
     text: Text
     engine: Engine
-    optimizations: Speed
+    optimizations: Optimizations
     """What --quality and the flags beside it come to."""
     placement: Placement
     endpoint: Endpoint

@@ -1,9 +1,9 @@
-"""Optimizations, one a file, applied in ORDER. `fastgen/speed.py` has the words by which they are chosen.
+"""Optimizations, one per file. `fastgen/config/optimizations.py` has the types by which they are chosen.
 
 Each file has
-    Config    frozen; `Config.of(speed)` reads the words, and gives None where there is nothing to do
-    refuse    (gpu, config, others) -> why it cannot be used here, or None; imports no torch, so that it is said before
-    any work apply     (modules, config) -> facts for run.json
+    refuse    (gpu, choice, others) -> why it cannot be used here, or None. Imports no torch, so that it is said before
+              any work. `gpu` None: on a CPU.
+    apply     (modules, choice) -> facts for run.json
 and a docstring that answers: what, how much, at what cost in quality, when not.
 """
 
@@ -12,63 +12,32 @@ from __future__ import annotations
 from importlib import import_module
 
 from fastgen.config.hardware import Gpu
-from fastgen.config.optimizations import Speed
-from fastgen.errors import SettingsError
-
-ORDER = ("layout", "quantize", "offload", "attention", "compile", "stepcache")
-"""Weights are joined before they are quantized, both before they move to the device; the rest needs them there."""
-FLAGS = {"layout": "fuse_qkv", "stepcache": "cache"}
-"""The word by which an optimization is chosen, where it is not its own name."""
+from fastgen.config.optimizations import Optimizations, source
 
 
-def choose(speed: Speed) -> dict:
-    """The configs of all that is to be done, by name, in ORDER.
-
-    Raises:
-        SettingsError: a word that means nothing.
-    """
-    chosen = {}
-    for name in ORDER:
-        try:
-            config = import_module(f"fastgen.opt.{name}").Config.of(speed)
-        except ValueError as error:
-            word = FLAGS.get(name, name)
-            raise SettingsError(f"{_said(speed, word)}: {error}{_source(speed, word)}") from None
-        if config is not None:
-            chosen[name] = config
-    return chosen
-
-
-def refuse(speed: Speed, gpu: Gpu | None) -> str:
+def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
     """Why these choices cannot be honoured here, with what stands in the way; "" if they can. `gpu` None: on a CPU."""
-    chosen = choose(speed)
-    for name, config in chosen.items():
-        others = {other: value for other, value in chosen.items() if other != name}
-        if reason := import_module(f"fastgen.opt.{name}").refuse(gpu, config, others):
-            word = FLAGS.get(name, name)
-            return f"{_said(speed, word)}: {reason}{_source(speed, word)}"
+    for name, choice in optimizations.each():
+        if not choice.is_plain and (reason := _file(name).refuse(gpu, choice, optimizations)):
+            return f"{choice.as_flag()}: {reason}{source(optimizations.why.get(choice.flag, ''))}"
     return ""
 
 
-def apply_all(modules, chosen: dict) -> dict:
-    """Apply them in ORDER; the facts for run.json, by name.
+def apply_all(modules, optimizations: Optimizations) -> dict[str, dict]:
+    """Apply them in their order; the facts for run.json, by name.
+
+    Args:
+        modules: the model, as `base.Modules` has it.
 
     Raises:
         SettingsError: one of them does not work here after all.
     """
-    return {name: import_module(f"fastgen.opt.{name}").apply(modules, chosen[name]) for name in ORDER if name in chosen}
+    return {
+        name: _file(name).apply(modules, choice)
+        for name, choice in optimizations.each()
+        if choice.always or not choice.is_plain
+    }
 
 
-def _said(speed: Speed, word: str) -> str:
-    """A choice as the command line has it."""
-    if word == "compile":
-        return "--compile"
-    if word == "quantize":
-        parts = (speed.quantize, f"text:{speed.quantize_text}")
-        return f"--quantize {','.join(part for part in parts if not part.endswith('none')) or 'none'}"
-    return f"--{word} {getattr(speed, word)}"
-
-
-def _source(speed: Speed, word: str) -> str:
-    why = speed.why.get(word, "")
-    return f" (chosen by {why})" if why.startswith("profile") else ""
+def _file(name: str):
+    return import_module(f"fastgen.opt.{name}")

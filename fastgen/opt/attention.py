@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import msgspec
-
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Attention, Optimizations
 from fastgen.errors import SettingsError
+from fastgen.opt.base import Modules
 
 NAMES = {
     "native": "native",
@@ -42,22 +43,8 @@ COMPUTE_CAPABILITY = {"cudnn": 8.0, "flash": 8.0, "flash3": 9.0, "flash4": 9.0, 
 """At least."""
 
 
-class Config(msgspec.Struct, frozen=True):
-    name: str
-    """One of NAMES."""
-
-    @classmethod
-    def of(cls, speed) -> Config | None:
-        """From the word of --attention. Raises ValueError."""
-        if speed.attention == "auto":
-            return None
-        if speed.attention not in NAMES:
-            raise ValueError(f"one of auto, {', '.join(NAMES)}")
-        return cls(speed.attention)
-
-
-def refuse(gpu, config: Config, others: dict) -> str | None:
-    name = config.name
+def refuse(gpu: Gpu | None, choice: Attention, others: Optimizations) -> str | None:
+    name = choice.kernel
     if gpu is None:
         return None if name in CPU else f"needs a CUDA GPU; on a CPU there are {', '.join(CPU)}"
     least = COMPUTE_CAPABILITY.get(name, 0.0)
@@ -70,16 +57,18 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
     return None
 
 
-def apply(modules, config: Config) -> dict:
+def apply(modules: Modules, choice: Attention) -> dict:
     transformer = modules.transformer
     try:
-        _set(transformer, NAMES[config.name])
+        _set(transformer, NAMES[choice.kernel])
         _try(modules)
     except Exception as error:  # kernels fail in ways of their own
         transformer.reset_attention_backend()
         text = " ".join(str(error).split())[:300]
-        raise SettingsError(f"--attention {config.name}: does not work here: {type(error).__name__}: {text}") from error
-    return {"kernel": config.name}
+        raise SettingsError(
+            f"--attention {choice.kernel}: does not work here: {type(error).__name__}: {text}"
+        ) from error
+    return {"kernel": choice.kernel}
 
 
 def _set(transformer, name: str) -> None:

@@ -12,32 +12,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
-import msgspec
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Compile, Optimizations
+from fastgen.opt.base import Modules, cache_folder
 
 GRAPHS = 64
 """Graphs a block may have before PyTorch gives up: two batch kinds (1 and more) of two memory layouts, and room."""
 
 
-class Config(msgspec.Struct, frozen=True):
-    backend: str = "inductor"
-    """torch.compile's; "eager" traces without generating code, for tests."""
-
-    @classmethod
-    def of(cls, speed) -> Config | None:
-        return cls() if speed.compile else None
-
-
-def refuse(gpu, config: Config, others: dict) -> str | None:
-    if getattr(others.get("offload"), "kind", "none") == "group":
+def refuse(gpu: Gpu | None, choice: Compile, others: Optimizations) -> str | None:
+    if others.offload.kind == "group":
         return "blocks that come and go break compiled graphs; use --no-compile or another --offload"
     if gpu is None and not any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
         return "needs a C++ compiler (g++) on a CPU; install one or use --no-compile"
     return None
 
 
-def apply(modules, config: Config) -> dict:
+def apply(modules: Modules, choice: Compile) -> dict:
     from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir
 
     if (
@@ -45,8 +37,8 @@ def apply(modules, config: Config) -> dict:
     ):  # it sets the variable itself, to a temporary folder that a restart may empty
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
     enter_thread()
-    modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=config.backend)
-    return {"backend": config.backend, "folder": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
+    modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=choice.backend)
+    return {"backend": choice.backend, "folder": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
 
 
 def enter_thread() -> None:
@@ -65,10 +57,3 @@ def graphs() -> int:
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept between starts."""
-    if home := os.environ.get("FASTGEN_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgen"

@@ -9,30 +9,23 @@ When not: fused QKV after quantization, or with LoRAs that are to be taken out a
 
 from __future__ import annotations
 
-import msgspec
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Layout, Optimizations
+from fastgen.opt.base import Modules
 
 
-class Config(msgspec.Struct, frozen=True):
-    fuse_qkv: bool
-    """Also join the projections of attention."""
-
-    @classmethod
-    def of(cls, speed) -> Config:
-        return cls(speed.fuse_qkv)
-
-
-def refuse(gpu, config: Config, others: dict) -> str | None:
+def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None:
     return None
 
 
-def apply(modules, config: Config) -> dict:
+def apply(modules: Modules, choice: Layout) -> dict:
     import torch
 
     modules.vae.to(memory_format=torch.channels_last)
-    if config.fuse_qkv:
+    if choice.fuse_qkv:
         for block in (*modules.transformer.transformer_blocks, *modules.transformer.single_transformer_blocks):
             _fuse(block.attn)
-    return {"vae": "channels_last", "fused_qkv": config.fuse_qkv}
+    return {"vae": "channels_last", "fused_qkv": choice.fuse_qkv}
 
 
 def _fuse(attention) -> None:

@@ -12,38 +12,25 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-import msgspec
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Offload, Optimizations
+from fastgen.opt.base import Modules
 
-KINDS = ("none", "text", "model", "group")
 TEXT = ("text_encoder", "text_encoder_2")
 PARTS = (*TEXT, "transformer", "vae")
 
 
-class Config(msgspec.Struct, frozen=True):
-    kind: str
-    """One of KINDS."""
-
-    @classmethod
-    def of(cls, speed) -> Config:
-        """From the word of --offload. Raises ValueError."""
-        if speed.offload not in KINDS:
-            raise ValueError(f"one of {', '.join(KINDS)}")
-        return cls(speed.offload)
+def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | None:
+    return "there is nothing to offload on a CPU; leave it out" if gpu is None else None
 
 
-def refuse(gpu, config: Config, others: dict) -> str | None:
-    if config.kind != "none" and gpu is None:
-        return "there is nothing to offload on a CPU; leave it out"
-    return None
-
-
-def apply(modules, config: Config) -> dict:
+def apply(modules: Modules, choice: Offload) -> dict:
     """Moves what is to be on the device there; the engine asks `onload` for the rest."""
-    away = {"none": (), "text": TEXT, "model": PARTS, "group": ("transformer",)}[config.kind]
+    away = {"none": (), "text": TEXT, "model": PARTS, "group": ("transformer",)}[choice.kind]
     for name in PARTS:
         if name not in away:
             getattr(modules, name).to(modules.device)
-    if config.kind == "group":
+    if choice.kind == "group":
         from diffusers.hooks import apply_group_offloading
 
         # By leaf, since the engine calls the blocks itself and hooks on the whole transformer would never run.
@@ -56,7 +43,7 @@ def apply(modules, config: Config) -> dict:
 
 
 @contextmanager
-def onload(modules, *names: str):
+def onload(modules: Modules, *names: str):
     """These parts are on the device inside the block, wherever they live."""
     visiting = [getattr(modules, name) for name in names if name in modules.away]
     for part in visiting:

@@ -20,11 +20,11 @@ from __future__ import annotations
 import time
 from importlib.util import find_spec
 
-import msgspec
-
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import SettingsError
+from fastgen.opt.base import Modules
 
-KINDS = ("8bit", "4bit", "fp8", "int8")
 BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
 """Weights of a row that share a scale in 4bit."""
@@ -34,34 +34,17 @@ EMBEDDER = "time_text_embed"
 4bit."""
 
 
-class Config(msgspec.Struct, frozen=True):
-    transformer: str
-    """none or one of KINDS."""
-    text: str
-    """For T5, the large one of the two text encoders: the same words."""
-
-    @classmethod
-    def of(cls, speed) -> Config | None:
-        """From the words of --quantize. Raises ValueError."""
-        for kind in (speed.quantize, speed.quantize_text):
-            if kind not in ("none", *KINDS):
-                raise ValueError(f"none, {', '.join(KINDS)}, and the same for T5 as text:{KINDS[0]}")
-        if speed.quantize == speed.quantize_text == "none":
-            return None
-        return cls(speed.quantize, speed.quantize_text)
-
-
-def refuse(gpu, config: Config, others: dict) -> str | None:
-    kinds = {config.transformer, config.text} - {"none"}
+def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | None:
+    kinds = {choice.transformer, choice.text} - {"none"}
     for package, needed in (("bitsandbytes", kinds & set(BITSANDBYTES)), ("torchao", kinds - set(BITSANDBYTES))):
         if needed and find_spec(package) is None:
             return f"{package} is not installed; pip install {package}"
     if gpu is not None and "fp8" in kinds and float(gpu.compute_capability or 0) < 8.9:
         return f"fp8 arithmetic needs compute capability 8.9; {gpu.name} has {gpu.compute_capability}; use int8 or 8bit"
-    if gpu is not None and config.transformer in ("fp8", "int8") and "compile" not in others:
+    if gpu is not None and choice.transformer in ("fp8", "int8") and not others.compile.on:
         return "without --compile torchao's layers are many times slower than bfloat16; add --compile"
-    offload = getattr(others.get("offload"), "kind", "none")
-    moved = {"text": {config.text}, "model": kinds, "group": kinds}.get(offload, set())
+    offload = others.offload.kind
+    moved = {"text": {choice.text}, "model": kinds, "group": kinds}.get(offload, set())
     if "8bit" in moved or (offload == "group" and kinds):
         return f"quantized weights do not follow --offload {offload}; use --offload none" + (
             "" if offload == "group" else " or another kind"
@@ -69,47 +52,53 @@ def refuse(gpu, config: Config, others: dict) -> str | None:
     return None
 
 
-def apply(modules, config: Config) -> dict:
-    facts: dict = {}
-    # T5 casts to the type of `wo`'s weights, which for packed ones is no type to compute in.
-    left_out = ("wo",) if config.text in BITSANDBYTES else ()
-    for name, kind, whole, parts, without in (
-        ("transformer", config.transformer, modules.transformer, BLOCKS, ()),
-        ("text", config.text, modules.text_encoder_2, ("",), left_out),
-    ):
-        if kind == "none":
-            continue
-        if kind not in BITSANDBYTES:
-            from torchao.quantization.utils import recommended_inductor_config_setter
-
-            recommended_inductor_config_setter()  # which `quantize_` does, so that kept weights are compiled alike
-        started = time.monotonic()
-        plain = 2 * sum(parameter.numel() for parameter in whole.parameters())
-        kept = modules.kept.get(name)
-        if kept is not None and kept.is_there:
-            kept.fill(whole, modules.device)
-            facts[name] = _facts(kind, whole, plain) | {"from": "cache", "seconds": round(kept.seconds, 2)}
-            settle(whole, modules.device, modules.dtype)
-            continue
-        if not sum(replace(whole.get_submodule(part), kind, modules.device, modules.dtype, without) for part in parts):
-            raise SettingsError(
-                f"--quantize {'text:' if name == 'text' else ''}{kind}: none of this model's layers can be packed "
-                "so (4bit "
-                f"takes widths of a multiple of {GROUP}); use another kind"
-            )
-        if name == "transformer":
-            own = "8bit" if kind == "4bit" else kind
-            replace(whole.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
-        facts[name] = _facts(kind, whole, plain) | {"from": "made", "seconds": round(time.monotonic() - started, 2)}
-        if kept is not None:
-            kept.keep(whole)
-        settle(whole, modules.device, modules.dtype)
-    return facts
+def apply(modules: Modules, choice: Quantize) -> dict:
+    kinds = {"transformer": choice.transformer, "text": choice.text}
+    return {part: _apply(modules, part, kind) for part, kind in kinds.items() if kind != "none"}
 
 
-def _facts(kind: str, module, plain: int) -> dict:
+def _apply(modules: Modules, part: str, kind: str) -> dict:
+    """One part of the model, from the cache if it is there; what it weighs now."""
+    module = modules.transformer if part == "transformer" else modules.text_encoder_2
+    if kind not in BITSANDBYTES:
+        from torchao.quantization.utils import recommended_inductor_config_setter
+
+        recommended_inductor_config_setter()  # which `quantize_` does, so that cached weights are compiled alike
+    started = time.monotonic()
+    plain = 2 * sum(parameter.numel() for parameter in module.parameters())
+    cached = modules.quantized_cache.get(part)
+    if cached is not None and cached.is_there:
+        cached.fill(module, modules.device)
+        whence, seconds = "cache", cached.seconds
+    else:
+        _make(modules, module, part, kind)
+        whence, seconds = "made", time.monotonic() - started
+        if cached is not None:
+            cached.keep(module)
     size = weight_bytes(module)
-    return {"kind": kind, "bytes": size, "of_bfloat16": round(size / plain, 3)}
+    settle(module, modules.device, modules.dtype)
+    return {
+        "kind": kind,
+        "bytes": size,
+        "of_bfloat16": round(size / plain, 3),
+        "from": whence,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _make(modules: Modules, module, part: str, kind: str) -> None:
+    """Quantize what of this part is to be quantized."""
+    # T5 casts to the type of `wo`'s weights, which for quantized ones is no type to compute in.
+    left_out = ("wo",) if part == "text" and kind in BITSANDBYTES else ()
+    places = BLOCKS if part == "transformer" else ("",)
+    if not sum(replace(module.get_submodule(place), kind, modules.device, modules.dtype, left_out) for place in places):
+        raise SettingsError(
+            f"--quantize {'text:' if part == 'text' else ''}{kind}: none of this model's layers can be quantized like "
+            f"that (4bit takes widths of a multiple of {GROUP}); use another kind"
+        )
+    if part == "transformer":
+        own = "8bit" if kind == "4bit" else kind
+        replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
 
 
 def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:

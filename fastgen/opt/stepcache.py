@@ -16,59 +16,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Optimizations, StepCache
+from fastgen.opt.base import Modules
 
 if TYPE_CHECKING:
     import torch
 
-THRESHOLDS = {"first-block": 0.1, "taylorseer": 0.1}
-"""For a kind that comes without one."""
 
-
-class Config(msgspec.Struct, frozen=True):
-    kind: str
-    """first-block or taylorseer."""
-    threshold: float
-    """The largest relative distance (L1) at which the work of earlier steps is good enough."""
-    most_skips: int = 3
-    """In a row; then a step is computed whatever the distance."""
-
-    @classmethod
-    def of(cls, speed) -> Config | None:
-        """From the word of --cache. Raises ValueError."""
-        if speed.cache == "none":
-            return None
-        kind, colon, number = speed.cache.partition(":")
-        if kind not in THRESHOLDS:
-            raise ValueError(f"one of none, {', '.join(THRESHOLDS)}, with or without a threshold (first-block:0.1)")
-        try:
-            threshold = float(number) if colon else THRESHOLDS[kind]
-        except ValueError:
-            threshold = 0.0
-        if not 0 < threshold <= 2:
-            raise ValueError("the threshold after ':' is a number above 0, up to 2")
-        return cls(kind, threshold)
-
-    @property
-    def order(self) -> int:
-        """How many steps before the last one computed count."""
-        return {"first-block": 0, "taylorseer": 1}[self.kind]
-
-
-def refuse(gpu, config: Config, others: dict) -> str | None:
+def refuse(gpu: Gpu | None, choice: StepCache, others: Optimizations) -> str | None:
     return None
 
 
-def apply(modules, config: Config) -> dict:
+def apply(modules: Modules, choice: StepCache) -> dict:
     """The step loop asks for it."""
-    modules.step_cache = config
-    return {"cache": f"{config.kind}:{config.threshold:g}"}
+    modules.step_cache = choice
+    return {"cache": f"{choice.kind}:{choice.threshold:g}"}
 
 
 class CacheState:
     """What one sample remembers of its own steps."""
 
-    def __init__(self, config: Config, steps: int):
+    def __init__(self, config: StepCache, steps: int):
         self.config = config
         self.steps = steps
         self.pattern = ""

@@ -160,7 +160,9 @@ class RunFolder:
         """Raise RunFolderError where these settings would lead to other results."""
         now = json.loads(json.dumps(self._fingerprint))
         changed = [
-            f"{key}: {then.get(key)!r} before, {value!r} now" for key, value in now.items() if then.get(key) != value
+            f"{key}: {then.get(key)!r} before, {now.get(key)!r} now"
+            for key in {**now, **then}  # what only one of them has is a difference too
+            if then.get(key) != now.get(key)
         ]
         if changed:
             raise RunFolderError(

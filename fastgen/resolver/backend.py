@@ -49,10 +49,10 @@ def resolve_backend(
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
     placement = Placement(devices, profile)
-    chosen, options = optimizations.Speed(), flags.options
+    chosen, options = optimizations.Optimizations(), flags.options
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
-        chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", flags.optimizations)
+        chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
         if reason := opt.refuse(chosen, devices[0].gpu):
             raise SettingsError(reason)
         notes += chosen.notes(on_gpu)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from fastgen.config.optimizations import BY_NAME
 from fastgen.types import Task
 
 
@@ -63,7 +64,7 @@ class Flags:
     @property
     def optimizations(self) -> dict[str, Any]:
         """The flags that each say one optimization."""
-        return {name: getattr(self, name) for name in ("attention", "compile", "quantize", "cache", "offload")}
+        return {kind.flag: getattr(self, kind.flag) for kind in BY_NAME.values() if hasattr(self, kind.flag)}
 
     @property
     def options(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from fastgen.bench import arms as module
 from fastgen.bench.arms import arms, parse
 from fastgen.bench.work import Work
-from fastgen.config.optimizations import Options
+from fastgen.config.optimizations import Options, Quantize
 from fastgen.errors import SettingsError
 from fastgen.resolver import resolve
 
@@ -34,10 +34,12 @@ def test_all_arms_of_a_cpu(settings):
 def test_a_name_is_the_choices(settings):
     [_, arm] = arms(settings, ("compile + quantize fp8,text:8bit + cache first-block:0.2",))
     speed = arm.settings.optimizations
-    assert (speed.compile, speed.quantize, speed.quantize_text, speed.cache) == (True, "fp8", "8bit", "first-block:0.2")
+    assert speed.compile.on and speed.quantize == Quantize("fp8", "8bit")
+    assert (speed.stepcache.kind, speed.stepcache.threshold) == ("first-block", 0.2)
     assert Options(**parse("quantize fp8,text:8bit + compile")[1]) == Options(quantize="fp8,text:8bit", compile=True)
     assert (
-        arms(settings, ("quality fast",))[1].settings.optimizations.cache == settings.placement.profile.opt.fast.cache
+        arms(settings, ("quality fast",))[1].settings.optimizations.stepcache.word()
+        == settings.placement.profile.opt.fast.cache
     )
     assert [arm.name for arm in arms(settings, ("plain", "diffusers"))] == ["diffusers", "plain"]
 

@@ -7,6 +7,7 @@ import pytest
 from fastgen import opt, providers
 from fastgen.config import optimizations, profile
 from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Compile, Quantize, StepCache
 from fastgen.errors import SettingsError
 from fastgen.resolver import resolve
 from fastgen.scheduler.routing import Group
@@ -26,12 +27,13 @@ def tiny(**flags):
 
 def test_each_quality_takes_over_from_the_one_before():
     exact, high, fast = (optimizations.resolve(quality, SETS, "profile 'p'", {}) for quality in optimizations.QUALITIES)
-    assert [(s.attention, s.compile, s.cache) for s in (exact, high, fast)] == [
+    assert [(s.attention.kernel, s.compile.on, s.stepcache.word()) for s in (exact, high, fast)] == [
         ("math", True, "none"),
         ("math", True, "taylorseer:0.2"),
         ("math", True, "first-block:0.4"),
     ]
-    assert (fast.quantize, fast.quantize_text, high.quantize) == ("fp8", "8bit", "none")
+    assert (fast.quantize, high.quantize) == (Quantize("fp8", "8bit"), Quantize())
+    assert fast.stepcache == StepCache("first-block", 0.4, asked_as="first-block:0.4")
     assert fast.why["attention"] == "profile 'p', quality exact" and fast.why["cache"] == "profile 'p', quality fast"
     assert optimizations.resolve("", SETS, "p", {}).quality == "exact"
 
@@ -40,7 +42,7 @@ def test_a_flag_goes_before_the_profile():
     chosen = optimizations.resolve(
         "fast", SETS, "p", {"compile": False, "quantize": "text:4bit", "cache": "none", "attention": ""}
     )
-    assert (chosen.compile, chosen.quantize, chosen.quantize_text, chosen.cache) == (False, "none", "4bit", "none")
+    assert (chosen.compile, chosen.quantize, chosen.stepcache) == (Compile(), Quantize("none", "4bit"), StepCache())
     assert chosen.why["compile"] == "--no-compile" and chosen.why["quantize_text"] == "--quantize"
     lines = chosen.explain()
     assert "compile off (--no-compile)" in lines and "quality fast (--quality fast)" in lines
@@ -56,7 +58,7 @@ def test_what_changes_pictures_is_in_the_fingerprint():
         == plain
     )
     high = tiny(quality="high")
-    assert high.fingerprint() == tiny(cache=high.optimizations.cache).fingerprint() != plain
+    assert high.fingerprint() == tiny(cache=high.optimizations.stepcache.word()).fingerprint() != plain
     for flags in ({"quantize": "8bit"}, {"quantize": "text:8bit"}, {"cache": "first-block"}, {"quality": "fast"}):
         assert tiny(**flags).fingerprint() != plain
 
@@ -68,13 +70,17 @@ def test_a_profile_of_ones_own(tmp_path):
         '"unmeasured"\n'
     )
     settings = tiny(profile=path)
-    assert (settings.placement.profile.name, settings.optimizations.attention, settings.batch_for(128 * 128)) == (
+    assert (
+        settings.placement.profile.name,
+        settings.optimizations.attention.kernel,
+        settings.batch_for(128 * 128),
+    ) == (
         "mine",
         "math",
         3,
     )
     assert settings.placement.profile.why == f"--profile {path}"
-    assert "the profile has nothing for it" in tiny(profile=path, quality="fast").notes[-1]
+    assert "the profile has nothing for it" in tiny(profile=path, quality="fast").run.notes[-1]
     with pytest.raises(SettingsError, match="--profile nowhere"):
         tiny(profile="nowhere.toml")
     path.write_text(path.read_text().replace('attention = "math"', 'attention = "flash3"'))
@@ -106,7 +112,7 @@ def request(**words):
 def test_quality_is_one_word_for_two():
     """For the engine here it chooses optimizations; for an API it is the API's."""
     local = tiny(quality="high")
-    assert local.optimizations.quality == "high" and not local.api_options
+    assert local.optimizations.quality == "high" and not local.image.options
     assert not providers.refuse(local, request(quality="high")) and not providers.refuse(local, request())
     assert "this run's is high (--quality)" in providers.refuse(local, request(quality="fast"))
     assert "knows exact, high, fast; for low use --backend openai" in providers.refuse(local, request(quality="low"))
@@ -115,7 +121,7 @@ def test_quality_is_one_word_for_two():
     both = tiny(quality="high", fallback="openai@http://127.0.0.1:9/v1")
     assert both.optimizations.quality == "high" and not both.image.options
     assert both.fallbacks[0].image.options == {"quality": "high"}
-    assert both.fallbacks[0].optimizations == optimizations.Speed()
+    assert both.fallbacks[0].optimizations == optimizations.Optimizations()
     here, there = Group(both, 0), Group(both.fallbacks[0], 1)
     assert here.view(request()).params.quality == "" and there.view(request()).params.quality == "high"
     assert there.view(request(quality="low")).params.quality == "low"

@@ -208,11 +208,11 @@ OPENS_AN_ENGINE = {"backend", "model", "engine", "optimizations", "placement", "
 SAYS_NOTHING_OF_RESULTS = {
     "model": {"path", "family", "defaults", "grid", "synthetic"},  # its name and the fingerprint of its files do
     "backend": set(msgspec.structs.asdict(backends.get("fake"))) - {"name"},
-    "optimizations": {"quality", "attention", "compile", "fuse_qkv", "offload", "why"},  # rounding at most
+    "optimizations": {"quality", "layout", "offload", "attention", "compile", "why"},  # rounding at most
 }
 ONLY_WHERE_THERE_ARE_PICTURES = {
     ("backend", "optimizes"),
-    *(("optimizations", name) for name in ("quantize", "quantize_text", "cache")),
+    *(("optimizations", name) for name in ("quantize", "stepcache")),
 }
 SAYS_NOTHING_OF_AN_ENGINE = {"optimizations": {"why"}}
 

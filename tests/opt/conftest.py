@@ -29,14 +29,14 @@ def tiny():
         1
     )  # tensors this small gain nothing from a second one, and wait for it where others compute too
     plain = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
-    opt.apply_all(plain, opt.choose(optimizations.Speed()))
+    opt.apply_all(plain, optimizations.Optimizations())
     prompts = PromptEncoder(plain, 64).encode(["a red circle on a blue background", "two small stars on black"])
 
     def make(dtype=torch.float32, **options):
-        chosen = opt.choose(choices(**options))
+        chosen = choices(**options)
         modules = copy.copy(plain)
         modules.transformer = copy.deepcopy(plain.transformer)
-        if getattr(chosen.get("quantize"), "text", "none") != "none":
+        if chosen.quantize.text != "none":
             modules.text_encoder_2 = copy.deepcopy(plain.text_encoder_2)
         modules.dtype = dtype
         modules.transformer.to(dtype)
@@ -47,7 +47,7 @@ def tiny():
     return make
 
 
-def choices(**options) -> optimizations.Speed:
+def choices(**options) -> optimizations.Optimizations:
     """As a profile would choose them."""
     return optimizations.resolve("", Sets(exact=Options(**options)), "profile 'test'", {})
 

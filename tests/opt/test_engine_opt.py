@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fastgen.config import profile
+from fastgen.config.optimizations import Attention, Compile, Offload
 from fastgen.errors import SettingsError
-from fastgen.opt import attention, compile, offload
+from fastgen.opt import attention, offload
 from tests.opt.conftest import draw
 
 
@@ -31,7 +33,7 @@ def test_a_kernel_that_fails_is_undone(tiny):
     before = Registry._active_backend
     want = draw(made)
     with pytest.raises(SettingsError, match="--attention cudnn: does not work here"):
-        attention.apply(made.modules, attention.Config("cudnn"))
+        attention.apply(made.modules, Attention("cudnn"))
     assert Registry._active_backend == before
     assert all(
         module.processor._attention_backend is None
@@ -39,7 +41,7 @@ def test_a_kernel_that_fails_is_undone(tiny):
         if hasattr(module, "processor")
     )
     assert (draw(made) == want).all()
-    attention.apply(made.modules, attention.Config("math"))
+    attention.apply(made.modules, Attention("math"))
     assert Registry._active_backend == before, "other pipelines keep theirs"
 
 
@@ -50,14 +52,14 @@ def test_guests_come_and_go():
         return SimpleNamespace(to=lambda place: moves.append((name, str(place))))
 
     modules = SimpleNamespace(**{name: part(name) for name in offload.PARTS}, device="gpu", away=())
-    offload.apply(modules, offload.Config("text"))
+    offload.apply(modules, Offload("text"))
     assert moves == [("transformer", "gpu"), ("vae", "gpu")] and modules.away == offload.TEXT
     moves.clear()
     with offload.onload(modules, "transformer", "text_encoder"):
         assert moves == [("text_encoder", "gpu")]
     assert moves[1:] == [("text_encoder", "cpu")]
     moves.clear()
-    offload.apply(modules, offload.Config("model"))
+    offload.apply(modules, Offload("model"))
     assert not moves and modules.away == offload.PARTS
     with pytest.raises(ZeroDivisionError), offload.onload(modules, "vae"):
         1 / 0  # noqa: B018
@@ -118,12 +120,11 @@ def recompiles(task: str, tmp_path, together: int = 1, **flags) -> list[int]:
 def test_no_graph_is_made_after_the_warm_up(tmp_path, monkeypatch, task, flags):
     """The graphs are traced and guarded, but not turned into code. Prompts of 16 and 24 tokens: as many as the pictures
     of the warm-up have."""
-    monkeypatch.setattr(compile.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    monkeypatch.setattr(Compile, "parse", classmethod(lambda cls, word: cls(word, "eager")))
     if flags == {"fuse": True}:
-        from fastgen.opt import layout
-
-        monkeypatch.setattr(layout.Config, "of", classmethod(lambda cls, speed: cls(True)))
-        flags = {}
+        flags = {"profile": tmp_path / "fused.toml"}
+        text = (profile.FOLDER / "cpu-tiny.toml").read_text("utf-8")
+        flags["profile"].write_text(text + "\n[opt.exact]\nfuse_qkv = true\n")
     assert recompiles(task, tmp_path, **flags) == [0] * len(SIZES)
 
 

@@ -14,8 +14,8 @@ import torch
 
 from fastgen import opt
 from fastgen.config.hardware import Gpu
+from fastgen.config.optimizations import Compile
 from fastgen.errors import SettingsError
-from fastgen.opt import compile
 from tests.opt.conftest import choices, draw
 
 OPTIONS = {
@@ -88,7 +88,7 @@ def plain(tiny):
 @pytest.fixture(autouse=True)
 def traced_only(monkeypatch):
     """Graphs are traced and guarded as ever, but no code is generated for them: seconds instead of half a minute."""
-    monkeypatch.setattr(compile.Config, "of", classmethod(lambda cls, speed: cls("eager") if speed.compile else None))
+    monkeypatch.setattr(Compile, "parse", classmethod(lambda cls, word: cls(word, "eager")))
 
 
 def far(found, plain) -> float:
@@ -191,7 +191,7 @@ def test_what_a_gpu_refuses(gpu, options, words):
 )
 def test_words_that_mean_nothing(options, words):
     with pytest.raises(SettingsError, match=words):
-        opt.choose(choices(**options))
+        choices(**options)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import SettingsError
 from fastgen.opt import quantize
 from tests.opt.conftest import draw
@@ -27,7 +28,7 @@ def blocks():
     return torch.nn.ModuleList(made).to(torch.bfloat16).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("kind", quantize.KINDS)
+@pytest.mark.parametrize("kind", Quantize.kinds)
 def test_weights_of_blocks_of_realistic_width(blocks, kind):
     plain = sum(2 * parameter.numel() for parameter in blocks.parameters())
     assert quantize.weight_bytes(blocks) == plain
@@ -44,7 +45,7 @@ def test_weights_of_blocks_of_realistic_width(blocks, kind):
     assert quantize.weight_bytes(packed) / plain <= MOST[kind]
 
 
-@pytest.mark.parametrize("kind", quantize.KINDS)
+@pytest.mark.parametrize("kind", Quantize.kinds)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_sample_is_the_same_alone_and_in_a_batch(tiny, kind, dtype):
     made = tiny(dtype=dtype, quantize=kind)
@@ -53,7 +54,7 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(tiny, kind, dtype):
     assert (together[0] - alone[0]).abs().mean() / alone.abs().mean() < (1e-4 if dtype == torch.float32 else 0.01)
 
 
-@pytest.mark.parametrize("kind", quantize.KINDS)
+@pytest.mark.parametrize("kind", Quantize.kinds)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_share_of_the_embedded_model(tiny, kind, dtype):
     """What is left as it is weighs twice in float32, a CPU's own type."""
@@ -84,4 +85,4 @@ def test_widths_that_4bit_cannot_pack_are_refused(tiny):
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(quantize, "find_spec", lambda name: None)
     for kind, package in (("8bit", "bitsandbytes"), ("fp8", "torchao")):
-        assert f"{package} is not installed; pip install" in quantize.refuse(None, quantize.Config("none", kind), {})
+        assert f"{package} is not installed; pip install" in quantize.refuse(None, Quantize(text=kind), Optimizations())

@@ -13,7 +13,9 @@ import torch
 
 from fastgen import opt
 from fastgen.backends.diffusion.encode import PromptEncoder
-from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.load import _sources, load
+from fastgen.config import profile
+from fastgen.config.optimizations import Quantize
 from fastgen.errors import ModelError, SettingsError
 from fastgen.opt import quantize, quantized_cache, quantized_state
 from fastgen.resolver import resolve
@@ -38,8 +40,8 @@ class Start:
     def __init__(self, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **flags)
         self.modules = load(settings, CPU)
-        self.facts = opt.apply_all(self.modules, opt.choose(settings.optimizations))["quantize"]
-        self.notes = [note for one in self.modules.kept.values() for note in one.notes]
+        self.facts = opt.apply_all(self.modules, settings.optimizations)["quantize"]
+        self.notes = [note for one in self.modules.quantized_cache.values() for note in one.notes]
         self.prompts = PromptEncoder(self.modules, 64).encode(["a red circle on a blue background", "a small star"])
 
     def came_from(self) -> set[str]:
@@ -58,8 +60,8 @@ def test_the_next_start_reads_them_and_draws_the_same(home, monkeypatch, words, 
     _from_pretrained(monkeypatch, read)
     second = Start(quantize=words, dtype=dtype)
     assert second.came_from() == {"cache"} and not second.notes
-    packed = {"transformer": "FluxTransformer2DModel", "text": "T5EncoderModel"}
-    assert not {packed[name] for name in first.facts} & {*read} and "AutoencoderKL" in read
+    classes = {"transformer": "FluxTransformer2DModel", "text": "T5EncoderModel"}
+    assert not {classes[name] for name in first.facts} & {*read} and "AutoencoderKL" in read
     assert (draw(second) == want).all()
     for a, b in zip(first.prompts, second.prompts, strict=True):
         assert (a.embeds == b.embeds).all()
@@ -84,14 +86,14 @@ def _from_pretrained(monkeypatch, read: list[str]) -> None:
 
 
 def test_fused_projections_are_kept_as_they_are(home, tmp_path):
-    profile = tmp_path / "fused.toml"
-    text = (quantized_cache.Path(quantized_cache.opt.__file__).parents[2] / "kernels_cfg" / "cpu-tiny.toml").read_text()
+    path = tmp_path / "fused.toml"
+    text = (profile.FOLDER / "cpu-tiny.toml").read_text()
     assert "[opt.exact]" not in text
-    profile.write_text(text + "\n[opt.exact]\nfuse_qkv = true\n")
-    want = draw(Start(quantize="int8", profile=profile))
+    path.write_text(text + "\n[opt.exact]\nfuse_qkv = true\n")
+    want = draw(Start(quantize="int8", profile=path))
     plain = Start(quantize="int8")
     assert plain.came_from() == {"made"}, "other weights, another file"
-    again = Start(quantize="int8", profile=profile)
+    again = Start(quantize="int8", profile=path)
     assert again.came_from() == {"cache"} and (draw(again) == want).all()
     assert hasattr(again.modules.transformer.transformer_blocks[0].attn, "to_qkv")
 
@@ -165,7 +167,7 @@ def test_a_home_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
 
 def test_how_much_is_kept(home, monkeypatch):
     monkeypatch.setenv(quantized_cache.KEEP, "0")
-    assert Start(quantize="4bit").modules.kept == {} and not home.exists()
+    assert Start(quantize="4bit").modules.quantized_cache == {} and not home.exists()
     monkeypatch.setenv(quantized_cache.KEEP, "much")
     with pytest.raises(SettingsError, match="FASTGEN_KEEP_QUANTIZED=much"):
         Start(quantize="4bit")
@@ -188,9 +190,10 @@ def test_what_a_file_belongs_to(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"a")
     (tmp_path / "b.safetensors").write_bytes(b"b")
 
-    def names(**flags):
+    def names(device=CPU, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **{"quantize": "8bit,text:8bit", **flags})
-        return [quantized_cache._name(settings, part, "8bit", CPU) for part in ("transformer", "text")]
+        sources = _sources(settings)
+        return [quantized_cache._name(settings.optimizations, part, sources[part], "tiny", device) for part in sources]
 
     plain = names()
     assert plain == names(size="64x64", cache="taylorseer", seed=3)
@@ -203,10 +206,7 @@ def test_what_a_file_belongs_to(tmp_path):
     ]
     assert len({tuple(one) for one in [plain, *others]}) == 6
     assert len({one[0] for one in [plain, *others]}) == 6 and {one[1] for one in others[1:]} == {plain[1]}
-    assert (
-        quantized_cache._name(resolve("t2i", model="tiny", gpus="cpu"), "text", "8bit", torch.device("cuda:0"))
-        != plain[1]
-    )
+    assert names(torch.device("cuda:0"))[1] != plain[1]
 
 
 def test_two_that_start_together(home):
@@ -221,7 +221,7 @@ def test_two_that_start_together(home):
 
 
 def test_loras(home, lora_file):
-    """Merged before they are packed; one that changes a text encoder too is not kept."""
+    """Merged before they are quantized; one that changes a text encoder too is not kept."""
     want = draw(Start(quantize="int8", lora=[lora_file("transformer")]))
     again = Start(quantize="int8", lora=[lora_file("transformer")])
     assert again.came_from() == {"cache"} and (draw(again) == want).all()
@@ -258,7 +258,7 @@ def lora_file(tmp_path):
 def test_layers_before_and_after():
     """Taken apart and put together, every kind of layer computes the same to the bit, and shares what it shared."""
     torch.manual_seed(0)
-    for kind in quantize.KINDS:
+    for kind in Quantize.kinds:
         whole = torch.nn.Sequential(
             torch.nn.Linear(128, 64), torch.nn.Linear(64, 128, bias=False), torch.nn.LayerNorm(128)
         )

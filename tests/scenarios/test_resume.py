@@ -264,3 +264,16 @@ def test_a_lora_that_is_trained_again_is_another_one(settings, tmp_path):
     assert settings("t2i", lora=[str(file)]).fingerprint() == before
     file.write_bytes(b"2" * 100)
     assert settings("t2i", lora=[str(file)]).fingerprint() != before
+
+
+def test_a_setting_that_is_left_out_now_is_a_difference_too(settings, rows_file, go):
+    """Words of APIs are in the fingerprint only where they were given."""
+    api = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    path = rows_file(ROWS)
+    go(settings("t2i", path))
+    run = json.loads((Path(settings("t2i", path).run.out) / "run.json").read_text())
+    before = settings("t2i", path, **api, background="transparent")
+    run["settings"] = before.fingerprint()
+    (Path(before.run.out) / "run.json").write_text(json.dumps(run))
+    with pytest.raises(RunFolderError, match="background: 'transparent' before, None now"):
+        next(Run(settings("t2i", path, **api), lambda event, **facts: None).results())

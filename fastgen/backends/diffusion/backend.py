@@ -25,14 +25,17 @@ from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
 from fastgen.backends.diffusion.files import Inputs, Saver, scaled, token_mask
 from fastgen.backends.diffusion.load import load
 from fastgen.backends.registry import streams
-from fastgen.config.hardware import Device
+from fastgen.config.hardware import Device, is_out_of_memory
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.opt.compile import enter_thread, graphs
-from fastgen.opt.out_of_memory import OutOfMemory, is_out_of_memory
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
+
+
+class OutOfMemory(Exception):
+    """Not even one sample fits."""
 
 
 class ImageJob:
@@ -73,7 +76,7 @@ class FluxBackend:
         started = time.monotonic()
         try:
             self.modules = load(self.settings, device)
-            applied = opt.apply_all(self.modules, opt.choose(self.settings.optimizations))
+            applied = opt.apply_all(self.modules, self.settings.optimizations)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ModelError(
                 f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; "
@@ -85,7 +88,7 @@ class FluxBackend:
         self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
         self._saver = Saver(self.settings)
         self._engine.submit(self._warm_up).result()
-        self._graphs = graphs() if self.settings.optimizations.compile else 0
+        self._graphs = graphs() if self.settings.optimizations.compile.on else 0
         import diffusers
         import transformers
 
@@ -98,7 +101,7 @@ class FluxBackend:
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
             "streams": parallel,
             "opt": applied,
-            "notes": [note for kept in self.modules.kept.values() for note in kept.notes],
+            "notes": [note for cached in self.modules.quantized_cache.values() for note in cached.notes],
         }
 
     def reconfigure(self, settings: Settings) -> None:
@@ -232,14 +235,14 @@ class FluxBackend:
 
     def _enter_thread(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        if self.settings.optimizations.compile:
+        if self.settings.optimizations.compile.on:
             enter_thread()
 
     def _warm_up(self) -> None:
         """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for
         graphs: those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
         prompts = self.prompts.encode(["one", "two", "three"])
-        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.optimizations.compile else ((64, 2),):
+        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.optimizations.compile.on else ((64, 2),):
             samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
             self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
 
@@ -319,7 +322,7 @@ class FluxBackend:
             blocks, steps = config.num_layers + config.num_single_layers, sum(map(len, patterns))
             computed = sum(pattern.count("1") for pattern in patterns)
             work |= {"blocks": computed * blocks + steps - computed, "blocks_without_cache": steps * blocks}
-        if self.settings.optimizations.compile:
+        if self.settings.optimizations.compile.on:
             with self._counting:
                 now = graphs()
                 work["recompiles"], self._graphs = now - self._graphs, now

@@ -5,6 +5,7 @@ They are in the CPU's memory; `opt` brings them onto the device, quantized or no
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ from pathlib import Path
 import torch
 
 from fastgen.backends.diffusion import synthetic
-from fastgen.config.model_cards import MODULES
+from fastgen.config.model_cards import MODULES, stamp
+from fastgen.config.optimizations import StepCache
 from fastgen.config.settings import Settings
 from fastgen.errors import ModelError
-from fastgen.opt.quantized_cache import Kept, find
-from fastgen.opt.stepcache import Config as StepCache
+from fastgen.opt.quantized_cache import CachedWeights, find
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has fetched all that is needed
 
@@ -37,7 +38,7 @@ class Modules:
     dtype: torch.dtype
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
-    kept: dict[str, Kept] = field(default_factory=dict)
+    quantized_cache: dict[str, CachedWeights] = field(default_factory=dict)
     """Where the quantized weights of a part are kept: if they are there, that part has none of its own yet."""
     away: tuple[str, ...] = ()
     """Which of them live in the CPU's memory and are on the device only while they are needed."""
@@ -93,8 +94,11 @@ def load(settings: Settings, device: torch.device) -> Modules:
         except Exception as error:
             raise ModelError(f"--model {card.name}: cannot load {name} from {card.path}: {_brief(error)}") from error
 
-    kept = find(settings, device)
-    there = {name for name, one in kept.items() if one.is_there}
+    sources = _sources(settings)
+    if any(map(_touches_text_encoder, settings.engine.loras)):  # a file would be one half of what such a LoRA changes
+        sources.pop("transformer", None)
+    cache = find(settings.optimizations, sources, card.name, device)
+    there = {name for name, one in cache.items() if one.is_there}
     if "transformer" in there:
         transformer = hollow(
             "transformer",
@@ -128,7 +132,33 @@ def load(settings: Settings, device: torch.device) -> Modules:
     for module in modules.values():
         if isinstance(module, torch.nn.Module):
             module.eval().requires_grad_(False)
-    return Modules(**modules, device=device, dtype=dtype, kept=kept)
+    return Modules(**modules, device=device, dtype=dtype, quantized_cache=cache)
+
+
+def _sources(settings: Settings) -> dict[str, dict]:
+    """For each part whose quantized weights may be cached, all that decides the weights that are quantized."""
+    if settings.model.synthetic:
+        return {}
+    both = {
+        "model": settings.model.fingerprint,
+        "dtype": settings.engine.dtype,
+        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+    }
+    own = {
+        "file": stamp(Path(settings.engine.transformer)) if settings.engine.transformer else "",
+        "loras": [(stamp(Path(path)), scale) for path, scale in settings.engine.loras],
+    }
+    return {"transformer": both | own, "text": both}
+
+
+def _touches_text_encoder(lora: tuple[str, float]) -> bool:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(lora[0], "pt") as file:
+            return any("text_encoder" in key or "lora_te" in key for key in file.keys())  # noqa: SIM118
+    except Exception:  # whoever loads it will say what is wrong with it
+        return True
 
 
 def _single_file(path: str, folder: str, dtype: torch.dtype, cls) -> torch.nn.Module:

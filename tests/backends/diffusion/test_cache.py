@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgen.opt.stepcache import CacheState, Config
+from fastgen.config.optimizations import StepCache
+from fastgen.opt.stepcache import CacheState
 from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.test_engine import pixels, run
 
@@ -120,7 +121,7 @@ def test_without_a_cache_nothing_is_said(t2i):
 
 @pytest.mark.parametrize(("kind", "pattern"), [("first-block", "100010001001"), ("taylorseer", "110001000101")])
 def test_first_and_last_steps_are_computed_and_no_more_than_three_left_out(kind, pattern):
-    memory = CacheState(Config(kind, 2.0), 12)
+    memory = CacheState(StepCache(kind, 2.0), 12)
     for step in range(12):
         if memory.must_compute:
             memory.computed(torch.ones(4, 8), torch.full((4, 8), 2.0), 1 - step / 12)
@@ -132,7 +133,7 @@ def test_first_and_last_steps_are_computed_and_no_more_than_three_left_out(kind,
 
 def test_the_line_through_the_last_two():
     """In bfloat16 too the distance is a float32."""
-    memory = CacheState(Config("taylorseer", 0.1), 9)
+    memory = CacheState(StepCache("taylorseer", 0.1), 9)
     for sigma in (1.0, 0.8):
         assert memory.must_compute
         value = torch.full((4, 8), 1 - sigma + 1, dtype=torch.bfloat16)
