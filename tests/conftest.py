@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,23 +11,70 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
-# A machine with GPUs must give the same results; what needs a GPU is marked so.
-CLI_TIMEOUT_S = 120
+# Many processes share the cores here, and threads that spin while they wait take them from each other: with two threads
+# a process the embedded models took twice the processor time. Workers under test choose their own number.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+CLI_TIMEOUT_S = 300
+"""Generous, since other tests run at the same time."""
 SETUP_S = 1200
+MOST_PROCESSES = 8
+SPREAD = {
+    "tests/bench/test_bench.py",
+    "tests/dataflow/test_engine.py",
+    "tests/dataflow/test_pipelines.py",
+    "tests/embedded/test_models.py",
+    "tests/embedded/test_reader.py",
+    "tests/opt/test_engine_opt.py",
+    "tests/scenarios/test_fallback.py",
+    "tests/scenarios/test_invariance.py",
+    "tests/scenarios/test_kill.py",
+    "tests/scenarios/test_storm.py",
+}
+"""Files of long tests that share little: each test goes to whichever process is free. Other files stay whole."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_xdist_auto_num_workers(config) -> int | None:
+    """-n auto: one process more than there are cores, since many tests wait; only this one for less than a folder."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    narrow = config.option.keyword or config.option.capture == "no" or config.getoption("lf", False)
+    if narrow or not any(Path(argument).is_dir() for argument in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
+
+
+class ByFile(LoadScopeScheduling):
+    """Hands out files, in the order of `pytest_collection_modifyitems`; of SPREAD ones single tests."""
+
+    def __init__(self, config, log=None):
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file in SPREAD else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
-        return
-    from fastgen.config.hardware import find_gpus
+    if marked:
+        from fastgen.config.hardware import find_gpus
 
-    if not find_gpus():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="no CUDA GPU is visible here"))
+        if not find_gpus():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU is visible here"))
+    if hasattr(config, "workerinput"):  # long ones first; at the very front those that may have to make vLLM's place
+        items.sort(key=lambda item: ("scenarios/test_vllm.py" not in item.nodeid, not item.get_closest_marker("slow")))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -149,20 +197,31 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def _kept_home() -> Path:
+    """Under the user's cache, another one for each set of requirements; what a run made serves the next ones."""
+    from fastgen.providers import vllm
+
+    wanted = (sys.version_info[:2], vllm.ON_CPU, vllm.BROKEN_ON_CPU)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "fastgen-tests" / hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
+
+
 @pytest.fixture(scope="session")
-def vllm_home(tmp_path_factory):
-    """FASTGEN_HOME with a vLLM in it: one that is there already (FASTGEN_TEST_HOME), else made as a user makes it."""
-    ready = os.environ.get("FASTGEN_TEST_HOME")
-    home = ready or str(tmp_path_factory.mktemp("home"))
-    done = subprocess.run(
-        [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"],
-        env={**os.environ, "FASTGEN_HOME": home},
-        capture_output=True,
-        text=True,
-        timeout=SETUP_S,
-    )
+def vllm_home():
+    """FASTGEN_HOME with a vLLM in it: where FASTGEN_TEST_HOME says, else in the cache. If it is not there it is made as
+    a user makes it, once for all processes of a run and for all later runs."""
+    home = Path(os.environ.get("FASTGEN_TEST_HOME") or _kept_home())
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "making.lock"):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastgen", "setup", "vllm", "--cpu"],
+            env={**os.environ, "FASTGEN_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=SETUP_S,
+        )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return home
+    return str(home)
 
 
 @pytest.fixture

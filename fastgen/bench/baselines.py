@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fastgen.bench.runner import Play, Round
+from fastgen.bench.rounds import Play, Round
 from fastgen.config.model_cards import MODULES
 from fastgen.config.settings import Settings
 

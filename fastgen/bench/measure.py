@@ -21,7 +21,7 @@ from fastgen.bench import peak
 from fastgen.bench.arms import Arm
 from fastgen.bench.judge import Judge
 from fastgen.bench.process import ArmFailed, ArmProcess, ArmRefused
-from fastgen.bench.runner import Round
+from fastgen.bench.rounds import Round
 from fastgen.bench.work import Work
 from fastgen.config import hardware
 from fastgen.errors import EngineError

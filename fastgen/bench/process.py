@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from fastgen.bench.arms import Arm
-from fastgen.bench.runner import Round
+from fastgen.bench.rounds import Round
 from fastgen.config.hardware import child_environment
 from fastgen.errors import FastgenError
 from fastgen.output.artifacts import tail

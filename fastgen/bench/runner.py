@@ -1,4 +1,4 @@
-"""An arm's process, from inside: `python -m fastgen.bench.player`, an order a line on stdin, an answer a line on
+"""An arm's process, from inside: `python -m fastgen.bench.runner`, an order a line on stdin, an answer a line on
 stdout.
 
 The first order says who plays and with which settings; each of the others is a round: {"rows": [...], "out": folder}.
@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,41 +23,14 @@ from typing import TextIO
 import msgspec
 from msgspec.structs import replace
 
+from fastgen.bench.rounds import Play, Round
 from fastgen.config.settings import Settings
 from fastgen.errors import FastgenError, SettingsError
-from fastgen.types import warm
-
-
-class Round(msgspec.Struct, omit_defaults=True):
-    """What came of a round."""
-
-    seconds: float = 0.0
-    made: dict[str, str] = {}
-    """By id the path of a row's picture, or its text. A row that failed is not there."""
-    stages: dict[str, float] = {}
-    """Seconds by stage, summed over batches that overlap."""
-    work: dict[str, int] = {}
-    """What the engine counted: blocks evaluated, graphs compiled."""
-    facts: dict = {}
-    """What it said of itself when it was open."""
-    gpu_peak_gib: float = 0.0
-    """The most that it has held of the GPU's memory so far; 0 on a CPU."""
-    failed: int = 0
-    """Rows that came to nothing."""
-    error: str = ""
-    """Why nothing, or too little, came of it."""
-    by_user: bool = False
-    """Whether it is a matter of settings and hardware, and no fault."""
-
-
-warm(Round)
-
 
 MOST_FAILED = 0.05
 """Of a round's rows; where more fail, its rate says nothing."""
 ENDING_S = 20.0
 """How long a round that nobody waits for any more may go on."""
-Play = Callable[[list[dict], Path], Round]
 
 
 def fastgen_player(settings: Settings) -> Play:

@@ -15,7 +15,7 @@ from fastgen.bench import peak, report, synthetic
 from fastgen.bench.arms import Arm, arms
 from fastgen.bench.judge import Judge, ssim
 from fastgen.bench.measure import Figures, Measurement
-from fastgen.bench.runner import Round
+from fastgen.bench.rounds import Round
 from fastgen.bench.tune import _best, _joined
 from fastgen.bench.work import Work
 from fastgen.config.optimizations import Options, Sets

@@ -81,7 +81,9 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     process = cli_process(*command)
     until_done(process, 3)
     children = family(process.pid)
-    server = [p for p in children if "api_server" in " ".join(p.cmdline()) and "leash" not in " ".join(p.cmdline())]
+    server = [
+        p for p in children if "api_server" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
+    ]
     os.killpg(server[0].pid, signal.SIGKILL)
     rest, errors = process.communicate(timeout=RUN_S)
     assert process.returncode == 0, errors + rest[-2000:]
