@@ -6,7 +6,8 @@ Thin: it makes rows, gives them to fastgen, and brings the results into the shap
 What runs where, how many at once, what is tried again and what is committed when is not known here.
 """
 
-from fastgen import __version__
+import fastgen
 from fastgen.dataflow.logger import get_logger
 
 __all__ = ["__version__", "get_logger"]
+__version__ = fastgen.__version__
