@@ -1,20 +1,20 @@
-"""What can go wrong, as a tree. Knows nothing of how the errors are shown.
+"""All errors that fastgen raises on purpose, as a tree. Does not know how they are shown.
 
 FastgenError               exit code 1
 ├── SettingsError          exit code 2: wrong usage or settings, found before any work
 │   ├── ModelError         the model is unknown, incomplete or not of a supported family
 │   └── RunFolderError     the run folder is in use, read-only, or was made with other settings
-├── InputError             one row is bad: names the field and the mend; never ends a run
-├── EngineError            no worker can go on: an engine cannot start or keeps dying, a service takes no more
+├── InputError             one row is bad: names the field and the fix; never ends a run
+├── EngineError            no worker can continue: an engine cannot start or keeps dying, a service takes no more
 ├── BudgetError            --max-cost is reached; what is done is safe
-└── DiskError              the output disk takes no more; what is done is safe
+└── DiskError              the output disk refuses writes; what is done is safe
 """
 
 from __future__ import annotations
 
 
 class FastgenError(Exception):
-    """Base of all errors that fastgen raises on purpose. Its text is meant for the user."""
+    """Base class of these errors. The text is meant for the user."""
 
     exit_code = 1
 
@@ -37,8 +37,8 @@ class InputError(FastgenError):
     """One row is bad.
 
     Args:
-        message: what is wrong and how to mend it.
-        field: the field of the user's row that is at fault, or "" for the row as a whole.
+        message: what is wrong and how to fix it.
+        field: the field of the user's row that is at fault, or "" if the row as a whole is.
     """
 
     def __init__(self, message: str, field: str = ""):
@@ -47,11 +47,11 @@ class InputError(FastgenError):
 
 
 class EngineError(FastgenError):
-    """The engines cannot go on; the message says why and where their log is."""
+    """The engines cannot continue; the message says why and where their log is."""
 
 
 class BudgetError(FastgenError):
-    """The next request could cost more than --max-cost leaves. The same command with a higher one goes on."""
+    """The next request could cost more than --max-cost has left. Run the same command with a higher one to continue."""
 
 
 class DiskError(FastgenError):

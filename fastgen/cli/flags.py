@@ -1,7 +1,6 @@
-"""The flags of the command line: what each is called, what it takes and what its help says. `main.py` puts them
-together.
+"""The flags of the command line: their names, types and help texts. `main.py` gives them to the commands.
 
-A flag that several commands have is written down once; its default stands in the commands.
+A flag that several commands share is defined once. Defaults are in the commands.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from fastgen.config.prompts import MAX_PIXELS
 
 Input = Annotated[
     Path | None,
-    typer.Argument(metavar="INPUT", help="Rows: a .jsonl file, or a .json list. Without it: bundled examples."),
+    typer.Argument(metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
 Model = Annotated[
     str,
     typer.Option(
         help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev where a CUDA GPU is, else 'tiny'."
+        "FLUX.1-Kontext-dev with a CUDA GPU, else 'tiny'."
     ),
 ]
 Gpus = Annotated[
-    str, typer.Option(help="0,1 or all or cpu or cpu:N: one engine process each.  [default: all GPUs, else cpu]")
+    str, typer.Option(help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs, else cpu]")
 ]
 Backend = Annotated[
     str,
@@ -37,44 +36,47 @@ Backend = Annotated[
 CaptionBackend = Annotated[
     str,
     typer.Option(
-        help="vllm: a vLLM server on this machine, started and ended by this command, or one that runs "
-        "(--base-url). openai, "
-        "gemini: an API of that format.  [default: vllm]"
+        help="vllm: a vLLM server that this command starts and stops, or one that is already running (--base-url). "
+        "openai, gemini: an API of that format.  [default: vllm]"
     ),
 ]
 BaseUrl = Annotated[
-    str | None, typer.Option(metavar="URL", help="Where the API or the running vLLM is.  [default: the vendor's own]")
+    str | None,
+    typer.Option(metavar="URL", help="Address of the API or of a running vLLM server.  [default: the vendor's own]"),
 ]
 VllmCommand = Annotated[
     str | None,
     typer.Option(
-        metavar="COMMAND", help="vLLM's server, or a Python that has vLLM.  [default: where setup vllm put it]"
+        metavar="COMMAND", help="The vLLM server, or a Python that has vLLM.  [default: what setup vllm installed]"
     ),
 ]
 Fallback = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Backends for rows that the first cannot do: openai,gemini. Each may name a model and a place: "
-        "openai:gpt-image-2@http://host/v1.",
+        help="Backends for rows that the first one cannot do, in order: openai,gemini. Each may name a model and an "
+        "address: openai:gpt-image-2@http://host/v1.",
     ),
 ]
 FallbackOnRefusal = Annotated[
-    bool, typer.Option("--fallback-on-refusal", help="Also for rows whose content a backend refused.")
+    bool, typer.Option("--fallback-on-refusal", help="Use --fallback also for rows whose content a backend refused.")
 ]
-MaxInflight = Annotated[int | None, typer.Option(metavar="N", help="Requests to an API at the same time, at most.")]
-Rpm = Annotated[int, typer.Option(metavar="N", help="Requests to an API a minute, at most; 0: as many as it takes.")]
+MaxInflight = Annotated[
+    int | None, typer.Option(metavar="N", help="Maximum number of requests to an API at the same time.")
+]
+Rpm = Annotated[int, typer.Option(metavar="N", help="Maximum number of requests to an API per minute; 0: no limit.")]
 Timeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="For one request to an API.  [default: 600, for captions 120]")
+    float | None,
+    typer.Option(metavar="SECONDS", help="Time limit for one request to an API.  [default: 600, for captions 120]"),
 ]
 MaxCost = Annotated[
-    float, typer.Option(metavar="USD", help="What the run folder may cost over all its runs; 0: no limit.")
+    float, typer.Option(metavar="USD", help="The most that the run folder may cost, over all its runs; 0: no limit.")
 ]
 Quality = Annotated[
     str,
     typer.Option(
-        help="On this machine exact, high or fast: which optimizations run (docs/optimizations.md).  [default: exact] "
-        "For APIs low, medium, high ..., for rows that do not say."
+        help="On this machine: exact, high or fast, the set of optimizations (docs/optimizations.md).  "
+        "[default: exact] For APIs: low, medium, high ..., for rows that do not set it."
     ),
 ]
 Attention = Annotated[
@@ -87,107 +89,114 @@ Attention = Annotated[
 ]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile/--no-compile", help="Compile the transformer's blocks.  [default: the profile's, else no]"),
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the transformer's blocks with torch.compile.  [default: the profile's, else no]",
+    ),
 ]
 Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, else "
-        "none]",
+        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, "
+        "else none]",
     ),
 ]
 Cache = Annotated[
     str,
     typer.Option(
         metavar="KIND[:THRESHOLD]",
-        help="Step cache: none, first-block, taylorseer.  [default: the profile's, else none]",
+        help="Step cache: none, first-block or taylorseer.  [default: the profile's, else none]",
     ),
 ]
 Offload = Annotated[
     str,
     typer.Option(
         metavar="WHAT",
-        help="What leaves the GPU while it is not needed: none, text, model, group.  [default: the profile's, else "
-        "none]",
+        help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: the profile's, "
+        "else none]",
     ),
 ]
 ProfileFile = Annotated[
     Path | None,
     typer.Option(
-        "--profile", metavar="FILE", help="Take this profile.  [default: the one in kernels_cfg that fits best]"
+        "--profile", metavar="FILE", help="Use this profile.  [default: the one in kernels_cfg that fits best]"
     ),
 ]
 Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
-AspectRatio = Annotated[str, typer.Option(help="APIs only: such as 16:9.")]
+AspectRatio = Annotated[str, typer.Option(help="APIs only: for example 16:9.")]
 Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
 Pictures = Annotated[
     Path | None,
     typer.Argument(
         metavar="INPUT",
-        help="Rows: a .jsonl file, or a .json list; or a folder of pictures. Without it: bundled examples.",
+        help="The rows: a .jsonl file, a .json list, or a folder of images. Without it, bundled examples run.",
     ),
 ]
 VlmModel = Annotated[
     str,
     typer.Option(
-        help="Hub id or local folder of a VLM, an API's model, 'tiny' (embedded), or 'auto': Qwen3-VL where a CUDA "
-        "GPU is, "
-        "else 'tiny'; for an API its usual one."
+        help="Hub id or local folder of a VLM, a model of an API, 'tiny' (embedded), or 'auto': Qwen3-VL with a CUDA "
+        "GPU, else 'tiny'; for an API its default model."
     ),
 ]
-Prompt = Annotated[str, typer.Option(metavar="TEXT", help="For rows that bring no text.")]
-System = Annotated[str, typer.Option(metavar="TEXT", help="Instructions that go first; '' for none.")]
-MaxTokens = Annotated[int, typer.Option(help="Tokens of a caption, at most; one that needs more fails as 'truncated'.")]
-Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.")]
+Prompt = Annotated[str, typer.Option(metavar="TEXT", help="The question for rows that have no text.")]
+System = Annotated[str, typer.Option(metavar="TEXT", help="The system prompt; '' for none.")]
+MaxTokens = Annotated[int, typer.Option(help="Maximum tokens of a caption; one that needs more fails as 'truncated'.")]
+Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Larger pictures are scaled down to so many pixels before they are sent.  [default: the profile's, "
+        help="Larger images are scaled down to this many pixels before they are sent.  [default: the profile's, "
         f"else {MAX_PIXELS}]",
     ),
 ]
 Schema = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="JSON schema: captions are objects that fit it, instead of texts.")
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."),
 ]
 CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
 Size = Annotated[
     str | None,
     typer.Option(
-        metavar="WxH", help="For rows that name none.  [default: the model's; an edit takes its input's shape]"
+        metavar="WxH", help="Size for rows that set none.  [default: the model's; an edit keeps the shape of its input]"
     ),
 ]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that name none.  [default: the model's]")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that name none.  [default: the model's]")]
-N = Annotated[int, typer.Option("--n", help="Pictures per prompt (t2i) or per row (edit), for rows that name none.")]
-Seed = Annotated[int, typer.Option(help="Run seed: a row without a seed draws its own from this and its id.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (bfloat16 on a GPU, float32 on a CPU).")]
-BatchSize = Annotated[str, typer.Option(metavar="N|auto", help="Samples that go through the model together.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that set none.  [default: the model's]")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that set none.  [default: the model's]")]
+N = Annotated[int, typer.Option("--n", help="Images per prompt (t2i) or per row (edit), for rows that set none.")]
+Seed = Annotated[int, typer.Option(help="Seed of the run: a row without a seed derives one from this and its id.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto (bfloat16 on a GPU, float32 on a CPU).")]
+BatchSize = Annotated[
+    str, typer.Option(metavar="N|auto", help="Images that go through the model together; auto: by the profile.")
+]
 Format = Annotated[str, typer.Option(help="png, jpeg or webp.")]
 OutputKey = Annotated[
-    str | None, typer.Option(help="Field for the paths of the pictures.  [default: images; edited_images for edit]")
+    str | None, typer.Option(help="Field for the paths of the images.  [default: images; edited_images for edit]")
 ]
 ImageRoot = Annotated[
-    Path | None, typer.Option(help="Where relative picture paths start.  [default: the folder of INPUT]")
+    Path | None, typer.Option(help="The folder where relative image paths start.  [default: the folder of INPUT]")
 ]
 Lora = Annotated[
     list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
 ]
 Transformer = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Transformer weights from one safetensors file instead of the model's."),
+    typer.Option(metavar="FILE", help="Use the transformer weights of one safetensors file instead of the model's."),
 ]
 MaxSequenceLength = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Prompt tokens that the model reads (changes pictures).  [default: the model's]"),
+    typer.Option(metavar="N", help="Prompt tokens that the model reads (changes images).  [default: the model's]"),
 ]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many rows.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what the run folder holds and start over.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try rows again that failed in an earlier run.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the buckets and batches and why; load no model.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON event per line on stdout, a summary last.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Limit = Annotated[int | None, typer.Option(help="Process only the first LIMIT rows.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the contents of the run folder and start over.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the rows again that failed in an earlier run.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan (buckets, batches and the reasons) and load no model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line on stdout, the summary last.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 BenchTask = Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.")]
 BenchOut = Annotated[
@@ -198,25 +207,27 @@ Only = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="One arm: plain, 'quality high', 'compile + cache first-block:0.1' ...; may be repeated.  [default: all]",
+        help="Run only this arm: plain, 'quality high', 'compile + cache first-block:0.1' ...; may be repeated.  "
+        "[default: all]",
     ),
 ]
-Rounds = Annotated[int, typer.Option(help="Times that each arm plays.")]
+Rounds = Annotated[int, typer.Option(help="Rounds that each arm runs.")]
 RoundRows = Annotated[
     int,
-    typer.Option("--rows", help="Rows a round; 0: as many as plain diffusers or transformers does in some seconds."),
+    typer.Option("--rows", help="Rows per round; 0: as many as plain diffusers or transformers does in a few seconds."),
 ]
 Synthetic = Annotated[
     str,
     typer.Option(
-        metavar="flux-dev|flux-kontext", help="The full-size model with random weights: honest for speed, no pictures."
+        metavar="flux-dev|flux-kontext",
+        help="The full-size model with random weights: realistic speed, meaningless images.",
     ),
 ]
 Compare = Annotated[
     str,
     typer.Option(
         metavar="CMD",
-        help="Time this shell command beside fastgen; {rows} in it becomes a .jsonl file, {out} a folder.",
+        help="Also time this shell command; {rows} in it becomes a .jsonl file, {out} a folder.",
     ),
 ]
 Tune = Annotated[

@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code. Imports no torch, and nothing heavy before a command runs.
 
-Exit codes: 0 every row done; 1 the run could not go on (full disk, no engine left) or a fault of fastgen's own;
-2 wrong usage or settings, before any work; 3 finished with failed rows; 130 interrupted.
+Exit codes: 0 every row is done; 1 the run could not continue (full disk, no engine left) or fastgen has a bug;
+2 wrong usage or settings, found before any work; 3 finished but some rows failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -86,16 +86,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="fastgen",
-    help="Images from prompts, edits of images and captions of images, from a file of rows on your own GPUs, or "
-    "from APIs. "
-    "Kill it at any time; the same command goes on where it was.",
+    help="Make images from prompts, edit images and caption images: a file of rows in, a table out. Runs on your own "
+    "GPUs or through APIs. You can kill a run at any time; the same command continues it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # square brackets in help texts are meant as they stand
+    rich_markup_mode=None,  # square brackets in help texts are literal
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 every row done, 2 wrong usage or settings, 3 finished with failed rows, 130 interrupted, "
-    "1 the run could not go on.",
+    epilog="Exit codes: 0 every row is done, 2 wrong usage or settings, 3 finished but some rows failed, 130 "
+    "interrupted, 1 the run could not continue.",
 )
 
 
@@ -104,7 +103,7 @@ def root(version: Version = False) -> None: ...
 
 
 def _command(task: str, help: str):
-    """A command with the flags that all tasks that make pictures share."""
+    """A command with the flags that t2i and edit share."""
 
     @app.command(task, help=help)
     def command(
@@ -157,8 +156,8 @@ def _command(task: str, help: str):
     return command
 
 
-t2i = _command("t2i", "Pictures from prompts.")
-edit = _command("edit", "Edits of pictures by instruction: one or several turns, several references, masks.")
+t2i = _command("t2i", "Make images from prompts.")
+edit = _command("edit", "Edit images by instruction: in one or several turns, with several references, with masks.")
 
 
 @app.command()
@@ -192,16 +191,16 @@ def caption(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Captions, answers or structured descriptions of pictures, by a VLM."""
+    """Caption images with a VLM: descriptions, answers to questions, or JSON."""
     _run("caption", dict(locals()))
 
 
 @app.command()
 def setup(
     what: Annotated[str, typer.Argument(metavar="vllm", help="What to set up.")],
-    cpu: Annotated[bool, typer.Option("--cpu", help="For the CPU, though there is a GPU.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Install for the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Make an environment of its own for vLLM, which `caption --backend vllm` then finds."""
+    """Install vLLM in an environment of its own, where `fastgen caption` finds it."""
     from fastgen.config.hardware import find_gpus
     from fastgen.errors import FastgenError
     from fastgen.providers import vllm
@@ -215,7 +214,7 @@ def setup(
         _fail(error, "human")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    print(f"vLLM is in {place}; `fastgen caption` finds it there")
+    print(f"vLLM is installed in {place}; `fastgen caption` finds it there")
 
 
 @app.command()
@@ -223,15 +222,17 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the sheet and the two run folders.")] = Path(
         "fastgen-runs/demo"
     ),
-    count: Annotated[int, typer.Option(help="Prompts, 1 to 12; as many edits, twice as many captions.")] = 6,
-    seed: Annotated[int, typer.Option(help="Other prompts and pictures.")] = 0,
+    count: Annotated[
+        int, typer.Option(help="Number of prompts, 1 to 12. There are as many edits and twice as many captions.")
+    ] = 6,
+    seed: Annotated[int, typer.Option(help="Another seed gives other prompts and images.")] = 0,
 ) -> None:
-    """Prompts -> pictures -> edits -> captions on the embedded models, judged, as one contact sheet. No GPU needed."""
+    """Show everything once on the embedded models: images, edits and captions on one contact sheet. Needs no GPU."""
     from fastgen.embedded import demo
     from fastgen.errors import FastgenError
 
     if not 1 <= count <= 12:
-        print(f"error: --count {count}: a whole number from 1 to 12", file=sys.stderr)
+        print(f"error: --count {count}: must be a whole number from 1 to 12", file=sys.stderr)
         raise typer.Exit(2)
     try:
         sheet, right = demo.run(out, count, seed)
@@ -240,9 +241,8 @@ def demo(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     print(
-        f"by the scene reader {right['pictures']} of {count} pictures and {right['edits']} of {count} edits are as "
-        "asked, "
-        f"and {right['captions']} of {2 * count} captions are right\n{sheet}"
+        f"judged by the scene reader: {right['pictures']} of {count} images and {right['edits']} of {count} edits "
+        f"show what was asked for, and {right['captions']} of {2 * count} captions are right\n{sheet}"
     )
 
 
@@ -266,8 +266,8 @@ def bench(
     tune: Tune = False,
     quiet: Quiet = False,
 ) -> None:
-    """What each optimization buys on this machine, in speed, memory and pictures: against plain diffusers or
-    transformers, in turns."""
+    """Measure what each optimization gains and costs on this machine. The baseline is plain diffusers or
+    transformers."""
     command = ["fastgen", *sys.argv[1:]]
     flags = {
         "size": size,
@@ -289,7 +289,7 @@ def bench(
 
     try:
         settings = settings_for(task, out, synthetic_model=synthetic, tune=tune, model=model, gpus=gpus, **flags)
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was started ends with it
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends the processes it started, too
         flags |= {"model": settings.model.path if settings.model.synthetic else model, "gpus": gpus}
         found = run(
             settings,
@@ -313,10 +313,11 @@ def bench(
 @app.command()
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="The folder to fill; without it, the current one.")
+        Path,
+        typer.Argument(metavar="[DIR]", help="The folder to fill.  [default: the current folder]", show_default=False),
     ] = Path("."),
 ) -> None:
-    """A working folder for pipelines in DataFlow-MM's style: scripts, example rows, pictures."""
+    """Make a working folder for pipelines in DataFlow-MM's style: scripts, example rows, images."""
     from fastgen.dataflow import statics
     from fastgen.errors import FastgenError
 
@@ -325,12 +326,12 @@ def init(
     except FastgenError as error:
         _fail(error, "human")
     place = "this folder" if folder == Path(".") else str(folder)
-    print(f"{len(written)} files are new in {place}; {folder / 'README.md'} says what to run")
+    print(f"{len(written)} new files in {place}; {folder / 'README.md'} says what to run")
 
 
 dataflow = typer.Typer(
     name="dataflow",
-    help="DataFlow-MM's pipelines as programs, with its flags and its environment variables DF_API_KEY and "
+    help="Run DataFlow-MM's pipelines as programs. They take its flags, and the environment variables DF_API_KEY and "
     "DF_BASE_URL.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -339,7 +340,7 @@ app.add_typer(dataflow)
 
 
 def _program(name: str, help: str) -> None:
-    """A pipeline, which reads its flags itself."""
+    """A pipeline that parses its own flags."""
 
     @dataflow.command(
         name,
@@ -353,14 +354,14 @@ def _program(name: str, help: str) -> None:
         raise typer.Exit(statics.run(name, context.args))
 
 
-_program("t2i-api", "Pictures from prompts, by a service.")
-_program("edit-api", "Edits of pictures, by a service.")
-_program("t2i-gpu", "Pictures from prompts, by FLUX on this machine.")
-_program("edit-gpu", "Edits of pictures, by FLUX on this machine.")
-_program("caption-api", "Captions, by a server of OpenAI's chat format.")
-_program("caption-gpu", "Captions, by a VLM on this machine.")
-_program("vqa-api", "Questions about pictures and their answers, by a server of OpenAI's chat format.")
-_program("vqa-gpu", "Questions about pictures and their answers, by a VLM on this machine.")
+_program("t2i-api", "Make images from prompts with a service.")
+_program("edit-api", "Edit images with a service.")
+_program("t2i-gpu", "Make images from prompts with FLUX on this machine.")
+_program("edit-gpu", "Edit images with FLUX on this machine.")
+_program("caption-api", "Caption images with a server in OpenAI's chat format.")
+_program("caption-gpu", "Caption images with a VLM on this machine.")
+_program("vqa-api", "Answer questions about images with a server in OpenAI's chat format.")
+_program("vqa-gpu", "Answer questions about images with a VLM on this machine.")
 
 
 def _run(task: str, flags: dict) -> None:
@@ -419,7 +420,7 @@ def _generate(settings, voice: str) -> None:
         if run.counts["new"]:
             code = 1
             message += (
-                f"\n{run.counts['new']} rows were done in this run and are safe; the same command goes on from there"
+                f"\n{run.counts['new']} rows were done in this run and are safe; run the same command to continue"
             )
     report.end(state, code, run.summary(), message)
     raise typer.Exit(code)

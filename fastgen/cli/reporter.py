@@ -1,7 +1,7 @@
-"""What the user sees while a run goes on. Knows events by name, nothing of how they come about.
+"""What the user sees during a run. Knows the events by name, but not where they come from.
 
-Three voices: a person's terminal (stderr, with a progress bar where it is one), JSON events (stdout, one a line, the
-summary last), and quiet (errors only).
+There are three voices: "human" (stderr, with a progress bar on a terminal), "json" (one event per line on stdout, the
+summary last) and "quiet" (errors only).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import msgspec
 
 from fastgen.config.settings import Settings
 from fastgen.output.writers.tables import describe, output
+from fastgen.scheduler.failure_policy import AGAIN
 from fastgen.types import Done, Result
 
 MOST_FAILURES_SHOWN = 20
 PLAIN_EVERY_S = 10.0
-"""Between progress lines where stderr is not a terminal."""
+"""Between two progress lines when stderr is not a terminal."""
 
 
 class Report:
@@ -30,6 +31,7 @@ class Report:
         self.settings = settings
         self.total = 0
         self.failures = 0
+        self._kinds: set[str] = set()
         self.rows = 0
         self.images = 0
         self.started = self._said = time.monotonic()
@@ -56,7 +58,7 @@ class Report:
             return
         for note in settings.run.notes:
             self._say(f"note: {note}")
-        unmeasured = "" if profile.measured.status == "measured" else ", unmeasured: conservative batch sizes"
+        unmeasured = "" if profile.measured.status == "measured" else "; not measured, so batch sizes are conservative"
         chosen = f"profile '{profile.name}' (matches {profile.why}{unmeasured})"
         if settings.backend.is_remote:
             how = f"up to {settings.endpoint.max_inflight} requests at once"
@@ -73,34 +75,35 @@ class Report:
         for line in settings.optimizations.explain():
             self._say(f"speed: {line}")
         for link in settings.fallbacks:
-            self._say(f"then, for rows that it cannot do: {link.backend}, model {link.model.name}")
+            self._say(f"fallback for rows that it cannot do: {link.backend}, model {link.model.name}")
         if settings.task != "t2i":
-            self._say(f"relative picture paths start at {settings.rows.image_root}")
+            self._say(f"relative image paths start at {settings.rows.image_root}")
         self._say(f"out: {settings.run.out}")
         if sys.stderr.isatty():
             self._open_bar()
 
     def emit(self, event: str, **facts) -> None:
-        """Something besides a result happened."""
+        """Show an event other than a result."""
         if self.voice == "json":
             self._json(event, **facts)
         elif event == "row_failed":
             self.failures += 1
+            self._kinds.add(facts["kind"])
             if self.voice == "human" and self.failures <= MOST_FAILURES_SHOWN:
                 self._say(f"failed: {facts['message']} [{facts['kind']}, id {facts['id']}]")
             elif self.voice == "human" and self.failures == MOST_FAILURES_SHOWN + 1:
-                self._say("more rows failed; failures.jsonl will name them all")
+                self._say("more rows failed; failures.jsonl will list all of them")
         elif self.voice == "human" and event == "lane_ready":
-            self._say(f"{facts['lane']} ready after {facts.get('load_seconds', 0)} s of loading")
+            self._say(f"{facts['lane']} is ready after {facts.get('load_seconds', 0)} s of loading")
             for note in facts.get("notes", ()):
                 self._say(f"{facts['lane']}: {note}")
         elif self.voice == "human" and event in ("lane_died", "lane_restarted"):
-            self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}; starting it again")
+            self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}; restarting it")
         elif event == "warning":
             self._say(f"warning: {facts['message']}")
 
     def result(self, result: Result, counts: dict[str, int], total: int) -> None:
-        """A result was committed. `total`: about how many rows there are, 0 if not known."""
+        """Show a result that was committed. `total`: approximate number of rows, 0 if unknown."""
         self.total = total
         self.rows = counts.get("done", 0) + counts.get("failed", 0) + counts.get("kept", 0)
         self.images = counts.get("images", 0) + counts.get("captions", 0)
@@ -115,7 +118,7 @@ class Report:
             self._say(f"{self.rows}{f' of {self.total}' if self.total else ''} rows, {self._rate()}")
 
     def end(self, state: str, exit_code: int, summary: dict, message: str = "") -> None:
-        """The last word: the summary, or why there is none."""
+        """Show the summary, or why there is none."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -130,26 +133,29 @@ class Report:
             rate = summary.get(f"{made}_per_second")
             text = (
                 f"{counts.get('done', 0)} done, {counts.get('failed', 0)} failed, {counts.get('kept', 0)} kept "
-                "as they were"
+                f"(already filled); {plural(counts.get(made, 0), made[:-1])} made in "
+                f"{time.monotonic() - self.started:.1f} s"
             )
-            text += f"; {counts.get(made, 0)} {made} made in {time.monotonic() - self.started:.1f} s"
-            text += f" ({rate:.2f} a second once loaded)" if rate else ""
+            text += f" ({rate:.2f} per second after loading)" if rate else ""
             if len(served := summary.get("served_by", {})) > 1:
                 text += "; served by " + ", ".join(f"{name}: {rows}" for name, rows in served.items())
             if cost := summary.get("cost_usd"):
-                text += f"; {cost:.4f} USD so far, as far as known"
+                text += f"; cost so far {cost:.4f} USD, as far as known"
             self._say(text)
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):
-                    self._say(
-                        f"failed rows: {self.settings.run.out}/failures.jsonl (mend and feed in with another -o; or "
-                        "--retry-failed here)"
-                    )
+                    self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({self._advice()})")
             else:
-                self._say("interrupted; nothing is lost: the same command goes on from here")
+                self._say("interrupted; nothing is lost: run the same command to continue")
         if message:
             self._say(message, error=True)
+
+    def _advice(self) -> str:
+        """What to do about the failed rows."""
+        if self._kinds and self._kinds <= AGAIN - {"input"}:
+            return "run the same command to try them again"
+        return "fix them and run this file with another -o, or use --retry-failed here"
 
     def _rate(self) -> str:
         seconds = max(1e-9, time.monotonic() - self.started)
@@ -186,16 +192,21 @@ def _print_json(stream: TextIO, value: dict) -> None:
     stream.flush()
 
 
+def plural(number: int, noun: str, ending: str = "s") -> str:
+    """For example "1 row" or "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else ending}"
+
+
 def say_plan(plan: dict, settings: Settings, voice: str) -> None:
-    """What --dry-run shows of `fastgen.explain`."""
+    """Show the plan of `fastgen.explain`, for --dry-run."""
     if voice == "json":
         _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan)})
         return
     for note in settings.run.notes:
         print(f"note: {note}")
     print(
-        f"{plan['rows']} rows: {plan['done']} done and {plan['failed']} failed in earlier runs, {plan['kept']} kept as "
-        f"they are, {len(plan['bad'])} bad"
+        f"{plural(plan['rows'], 'row')}: {plan['done']} done and {plan['failed']} failed in earlier runs, "
+        f"{plan['kept']} kept (already filled), {len(plan['bad'])} bad"
     )
     for failed in plan["bad"][:MOST_FAILURES_SHOWN]:
         print(f"  bad: {failed.message}")
@@ -208,7 +219,7 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
             "a server of its own" if settings.endpoint.command else "the vendor's service"
         )
         print(
-            f"{settings.backend}, model {settings.model.name} at {where}: a row a request, up to "
+            f"{settings.backend}, model {settings.model.name} at {where}: one request per row, up to "
             f"{settings.endpoint.max_inflight} at once"
         )
         return
@@ -218,9 +229,11 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     )
     for line in settings.optimizations.explain():
         print(f"speed: {line}")
-    print(f"batch sizes from {why}; rows share a batch when task, size, reference size and number of turns are equal:")
+    print(
+        f"batch sizes from {why}; rows share a batch if their task, size, reference size and number of turns are equal:"
+    )
     for bucket in plan["buckets"]:
         print(
-            f"  {bucket['bucket']}: {bucket['requests']} rows, {bucket['samples']} samples, "
-            f"batch {bucket['batch_size']} -> {bucket['batches']} batches"
+            f"  {bucket['bucket']}: {plural(bucket['requests'], 'row')}, {plural(bucket['samples'], 'image')}, "
+            f"batch size {bucket['batch_size']} -> {plural(bucket['batches'], 'batch', 'es')}"
         )

@@ -1,1 +1,1 @@
-"""From a file of rows to requests. Knows no journal and no backend."""
+"""From a file of rows to requests. Does not know the journal or any backend."""

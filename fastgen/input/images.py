@@ -1,4 +1,4 @@
-"""Pictures in and out of files, checked. Knows nothing of models; imports Pillow when first used."""
+"""Reads images from files and encodes them, with checks. Does not know models; imports Pillow on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 100_000_000
-"""Larger input pictures are refused before they are decoded."""
+"""Larger input images are refused before they are decoded."""
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 MIN_SELECTED = 128
@@ -24,7 +24,7 @@ MIN_SELECTED = 128
 
 
 def locate(text: object, root: str, field: str) -> str:
-    """An absolute path for what the row says. A relative path starts at `root` and stays below it."""
+    """The absolute path for a row's path. A relative path starts at `root` and must stay below it."""
     if not isinstance(text, str):
         raise InputError(f"a path is a string, not {json.dumps(text)[:60]}", field)
     if not text.strip():
@@ -32,7 +32,7 @@ def locate(text: object, root: str, field: str) -> str:
     if "\0" in text:
         raise InputError("the path holds a NUL character", field)
     if text.startswith(("http://", "https://", "data:")):
-        raise InputError(f"{text[:80]} is not a file; fastgen works offline: download it and give its path", field)
+        raise InputError(f"{text[:80]} is not a file; fastgen works offline, so download it and give its path", field)
     if os.path.isabs(text):
         return text
     path = os.path.normpath(os.path.join(root, text))
@@ -45,16 +45,16 @@ def locate(text: object, root: str, field: str) -> str:
 
 
 def probe(path: str, field: str) -> tuple[int, int]:
-    """(width, height) as it will be seen (EXIF orientation applied), from the header alone. Raises InputError."""
+    """(width, height) after EXIF orientation, from the header alone. Raises InputError."""
     return look(path, field)[0]
 
 
 def look(path: str, field: str) -> tuple[tuple[int, int], bool]:
-    """What `probe` says, and whether EXIF data says that the picture is to be turned or mirrored. Raises InputError."""
+    """The size as from `probe`, and whether EXIF data asks to rotate or mirror the image. Raises InputError."""
     with _open(path, field) as image:
         width, height = image.size
         try:
-            # A PNG whose header has no EXIF is decoded whole by getexif(), in search of one at its end.
+            # If the header of a PNG has no EXIF, getexif() decodes the whole file to look for one at its end.
             exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
         except Exception as error:  # see _open
             raise InputError(f"{path} has damaged EXIF data: {error}; save it again", field) from None
@@ -63,7 +63,7 @@ def look(path: str, field: str) -> tuple[tuple[int, int], bool]:
 
 
 def load(path: str, field: str) -> Image:
-    """The picture as upright RGB; transparency is laid on white. Raises InputError."""
+    """The image as upright RGB; transparency is placed on white. Raises InputError."""
     from PIL import Image
 
     with _open(path, field) as image:
@@ -93,19 +93,19 @@ def load_mask(path: str, size: tuple[int, int], field: str = "mask") -> Image:
         have, want = mask.size[0] / mask.size[1], size[0] / size[1]
         if abs(have / want - 1) > 0.02:
             raise InputError(
-                f"{path} is {mask.size[0]}x{mask.size[1]} and its picture is {size[0]}x{size[1]}; "
-                "a mask has the shape of its picture",
+                f"{path} is {mask.size[0]}x{mask.size[1]} and its image is {size[0]}x{size[1]}; a mask must have the "
+                "shape of its image",
                 field,
             )
         mask = mask.resize(size, Image.Resampling.NEAREST)
     mask = mask.point(lambda value: 255 if value >= MIN_SELECTED else 0)
     if not mask.getbbox():
-        raise InputError(f"{path} selects nothing: white (or opaque) is what gets repainted", field)
+        raise InputError(f"{path} selects nothing: only white (or opaque) pixels are repainted", field)
     return mask
 
 
 def stitch(pictures: list[Image]) -> Image:
-    """Several pictures side by side, brought to the height of the first; no gap."""
+    """Several images side by side without gaps, scaled to the height of the first."""
     from PIL import Image
 
     height = pictures[0].height
@@ -122,12 +122,12 @@ def stitch(pictures: list[Image]) -> Image:
 
 
 def stitched_width(size: tuple[int, int], height: int) -> int:
-    """How wide a picture of `size` is once it is brought to `height`."""
+    """The width of an image of `size` after it is scaled to `height`."""
     return max(1, round(size[0] * height / size[1]))
 
 
 def encode(image: Image, format: str, about: dict[str, str]) -> bytes:
-    """The picture as a file's bytes: PNG with `about` as text chunks, JPEG (quality 95) or WebP (quality 90)."""
+    """The bytes of an image file: PNG with `about` as text chunks, JPEG (quality 95) or WebP (quality 90)."""
     from PIL.PngImagePlugin import PngInfo
 
     buffer = io.BytesIO()
@@ -135,7 +135,8 @@ def encode(image: Image, format: str, about: dict[str, str]) -> bytes:
         info = PngInfo()
         for key, value in about.items():
             info.add_itxt(key, value)
-        # Run lengths on PNG's filtered rows: 3 times faster than Pillow's default, with files as small (bench/LOG.md).
+        # Run-length coding of PNG's filtered rows: 3 times faster than Pillow's default, and the files are as small
+        # (bench/LOG.md).
         image.save(buffer, "PNG", pnginfo=info, compress_level=1, compress_type=zlib.Z_RLE)
     elif format == "jpeg":
         image.save(buffer, "JPEG", quality=95, subsampling=0)
@@ -148,13 +149,13 @@ def _open(path: str, field: str) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     if os.path.isdir(path):
-        raise InputError(f"{path} is a folder, not a picture", field)
+        raise InputError(f"{path} is a folder, not an image", field)
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file; check the path and --image-root", field)
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file", field)
     try:
-        with warnings.catch_warnings():  # of large pictures; the limit is ours
+        with warnings.catch_warnings():  # of large images; we have our own limit
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
     except Image.DecompressionBombError:
@@ -163,11 +164,11 @@ def _open(path: str, field: str) -> Image:
         ) from None
     except UnidentifiedImageError:
         size = Path(path).stat().st_size
-        what = "is empty" if not size else "is not a picture that Pillow can read"
+        what = "is empty" if not size else "is not an image that Pillow can read"
         raise InputError(f"{path} {what}; use PNG, JPEG or WebP", field) from None
     except PermissionError:
         raise InputError(f"{path} is not readable; check its permissions", field) from None
-    except Exception as error:  # damaged headers surface as ValueError, SyntaxError, struct.error and more
+    except Exception as error:  # damaged headers raise ValueError, SyntaxError, struct.error and more
         raise InputError(f"{path} is damaged: {error}; save it again", field) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -179,11 +180,11 @@ def _open(path: str, field: str) -> Image:
 
 
 def _decode(image: Image, path: str, field: str) -> Image:
-    """The picture decoded and upright."""
+    """The image, decoded and upright."""
     from PIL import ImageOps
 
     try:
-        unknown = image.format == "PNG" and "exif" not in image.info  # probe() sees only the header, so neither do we
+        unknown = image.format == "PNG" and "exif" not in image.info  # probe() sees only the header, so do we
         image.load()
         image = _to_8_bits(image, path, field)
         return image if unknown else ImageOps.exif_transpose(image)
@@ -194,7 +195,7 @@ def _decode(image: Image, path: str, field: str) -> Image:
 
 
 def _to_8_bits(image: Image, path: str, field: str) -> Image:
-    """Grey of 16 bits as 8 bits; Pillow would clip it to white. Other modes as they are."""
+    """Converts 16-bit grey to 8 bits, which Pillow would clip to white. Other modes stay as they are."""
     import numpy as np
     from PIL import Image
 
@@ -205,5 +206,5 @@ def _to_8_bits(image: Image, path: str, field: str) -> Image:
     grey = np.asarray(image)
     if grey.min() < 0 or grey.max() > 65535:
         raise InputError(f"{path} holds values beyond 16 bits; save it with 8 or 16 bits", field)
-    deep = image.mode != "I" or grey.max() > 255  # "I" has 32 bits, whatever the file had
+    deep = image.mode != "I" or grey.max() > 255  # mode "I" has 32 bits even if the file has 16
     return Image.fromarray((grey // 256 if deep else grey).astype(np.uint8))

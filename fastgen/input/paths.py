@@ -1,4 +1,5 @@
-"""The files and folders that flags name: found, looked into as far as a run needs it, and refused with the mend."""
+"""The files and folders that flags name. Finds them, checks as much as a run needs, and says how to fix what is
+wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from fastgen.input.readers import rows
 
 
 def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
-    """INPUT, which can be read and is not empty; for captions it may be a folder of pictures. Raises SettingsError."""
+    """INPUT, which is readable and not empty; for captions it may be a folder of images. Raises SettingsError."""
     if input is None:
         return None
     path = Path(input).expanduser()
@@ -25,18 +26,18 @@ def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
     if not path.exists():
         raise SettingsError(f"INPUT {path}: no such file")
     if path.suffix.lower() not in (".jsonl", ".json"):
-        raise SettingsError(f"INPUT {path}: the name must end in .jsonl (a row a line) or .json (a list of rows)")
+        raise SettingsError(f"INPUT {path}: the name must end in .jsonl (one row per line) or .json (a list of rows)")
     if not os.access(path, os.R_OK):
         raise SettingsError(f"INPUT {path}: not readable; check its permissions")
     if path.stat().st_size == 0:
-        raise SettingsError(f"INPUT {path}: the file is empty; it needs one JSON object a row")
+        raise SettingsError(f"INPUT {path}: the file is empty; it needs one JSON object per row")
     return path
 
 
 def image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:
-    """Where relative picture paths start, and what to say of it: --image-root, else the folder of INPUT, else the
-    current folder, if the first picture that a row names is there and not in the folder of INPUT. For the
-    failures.jsonl of a run it is where that run's rows had their pictures."""
+    """Where relative image paths start, and a note about it: --image-root, else the folder of INPUT, else the
+    current folder, if the first image that a row names is there and not in the folder of INPUT. For the
+    failures.jsonl of a run, it is where the rows of that run had their images."""
     if given is not None:
         root = Path(given).expanduser()
         if not root.is_dir():
@@ -57,13 +58,14 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
         first = _first_picture(path)
         if first and not (here / first).exists() and (Path.cwd() / first).exists():
             return Path.cwd(), [
-                f"{first} is not in the folder of INPUT but here, so relative paths start here, in {Path.cwd()}"
+                f"{first} is not in the folder of INPUT but in the current folder, so relative paths start in "
+                f"{Path.cwd()}"
             ]
     return here, []
 
 
 def _first_picture(path: Path) -> str:
-    """The first relative picture path in the first rows; "" if they name none."""
+    """The first relative image path in the first rows; "" if there is none."""
     try:
         for row in islice(rows.read(path), 20):
             for name in IMAGE_FIELDS:
@@ -77,7 +79,7 @@ def _first_picture(path: Path) -> str:
 
 
 def schema(given: str | os.PathLike | dict | None) -> str:
-    """The JSON schema as JSON. Raises SettingsError."""
+    """The JSON schema as a JSON text. Raises SettingsError."""
     if given is None:
         return ""
     if isinstance(given, dict):

@@ -1,8 +1,8 @@
-"""A user's row -> Request, or Failed with the field and the mend, or Kept. Knows nothing of batches or workers.
+"""A user's row -> Request, or Failed with the field and the fix, or Prefilled. Does not know batches or workers.
 
-Which row is which: a row's own `id`, else the id that an earlier run gave it (`fastgen.id`), else a hash of its
-content. Position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by a
-counter.
+A row is known by its own `id`, else by the id that an earlier run gave it (`fastgen.id`), else by a hash of its
+content. Its position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by
+a counter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Which row this is, and what it says."""
+    """Which row this is, and a hash of what it says."""
 
     id: str
     content: str
@@ -45,22 +45,23 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prefilled(msgspec.Struct, frozen=True):
-    """A row whose output field is already filled; it is passed on as it is."""
+    """A row whose output field is already filled. It is passed on unchanged."""
 
     id: str
 
 
 class Intake:
-    """Reads rows in order. One instance sees the input once: it counts repeats, for two integers of memory a row."""
+    """Reads rows in order. One instance sees the input once. To count repeats it keeps two integers per row in
+    memory."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._seen: dict[int, int] = {}
-        """hash(id) -> hash of the content that first came with it."""
+        """hash(id) -> hash of the content that first had this id."""
         self._repeats: dict[int, int] = {}
 
     def identify(self, row: Row) -> Identity:
-        """The row's identity; its `error` is set where the row itself is at fault."""
+        """The row's identity; its `error` is set if the row itself is bad."""
         error = None
         try:
             fields = row.fields()
@@ -79,7 +80,7 @@ class Intake:
         content_hash = int.from_bytes(digest, "big")
         if self._seen.get(hash(id), content_hash) != content_hash:
             error = error or InputError(
-                f"the id {id!r} was used by an earlier row with other content; give each row an id of its own, or none",
+                f"the id {id!r} was used by an earlier row with different content; give each row its own id, or none",
                 "id",
             )
             id = f"{id}!{content}"
@@ -95,7 +96,7 @@ class Intake:
         return Identity(f"{id}#{count}", content, fields, error)
 
     def read(self, row: Row, identity: Identity) -> Request | Prefilled | Failed:
-        """What is to be done about a row."""
+        """Decides what to do with a row."""
         try:
             if identity.error:
                 raise identity.error
@@ -118,7 +119,7 @@ class Intake:
         fields = identity.fields
         if self.settings.task == "caption":
             return self._caption(identity, number)
-        # What the engine on this machine must know is made out even where an API comes first: a row may end up here.
+        # Everything that the local engine needs is resolved even if an API comes first, because a row may end up here.
         settings = next((link for link in self.settings.route if not link.backend.is_remote), self.settings)
         id, prompts = identity.id, read_prompts(fields)
         own_size = read_size(fields, settings)
@@ -133,7 +134,7 @@ class Intake:
         remote = next((link for link in self.settings.route if link.backend.is_remote), None)
         asked = own_size or (
             remote.image.size if remote else None
-        )  # a remote link has a size only where --size was given
+        )  # a remote backend has a size only if --size was given
         base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":
             width, height = size or (0, 0)
@@ -149,12 +150,12 @@ class Intake:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
         first = shapes[0]
         render = size or fit(first, settings)
-        # A mask promises that all else stays as it was, so without a wish for a size the picture keeps its own.
+        # A mask promises that everything else stays as it was, so without a requested size the image keeps its own.
         saved = first if mask and not size else render
         sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
         if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
             raise InputError(
-                f"{'side by side at one height the pictures are' if paths[1:] else 'the picture is'} "
+                f"{'side by side at one height the images are' if paths[1:] else 'the image is'} "
                 f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop "
                 "or scale",
                 image_field,
@@ -193,22 +194,22 @@ class Intake:
 
 
 def filled(value: object) -> bool:
-    """Whether an output field holds a result; placeholders such as [""], [], "" and null do not."""
+    """Whether an output field has a result. Placeholders such as [""], [], "" and null are not results."""
     if isinstance(value, list):
         return bool(value) and filled(value[0])
     return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
 def row_seed(run_seed: int, id: str) -> int:
-    """The seed of a row that names none: from the run's seed and the row's id alone, 53 bits."""
+    """The seed of a row that sets none: 53 bits, derived from the run's seed and the row's id alone."""
     digest = blake2b(f"{run_seed}:{id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & MAX_SEED
 
 
 def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
-    """The size for an edit that names none: the shape of the input at the model's pixel budget, on its grid.
+    """The size for an edit that sets none: the shape of the input at the model's pixel budget, on the model's grid.
 
-    A model that was trained on certain sizes gets the one of the nearest shape.
+    A model that was trained on certain sizes gets the one with the nearest shape.
     """
     defaults = settings.model.defaults
     if defaults.preferred_sizes:
@@ -218,8 +219,8 @@ def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
 
 
 def reference_size(shape: tuple[int, int], render: tuple[int, int], settings: Settings) -> tuple[int, int]:
-    """The size at which the model sees the input: as many pixels as it renders, in the input's own shape, or just the
-    rendered size where the shapes agree to within the grid, so that the two lie on each other pixel by pixel."""
+    """The size at which the model sees the input: as many pixels as it renders, in the input's own shape. If the shapes
+    agree to within the grid, it is the rendered size itself, so that the two match pixel by pixel."""
     grid = settings.model.grid
     own = _at(shape, render[0] * render[1], grid)
     close = abs(own[0] - render[0]) <= grid and abs(own[1] - render[1]) <= grid
@@ -227,14 +228,14 @@ def reference_size(shape: tuple[int, int], render: tuple[int, int], settings: Se
 
 
 def _at(shape: tuple[int, int], pixels: int, grid: int) -> tuple[int, int]:
-    """`shape` scaled to about that many pixels, each side rounded to the grid."""
+    """`shape` scaled to about `pixels` pixels, with each side rounded to the grid."""
     aspect = min(max(shape[0] / shape[1], 1 / 16), 16)
     width, height = math.sqrt(pixels * aspect), math.sqrt(pixels / aspect)
     return max(grid, round(width / grid) * grid), max(grid, round(height / grid) * grid)
 
 
 def _own_id(fields: dict) -> str:
-    """The row's `id`, else the one that an earlier run gave it, else ""."""
+    """The row's `id`, else the id that an earlier run gave it, else ""."""
     value = fields.get("id")
     earlier = fields.get("fastgen")
     given = earlier.get("id") if isinstance(earlier, dict) else None

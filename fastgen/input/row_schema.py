@@ -1,4 +1,4 @@
-"""One field of a row at a time: read it, check its type and range, name it in the error. Knows nothing of ids or
+"""Reads one field of a row at a time: checks its type and range, and names it in the error. Does not know ids or
 order."""
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ROLES = {
     "system": "system",
     "developer": "system",
 }
-"""Names that chat models have for the roles, and what they are here."""
+"""The role names of chat models, and what they are called here."""
 MARK = "<image>"
-"""The place of a picture in a text."""
+"""Marks the place of an image in a text."""
 
 
 def read_prompts(fields: dict) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
             turns = [_words(content, name) for role, content in _turns(value, name) if ROLES.get(role) == "user"]
         prompts = tuple(turn for turn in turns if turn.strip())
         if not prompts:
-            raise InputError("there is no text from the user in it", name)
+            raise InputError("it has no text from the user", name)
         if len(prompts) > MAX_TURNS:
             raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}", name)
         for prompt in prompts:
@@ -53,10 +53,8 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
 
 
 def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str, str], ...]:
-    """A caption's turns as (role, text), the last one the user's, with as many `<image>` marks as there are pictures,
-    or
-    none: from `prompt`, `conversation` or `conversations`, earlier turns included; `default` where the row says
-    nothing."""
+    """A caption's turns as (role, text), up to the last user turn: from `prompt`, `conversation` or `conversations`;
+    `default` if the row has none. There are as many `<image>` marks as images, or none."""
     turns: list[tuple[str, str]] = []
     name = next((name for name in PROMPT_FIELDS if fields.get(name) not in (None, "", [])), "prompt")
     if name == "prompt":
@@ -70,7 +68,7 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     asks = any(role == "user" for role, _ in turns)
     if not asks:
         turns = [turn for turn in turns if turn[0] == "system"] + [("user", default)]
-    while turns[-1][0] != "user":  # an answer that the row brings along is not asked for again
+    while turns[-1][0] != "user":  # an answer that the row already has is not asked for again
         turns.pop()
     if len(turns) > MAX_TURNS:
         raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
@@ -84,12 +82,12 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
         turns[-1] = ("user", (turns[-1][1] + default) if MARK in turns[-1][1] else default)
     marks = sum(text.count(MARK) for _, text in turns)
     if marks and marks != pictures:
-        raise InputError(f"{marks} {MARK} marks for {pictures} pictures; give one mark a picture, or none", name)
+        raise InputError(f"{marks} {MARK} marks for {pictures} images; give one mark per image, or none", name)
     return tuple(turns)
 
 
 def _turns(value: object, name: str) -> list[tuple[str, object]]:
-    """(role, content) of every turn, as they stand in the row but for the case of the role."""
+    """(role, content) of every turn, as in the row except that roles are lower-case."""
     shape = '[{"role": "user", "content": "..."}]' if name == "conversations" else '[{"from": "human", "value": "..."}]'
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise InputError(f"must be a list of turns: {shape}", name)
@@ -103,7 +101,8 @@ def _turns(value: object, name: str) -> list[tuple[str, object]]:
 
 
 def _words(content: object, name: str, mark: str = "") -> str:
-    """The text of a turn, which may be OpenAI's list of parts; `mark` stands where a picture is one of them."""
+    """The text of a turn, which may be a list of parts as in OpenAI's format; `mark` replaces a part that is an
+    image."""
     if isinstance(content, list):
         parts = [
             mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)
@@ -113,7 +112,7 @@ def _words(content: object, name: str, mark: str = "") -> str:
 
 
 def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
-    """(width, height) that the row asks for, from `size` or `width` and `height`; None if it does not say."""
+    """(width, height) that the row asks for, from `size` or from `width` and `height`; None if it sets neither."""
     size, width, height = fields.get("size"), fields.get("width"), fields.get("height")
     name = "size" if size is not None else "width"
     try:
@@ -130,15 +129,15 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
             else:
                 raise ValueError('write it as "1024x768", width first')
             if (width is not None and width != wanted[0]) or (height is not None and height != wanted[1]):
-                raise ValueError("it contradicts `width` and `height`; give one of the two")
+                raise ValueError("it contradicts `width` and `height`; give only one of them")
         elif width is not None or height is not None:
             if width is None or height is None:
                 name = "height" if height is None else "width"
-                raise ValueError("`width` and `height` go together")
+                raise ValueError("`width` and `height` must be given together")
             wanted = (read_whole(fields, "width", 0, 1, 10**9), read_whole(fields, "height", 0, 1, 10**9))
         else:
             return None
-        if not settings.backend.is_remote:  # what an API makes of it is in its own data
+        if not settings.backend.is_remote:  # what an API accepts is in the data of its provider
             check_size(*wanted, settings.model)
     except ValueError as error:
         raise InputError(str(error), name) from None
@@ -146,8 +145,8 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
 
 
 def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
-    """What the row, else the flags, say in words that only APIs know; a row's are its owner's business where none is
-    asked."""
+    """The options that only APIs understand, from the row, else from the flags. If no API is used, a row's fields of
+    these names are the user's own."""
     api_options = dict(settings.image.options)
     if any(link.backend.service for link in settings.route):
         for name in OPTIONS:
@@ -157,14 +156,15 @@ def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
 
 
 def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...]]:
-    """The field, `images` or `image`, and the absolute paths of the row's pictures: a path or a list of them."""
+    """The field, `images` or `image`, and the absolute paths of the row's images. It may be a path or a list of
+    paths."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
     if name is None:
-        raise InputError(f"no picture to {task}: give a path, or a list of paths, in `images` or `image`", "images")
+        raise InputError(f"no image to {task}: give a path, or a list of paths, in `images` or `image`", "images")
     value = fields[name]
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:
-        raise InputError(f"{len(paths)} pictures; the most is {MAX_IMAGES}", name)
+        raise InputError(f"{len(paths)} images; the most is {MAX_IMAGES}", name)
     return name, tuple(images.locate(read_text(path, name), root, name) for path in paths)
 
 
@@ -172,7 +172,7 @@ def read_text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"must be a string, not {_type(value)}", field)
     if not is_unicode(value):
-        raise InputError("holds half of a character (a lone surrogate such as \\ud83d); mend the text", field)
+        raise InputError("contains half of a character (a lone surrogate such as \\ud83d); fix the text", field)
     return value
 
 
@@ -203,7 +203,7 @@ def read_real(fields: dict, name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"must be a number, not {_type(value)}", name)
-    if not 0 <= value <= 100:  # false for NaN too
+    if not 0 <= value <= 100:  # NaN gives False here
         raise InputError(f"{value} is out of range: from 0 to 100", name)
     return float(value)
 

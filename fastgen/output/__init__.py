@@ -1,1 +1,1 @@
-"""The run folder and all that is written there."""
+"""The run folder and everything that is written there."""

@@ -19,11 +19,11 @@ from fastgen.errors import DiskError
 IMAGES = "images"
 LOGS = "logs"
 PARTIAL = ".partial"
-"""Temporary files live here, on the same disk; whatever a killed run left is removed at the next start."""
+"""Temporary files are here, on the same disk. What a killed run left behind is removed at the next start."""
 
 
 def clear_partial(out: Path) -> None:
-    """Remove what a killed run left half-written. Raises OSError."""
+    """Remove half-written files of a killed run. Raises OSError."""
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
     (out / PARTIAL).mkdir(exist_ok=True)
 
@@ -35,20 +35,20 @@ def prepare(out: Path) -> None:
 
 
 def file_name(id: str, number: int, suffix: str) -> str:
-    """A file name for picture `number` of a row: its id where that is a plain name, else a cleaned one plus a hash,
-    so that different ids never share a file, on file systems that ignore case too."""
+    """A file name for image `number` of a row: its id if that is a plain name, else a cleaned id plus a hash. Different
+    ids never share a file, not even on file systems that ignore case."""
     stem = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
-    if stem != id or re.search(r"-[0-9a-f]{12}$", id):  # the latter could be the cleaned name of another id
+    if stem != id or re.search(r"-[0-9a-f]{12}$", id):  # such an id could equal the cleaned name of another id
         stem = f"{stem}-{blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}".lstrip("-")
     return f"{stem}_{number}.{suffix}"
 
 
 @contextmanager
 def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
-    """A file to write into that becomes `out/relative` when the block ends well, and never exists otherwise.
+    """A file to write into. It becomes `out/relative` if the block succeeds, and never exists otherwise.
 
     Raises:
-        DiskError: the disk takes no more.
+        DiskError: the disk refuses writes.
     """
     temporary = out / PARTIAL / f"{os.getpid()}-{relative.replace('/', '-')}"
     try:
@@ -66,7 +66,7 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
 
 
 def write(out: Path, relative: str, data: bytes) -> None:
-    """Write `out/relative` whole or not at all. Raises DiskError."""
+    """Write `out/relative` completely or not at all. Raises DiskError."""
     with atomic(out, relative) as file:
         file.write(data)
 

@@ -4,10 +4,10 @@ Each line is a JSON object with a checksum and one result:
 
     {"crc":"1a2b3c4d","rec":{"status":"done","id":"row-7","paths":["images/row-7_0.png"],...}}
 
-Lines go to the kernel at once, so killing this process loses none; fsync follows on a time budget, so a power cut
-costs at most that much work, never a wrong line: a line that fails its checksum is dropped and its row made again.
-In memory there is one pair of integers a row; everything else stays on disk. With what intake remembers to tell
-repeated rows apart, the main process takes about 300 bytes a row (bench/results/run_loop.json).
+Lines are handed to the kernel at once, so killing this process loses none. fsync follows within a time budget, so a
+power cut loses at most that much work. It never leaves a wrong line: a line that fails its checksum is dropped, and its
+row is made again. Memory holds one pair of integers per row; everything else stays on disk. Together with what intake
+remembers to tell repeated rows apart, the main process takes about 300 bytes per row (bench/results/run_loop.json).
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 class Journal:
-    """Open, and read what is there. Not safe for two processes: the run folder's lock sees to that."""
+    """Opens the journal and reads what is there. Not safe for two processes; the lock of the run folder prevents
+    that."""
 
     def __init__(self, path: Path, read_only: bool = False):
         self.path = path
         self.index: dict[int, int] = {}
         """hash(id) -> offset of its newest line."""
         self.damaged = 0
-        """Lines dropped for a wrong checksum."""
+        """Number of lines dropped because of a wrong checksum."""
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = self._replay()
         if not read_only:
@@ -53,7 +54,7 @@ class Journal:
         self._synced = time.monotonic()
 
     def _replay(self) -> int:
-        """Fill the index. Returns the length of the journal up to its last whole line."""
+        """Fill the index. Returns the length of the journal up to its last complete line."""
         offset = whole = 0
         with self.path.open("rb") as file:
             for line in file:
@@ -65,13 +66,13 @@ class Journal:
                     self.index[hash(head.id)] = offset
                     whole = offset + len(line)
                 offset += len(line)
-        # A torn last line is the ordinary trace of a power cut: it is cut off and not worth a warning.
+        # A torn last line is the normal trace of a power cut: it is cut off without a warning.
         if offset > whole:
             self.damaged -= 1
         return whole
 
     def get(self, id: str, content: str) -> Result | None:
-        """The newest result for a row, unless the row said something else then."""
+        """The newest result for a row, unless the row had different content then."""
         entry = self.index.get(hash(id))
         if entry is None:
             return None
@@ -84,12 +85,12 @@ class Journal:
         body = _checked(line[: line.index(b"\n") + 1])
         try:
             result = None if body is None else _decode(body)
-        except msgspec.ValidationError:  # of a version that wrote something else
+        except msgspec.ValidationError:  # written by a version with another format
             result = None
         return result if result is not None and (result.id, result.content) == (id, content) else None
 
     def append(self, results: list[Result]) -> None:
-        """Commit results. Raises DiskError when the disk takes no more; the journal then stays whole."""
+        """Commit results. Raises DiskError if the disk refuses writes; the journal stays valid."""
         lines = []
         offset = self._end
         for result in results:
@@ -125,7 +126,7 @@ class Journal:
 
 
 def _checked(line: bytes) -> bytes | None:
-    """The record's bytes if the line is whole and its checksum right."""
+    """The bytes of the record if the line is complete and its checksum is right."""
     body = line[_BODY:-2]
     if not line.endswith(b"}\n") or not line.startswith(b'{"crc":"'):
         return None

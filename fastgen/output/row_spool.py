@@ -1,4 +1,4 @@
-"""The rows of a run as they were read, each with what it was identified as, so that the tables need INPUT no more.
+"""The rows of a run as they were read, each with its identity, so that the tables no longer need INPUT.
 
 A file in the run folder's place for temporary files, one record per row in input order. It lives as long as the run.
 """
@@ -24,7 +24,7 @@ class SpooledRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     content: str
     prefilled: bool
-    """Its output field was filled already."""
+    """Its output field was already filled."""
     readable: bool
     """It is a JSON object."""
 
@@ -61,5 +61,5 @@ class RowSpool:
             raise DiskError(f"cannot read {self._path}: {error.strerror}") from None
 
     def close(self) -> None:
-        with suppress(OSError):  # a full disk is said by what matters: this file is of no more use
+        with suppress(OSError):  # a full disk is reported elsewhere; this file is no longer needed
             self._file.close()

@@ -1,4 +1,4 @@
-"""The run folder: who holds it, which settings it belongs to, and run.json. Knows nothing of rows or workers."""
+"""The run folder: who uses it, which settings it belongs to, and run.json. Does not know rows or workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = "results.jsonl"
 FAILURES = "failures.jsonl"
 JOURNAL = "journal.jsonl"
 SPOOL = "rows.jsonl"
-"""Rows that came from Python, kept so that they can be read twice."""
+"""Rows from Python are written here, so that they can be read twice."""
 _LOCK = ".lock"
 
 
@@ -32,7 +32,7 @@ class RunFolder:
     """Claim a folder for these settings: locked, cleaned of half-written files, checked against run.json.
 
     Raises:
-        RunFolderError: in use, not writable, or made with settings that lead to other results.
+        RunFolderError: it is in use, not writable, or was made with settings that change results.
     """
 
     def __init__(self, settings: Settings):
@@ -41,10 +41,10 @@ class RunFolder:
         self.started = time.time()
         self._fingerprint = settings.fingerprint()  # once: it reads the ends of the LoRA files
         self.warning = ""
-        """What the user should be told about what was here."""
+        """Notes for the user about what was in the folder."""
         if settings.run.input and Path(settings.run.input) in (self.path / RESULTS, self.path / FAILURES):
             raise RunFolderError(
-                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use -o another folder"
+                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use another folder with -o"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise RunFolderError(
-                f"-o {self.path}: another fastgen (process {self._holder()}) works there; wait for it or choose "
+                f"-o {self.path}: another fastgen (process {self._holder()}) is using it; wait for it or choose "
                 "another folder"
             ) from None
         except OSError as error:
@@ -62,7 +62,7 @@ class RunFolder:
         try:
             self._check()
             artifacts.clear_partial(self.path)
-            # First of all, so that a folder that was killed at any later moment is known as ours.
+            # This comes first, so that the folder is recognised as ours whenever the run is killed later.
             self.write_run(state="starting")
             artifacts.prepare(self.path)
         except OSError as error:
@@ -75,7 +75,7 @@ class RunFolder:
             raise error if isinstance(error, RunFolderError) else RunFolderError(f"-o {self.path}: {error}") from None
 
     def write_run(self, **more) -> None:
-        """Write run.json: settings, versions, hardware, and `more` about how it goes."""
+        """Write run.json: settings, versions, hardware, and `more` about the progress."""
         settings = self.settings
         devices = [
             {
@@ -110,7 +110,7 @@ class RunFolder:
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
     def spool(self, rows: Iterable[dict]) -> str:
-        """Keep rows that come from Python in the folder; the path of their file. Raises RunFolderError,
+        """Write rows that come from Python into the folder. Returns the path of the file. Raises RunFolderError,
         SettingsError."""
         try:
             write_jsonl(self.path / SPOOL, rows)
@@ -127,14 +127,14 @@ class RunFolder:
         self._lock.release()
 
     def _check(self) -> None:
-        """Compare with the run that was here before, or clear it for --fresh."""
+        """Compare with the earlier run in this folder, or clear the folder for --fresh."""
         before = self._read_run()
         ours = [RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS]
         if before is None:
             foreign = [name for name in ours if (self.path / name).exists()]
             if foreign and not (self.path / JOURNAL).exists():
                 raise RunFolderError(
-                    f"-o {self.path}: has {foreign[0]} but was not made by fastgen; choose another folder"
+                    f"-o {self.path}: contains {foreign[0]} but was not made by fastgen; choose another folder"
                 )
             if foreign and not self.settings.run.fresh:
                 raise RunFolderError(
@@ -142,7 +142,7 @@ class RunFolder:
                     "use --fresh to start over, or another folder"
                 )
         if self.settings.run.fresh:
-            for name in (*ours[1:], RUN):  # run.json last: a folder that is not yet clear is known as ours
+            for name in (*ours[1:], RUN):  # run.json last: a half-cleared folder is still recognised as ours
                 target = self.path / name
                 if target.is_dir():
                     shutil.rmtree(target)
@@ -154,10 +154,10 @@ class RunFolder:
         if before and before.get("input") != self.settings.run.input and (self.path / RESULTS).exists():
             kept = next(n for i in range(1, 10**6) if not (self.path / (n := f"results-{i}.jsonl")).exists())
             os.rename(self.path / RESULTS, self.path / kept)
-            self.warning = f"{self.path} held the table of another INPUT ({before.get('input')}); it is kept as {kept}"
+            self.warning = f"{self.path} had the table of another INPUT ({before.get('input')}); it is kept as {kept}"
 
     def _check_settings(self, then: dict) -> None:
-        """Raise RunFolderError where these settings would lead to other results."""
+        """Raise RunFolderError if these settings would give different results."""
         now = json.loads(json.dumps(self._fingerprint))
         changed = [
             f"{key}: {then.get(key)!r} before, {now.get(key)!r} now"
@@ -166,9 +166,8 @@ class RunFolder:
         ]
         if changed:
             raise RunFolderError(
-                f"-o {self.path}: holds a run with other settings ({'; '.join(changed)}). Use the same settings to "
-                "go on "
-                "with it, --fresh to start over, or another folder"
+                f"-o {self.path}: contains a run with other settings ({'; '.join(changed)}). Use the same settings to "
+                "continue it, --fresh to start over, or another folder"
             )
 
     def _read_run(self) -> dict | None:

@@ -92,10 +92,10 @@ def test_dry_run_tells_the_plan_and_touches_nothing(cli, rows_file, tmp_path):
     assert result.returncode == 0 and not (tmp_path / "out").exists()
     for words in (
         "13 rows: ",
-        "1 kept as they are, 1 bad",
+        "1 kept (already filled), 1 bad",
         "row 4, field prompt",
         "t2i 64x64: 10 rows",
-        "t2i 96x64: 1 rows, 3 samples",
+        "t2i 96x64: 1 row, 3 images",
         "profile 'default'",
         " batches",
     ):

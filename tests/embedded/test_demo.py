@@ -12,7 +12,7 @@ from fastgen.embedded.demo import Panel, contact_sheet
 def test_the_demo_makes_its_sheet(cli, tmp_path):
     result = cli("demo", "-o", "here", "--count", "3")
     assert result.returncode == 0, result.stderr
-    assert "of 3 pictures" in result.stdout and "of 6 captions are right" in result.stdout
+    assert "of 3 images" in result.stdout and "of 6 captions are right" in result.stdout
     with Image.open(tmp_path / "here" / "sheet.png") as sheet:
         assert sheet.width > 600 and sheet.height > 600
     for task in ("t2i", "edit"):

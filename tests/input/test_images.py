@@ -127,7 +127,7 @@ def test_a_large_picture_within_the_limit_is_taken_without_a_word(tmp_path):
     ("name", "content", "words"),
     [
         ("empty.png", b"", "is empty"),
-        ("text.png", b"no picture at all", "not a picture"),
+        ("text.png", b"no picture at all", "not an image"),
         ("bomb.png", png_header(60_000, 60_000), "megapixels"),
         ("big.png", png_header(10_001, 10_000), "megapixels"),
         ("header.png", png_header(64, 64)[:20], "picture|damaged|opened"),
@@ -207,7 +207,7 @@ def test_a_mask_is_scaled_and_stays_black_and_white(tmp_path):
 def test_masks_that_are_refused(tmp_path):
     with pytest.raises(InputError, match="selects nothing"):
         load_mask(saved(tmp_path / "black.png", Image.new("L", (8, 4), 0)), (8, 4))
-    with pytest.raises(InputError, match="shape of its picture"):
+    with pytest.raises(InputError, match="shape of its image"):
         load_mask(saved(tmp_path / "square.png", Image.new("L", (8, 8), 255)), (8, 4))
 
 

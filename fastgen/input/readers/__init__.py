@@ -1,1 +1,1 @@
-"""One input format a file."""
+"""One file per input format."""

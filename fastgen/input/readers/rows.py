@@ -1,7 +1,7 @@
-"""The user's rows: read one at a time, and written back with fields added. Does not know what the fields mean.
+"""Reads the user's rows one at a time, and writes them back with fields added. Does not know what the fields mean.
 
-`.jsonl` streams in constant memory; a `.json` list is held as raw bytes for the run.
-Adding a reader: yield `Row`s from one more suffix in `read`.
+`.jsonl` streams in constant memory; a `.json` list is kept as raw bytes during the run.
+To add a reader, yield `Row`s for one more suffix in `read`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from fastgen.errors import InputError, SettingsError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Names of files that count as pictures where INPUT is a folder."""
+"""Suffixes of files that count as images when INPUT is a folder."""
 _BOM = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -27,11 +27,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """One row as the user wrote it."""
 
     number: int
-    """The line in a .jsonl file or the place in a .json list, from 1."""
+    """The line in a .jsonl file or the position in a .json list, from 1."""
     raw: bytes
 
     def fields(self) -> dict:
-        """The row as a dict. Raises InputError when it is not a JSON object."""
+        """The row as a dict. Raises InputError if it is not a JSON object."""
         try:
             value = _decode(self.raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -46,19 +46,19 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 def _lenient(raw: bytes, first: Exception):
-    """Python's reader also takes NaN and integers of any length; a NaN is then the fault of its field alone."""
+    """Python's JSON reader also accepts NaN and integers of any length, so only the field with the NaN is at fault."""
     try:
         return json.loads(raw)
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"not valid JSON: {error.msg} at column {error.colno}; mend the line") from None
+        raise InputError(f"not valid JSON: {error.msg} at column {error.colno}; fix the line") from None
     except (ValueError, RecursionError):
-        raise InputError(f"not valid JSON: {first}; mend the line") from None
+        raise InputError(f"not valid JSON: {first}; fix the line") from None
 
 
 class RowReader:
-    """Reads INPUT once, from the start to the end, and knows about how many rows there are.
+    """Reads INPUT once, from start to end, and knows roughly how many rows there are.
 
     Args:
         path: a .jsonl or .json file, or a folder of pictures.
@@ -81,7 +81,8 @@ class RowReader:
 
     @property
     def expected(self) -> int:
-        """About how many rows there are in all, judged by those read so far; exact at the end; 0: not known yet."""
+        """Roughly how many rows there are in all, estimated from those read so far; exact at the end; 0 if not yet
+        known."""
         if self._ended or not self._rows:
             return self._rows
         if self.path.suffix.lower() != ".jsonl" or self.path.is_dir():
@@ -91,11 +92,11 @@ class RowReader:
 
 
 def read(path: Path, limit: int = 0) -> Iterator[Row]:
-    """The rows of a .jsonl or .json file in order, blank lines left out, or of a folder of pictures; the first `limit`
-    of them if not 0.
+    """The rows of a .jsonl or .json file in order, without blank lines, or of a folder of images. If `limit` is not 0,
+    only the first `limit` rows.
 
     Raises:
-        SettingsError: a .json file that is not a list (a broken .jsonl line is the fault of that row alone).
+        SettingsError: a .json file is not a list (a broken .jsonl line only fails its own row).
     """
     if path.is_dir():
         rows = _read_folder(path)
@@ -121,7 +122,7 @@ def _read_lines(path: Path) -> Iterator[Row]:
 
 def _read_list(path: Path) -> Iterator[Row]:
     data = path.read_bytes().removeprefix(_BOM)
-    mend = "a .json file holds one list of rows: [{...}, {...}]; for a row a line name it .jsonl"
+    mend = "a .json file holds one list of rows: [{...}, {...}]; with one row per line, name it .jsonl"
     try:
         items = msgspec.json.decode(data, type=list[msgspec.Raw])
     except msgspec.DecodeError:
@@ -137,7 +138,7 @@ def _read_list(path: Path) -> Iterator[Row]:
 
 
 def _read_folder(path: Path) -> Iterator[Row]:
-    """A row for every picture in a folder and those below it, by name: {"image": path from there}."""
+    """One row per image in a folder and its subfolders, in the order of their names: {"image": relative path}."""
     number = 0
     for folder, below, names in os.walk(path):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -148,9 +149,9 @@ def _read_folder(path: Path) -> Iterator[Row]:
 
 
 def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
-    """The row as one line of JSON with its fields as the user wrote them (order, number formats, nulls), `added`
-    put in (in place where a field of that name stands) and `dropped` left out. A row that is not a JSON object
-    becomes one that carries only `added`."""
+    """The row as one line of JSON. Its fields stay as the user wrote them (order, number formats, nulls); fields in
+    `added` are put in, replacing fields of the same name; fields in `dropped` are left out. A row that is not a JSON
+    object becomes an object with only `added`."""
     try:
         row.raw.decode()  # the raw decoder does not look into strings
         fields = _decode_raw(row.raw)
@@ -164,18 +165,18 @@ def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
         extra = added
 
         def encode(value):
-            return json.dumps(value).encode()  # ASCII, since it may hold halves of characters
+            return json.dumps(value).encode()  # ASCII, since it may contain lone surrogates
 
     for key in dropped:
         fields.pop(key, None)
     fields.update(extra)
     line = encode(fields)
-    # Only whitespace between tokens can be a bare line break in JSON, so this changes no value.
+    # In JSON a bare line break can only be whitespace between tokens, so this changes no value.
     return line.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in line or b"\r" in line else line
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
-    """Spool rows that come from Python, so that they can be read twice. Returns how many."""
+    """Write rows that come from Python to a file, so that they can be read twice. Returns their number."""
     count = 0
     with path.open("wb") as file:
         for count, row in enumerate(rows, 1):

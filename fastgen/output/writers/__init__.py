@@ -1,1 +1,1 @@
-"""One table format a file."""
+"""One file per table format."""

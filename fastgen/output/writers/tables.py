@@ -1,4 +1,5 @@
-"""The user's rows + the journal -> results.jsonl and failures.jsonl, in input order, each whole or not at all."""
+"""The user's rows + the journal -> results.jsonl and failures.jsonl, in input order. Each table is written completely
+or not at all."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from fastgen.types import Done, ImageParams, Result
 
 
 def write_tables(settings: Settings, rows: Iterable[SpooledRow], journal: Journal) -> None:
-    """One line per row in results.jsonl; the failed ones in failures.jsonl too, where they are valid input.
+    """Write one line per row to results.jsonl, and failed rows also to failures.jsonl, which is valid input.
 
     Args:
         rows: all rows of the run, in input order; each has a result in the journal unless it was prefilled.
 
     Raises:
-        DiskError: the disk takes no more; earlier tables are then as they were.
+        DiskError: the disk refuses writes; earlier tables stay unchanged.
     """
     out = Path(settings.run.out)
     with ExitStack() as stack:
@@ -60,7 +61,7 @@ def _line(spooled: SpooledRow, settings: Settings, journal: Journal) -> tuple[by
 
 
 def output(result: Done, settings: Settings) -> object:
-    """What stands in the row's output field: paths, a text, or under a schema its JSON."""
+    """The value of the row's output field: paths, a text, or with a schema its JSON."""
     if settings.task != "caption":
         return result.paths
     return json.loads(result.text) if settings.text.schema else result.text
@@ -76,7 +77,7 @@ def describe(result: Result) -> dict:
             how.pop("n")
             if not how["width"]:
                 del how["width"], how["height"]
-            if (spec := backends.get(result.backend)) and spec.service:  # which knows none of them
+            if (spec := backends.get(result.backend)) and spec.service:  # a service does not have these
                 del how["steps"], how["guidance"], how["seed"]
         about |= (
             {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
