@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,37 +24,12 @@ from fastgen.embedded.scenes import CANVASES, Scene, caption, draw, random_scene
 from fastgen.embedded.train.dialogues import REQUESTS, SYSTEMS, dialogue
 from fastgen.embedded.train.latents import PARTS, label
 from fastgen.embedded.train.loop import Trainer, rng_of
-from fastgen.embedded.train.words import WORDS
+from fastgen.embedded.train.vlm_folder import MERGE, PATCH, SIDE, load, make, save
 
 LR = 4e-3
 BATCH = 32
 FORMS = (30, 35, 35)
 """Shares of steps that train captions, questions and JSON."""
-SIDE, PATCH, MERGE, VISION = 128, 16, 2, 128
-"""Every picture is brought to a square of SIDE pixels; (SIDE / PATCH / MERGE)^2 tokens a picture, VISION
-numbers wide in the encoder."""
-TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{%- if message['content'] is string -%}{{ message['content'] }}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] in ('image', 'image_url') -%}{{ '<image>' }}"
-    "{%- elif part['type'] == 'text' -%}{{ part['text'] }}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}"
-    "{{ '<|im_end|>\n' }}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
-)
-SPECIAL = (
-    "<pad>",
-    "<unk>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<image>",
-    "<fake_token_around_image>",
-    "<global-img>",
-    "<end_of_utterance>",
-)
 
 
 def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -69,107 +46,6 @@ def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
         picture.save(written, "JPEG", quality=rng.randrange(50, 95))
         picture = Image.open(written)
     return picture
-
-
-def make():
-    """The model and its processor, untrained."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import (
-        Idefics3Config,
-        Idefics3ForConditionalGeneration,
-        Idefics3ImageProcessorPil,
-        Idefics3Processor,
-        LlamaConfig,
-        PreTrainedTokenizerFast,
-    )
-
-    rng = random.Random("corpus")
-    corpus = [f" {word} {word.capitalize()} {word}" for word in WORDS] + [*SYSTEMS, *REQUESTS] * 3
-    for index in range(1500):
-        asked, answer = dialogue(random_scene(rng), rng, ("caption", "question", "json")[index % 3])
-        corpus += [asked, answer]
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
-    learner.train_from_iterator(
-        corpus,
-        trainers.BpeTrainer(
-            vocab_size=768,
-            special_tokens=list(SPECIAL),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=learner,
-        model_max_length=2048,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL[4:]),
-        clean_up_tokenization_spaces=False,
-    )
-    model = Idefics3ForConditionalGeneration(
-        Idefics3Config(
-            vision_config={
-                "hidden_size": VISION,
-                "intermediate_size": 256,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 4,
-                "image_size": SIDE,
-                "patch_size": PATCH,
-            },
-            text_config=LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=128,
-                intermediate_size=352,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                head_dim=32,
-                max_position_embeddings=2048,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            ),
-            scale_factor=MERGE,
-            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-            pad_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=False,
-        )
-    )
-    with torch.no_grad():
-        # As they come, positions are a fiftieth of what a patch is, and the first thousands of steps are blind to
-        # place.
-        model.model.vision_model.embeddings.position_embedding.weight.copy_(grid_positions(SIDE // PATCH, VISION))
-    processor = Idefics3Processor(
-        image_processor=Idefics3ImageProcessorPil(
-            do_image_splitting=False, size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
-        ),
-        tokenizer=tokenizer,
-        image_seq_len=(SIDE // PATCH // MERGE) ** 2,
-        chat_template=TEMPLATE,
-    )
-    return model, processor
-
-
-def load(folder: Path):
-    """The model and its processor, as they were saved."""
-    from transformers import AutoProcessor, Idefics3ForConditionalGeneration
-
-    model = Idefics3ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    return model.train(), AutoProcessor.from_pretrained(folder, local_files_only=True)
-
-
-def grid_positions(side: int, width: int) -> torch.Tensor:
-    """Sines and cosines of row and column, (side * side, width): smooth in both (source: Vaswani et al. 2017, in two
-    dimensions as in MAE, He et al. 2021; the waves are longer, for a small grid)."""
-    waves = torch.pi / side * 2 ** torch.linspace(-1, 2, width // 4)
-    at = torch.arange(side)[:, None] * waves
-    line = torch.cat([at.sin(), at.cos()], 1)
-    rows, columns = line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)
-    return torch.cat([rows, columns], 2).reshape(side * side, width)
 
 
 class Sight(nn.Module):
@@ -192,7 +68,7 @@ class Sight(nn.Module):
         return value, figures
 
 
-def see(model, pixels: torch.Tensor):
+def see(model: Any, pixels: torch.Tensor) -> Any:
     """What vision tower and connector make of pictures (B, 3, SIDE, SIDE); its `pooler_output` are the picture tokens
     (B, tokens, width) that the text model reads."""
     return model.model.get_image_features(pixels[:, None], return_dict=True)
@@ -212,7 +88,7 @@ def to_pixels(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> None:
+def learn_to_see(model: Any, sight: Sight, folder: Path, steps: int, seed: int) -> None:
     """Train vision tower, connector and `sight`. Leaves the averaged weights in them."""
     modules = {"vision": model.model.vision_model, "connector": model.model.connector, "sight": sight}
     trainer = Trainer(folder, modules, lambda n, w: w.dim() == 2 and ".layers." in n, LR, steps, average=0.99)
@@ -225,6 +101,63 @@ def learn_to_see(model, sight: Sight, folder: Path, steps: int, seed: int) -> No
 
     trainer.train(loss)
     trainer.settle()
+
+
+@dataclass
+class AnswerLoss:
+    """The loss of a step, for `Trainer.train`: the answers of a batch of dialogues, and what the picture tokens say."""
+
+    model: Any
+    processor: Any
+    sight: Sight
+    seed: int
+    picture_text: str
+    """What the processor makes of "<image>" in a text."""
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rng, _ = rng_of(self.seed, step)
+        shared = random.Random(f"{self.seed}-{step}")  # alike in all processes: none waits for another
+        form = shared.choices(("caption", "question", "json"), FORMS)[0]
+        system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch: it is long
+        scenes, pictures, rows = [], [], []
+        for _ in range(BATCH if form != "json" else BATCH // 2):
+            scene, picture = random_picture(rng)
+            scenes.append(scene)
+            pictures.append(picture)
+            rows.append(self._row(scene, rng, form, system))
+        ids, mask, labels = self._padded(rows)
+        device = self.model.device
+        seen = see(self.model, to_pixels(pictures).to(device))
+        value = self.model(
+            mm_encoder_outputs={"image": seen},
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            labels=labels.to(device),
+        ).loss
+        said, _ = self.sight(seen.pooler_output, scenes)
+        return value + 0.2 * said, {form: float(value.detach())}
+
+    def _row(self, scene: Scene, rng: random.Random, form: str, system: str) -> tuple[list[int], list[int]]:
+        """Tokens of what is asked, and of what is to be answered."""
+        tokenizer = self.processor.tokenizer
+        asked, answer = dialogue(scene, rng, form)
+        prompt = self.processor.apply_chat_template(
+            messages(system, asked, rng.random() < 0.7), add_generation_prompt=True, tokenize=False
+        ).replace("<image>", self.picture_text)
+        known = tokenizer(prompt, add_special_tokens=False).input_ids
+        return known, [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+    def _padded(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token ids, mask and labels, (B, longest) each; a label of -100 is not learnt."""
+        length = max(len(known) + len(wanted) for known, wanted in rows)
+        ids = torch.full((len(rows), length), self.processor.tokenizer.pad_token_id)
+        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+        for row, (known, wanted) in enumerate(rows):
+            total = len(known) + len(wanted)
+            ids[row, :total] = torch.tensor(known + wanted)
+            labels[row, len(known) : total] = torch.tensor(wanted)
+            mask[row, :total] = 1
+        return ids, mask, labels
 
 
 def train(
@@ -247,62 +180,25 @@ def train(
     sight = Sight(model.config.text_config.hidden_size).to(device)
     if start is None and not (folder / "checkpoint.pt").exists():
         learn_to_see(model, sight, folder / "sight", sight_steps, seed)
-    tokenizer = processor.tokenizer
-    # What the processor makes of "<image>" in the text, once.
     blank = processor(text=["<image>"], images=[[Image.new("RGB", (SIDE, SIDE))]], return_tensors="pt")
-    picture_text = tokenizer.decode(blank["input_ids"][0])
+    picture_text = processor.tokenizer.decode(blank["input_ids"][0])
 
     def matrices(name: str, weight: torch.Tensor) -> bool:
         return weight.dim() == 2 and ".layers." in name
 
     trainer = Trainer(folder, {"vlm": model, "sight": sight}, matrices, LR, steps, average=0.998)
 
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng, _ = rng_of(seed, step)
-        shared = random.Random(f"{seed}-{step}")  # alike in all processes: none waits for another
-        form = shared.choices(("caption", "question", "json"), FORMS)[0]
-        system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch: it is long
-        scenes, pictures, rows = [], [], []
-        for _ in range(BATCH if form != "json" else BATCH // 2):
-            scene, picture = random_picture(rng)
-            scenes.append(scene)
-            pictures.append(picture)
-            asked, answer = dialogue(scene, rng, form)
-            prompt = processor.apply_chat_template(
-                messages(system, asked, rng.random() < 0.7), add_generation_prompt=True, tokenize=False
-            ).replace("<image>", picture_text)
-            known = tokenizer(prompt, add_special_tokens=False).input_ids
-            wanted = [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-            rows.append((known, wanted))
-        length = max(len(known) + len(wanted) for known, wanted in rows)
-        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
-        for row, (known, wanted) in enumerate(rows):
-            total = len(known) + len(wanted)
-            ids[row, :total] = torch.tensor(known + wanted)
-            labels[row, len(known) : total] = torch.tensor(wanted)
-            mask[row, :total] = 1
-        seen = see(model, to_pixels(pictures).to(device))
-        value = model(
-            mm_encoder_outputs={"image": seen},
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            labels=labels.to(device),
-        ).loss
-        seen, _ = sight(seen.pooler_output, scenes)
-        return value + 0.2 * seen, {form: float(value.detach())}
-
     def show(trainer: Trainer) -> str:
         save(model, processor, out)
         share, examples = check(model, processor, 40)
         return "\n".join([*examples[:6], f"exact captions of 40 unseen scenes: {share:.3f}"])
 
-    trainer.train(loss, show, show_every_s=400)
+    trainer.train(AnswerLoss(model, processor, sight, seed, picture_text), show, show_every_s=400)
     print(f"wrote {out}")
 
 
 @torch.no_grad()
-def check(model, processor, count: int, seed: int = 909) -> tuple[float, list[str]]:
+def check(model: Any, processor: Any, count: int, seed: int = 909) -> tuple[float, list[str]]:
     """Share of unseen drawn scenes that get their exact caption, by greedy decoding; and what it said."""
     right, said = 0, []
     for number in range(count):
@@ -312,11 +208,3 @@ def check(model, processor, count: int, seed: int = 909) -> tuple[float, list[st
         right += found == caption(scene)
         said.append(f"  {caption(scene)}  ->  {found}")
     return right / count, said
-
-
-def save(model, processor, out: Path) -> None:
-    """Write the folder, in float32."""
-    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
