@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastgen.bench.rounds import Play, Round
 from fastgen.config.model_cards import MODULES
 from fastgen.config.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 CAPTIONS_AT_ONCE = (8, 32)
 """Of these the faster one is taken."""
@@ -25,50 +29,18 @@ SPARE = 1.15
 
 def diffusers(settings: Settings) -> Play:
     """`FluxPipeline` or `FluxKontextPipeline`."""
-    import numpy as np
     import torch
-    from PIL import Image
 
     from fastgen.backends.diffusion.load import load
 
     device = torch.device("cuda" if settings.placement.devices[0].kind == "cuda" else "cpu")
     torch.set_num_threads(settings.placement.devices[0].threads)
     pipeline = _pipeline(load(settings, device), settings.task)
-    sizes = [
-        sum(p.nbytes for p in part.parameters()) for part in pipeline.components.values() if hasattr(part, "parameters")
-    ]
-    weights, largest = sum(sizes), max(sizes)
-    gpu = settings.placement.devices[0].gpu
-    there = gpu.memory_gib * 2**30 if gpu and gpu.memory_gib else float("inf")
-    offloaded = "none" if there > SPARE * weights else "model" if there > SPARE * largest else "sequential"
-    if offloaded == "none":
-        pipeline.to(device)
-    elif offloaded == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.enable_sequential_cpu_offload(device=device)
+    offloaded = _put(pipeline, settings, device)
     pipeline.set_progress_bar_config(disable=True)
 
     def call(rows: list[dict]) -> list:
-        size = tuple(map(int, rows[0]["size"].split("x")))
-        how = {
-            "prompt": [row["prompt"] for row in rows],
-            "width": size[0],
-            "height": size[1],
-            "num_inference_steps": settings.image.steps,
-            "guidance_scale": settings.image.guidance,
-            "max_sequence_length": settings.engine.max_sequence_length,
-            "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
-        }
-        if settings.task == "edit":
-            pictures = []
-            for row in rows:
-                with Image.open(row["image"]) as picture:
-                    pictures.append(np.asarray(picture.convert("RGB")))
-            pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-            # Without the last it would scale them to one of the sizes it was trained on.
-            how |= {"image": pixels, "max_area": size[0] * size[1], "_auto_resize": False}
-        return pipeline(**how).images
+        return pipeline(**_asked(settings, rows)).images
 
     chosen = device.type == "cuda"
 
@@ -77,7 +49,8 @@ def diffusers(settings: Settings) -> Play:
         if not chosen and len(rows) > 1:
             batch = rows[: settings.batch_for(_pixels(rows))]
             chosen = choose_threads(settings.placement.devices[0].threads, lambda: call(batch))
-        found, stages = Round(), Counter()
+        found = Round()
+        stages: Counter[str] = Counter()
         started = time.monotonic()
         for batch in _batches(rows, settings.batch_for(_pixels(rows))):
             before = time.monotonic()
@@ -98,7 +71,52 @@ def diffusers(settings: Settings) -> Play:
     return play
 
 
-def _pipeline(modules, task: str):
+def _put(pipeline: Any, settings: Settings, device: torch.device) -> str:
+    """Put it on its device, with diffusers' own offloading where it does not fit; the word for that."""
+    sizes = [
+        sum(p.nbytes for p in part.parameters()) for part in pipeline.components.values() if hasattr(part, "parameters")
+    ]
+    weights, largest = sum(sizes), max(sizes)
+    gpu = settings.placement.devices[0].gpu
+    there = gpu.memory_gib * 2**30 if gpu and gpu.memory_gib else float("inf")
+    if there > SPARE * weights:
+        pipeline.to(device)
+        return "none"
+    if there > SPARE * largest:
+        pipeline.enable_model_cpu_offload(device=device)
+        return "model"
+    pipeline.enable_sequential_cpu_offload(device=device)
+    return "sequential"
+
+
+def _asked(settings: Settings, rows: list[dict]) -> dict[str, Any]:
+    """What a pipeline is called with for rows of one size."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    width, height = map(int, rows[0]["size"].split("x"))
+    how = {
+        "prompt": [row["prompt"] for row in rows],
+        "width": width,
+        "height": height,
+        "num_inference_steps": settings.image.steps,
+        "guidance_scale": settings.image.guidance,
+        "max_sequence_length": settings.engine.max_sequence_length,
+        "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
+    }
+    if settings.task == "edit":
+        pictures = []
+        for row in rows:
+            with Image.open(row["image"]) as picture:
+                pictures.append(np.asarray(picture.convert("RGB")))
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        # Without the last it would scale them to one of the sizes it was trained on.
+        how |= {"image": pixels, "max_area": width * height, "_auto_resize": False}
+    return how
+
+
+def _pipeline(modules: Any, task: str) -> Any:
     from diffusers import FluxKontextPipeline, FluxPipeline
 
     parts = {name: getattr(modules, name) for name in MODULES}
@@ -161,11 +179,11 @@ def choose_threads(most: int, call: Callable[[], object]) -> bool:
     """One or all, with whichever the call is faster: threads that share a small batch may only wait for each other."""
     import torch
 
-    seconds = {}
+    seconds: dict[int, float] = {}
     for threads in {1, most}:
         torch.set_num_threads(threads)
         seconds[threads] = _seconds(call)
-    torch.set_num_threads(min(seconds, key=seconds.get))
+    torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
     return True
 
 
@@ -180,6 +198,6 @@ def _pixels(rows: list[dict]) -> int:
     return width * height
 
 
-def _batches(rows: list[dict], size: int):
+def _batches(rows: list[dict], size: int) -> Iterator[list[dict]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

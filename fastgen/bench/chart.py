@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 OURS, SET, THEIRS, FAINT = "#2f6fb0", "#1a7f37", "#888888", "#bbbbbb"
 
@@ -14,60 +19,12 @@ def draw(found: dict, path: Path) -> None:
 
     arms = [arm for arm in found["arms"] if "ratio" in arm][::-1]
     is_pictures = found["about"]["task"] != "caption"
-    names = [arm["name"] for arm in arms]
-    places = range(len(arms))
     colors = [THEIRS if arm is arms[-1] else SET if arm["name"].startswith("quality") else OURS for arm in arms]
     figure = Figure(figsize=(11, 1.9 + 0.42 * len(arms)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     speed, loss = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-
-    ratios = [arm["ratio"] for arm in arms]
-    spread = [
-        [r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
-        [arm["ratio_most"] - r for r, arm in zip(ratios, arms, strict=True)],
-    ]
-    speed.barh(places, ratios, color=colors, xerr=spread, error_kw={"ecolor": "#333333", "capsize": 2, "lw": 1})
-    speed.axvline(1, color=THEIRS, lw=1, ls=":")
-    for place, arm in zip(places, arms, strict=True):
-        speed.text(
-            arm["ratio_most"] + 0.02 * max(ratios),
-            place,
-            f"{arm['ratio']:.2f}x  ({arm['images_per_second']:.3g}/s)",
-            va="center",
-            fontsize=9,
-        )
-    speed.set_xlim(0, 1.35 * max(arm["ratio_most"] for arm in arms))
-    speed.set_yticks(list(places), names)
-    speed.set_xlabel(f"{'pictures' if is_pictures else 'captions'} a second, times {names[-1]}")
-
-    if all(arm["score"] for arm in arms):
-        values = [100 * arm["score"]["share"] for arm in arms]
-        least, most, form = min(90.0, min(values) - 2), 100.0, "{:.1f}"
-        loss.set_xlabel(
-            f"% of pictures right, of {arms[-1]['score']['of']}"
-            if is_pictures
-            else f"% of captions exact, of {arms[-1]['score']['of']}"
-        )
-    elif not is_pictures:
-        values = [None if arm["same_text"] is None else 100 * arm["same_text"] for arm in arms]
-        least, most, form = 0.0, 100.0, "{:.0f}"
-        loss.set_xlabel(f"% of captions that say the same as {names[-1]}")
-    else:  # of the opponent there is nothing to say, it is what the others are held against
-        values = [None if arm["psnr_db"] is None else min(60.0, arm["psnr_db"]) for arm in arms]
-        least, most, form = 0.0, 60.0, "{:.0f}"
-        loss.set_xlabel(f"PSNR to {names[-1]}, dB (60: as good as equal)")
-    loss.hlines(
-        [p for p, v in zip(places, values, strict=True) if v is not None],
-        least,
-        [v for v in values if v is not None],
-        color=FAINT,
-        lw=1,
-    )
-    loss.set_xlim(least, most + 0.15 * (most - least))
-    for place, value, color in zip(places, values, colors, strict=True):
-        if value is not None:
-            loss.plot(value, place, "o", color=color)
-            loss.text(value, place, f"  {form.format(value)}", va="center", fontsize=9)
+    _draw_speed(speed, arms, colors, "pictures" if is_pictures else "captions")
+    _draw_loss(loss, arms, colors, is_pictures)
     for axes in (speed, loss):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -77,3 +34,52 @@ def draw(found: dict, path: Path) -> None:
     title = f"fastgen bench {about['task']}: {about['model']}, {about['hardware']}, {about['date'][:10]}"
     figure.suptitle(f"{title}\nweights {about['weights']}", fontsize=10, x=0.01, ha="left")
     figure.savefig(path)
+
+
+def _draw_speed(axes: Axes, arms: list[dict], colors: list[str], of: str) -> None:
+    """Bars of the ratios, with their spread, and the rates beside them."""
+    places, ratios = range(len(arms)), [arm["ratio"] for arm in arms]
+    spread = [
+        [r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
+        [arm["ratio_most"] - r for r, arm in zip(ratios, arms, strict=True)],
+    ]
+    axes.barh(places, ratios, color=colors, xerr=spread, error_kw={"ecolor": "#333333", "capsize": 2, "lw": 1})
+    axes.axvline(1, color=THEIRS, lw=1, ls=":")
+    for place, arm in zip(places, arms, strict=True):
+        axes.text(
+            arm["ratio_most"] + 0.02 * max(ratios),
+            place,
+            f"{arm['ratio']:.2f}x  ({arm['images_per_second']:.3g}/s)",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_xlim(0, 1.35 * max(arm["ratio_most"] for arm in arms))
+    axes.set_yticks(list(places), [arm["name"] for arm in arms])
+    axes.set_xlabel(f"{of} a second, times {arms[-1]['name']}")
+
+
+def _draw_loss(axes: Axes, arms: list[dict], colors: list[str], is_pictures: bool) -> None:
+    """Points: what each costs, by the measure that there is."""
+    values, least, most, form, title = _losses(arms, is_pictures)
+    there = [(place, value) for place, value in enumerate(values) if value is not None]
+    axes.set_xlabel(title)
+    axes.hlines([place for place, _ in there], least, [value for _, value in there], color=FAINT, lw=1)
+    axes.set_xlim(least, most + 0.15 * (most - least))
+    for place, value in there:
+        axes.plot(value, place, "o", color=colors[place])
+        axes.text(value, place, f"  {form.format(value)}", va="center", fontsize=9)
+
+
+def _losses(arms: list[dict], is_pictures: bool) -> tuple[Sequence[float | None], float, float, str, str]:
+    """A value or None by arm, the ends of the axis, how a value is written, and what the axis is."""
+    if all(arm["score"] for arm in arms):
+        shares = [100 * arm["score"]["share"] for arm in arms]
+        of = arms[-1]["score"]["of"]
+        title = f"% of pictures right, of {of}" if is_pictures else f"% of captions exact, of {of}"
+        return shares, min(90.0, min(shares) - 2), 100.0, "{:.1f}", title
+    if not is_pictures:
+        same = [None if arm["same_text"] is None else 100 * arm["same_text"] for arm in arms]
+        return same, 0.0, 100.0, "{:.0f}", f"% of captions that say the same as {arms[-1]['name']}"
+    # Of the opponent there is nothing to say, it is what the others are held against.
+    near = [None if arm["psnr_db"] is None else min(60.0, arm["psnr_db"]) for arm in arms]
+    return near, 0.0, 60.0, "{:.0f}", f"PSNR to {arms[-1]['name']}, dB (60: as good as equal)"

@@ -44,31 +44,11 @@ def settings_for(
     Raises:
         SettingsError: also where a flag means nothing for the task, or a synthetic model does not fit into the memory.
     """
-    if task not in OUTPUT_KEYS:
-        raise SettingsError(f"bench {task}: one of {', '.join(OUTPUT_KEYS)}")
-    foreign = ("size", "steps", "batch_size", "dtype", "profile") if task == "caption" else ("vllm_command",)
-    for name in foreign:
-        if flags.pop(name, None) not in (None, "auto"):
-            raise SettingsError(f"--{name.replace('_', '-')}: means nothing for bench {task}")
-    if task == "caption" and tune:
-        raise SettingsError("--tune: searches for t2i and edit only; what vLLM is told is in kernels_cfg/vlm*.toml")
+    _refuse_foreign(task, synthetic_model, tune, model, flags)
     out = (out or Path("fastgen-runs") / f"bench-{task}").absolute()
-    if synthetic_model:
-        if synthetic_model not in synthetic.NAMES:
-            raise SettingsError(f"--synthetic {synthetic_model}: one of {', '.join(synthetic.NAMES)}")
-        if model != "auto":
-            raise SettingsError("--synthetic and --model: give one of them")
-        if task != synthetic.TASKS[synthetic_model]:
-            raise SettingsError(f"--synthetic {synthetic_model}: is for bench {synthetic.TASKS[synthetic_model]}")
     device = hardware.resolve_devices(gpus, hardware.find_gpus())[0]
     notes = []
-    if (
-        model == "auto"
-        and not synthetic_model
-        and task != "caption"
-        and device.gpu
-        and not is_cached(AUTO_ON_GPU[task])
-    ):
+    if not synthetic_model and _would_download(task, model, device):
         fitting = [name for name, its in synthetic.TASKS.items() if its == task and _room(device) > _needed("bfloat16")]
         synthetic_model = fitting[0] if fitting else ""
         model = "auto" if fitting else "tiny"
@@ -95,6 +75,29 @@ def settings_for(
             f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
         )
     return replace(settings, run=replace(settings.run, notes=(*settings.run.notes, *notes)))
+
+
+def _refuse_foreign(task: str, synthetic_model: str, tune: bool, model: str, flags: dict) -> None:
+    """Raise SettingsError for flags that mean nothing here; take out of `flags` those that the task does not know."""
+    if task not in OUTPUT_KEYS:
+        raise SettingsError(f"bench {task}: one of {', '.join(OUTPUT_KEYS)}")
+    foreign = ("size", "steps", "batch_size", "dtype", "profile") if task == "caption" else ("vllm_command",)
+    for name in foreign:
+        if flags.pop(name, None) not in (None, "auto"):
+            raise SettingsError(f"--{name.replace('_', '-')}: means nothing for bench {task}")
+    if task == "caption" and tune:
+        raise SettingsError("--tune: searches for t2i and edit only; what vLLM is told is in kernels_cfg/vlm*.toml")
+    if synthetic_model:
+        if synthetic_model not in synthetic.NAMES:
+            raise SettingsError(f"--synthetic {synthetic_model}: one of {', '.join(synthetic.NAMES)}")
+        if model != "auto":
+            raise SettingsError("--synthetic and --model: give one of them")
+        if task != synthetic.TASKS[synthetic_model]:
+            raise SettingsError(f"--synthetic {synthetic_model}: is for bench {synthetic.TASKS[synthetic_model]}")
+
+
+def _would_download(task: str, model: str, device: hardware.Device) -> bool:
+    return model == "auto" and task != "caption" and bool(device.gpu) and not is_cached(AUTO_ON_GPU[task])
 
 
 def is_cached(name: str) -> bool:
