@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgen.cli.check import check
 from fastgen.cli.flags import (
     AspectRatio,
     Attention,
@@ -328,6 +329,8 @@ def init(
     place = "this folder" if folder == Path(".") else str(folder)
     print(f"{len(written)} new files in {place}; {folder / 'README.md'} says what to run")
 
+
+app.command("check")(check)
 
 dataflow = typer.Typer(
     name="dataflow",

@@ -54,11 +54,11 @@ def stamp(path: Path) -> str:
     }
     kept = cache_folder() / "stamps" / f"{digest(os.fsencode(path))}.json"
     if about.st_size >= KEPT_FROM:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or damaged
             found = json.loads(kept.read_text("utf-8"))
-            if isinstance(found, dict) and re.fullmatch("[0-9a-f]{32}", str(hashed := found.pop("hash", ""))):
-                if found == now:
-                    return f"{about.st_size}-{hashed}"
+            hashed = found.pop("hash")
+            if found == now and re.fullmatch("[0-9a-f]{32}", hashed):
+                return f"{about.st_size}-{hashed}"
     hashed = _hash_pieces(path, about.st_size)
     if about.st_size >= KEPT_FROM and time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_S:
         _keep(kept, now | {"hash": hashed})

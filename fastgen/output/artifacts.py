@@ -60,6 +60,18 @@ def prepare(out: Path) -> None:
     sync_folder(out)
 
 
+def is_elsewhere(folder: Path) -> bool:
+    """Whether a folder is a link to another one, or a mount, also one of the disk that it lies on."""
+    if folder.is_symlink() or os.path.ismount(folder):
+        return folder.is_dir()
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return False
+    name = os.fsencode(os.path.realpath(folder)).replace(b" ", b"\\040")
+    return any(name == line.split()[4] for line in mounts.splitlines())
+
+
 def stem(id: str, variant: str = "") -> str:
     """How the names of a row's files begin: its id where that is a plain name, else a cleaned one plus a hash, so that
     different ids never share a file, on file systems that ignore case too. With a `variant` always plus a hash."""

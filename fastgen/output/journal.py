@@ -101,6 +101,19 @@ class Journal:
             yield result if result is not None and result.id == id else None
             offset = self._before.get(offset)
 
+    def results(self) -> Iterator[tuple[Result, bool]]:
+        """The newest result of every row for each thing that it has said, and whether the row still says so as far as
+        the journal knows."""
+        for offset in self.index.values():
+            said: set[str] = set()
+            newest: int | None = offset
+            while newest is not None:
+                result = self._read(newest)
+                if result is not None and result.content not in said:
+                    yield result, newest == offset
+                    said.add(result.content)
+                newest = self._before.get(newest)
+
     def _read(self, offset: int) -> Result | None:
         line = b""
         while b"\n" not in line:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 import fastgen
 from fastgen.config import stamps
 from fastgen.config.settings import Settings
-from fastgen.errors import DiskError, FastgenError, RunFolderError
+from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.readers.rows import write_jsonl
 from fastgen.output import artifacts, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
@@ -23,6 +23,7 @@ from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
 SPOOL = "rows.jsonl"
 """Rows from Python are written here, so that they can be read twice."""
+OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
 _LOCK = ".lock"
 
 
@@ -64,7 +65,8 @@ class RunFolder:
             self.write_run(state="starting")
             artifacts.prepare(self.path)
         except BaseException as error:
-            artifacts.remove_partial(self.path)
+            with suppress(OSError):
+                artifacts.remove_partial(self.path)
             self._lock.release()
             if isinstance(error, OSError):
                 raise self._not_writable(error) from None
@@ -191,13 +193,12 @@ class RunFolder:
             )
 
     def _possessions(self) -> list[Path]:
-        """What is here of the kinds that runs make; folders that hold nothing do not count."""
-        names = [RUN, RESULTS, FAILURES, JOURNAL, LOGS]
-        found = [self.path / name for name in names if os.path.lexists(self.path / name)]
-        found = [path for path in found if not path.is_dir() or any(path.iterdir())]
+        """What is here of the kinds that runs make. A place for images that is empty, and a link or a mount, was made
+        for a run."""
+        found = [path for name in OURS if os.path.lexists(path := self.path / name)]
         pictures = self.path / IMAGES
-        if os.path.lexists(pictures) and (not pictures.is_dir() or any(previous.images(self.path))):
-            found.append(pictures)
+        if pictures in found and artifacts.is_elsewhere(pictures) and not any(previous.images(self.path)):
+            found.remove(pictures)
         return found
 
     def _check_loss(self, before: dict) -> None:

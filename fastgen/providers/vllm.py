@@ -18,8 +18,8 @@ from pathlib import Path
 
 from fastgen.config.backends import BackendSpec
 from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard
-from fastgen.config.stamps import ends
 from fastgen.config.settings import Endpoint
+from fastgen.config.stamps import ends
 from fastgen.errors import ModelError, SettingsError
 from fastgen.providers.endpoints import key_of, path_of
 from fastgen.types import Task
