@@ -85,7 +85,8 @@ def explain(settings: Settings) -> dict:
 
     Returns:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
-        "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...]}
+        "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...],
+        "warnings": why rows of earlier runs are made again}
     """
     window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
@@ -99,7 +100,9 @@ def explain(settings: Settings) -> dict:
 
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
-    for item in triage(settings, RowReader(Path(settings.run.input), settings.run.limit), journal, None):
+    warnings: list[str] = []
+    reader = RowReader(Path(settings.run.input), settings.run.limit)
+    for item in triage(settings, reader, journal, None, warnings.append):
         counts["rows"] += 1
         match item:
             case Request():
@@ -121,4 +124,4 @@ def explain(settings: Settings) -> dict:
         {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}
         for bucket, tally in plan.items()
     ]
-    return {**counts, "bad": bad, "buckets": buckets}
+    return {**counts, "bad": bad, "buckets": buckets, "warnings": warnings}

@@ -32,6 +32,12 @@ Kind = Literal[
 ]
 
 
+FileStamp = tuple[int, str]
+"""(size in bytes, hash of all of it) of a file that was written; see `config.stamps.digest`."""
+InputStamp = tuple[int, int, int]
+"""(size in bytes, mtime in ns, CRC-32 of all of it) of a picture that was read."""
+
+
 class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     """How an image is to be made. `width` and `height` are those of the saved picture, in pixels; 0 where an API
     decides.
@@ -89,6 +95,13 @@ class Request(msgspec.Struct, frozen=True):
     """Its number in the input, for messages."""
     image_field: str = "images"
     """Where the row names its pictures, for messages."""
+    stem: str = ""
+    """How the names of its files begin where the one that follows from its id is taken; see `artifacts.picture`."""
+
+    @property
+    def input_paths(self) -> tuple[str, ...]:
+        """All pictures that it reads, the mask last."""
+        return (*self.images, self.mask) if self.mask else self.images
 
     @property
     def samples(self) -> int:
@@ -155,6 +168,10 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     """Tokens, as the service counted them."""
     cost: float = 0.0
     """USD, over all attempts."""
+    files: tuple[FileStamp, ...] = ()
+    """Of the files at `paths`, as they were written; none in journals of version 0.1.0."""
+    inputs: tuple[InputStamp, ...] = ()
+    """Of `Request.input_paths`, as they were read."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit_defaults=True):
@@ -171,6 +188,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
     """Seconds that the service asked to wait; 0 if it did not say."""
     cost: float = 0.0
     """USD that the attempts cost or, where nobody can tell (no reply in time), may have cost at most."""
+    inputs: tuple[InputStamp, ...] = ()
+    """Of `Request.input_paths`, as they were read."""
 
 
 Result = Done | Failed

@@ -90,12 +90,9 @@ class FakeBackend:
             return Done(
                 request.id, "fake", "fake", (), params, round(seconds, 4), text=f"{len(request.images)} pictures"
             )
-        paths = tuple(
-            f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, 'png')}" for number in range(request.samples)
-        )
-        for path in paths:
-            artifacts.write(self.out, path, self._picture(params.width, params.height))
-        return Done(request.id, "fake", "fake", paths, params, round(seconds, 4))
+        paths = tuple(artifacts.picture(request, number, "png") for number in range(request.samples))
+        files = tuple(artifacts.write(self.out, path, self._picture(params.width, params.height)) for path in paths)
+        return Done(request.id, "fake", "fake", paths, params, round(seconds, 4), files=files)
 
     def _failed(self, request: Request, kind: str, message: str) -> Failed:
         return Failed(request.id, kind, message, backend="fake", model="fake")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgen.cli.check import check
 from fastgen.cli.flags import (
     AspectRatio,
     Attention,
@@ -329,6 +330,8 @@ def init(
     print(f"{len(written)} new files in {place}; {folder / 'README.md'} says what to run")
 
 
+app.command("check")(check)
+
 dataflow = typer.Typer(
     name="dataflow",
     help="Run DataFlow-MM's pipelines as programs. They take its flags, and the environment variables DF_API_KEY and "
@@ -399,15 +402,22 @@ def _generate(settings, voice: str) -> None:
     except FastgenError as error:
         _fail(error, voice)
 
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
     def on_signal(signum, frame) -> None:
+        if signum == signal.SIGHUP:  # the terminal is gone: what is said from now on goes nowhere, and is no error
+            for stream in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         if run.state == "running":
             run.interrupt()
         else:
             run.abort()
             os._exit(130)
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, on_signal)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run goes on
+            signal.signal(name, on_signal)
+    report.on_lost = lambda: run.interrupt() if run.state == "running" else None
     report.begin()
     message = ""
     try:

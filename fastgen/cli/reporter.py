@@ -7,8 +7,10 @@ summary last) and "quiet" (errors only).
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
@@ -36,6 +38,8 @@ class Report:
         self.images = 0
         self.started = self._said = time.monotonic()
         self._bar = None
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when stdout or stderr is closed."""
 
     def begin(self) -> None:
         settings = self.settings
@@ -178,13 +182,27 @@ class Report:
         self._bar.start()
 
     def _say(self, text: str, error: bool = False) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:
+            self._lose(2)
 
     def _json(self, event: str, **facts) -> None:
-        _print_json(sys.stdout, {"event": event, **facts})
+        try:
+            _print_json(sys.stdout, {"event": event, **facts})
+        except OSError as error:
+            self._lose(1)
+            self.voice = "human"
+            self._say(f"stdout takes no more events ({error.strerror}), so the run ends")
+
+    def _lose(self, stream: int) -> None:
+        """Nobody listens any more, as after `--json | head -1`: what else is said there goes nowhere, and is no
+        error."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        self.on_lost()
 
 
 def _print_json(stream: TextIO, value: dict) -> None:
@@ -204,6 +222,8 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         return
     for note in settings.run.notes:
         print(f"note: {note}")
+    for warning in plan["warnings"]:
+        print(f"warning: {warning}")
     print(
         f"{plural(plan['rows'], 'row')}: {plan['done']} done and {plan['failed']} failed in earlier runs, "
         f"{plan['kept']} kept (already filled), {len(plan['bad'])} bad"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import msgspec
 
+from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
 
@@ -73,7 +73,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     path: str
     family: str
     fingerprint: str
-    """Changes when a file of the model is replaced by another; see `stamp`."""
+    """Changes when a file of the model is replaced by another; see `stamps.ends`."""
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
@@ -199,7 +199,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
     vae_scale = 2 ** (len(channels) - 1)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text changes no picture
-    stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
+    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
     return ModelCard(
         name,
         str(folder),
@@ -209,16 +209,6 @@ def read_card(name: str, folder: Path) -> ModelCard:
         2 * vae_scale,
         synthetic,
     )
-
-
-def stamp(path: Path) -> str:
-    """What tells a file from another under its name: its size and a hash of its first and last megabyte."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.blake2b(file.read(1 << 20), digest_size=8)
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read(1 << 20))
-    return f"{size}-{digest.hexdigest()}"
 
 
 def _check_weights(name: str, part: Path, read) -> None:

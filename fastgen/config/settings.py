@@ -7,6 +7,7 @@ it stands in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import msgspec
 
 from fastgen.config.backends import BackendSpec
 from fastgen.config.hardware import Device
-from fastgen.config.model_cards import ModelCard, stamp
+from fastgen.config.model_cards import ModelCard
 from fastgen.config.optimizations import Optimizations
 from fastgen.config.profile import Profile
 from fastgen.config.prompts import MAX_PIXELS, PROMPT, SYSTEM
+from fastgen.config.stamps import stamp
 from fastgen.types import Task, warm
 
 OUTPUT_KEYS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
 PROMPT_FIELDS = ("prompt", "conversations", "conversation")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
+
+
+Stamp = Callable[[Path], str]
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -87,7 +92,7 @@ class Engine(msgspec.Struct, frozen=True):
     max_sequence_length: int
     """Tokens of a prompt."""
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, stamp: Stamp = stamp) -> dict[str, Any]:
         said = msgspec.structs.asdict(self)
         del said["loras"]
         return said | {
@@ -167,9 +172,16 @@ class Settings(msgspec.Struct, frozen=True):
         """The backends that a row may meet, in this order."""
         return (self, *self.fallbacks)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, stamp: Stamp = stamp) -> dict[str, Any]:
         """The settings that change results: a run folder belongs to one such set. Fallbacks may come and go: every row
-        says who served it."""
+        says who served it.
+
+        Args:
+            stamp: what tells files of weights from others of the same names.
+
+        Raises:
+            OSError: such a file cannot be read.
+        """
         said = {
             "task": self.task,
             "backend": self.backend.name,
@@ -179,7 +191,7 @@ class Settings(msgspec.Struct, frozen=True):
         if self.task == "caption":
             return said | self.text.fingerprint() | self.rows.fingerprint()
         optimized = self.optimizations.changes_pictures() if self.backend.optimizes else {}
-        return said | self.image.fingerprint() | self.engine.fingerprint() | optimized | self.rows.fingerprint()
+        return said | self.image.fingerprint() | self.engine.fingerprint(stamp) | optimized | self.rows.fingerprint()
 
     def engine_key(self) -> tuple:
         """What an engine is opened with: equal where one can go on with another run."""

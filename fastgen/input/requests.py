@@ -193,6 +193,17 @@ class Intake:
         return row_seed(self.settings.rows.seed, id) if seed is None else seed
 
 
+def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:
+    """The pictures that a row names, the mask last, as `Request.input_paths` has them. Raises InputError."""
+    if settings.task == "t2i":
+        return ()
+    _, paths = read_images(fields, settings.rows.image_root, settings.task)
+    mask = fields.get("mask") if settings.task == "edit" else None
+    if not mask:
+        return paths
+    return (*paths, images.locate(read_text(mask, "mask"), settings.rows.image_root, "mask"))
+
+
 def filled(value: object) -> bool:
     """Whether an output field has a result. Placeholders such as [""], [], "" and null are not results."""
     if isinstance(value, list):

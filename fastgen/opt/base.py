@@ -1,11 +1,8 @@
-"""What optimizations share: the model as they find it, and the folder for what the next start can use. Knows none of
-them."""
+"""What optimizations share: the model as they find it. Knows none of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgen.config.optimizations import StepCache
@@ -46,10 +43,3 @@ class Modules(Protocol):
     """By part, where its quantized weights are kept. A part whose weights are there has none of its own yet."""
     away: tuple[str, ...]
     """Parts that are on the device only while they are needed."""
-
-
-def cache_folder() -> Path:
-    """Where compiled code and quantized weights are kept between starts."""
-    if home := os.environ.get("FASTGEN_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgen"

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import shutil
 
+from fastgen.config.cache import cache_folder
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Compile, Optimizations
-from fastgen.opt.base import Modules, cache_folder
+from fastgen.opt.base import Modules
 
 GRAPHS = 64
 """Graphs a block may have before PyTorch gives up: two batch kinds (1 and more) of two memory layouts, and room."""

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from fastgen.config.cache import cache_folder
 from fastgen.config.hardware import is_out_of_memory
 from fastgen.config.optimizations import Optimizations
 from fastgen.errors import ModelError, SettingsError
 from fastgen.opt import quantized_state
-from fastgen.opt.base import cache_folder
 from fastgen.opt.quantized_file import read, write
 
 log = logging.getLogger(__name__)

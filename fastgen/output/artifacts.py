@@ -1,10 +1,14 @@
 """Files of a run folder, written so that a reader never sees half of one: temporary file, fsync, rename.
 
 results.jsonl   failures.jsonl   journal.jsonl   run.json   images/   logs/
+
+A picture's file is named after its row. It overwrites nothing but what an earlier attempt at the same row left
+without its result being committed: `Request.stem` sees to that.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -14,7 +18,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
+from fastgen.config import stamps
 from fastgen.errors import DiskError
+from fastgen.types import FileStamp, Request
 
 IMAGES = "images"
 LOGS = "logs"
@@ -24,23 +30,67 @@ PARTIAL = ".partial"
 
 def clear_partial(out: Path) -> None:
     """Remove half-written files of a killed run. Raises OSError."""
-    shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    remove_partial(out)
     (out / PARTIAL).mkdir(exist_ok=True)
 
 
+def remove_partial(out: Path) -> None:
+    for folder in (out, out / IMAGES):
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+
 def prepare(out: Path) -> None:
-    """Make the folders of a run. Raises OSError."""
+    """Make the folders of a run, durably. `images` may be a link or a mount, on another disk.
+
+    Raises:
+        OSError, DiskError.
+    """
     for name in (IMAGES, LOGS):
         (out / name).mkdir(exist_ok=True)
+    probe = out / PARTIAL / "probe"
+    probe.touch()
+    try:
+        os.rename(probe, out / IMAGES / PARTIAL)
+        os.unlink(out / IMAGES / PARTIAL)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        probe.unlink()
+        (out / IMAGES / PARTIAL).mkdir()
+    sync_folder(out)
+
+
+def is_elsewhere(folder: Path) -> bool:
+    """Whether a folder is a link to another one, or a mount, also one of the disk that it lies on."""
+    if folder.is_symlink() or os.path.ismount(folder):
+        return folder.is_dir()
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return False
+    name = os.fsencode(os.path.realpath(folder)).replace(b" ", b"\\040")
+    return any(name == line.split()[4] for line in mounts.splitlines())
+
+
+def stem(id: str, variant: str = "") -> str:
+    """How the names of a row's files begin: its id where that is a plain name, else a cleaned one plus a hash, so that
+    different ids never share a file, on file systems that ignore case too. With a `variant` always plus a hash."""
+    cleaned = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
+    if cleaned == id and not variant and not re.search(r"-[0-9a-f]{12}$", id):  # which could be a cleaned one's
+        return id
+    told = f"{id}\0{variant}" if variant else id
+    hashed = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    return f"{cleaned}-{hashed}".lstrip("-")
 
 
 def file_name(id: str, number: int, suffix: str) -> str:
-    """A file name for image `number` of a row: its id if that is a plain name, else a cleaned id plus a hash. Different
-    ids never share a file, not even on file systems that ignore case."""
-    stem = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
-    if stem != id or re.search(r"-[0-9a-f]{12}$", id):  # such an id could equal the cleaned name of another id
-        stem = f"{stem}-{blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}".lstrip("-")
-    return f"{stem}_{number}.{suffix}"
+    """The name of file `number` of a row."""
+    return f"{stem(id)}_{number}.{suffix}"
+
+
+def picture(request: Request, number: int, suffix: str) -> str:
+    """Where picture `number` of a request goes, relative to the run folder."""
+    return f"{IMAGES}/{request.stem or stem(request.id)}_{number}.{suffix}"
 
 
 @contextmanager
@@ -50,7 +100,9 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
     Raises:
         DiskError: the disk refuses writes.
     """
-    temporary = out / PARTIAL / f"{os.getpid()}-{relative.replace('/', '-')}"
+    beside = (out / relative).parent / PARTIAL  # is there where the folder is on a disk of its own
+    folder = beside if beside.is_dir() else out / PARTIAL
+    temporary = folder / f"{os.getpid()}-{relative.replace('/', '-')}"
     try:
         with temporary.open("wb") as file:
             yield file
@@ -65,19 +117,23 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
         raise
 
 
-def write(out: Path, relative: str, data: bytes) -> None:
-    """Write `out/relative` completely or not at all. Raises DiskError."""
+def write(out: Path, relative: str, data: bytes) -> FileStamp:
+    """Write `out/relative` completely or not at all. Returns what `Done.files` is to say of it. Raises DiskError."""
     with atomic(out, relative) as file:
         file.write(data)
+    return len(data), stamps.digest(data)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make the renames in a folder durable. Raises DiskError."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DiskError(f"cannot write {folder}: {error.strerror}") from None
 
 
 def tail(path: Path, lines: int = 12) -> str:

@@ -6,8 +6,9 @@ Each line is a JSON object with a checksum and one result:
 
 Lines are handed to the kernel at once, so killing this process loses none. fsync follows within a time budget, so a
 power cut loses at most that much work. It never leaves a wrong line: a line that fails its checksum is dropped, and its
-row is made again. Memory holds one pair of integers per row; everything else stays on disk. Together with what intake
-remembers to tell repeated rows apart, the main process takes about 300 bytes per row (bench/results/run_loop.json).
+row is made again. A row may have several lines; the newest one with the row's present content counts. Memory holds one
+pair of integers per row; everything else stays on disk. Together with what intake remembers to tell repeated rows
+apart, the main process takes about 300 bytes per row (bench/results/run_loop.json).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -45,6 +47,8 @@ class Journal:
         self.path = path
         self.index: dict[int, int] = {}
         """hash(id) -> offset of its newest line."""
+        self._before: dict[int, int] = {}
+        """Offset of a line -> offset of the one before it of the same id; few rows have several."""
         self.damaged = 0
         """Number of lines dropped because of a wrong checksum."""
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
@@ -62,8 +66,7 @@ class Journal:
                 if body is None:
                     self.damaged += 1
                 else:
-                    head = _decode_head(body)
-                    self.index[hash(head.id)] = offset
+                    self._point(hash(_decode_head(body).id), offset)
                     whole = offset + len(line)
                 offset += len(line)
         # A torn last line is the normal trace of a power cut: it is cut off without a warning.
@@ -71,12 +74,48 @@ class Journal:
             self.damaged -= 1
         return whole
 
+    def _point(self, key: int, offset: int) -> None:
+        """From now on the newest line of an id is that one."""
+        if (before := self.index.get(key)) is not None:
+            self._before[offset] = before
+        self.index[key] = offset
+
     def get(self, id: str, content: str) -> Result | None:
-        """The newest result for a row, unless the row had different content then."""
-        entry = self.index.get(hash(id))
-        if entry is None:
-            return None
-        line, offset = b"", entry
+        """The newest result for a row that said this.
+
+        Where the row has said something else since, the earlier result still counts if nothing can have overwritten
+        its files: version 0.1.0, which wrote no `Done.files`, gave both the same names.
+        """
+        for position, result in enumerate(self.history(id)):
+            if result is None or result.content != content:
+                continue
+            if not position or not isinstance(result, Done) or len(result.files) == len(result.paths):
+                return result
+        return None
+
+    def history(self, id: str) -> Iterator[Result | None]:
+        """All results of a row, whatever it said, the newest first; None for one that cannot be read any more."""
+        offset = self.index.get(hash(id))
+        while offset is not None:
+            result = self._read(offset)
+            yield result if result is not None and result.id == id else None
+            offset = self._before.get(offset)
+
+    def results(self) -> Iterator[tuple[Result, bool]]:
+        """The newest result of every row for each thing that it has said, and whether the row still says so as far as
+        the journal knows."""
+        for offset in self.index.values():
+            said: set[str] = set()
+            newest: int | None = offset
+            while newest is not None:
+                result = self._read(newest)
+                if result is not None and result.content not in said:
+                    yield result, newest == offset
+                    said.add(result.content)
+                newest = self._before.get(newest)
+
+    def _read(self, offset: int) -> Result | None:
+        line = b""
         while b"\n" not in line:
             chunk = os.pread(self._file, 4096 if not line else 1 << 20, offset + len(line))
             if not chunk:
@@ -84,10 +123,9 @@ class Journal:
             line += chunk
         body = _checked(line[: line.index(b"\n") + 1])
         try:
-            result = None if body is None else _decode(body)
-        except msgspec.ValidationError:  # written by a version with another format
-            result = None
-        return result if result is not None and (result.id, result.content) == (id, content) else None
+            return None if body is None else _decode(body)
+        except msgspec.ValidationError:  # of a version that wrote something else
+            return None
 
     def append(self, results: list[Result]) -> None:
         """Commit results. Raises DiskError if the disk refuses writes; the journal stays valid."""
@@ -110,7 +148,7 @@ class Journal:
             raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
         self._end = offset
         for key, entry, _ in lines:
-            self.index[key] = entry
+            self._point(key, entry)
         if time.monotonic() - self._synced > SYNC_EVERY_S:
             self.sync()
 

@@ -5,77 +5,78 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 import fastgen
+from fastgen.config import stamps
 from fastgen.config.settings import Settings
-from fastgen.errors import FastgenError, RunFolderError
+from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.readers.rows import write_jsonl
-from fastgen.output import artifacts
+from fastgen.output import artifacts, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
+from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
-RUN = "run.json"
-RESULTS = "results.jsonl"
-FAILURES = "failures.jsonl"
-JOURNAL = "journal.jsonl"
 SPOOL = "rows.jsonl"
 """Rows from Python are written here, so that they can be read twice."""
+OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
 _LOCK = ".lock"
 
 
 class RunFolder:
     """Claim a folder for these settings: locked, cleaned of half-written files, checked against run.json.
 
+    Args:
+        rows: rows from Python, where the settings name no input file.
+
     Raises:
-        RunFolderError: it is in use, not writable, or was made with settings that change results.
+        RunFolderError: it is in use, not writable, was made with settings that change results, or would lose something
+            that the run reads.
+        SettingsError: rows that are no rows.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, rows: Iterable[dict] | None = None):
         self.settings = settings
         self.path = Path(settings.run.out)
+        self.input = settings.run.input
+        """The file of rows, or a folder of pictures."""
         self.started = time.time()
-        self._fingerprint = settings.fingerprint()  # once: it reads the ends of the LoRA files
         self.warning = ""
         """Notes for the user about what was in the folder."""
-        if settings.run.input and Path(settings.run.input) in (self.path / RESULTS, self.path / FAILURES):
-            raise RunFolderError(
-                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use another folder with -o"
-            )
+        self._state = ""
+        self._fingerprint = settings.fingerprint()  # once: it reads the files of LoRAs
+        self._refuse_own_files()
+        self._lock = self._claim()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / _LOCK)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise RunFolderError(
-                f"-o {self.path}: another fastgen (process {self._holder()}) is using it; wait for it or choose "
-                "another folder"
-            ) from None
-        except OSError as error:
-            raise RunFolderError(
-                f"-o {self.path}: cannot write there: {error.strerror}; choose another folder"
-            ) from None
-        try:
-            self._check()
+            before = self._check()
             artifacts.clear_partial(self.path)
+            if rows is not None:
+                self.input = str(self.path / PARTIAL / SPOOL)
+                write_jsonl(Path(self.input), rows)
+            if settings.run.fresh:
+                self._start_over()
+            if rows is not None:
+                self.input = self._keep_rows(before)
             # This comes first, so that the folder is recognised as ours whenever the run is killed later.
             self.write_run(state="starting")
             artifacts.prepare(self.path)
-        except OSError as error:
+        except BaseException as error:
+            with suppress(OSError):
+                artifacts.remove_partial(self.path)
             self._lock.release()
-            raise RunFolderError(
-                f"-o {self.path}: cannot write there: {error.strerror}; choose another folder"
-            ) from None
-        except FastgenError as error:
-            self._lock.release()
-            raise error if isinstance(error, RunFolderError) else RunFolderError(f"-o {self.path}: {error}") from None
+            if isinstance(error, OSError):
+                raise self._not_writable(error) from None
+            if isinstance(error, DiskError):
+                raise RunFolderError(f"-o {self.path}: {error}") from None
+            raise
 
     def write_run(self, **more) -> None:
-        """Write run.json: settings, versions, hardware, and `more` about the progress."""
+        """Write run.json: settings, versions, hardware, and `more` about the progress. Raises DiskError."""
+        self._state = more.get("state", self._state)
         settings = self.settings
         devices = [
             {
@@ -109,56 +110,119 @@ class RunFolder:
         }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def spool(self, rows: Iterable[dict]) -> str:
-        """Write rows that come from Python into the folder. Returns the path of the file. Raises RunFolderError,
-        SettingsError."""
-        try:
-            write_jsonl(self.path / SPOOL, rows)
-        except OSError as error:
-            self.close()
-            raise RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}") from None
-        except BaseException:
-            self.close()
-            raise
-        return str(self.path / SPOOL)
-
     def close(self) -> None:
-        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        """Let go of the folder. A run that ended without a word, as by an unforeseen error, is noted as stopped."""
+        if self._state in ("starting", "running"):
+            with suppress(DiskError):
+                self.write_run(state="stopped")
+        artifacts.remove_partial(self.path)
         self._lock.release()
 
-    def _check(self) -> None:
-        """Compare with the earlier run in this folder, or clear the folder for --fresh."""
-        before = self._read_run()
-        ours = [RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS]
+    def _refuse_own_files(self) -> None:
+        """Raise RunFolderError where INPUT is a file that the run writes."""
+        real = os.path.realpath(self.path)
+        written = [os.path.join(real, name) for name in (RESULTS, FAILURES, JOURNAL, RUN)]
+        if self.input and os.path.realpath(self.input) in written:
+            raise RunFolderError(
+                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use another folder with -o"
+            )
+
+    def _claim(self) -> FileLock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"-o {self.path}: another fastgen (process {self._holder()}) is using it; wait for it or choose "
+                "another folder"
+            ) from None
+        except OSError as error:
+            raise self._not_writable(error) from None
+        return lock
+
+    def _keep_rows(self, before: dict | None) -> str:
+        """Give the rows from Python their place, which may not be that of a file of the user's. Raises OSError."""
+        place = self.path / SPOOL
+        if (before or {}).get("input") != "":  # else it holds the rows of the run before
+            place = next(path for i in range(10**6) if not (path := _numbered(self.path / SPOOL, i)).exists())
+        os.rename(self.input, place)
+        return str(place)
+
+    def _start_over(self) -> None:
+        """Move aside what is here, unless the run reads it. Raises RunFolderError, OSError, DiskError."""
+        if read := previous.read_by(self.settings, self.input, self.path):
+            raise RunFolderError(
+                f"-o {self.path}: --fresh would move {read}, which this run reads; use another folder with -o"
+            )
+        if aside := previous.move_aside(self.path):
+            self.warning = (
+                f"what was in {self.path} is now in {self.path / aside}; delete that folder if you do not need it"
+            )
+
+    def _check(self) -> dict | None:
+        """Compare with the earlier run in this folder. Returns its run.json. Raises RunFolderError, OSError."""
+        before, fresh = self._read_run(), self.settings.run.fresh
         if before is None:
-            foreign = [name for name in ours if (self.path / name).exists()]
-            if foreign and not (self.path / JOURNAL).exists():
-                raise RunFolderError(
-                    f"-o {self.path}: contains {foreign[0]} but was not made by fastgen; choose another folder"
-                )
-            if foreign and not self.settings.run.fresh:
-                raise RunFolderError(
-                    f"-o {self.path}: its run.json is missing or damaged, so its settings are unknown; "
-                    "use --fresh to start over, or another folder"
-                )
-        if self.settings.run.fresh:
-            for name in (*ours[1:], RUN):  # run.json last: a half-cleared folder is still recognised as ours
-                target = self.path / name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
-            return
-        if before and (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
+            self._check_owner()
+        if fresh or before is None:
+            return before
+        if (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
             self._check_settings(before["settings"])
-        if before and before.get("input") != self.settings.run.input and (self.path / RESULTS).exists():
-            kept = next(n for i in range(1, 10**6) if not (self.path / (n := f"results-{i}.jsonl")).exists())
-            os.rename(self.path / RESULTS, self.path / kept)
-            self.warning = f"{self.path} had the table of another INPUT ({before.get('input')}); it is kept as {kept}"
+        else:
+            self._check_loss(before)
+        if before.get("input") != self.settings.run.input and (self.path / RESULTS).exists():
+            kept = next(path for i in range(1, 10**6) if not (path := _numbered(self.path / RESULTS, i)).exists())
+            os.rename(self.path / RESULTS, kept)
+            self.warning = (
+                f"{self.path} had the table of another INPUT ({before.get('input')}); it is kept as {kept.name}"
+            )
+        return before
+
+    def _check_owner(self) -> None:
+        """Raise RunFolderError where there is no run.json that says whose the folder is."""
+        theirs = next((path.name for path in self._possessions()), "")
+        if theirs and not (self.path / JOURNAL).exists():
+            raise RunFolderError(
+                f"-o {self.path}: contains {theirs} but was not made by fastgen; choose another folder"
+            )
+        if theirs and not self.settings.run.fresh:
+            raise RunFolderError(
+                f"-o {self.path}: its run.json is missing or damaged, so its settings are unknown; restore it"
+                f"{self._or_fresh()}, or use another folder"
+            )
+
+    def _possessions(self) -> list[Path]:
+        """What is here of the kinds that runs make. A place for images that is empty, and a link or a mount, was made
+        for a run."""
+        found = [path for name in OURS if os.path.lexists(path := self.path / name)]
+        pictures = self.path / IMAGES
+        if pictures in found and artifacts.is_elsewhere(pictures) and not any(previous.images(self.path)):
+            found.remove(pictures)
+        return found
+
+    def _check_loss(self, before: dict) -> None:
+        """Raise RunFolderError where results are here and the journal is not: all of them would be made again."""
+        counts = before.get("counts")
+        if (self.path / JOURNAL).exists():  # and is empty, as it is until the first result
+            made = isinstance(counts, dict) and (counts.get("done") or counts.get("failed"))
+            problem = f"{JOURNAL} is empty, but run.json says that rows were done" if made else ""
+        else:
+            left = next((path.name for path in previous.tables(self.path)), "")
+            left = left or next((f"{IMAGES}/{path.name}" for path in previous.images(self.path)), "")
+            problem = f"{JOURNAL} is missing, but {left} is there" if left else ""
+        if problem:
+            raise RunFolderError(
+                f"-o {self.path}: {problem}. Without the journal every row would be made again; restore it"
+                f"{self._or_fresh()}, or use another folder"
+            )
 
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError if these settings would give different results."""
-        now = json.loads(json.dumps(self._fingerprint))
+        now = self._fingerprint
+        if stamps.has_ends(f"{then.get('lora')} {then.get('transformer')}"):  # of a version that hashed no more
+            now = self.settings.fingerprint(stamps.ends)
+        now = json.loads(json.dumps(now))
         changed = [
             f"{key}: {then.get(key)!r} before, {now.get(key)!r} now"
             for key in {**now, **then}  # what only one of them has is a difference too
@@ -167,18 +231,34 @@ class RunFolder:
         if changed:
             raise RunFolderError(
                 f"-o {self.path}: contains a run with other settings ({'; '.join(changed)}). Use the same settings to "
-                "continue it, --fresh to start over, or another folder"
+                f"continue it{self._or_fresh()}, or use another folder"
             )
 
+    def _or_fresh(self) -> str:
+        """The advice to start over, unless the run reads what --fresh would move."""
+        if previous.read_by(self.settings, self.input, self.path):
+            return ""
+        return ", use --fresh to start over (what is there is moved aside)"
+
     def _read_run(self) -> dict | None:
+        """run.json, if it is one of a run."""
         try:
             value = json.loads((self.path / RUN).read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return value if isinstance(value, dict) and "settings" in value else None
+        is_run = isinstance(value, dict) and isinstance(value.get("settings"), dict) and "fastgen" in value
+        return value if is_run else None
 
     def _holder(self) -> object:
         return (self._read_run() or {}).get("pid", "unknown")
+
+    def _not_writable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder")
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """rows.jsonl, rows-1.jsonl, ..."""
+    return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path
 
 
 def _clock(seconds: float) -> str:

@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastgen.config.backends import BackendSpec
-from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard, stamp
+from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard
 from fastgen.config.settings import Endpoint
+from fastgen.config.stamps import ends
 from fastgen.errors import ModelError, SettingsError
 from fastgen.providers.endpoints import key_of, path_of
 from fastgen.types import Task
@@ -110,7 +111,7 @@ def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
                 f"--model {model}: {folder} has no config.json; give the folder of a VLM in transformers' format"
             )
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")
-        stamps = "".join(f"{p.relative_to(folder)}:{stamp(p)};" for p in files)
+        stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
         return ModelCard(
             model, str(folder.resolve()), "vlm", hashlib.sha256(stamps.encode()).hexdigest()[:16], Defaults()
         ), notes

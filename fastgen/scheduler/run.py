@@ -66,9 +66,8 @@ class Run:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
         if settings.run.input and rows is not None:
             raise SettingsError("both an input file and rows: give one of them")
-        self.folder = RunFolder(settings)
-        if rows is not None:
-            settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
+        self.folder = RunFolder(settings, rows)
+        settings = replace(settings, run=replace(settings.run, input=self.folder.input))
         self.settings = settings
         self.emit = emit
         self.state = "running"
@@ -113,7 +112,9 @@ class Run:
                 self.emit(
                     "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
                 )
-            feed = triage(self.settings, self._reader, self._journal, self._spool)
+            feed = triage(
+                self.settings, self._reader, self._journal, self._spool, lambda text: self.emit("warning", message=text)
+            )
             while True:
                 yield from self._read_ahead(feed)
                 self._dispatch()

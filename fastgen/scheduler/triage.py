@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fastgen.config.settings import Settings
+from fastgen.errors import InputError
+from fastgen.input import stamps
 from fastgen.input.readers.rows import Row, RowReader
-from fastgen.input.requests import Identity, Intake, Prefilled, filled
+from fastgen.input.requests import Identity, Intake, Prefilled, filled, input_paths
+from fastgen.output import artifacts, intact
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import RowSpool, SpooledRow
 from fastgen.scheduler import failure_policy
@@ -24,33 +29,120 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 def triage(
-    settings: Settings, reader: RowReader, journal: Journal | None, spool: RowSpool | None
+    settings: Settings,
+    reader: RowReader,
+    journal: Journal | None,
+    spool: RowSpool | None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What is to be done about each row, in order, given what the journal has.
 
-    A done row whose pictures are there is skipped; so is a failed one, unless --retry-failed. Rows that failed as bad
-    input are looked at again each time, since that costs nothing: what was fixed becomes a Request. So do rows that a
-    service turned away for what was not their fault (`failure_policy.AGAIN`).
+    A done row whose pictures are as they were is skipped; so is a failed one, unless --retry-failed. Rows that failed
+    as bad input are looked at again each time, since that costs nothing: what was fixed becomes a Request. So do rows
+    that a service turned away for what was not their fault (`failure_policy.AGAIN`), and rows whose input pictures have
+    changed.
 
     Args:
         reader: the rows, which are read once and each identified once.
         journal: None: nothing has been done yet.
         spool: gets every row for the tables; None: there will be none.
+        warn: is told, at the end, what became of earlier results.
     """
     intake = Intake(settings)
-    out = Path(settings.run.out)
-    for row in reader:
-        identity = intake.identify(row)
-        if spool is not None:
-            spool.add(_spooled(row, identity, settings.rows.output_key))
-        known = journal.get(identity.id, identity.content) if journal else None
-        if (isinstance(known, Done) and not identity.error and all((os.path.exists(out / p)) for p in known.paths)) or (
-            isinstance(known, Failed) and known.kind not in failure_policy.AGAIN and not settings.run.retry_failed
-        ):
-            yield Skipped(known)
-        else:
+    earlier = _Earlier(settings, journal) if journal else None
+    try:
+        for row in reader:
+            identity = intake.identify(row)
+            if spool is not None:
+                spool.add(_spooled(row, identity, settings.rows.output_key))
+            known = journal.get(identity.id, identity.content) if journal else None
+            if earlier and known and earlier.stands(known, identity):
+                yield Skipped(known)
+                continue
             item = intake.read(row, identity)
+            if earlier and isinstance(item, Request):
+                item = earlier.named(item)
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
+    finally:  # also of a run that is interrupted
+        for message in earlier.warnings() if earlier else ():
+            warn(message)
+
+
+class _Earlier:
+    """What earlier runs in this folder made of a row, judged by the files that are there now."""
+
+    def __init__(self, settings: Settings, journal: Journal):
+        self._settings = settings
+        self._journal = journal
+        self._out = Path(settings.run.out)
+        self._images = os.path.realpath(self._out / artifacts.IMAGES)
+        self._damaged = self._changed = 0
+
+    def stands(self, known: Done | Failed, identity: Identity) -> bool:
+        """Whether the row's result still holds."""
+        if isinstance(known, Done):
+            if identity.error:
+                return False
+        elif known.kind in failure_policy.AGAIN or self._settings.run.retry_failed:
+            return False
+        if known.inputs and self._reads_something_else(known, identity):
+            self._changed += 1
+            return False
+        if isinstance(known, Done) and not self._has_its_files(known):
+            self._damaged += 1
+            return False
+        return True
+
+    def named(self, request: Request) -> Request:
+        """The request with names for its files that overwrite nothing that is committed, and nothing that it reads.
+
+        The ordinary names, if nothing has them. Those of the row's own result, if not one of its pictures is of use.
+        """
+        history = list(self._journal.history(request.id))
+        made = [result for result in history if isinstance(result, Done) and result.paths]
+        usual = artifacts.stem(request.id)
+        if not made and not self._reads(request, usual):
+            return request
+        last = made[0] if made else None
+        if last and last.content == request.content and not any(intact.is_whole(self._out / p) for p in last.paths):
+            own = os.path.basename(last.paths[0]).rpartition("_")[0]
+            if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):
+                return replace(request, stem=own)
+        return replace(request, stem=artifacts.stem(request.id, f"{request.content} {len(history)}"))
+
+    def warnings(self) -> Iterator[str]:
+        """What the user should be told."""
+        if self._damaged:
+            yield (
+                f"{_rows(self._damaged)} done before, but image files are missing, empty or damaged; "
+                "these rows run again"
+            )
+        if self._changed:
+            yield f"{_rows(self._changed)} done before, but input images have changed since; these rows run again"
+
+    def _has_its_files(self, done: Done) -> bool:
+        return all(
+            intact.is_intact(self._out / path, written) for path, written in zip_longest(done.paths, done.files) if path
+        )
+
+    def _reads_something_else(self, known: Done | Failed, identity: Identity) -> bool:
+        try:
+            paths = input_paths(identity.fields, self._settings)
+        except InputError:  # a folder was moved away; the row's result stands
+            return False
+        return len(paths) == len(known.inputs) and any(map(stamps.changed, paths, known.inputs))
+
+    def _reads(self, request: Request, stem: str) -> bool:
+        """Whether a picture of that name in this run folder is one that the row is about."""
+        return any(
+            os.path.basename(path).rpartition("_")[0] == stem
+            and os.path.realpath(os.path.dirname(path)) == self._images
+            for path in request.input_paths
+        )
+
+
+def _rows(count: int) -> str:
+    return f"{count} row was" if count == 1 else f"{count} rows were"
 
 
 def _spooled(row: Row, identity: Identity, output_key: str) -> SpooledRow:

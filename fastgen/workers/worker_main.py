@@ -12,10 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from msgspec.structs import replace
+
 from fastgen.backends import registry
+from fastgen.backends.base import Backend
 from fastgen.config import backends
 from fastgen.errors import DiskError, FastgenError, SettingsError
-from fastgen.types import Batch, Failed
+from fastgen.input import stamps
+from fastgen.types import Batch, Failed, Result
 from fastgen.workers.process import (
     CancelPending,
     CannotStart,
@@ -31,8 +35,8 @@ from fastgen.workers.process import (
 
 
 def main(descriptor: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # Ctrl-C and a lost terminal reach the whole group; the parent decides
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     connection = Connection(descriptor)
     hello = decode_to_child(connection.recv_bytes())
@@ -65,7 +69,7 @@ def main(descriptor: int) -> None:
 
     def run(number: int, batch: Batch) -> None:
         try:
-            send(Finished(number, backend.run(batch)))
+            send(Finished(number, _run(backend, batch)))
         except DiskError as error:
             send(DiskFull(number, str(error)))
         except Exception as error:
@@ -100,6 +104,15 @@ def main(descriptor: int) -> None:
             with suppress(Exception):
                 backend.close()
         os._exit(0)
+
+
+def _run(backend: Backend, batch: Batch) -> list[Result]:
+    """The results, each with what tells the pictures that it was made from."""
+    before = [stamps.of_request(request) for request in batch.requests]  # what changes meanwhile is seen the next time
+    return [
+        replace(result, inputs=inputs) if inputs else result
+        for result, inputs in zip(backend.run(batch), before, strict=True)
+    ]
 
 
 def _log_into(path: str) -> None:

@@ -145,13 +145,14 @@ class FluxBackend:
             inputs.clear()
         seconds = stages["engine"] / max(1, sum(r.samples for r in good))
         with _timed(stages, "save"):
-            self._saver.save(
+            written = self._saver.save(
                 [
                     (r, job.number, job.prompt if r.task == "t2i" else "\n".join(r.prompts), job.picture)
                     for r in good
                     for job in made[r.id][0]
                 ]
             )
+        files = iter(written)
         work = self._work([job for request in good for job in made[request.id][0]])
         results: list[Result] = []
         for request in batch.requests:
@@ -167,6 +168,7 @@ class FluxBackend:
                     tuple(self._saver.path(request, c.number) for c in jobs),
                     request.params,
                     round(seconds * request.samples, 4),
+                    files=tuple(next(files) for _ in jobs),
                     warnings=warnings,
                     cache=_decisions(jobs),
                     stages={k: round(v, 5) for k, v in stages.items()},

@@ -20,7 +20,7 @@ import fastgen
 from fastgen.config.settings import Settings
 from fastgen.input import images
 from fastgen.output import artifacts
-from fastgen.types import Request
+from fastgen.types import FileStamp, Request
 
 SAVERS = 4
 """Threads that compress and write pictures; Pillow releases the interpreter lock while it compresses."""
@@ -50,19 +50,19 @@ class Saver:
     def path(self, request: Request, number: int) -> str:
         """Where picture `number` of a request goes, relative to the run folder."""
         suffix = {"jpeg": "jpg"}.get(self.settings.image.format, self.settings.image.format)
-        return f"{artifacts.IMAGES}/{artifacts.file_name(request.id, number, suffix)}"
+        return artifacts.picture(request, number, suffix)
 
-    def save(self, pictures: list[tuple[Request, int, str, Image.Image]]) -> None:
+    def save(self, pictures: list[tuple[Request, int, str, Image.Image]]) -> list[FileStamp]:
         """Write (request, number, prompt, picture) each, durably. Raises DiskError."""
         jobs = [self._threads.submit(self._write, *picture) for picture in pictures]
-        for job in jobs:
-            job.result()
+        written = [job.result() for job in jobs]
         artifacts.sync_folder(self.out / artifacts.IMAGES)
+        return written
 
     def close(self) -> None:
         self._threads.shutdown()
 
-    def _write(self, request: Request, number: int, prompt: str, picture: Image.Image) -> None:
+    def _write(self, request: Request, number: int, prompt: str, picture: Image.Image) -> FileStamp:
         settings, params = self.settings, request.params
         how = {
             "task": request.task,
@@ -85,7 +85,8 @@ class Saver:
             "seed": str(params.seed + number),
             "settings": json.dumps(how, ensure_ascii=False),
         }
-        artifacts.write(self.out, self.path(request, number), images.encode(picture, settings.image.format, about))
+        data = images.encode(picture, settings.image.format, about)
+        return artifacts.write(self.out, self.path(request, number), data)
 
 
 def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from fastgen.backends.diffusion import synthetic
-from fastgen.config.model_cards import MODULES, stamp
+from fastgen.config.model_cards import MODULES
 from fastgen.config.optimizations import StepCache
 from fastgen.config.settings import Settings
+from fastgen.config.stamps import stamp
 from fastgen.errors import ModelError
 from fastgen.opt.quantized_cache import CachedWeights, find
 

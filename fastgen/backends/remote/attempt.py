@@ -24,7 +24,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, InputError
 from fastgen.input import images
 from fastgen.output import artifacts
-from fastgen.types import Done, ImageParams, Request, Result
+from fastgen.types import Done, FileStamp, ImageParams, Request, Result
 
 Answer = TypeVar("Answer")
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
@@ -75,6 +75,7 @@ class Attempt:
         self.cost = 0.0
         """USD, of the calls that were answered."""
         self.paths: list[str] = []
+        self.files: list[FileStamp] = []
         self.warnings: list[str] = []
         self._started = time.monotonic()
 
@@ -144,8 +145,8 @@ class Attempt:
         if all(wanted) and made.size != wanted:
             got, want = (f"{width}x{height}" for width, height in (made.size, wanted))
             self.warnings.append(f"picture {number} came at {got}, not {want}; it is kept as it came")
-        path = f"{artifacts.IMAGES}/{artifacts.file_name(self.request.id, number, SUFFIXES[made.kind])}"
-        artifacts.write(Path(self.settings.run.out), path, made.data)
+        path = artifacts.picture(self.request, number, SUFFIXES[made.kind])
+        self.files.append(artifacts.write(Path(self.settings.run.out), path, made.data))
         self.paths.append(path)
 
     def _done(self, text: str) -> Done:
@@ -157,6 +158,7 @@ class Attempt:
             backend=settings.backend.name,
             model=settings.model.name,
             paths=tuple(self.paths),
+            files=tuple(self.files),
             params=request.params,
             seconds=round(time.monotonic() - self._started, 4),
             text=text,

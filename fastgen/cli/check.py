@@ -1,0 +1,59 @@
+"""`fastgen check`: whether a run folder still has all that its run made."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder, as given with -o.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON event per line: what is wrong, then a summary.")]
+
+
+def check(run: Run, json: Json = False) -> None:
+    """Check every image of a run: size, hash, and whether it can be decoded. Changes nothing.
+
+    Exit code 0 if all is well, 3 if something is wrong.
+    """
+    from fastgen.errors import FastgenError
+    from fastgen.output.check import Check
+
+    def event(name: str, **facts) -> None:
+        print(json_format.dumps({"event": name, **facts}, ensure_ascii=False), flush=True)
+
+    try:
+        found = Check(run)
+    except FastgenError as error:
+        if json:
+            event("summary", state="refused", exit_code=error.exit_code, message=str(error))
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    try:
+        for finding in found:
+            if json:
+                event("damaged", id=finding.id, path=finding.path, problem=finding.problem)
+                continue
+            row = f"row {finding.id}: " if finding.id else ""
+            print(f"{row}{finding.path} {finding.problem}", flush=True)
+    finally:
+        found.close()
+    code = 3 if found.wrong else 0
+    counts = {"rows": found.rows, "files": found.files, "damaged": found.wrong, "without_hash": found.without_hash}
+    if json:
+        event("summary", state="checked", exit_code=code, out=str(run), **counts)
+    else:
+        print(_summary(counts))
+    raise typer.Exit(code)
+
+
+def _summary(counts: dict[str, int]) -> str:
+    problems = {0: "all is well", 1: "1 problem"}.get(counts["damaged"], f"{counts['damaged']} problems")
+    text = f"{counts['rows']} done rows with {counts['files']} files checked: {problems}"
+    if counts["without_hash"]:
+        text += f"; {counts['without_hash']} files are of a version that kept no hashes and were only decoded"
+    if counts["damaged"]:
+        text += ". Delete the images named above and run the same command again: it makes their rows again"
+    return text

@@ -1,0 +1,104 @@
+"""What tells a file from another one of its name: its size and a hash of what is in it. Does not know what files mean.
+
+The hash of a large file is kept in the user's cache with the size and times that the file had, so that it is read once
+and not at every start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from fastgen.config.cache import cache_folder
+
+END = 1 << 20
+PIECE = 16 << 20
+"""Bytes that one thread hashes at a time."""
+KEPT_FROM = 4 << 20
+"""Bytes of a file from which its hash is kept; smaller ones are hashed each time."""
+SETTLED_S = 2.0
+"""A file that was written more recently may be written again without a change of its times; its hash is not kept."""
+_OF_ENDS = re.compile(r"\b\d+-[0-9a-f]{16}(?![0-9a-f])")
+
+
+def digest(data: bytes) -> str:
+    """The hash that is used for files, 32 hex digits."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """`digest` of all that is in a file. Raises OSError."""
+    hashed = blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """SIZE-HASH of a whole file, in the threads that there are; kept in the cache. Raises OSError."""
+    path = Path(path).absolute()
+    about = os.stat(path)
+    now = {
+        "path": str(path),
+        "size": about.st_size,
+        "mtime_ns": about.st_mtime_ns,
+        "ctime_ns": about.st_ctime_ns,
+    }
+    kept = cache_folder() / "stamps" / f"{digest(os.fsencode(path))}.json"
+    if about.st_size >= KEPT_FROM:
+        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or damaged
+            found = json.loads(kept.read_text("utf-8"))
+            hashed = found.pop("hash")
+            if found == now and re.fullmatch("[0-9a-f]{32}", hashed):
+                return f"{about.st_size}-{hashed}"
+    hashed = _hash_pieces(path, about.st_size)
+    if about.st_size >= KEPT_FROM and time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_S:
+        _keep(kept, now | {"hash": hashed})
+    return f"{about.st_size}-{hashed}"
+
+
+def ends(path: Path) -> str:
+    """SIZE-HASH of a file's first and last megabyte: enough where files are replaced and never changed."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        hashed = blake2b(file.read(END), digest_size=8)
+        file.seek(max(0, size - END))
+        hashed.update(file.read(END))
+    return f"{size}-{hashed.hexdigest()}"
+
+
+def has_ends(text: str) -> bool:
+    """Whether there is what `ends` makes in a text: run.json of versions up to 0.1 has it for LoRAs too."""
+    return bool(_OF_ENDS.search(text))
+
+
+def _hash_pieces(path: Path, size: int) -> str:
+    """The hash of the hashes of all pieces."""
+
+    def one(start: int) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(start)
+            return blake2b(file.read(PIECE), digest_size=16).digest()
+
+    starts = range(0, size, PIECE)
+    if len(starts) < 2:
+        return digest(b"".join(map(one, starts)))
+    with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, 8)) as pool:
+        return digest(b"".join(pool.map(one, starts)))
+
+
+def _keep(path: Path, value: dict) -> None:
+    """Write it down if that can be done: without it the file is read again."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(value), "utf-8")
+        os.replace(temporary, path)

@@ -1,0 +1,86 @@
+"""Whether a file of a run folder is still the one that was committed. Knows files and their stamps, no rows.
+
+`is_intact` is cheap enough for every file at every start: it looks at the size and at both ends. `fault` reads and
+decodes all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+from fastgen.config import stamps
+from fastgen.types import FileStamp
+
+_HEAD, _TAIL = 12, 12
+_IEND = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def is_intact(path: Path, written: FileStamp | None) -> bool:
+    """Whether a picture is there, has its size and ends as a picture of its kind does.
+
+    A file that never ended so (a service may add something after the picture) is read whole.
+
+    Args:
+        written: what is known of the file as it was written; None if nothing is.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size or (written and size != written[0]):
+                return False
+            if _ends_well(file, size):
+                return True
+    except OSError:
+        return False
+    return not fault(path, written)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a picture that may be of worth to somebody, the committed one or another."""
+    return is_intact(path, None)
+
+
+def fault(path: Path, written: FileStamp | None) -> str:
+    """What is wrong with a picture, "" if nothing is. Reads all of it, and decodes it."""
+    try:
+        size = path.stat().st_size
+        if not size:
+            return "is empty"
+        if written and size != written[0]:
+            return f"has {size} bytes; {written[0]} were written"
+        if written and stamps.hash_file(path) != written[1]:
+            return "has changed since it was written: its hash is another one"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return _undecodable(path)
+
+
+def _undecodable(path: Path) -> str:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.load()
+    except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
+        return f"cannot be decoded: {error}"
+    return ""
+
+
+def _ends_well(file: BinaryIO, size: int) -> bool:
+    head = file.read(_HEAD)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    if head.startswith(b"\x89PNG"):
+        return tail == _IEND
+    if head.startswith(b"\xff\xd8"):
+        return tail.endswith(b"\xff\xd9")
+    if head.startswith(b"RIFF"):
+        return size == 8 + int.from_bytes(head[4:8], "little")
+    return head.startswith(b"GIF") and tail.endswith(b";")

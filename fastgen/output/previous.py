@@ -1,0 +1,142 @@
+"""--fresh: what earlier runs left in a run folder is moved aside into previous-1/ (-2, ...). Nothing is deleted, and
+nothing is moved that the new run reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from fastgen.config.settings import Settings
+from fastgen.errors import InputError, SettingsError
+from fastgen.input.readers import rows
+from fastgen.input.requests import input_paths
+from fastgen.output import artifacts
+from fastgen.output.artifacts import IMAGES, LOGS
+
+RUN = "run.json"
+RESULTS = "results.jsonl"
+FAILURES = "failures.jsonl"
+JOURNAL = "journal.jsonl"
+NAME = "previous-"
+_ASIDE = re.compile(NAME + r"\d+")
+_KEPT_TABLE = re.compile(r"results-\d+\.jsonl")
+
+
+def tables(out: Path) -> list[Path]:
+    """The tables in a run folder, those of other INPUTs included."""
+    kept = sorted(path for path in out.glob("results-*.jsonl") if _KEPT_TABLE.fullmatch(path.name))
+    return [path for path in (out / RESULTS, out / FAILURES, *kept) if path.exists()]
+
+
+def images(out: Path) -> Iterator[Path]:
+    """Whatever lies among the images of a run, what was moved aside and temporary files left out."""
+    try:
+        names = os.listdir(out / IMAGES)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if not (name.startswith(".") or name == "lost+found" or _ASIDE.fullmatch(name)):
+            yield out / IMAGES / name
+
+
+def left_by_runs(out: Path) -> list[Path]:
+    """What --fresh moves: nothing, if there is not a result among it. run.json comes last, so that a folder of which
+    half is moved is still known as a run folder; the journal comes first, so that no run goes on with half of it."""
+    journal, table, pictures = out / JOURNAL, tables(out), any(images(out))
+    if not (pictures or any(path.stat().st_size for path in (journal, *table) if path.exists())):
+        return []
+    found = [journal, *table, *([out / IMAGES] if pictures else []), out / LOGS, out / RUN]
+    return [path for path in found if os.path.lexists(path)]
+
+
+def read_by(settings: Settings, input: str, out: Path) -> str:
+    """The first file that a run reads and --fresh would move; "" if there is none.
+
+    Args:
+        input: INPUT, or the file of rows that came from Python; "" if those are not known yet.
+    """
+    places = [os.path.realpath(path) for path in left_by_runs(out)]
+    if not places:
+        return ""
+    weights = (settings.model.path, settings.engine.transformer, *(path for path, _ in settings.engine.loras))
+    for path in filter(None, (input, *weights)):
+        if _within(os.path.realpath(path), places):
+            return path
+    real_folder = lru_cache(maxsize=4096)(os.path.realpath)  # many rows, few folders
+    for path in _pictures(settings, input):
+        folder, name = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+        if _within(real, places):
+            return path
+    return ""
+
+
+def move_aside(out: Path) -> str:
+    """Move what earlier runs left. Returns the name of the folder where it is now, "" if there was nothing.
+
+    Raises:
+        OSError, DiskError.
+    """
+    targets = left_by_runs(out)
+    if not targets:
+        return ""
+    aside = _next(out, targets)
+    aside.mkdir(exist_ok=True)
+    for target in targets:
+        if target.name == IMAGES and target.is_symlink():
+            _move_content(target, aside)
+            continue
+        try:
+            os.rename(target, aside / target.name)
+        except OSError as error:
+            if target.name != IMAGES or error.errno not in (errno.EBUSY, errno.EXDEV):
+                raise
+            _move_content(target, aside)
+    artifacts.sync_folder(aside)
+    artifacts.sync_folder(out)
+    return aside.name
+
+
+def _next(out: Path, targets: list[Path]) -> Path:
+    """A folder that is not there yet, or the last one, if a move into it was cut short."""
+    numbers = [int(path.name.removeprefix(NAME)) for path in out.glob(f"{NAME}*") if _ASIDE.fullmatch(path.name)]
+    last = out / f"{NAME}{max(numbers, default=0)}"
+    if last.is_dir() and not (last / RUN).exists():
+        ours = {JOURNAL, RESULTS, FAILURES, IMAGES, LOGS}
+        names = set(os.listdir(last))
+        known = all(name in ours or _KEPT_TABLE.fullmatch(name) for name in names)
+        if known and not names & {path.name for path in targets}:
+            return last
+    return out / f"{NAME}{max(numbers, default=0) + 1}"
+
+
+def _move_content(folder: Path, aside: Path) -> None:
+    """Images on a disk of their own stay there, in a folder to which the one that is put aside has a link."""
+    place = folder / aside.name
+    place.mkdir(exist_ok=True)
+    for path in list(images(folder.parent)):
+        os.rename(path, place / path.name)
+    artifacts.sync_folder(place)
+    os.symlink(os.path.join("..", IMAGES, aside.name), aside / IMAGES)
+
+
+def _pictures(settings: Settings, input: str) -> Iterator[str]:
+    """The pictures that the rows name."""
+    if not input or settings.task == "t2i":
+        return
+    try:
+        for row in rows.read(Path(input), settings.run.limit):
+            try:
+                yield from input_paths(row.fields(), settings)
+            except InputError:  # the row will fail, and reads nothing
+                continue
+    except (SettingsError, OSError):  # as the run will say
+        return
+
+
+def _within(path: str, places: list[str]) -> bool:
+    return any(path == place or path.startswith(place + os.sep) for place in places)
