@@ -3,6 +3,7 @@ with vLLM."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,23 +11,31 @@ from PIL import Image
 
 from fastgen.config.model_cards import TINY_VLM
 
+SAYS_NOTHING = {
+    "torchao": "Failed to load ",  # kernels for GPUs, which are not used here
+    "torch.utils._pytree": "register_constant() on Enum subclasses is deprecated",  # between torchao and PyTorch
+}
+"""Logger -> words of a message, written when transformers is imported, that tells a user nothing."""
+
 
 class Captioner:
     """Answers by greedy decoding, in float32 on the CPU."""
 
     def __init__(self, folder: Path = TINY_VLM):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        for name, words in SAYS_NOTHING.items():
+            logging.getLogger(name).addFilter(lambda record, words=words: words not in record.getMessage())
         from transformers import AutoProcessor, Idefics3ForConditionalGeneration
-        from transformers.utils import logging
+        from transformers.utils import logging as transformers_logging
 
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        level = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         try:
             self.model = Idefics3ForConditionalGeneration.from_pretrained(folder, local_files_only=True).eval()
             self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         finally:
-            logging.set_verbosity(level)
+            transformers_logging.set_verbosity(level)
 
     def ask(
         self, picture: Image.Image, question: str = "Describe the image.", system: str = "", most: int = 160

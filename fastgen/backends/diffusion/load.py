@@ -58,10 +58,9 @@ def load(settings: Settings, device: torch.device) -> Modules:
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
         library.disable_progress_bar()
-    for name in ("torchao", "bitsandbytes"):  # the latter says at every product that it casts its input
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # It says at every product that it casts its input; all else that libraries say is in the engine's log.
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(lambda record: "will be cast" not in record.msg)
     dtype = getattr(torch, settings.engine.dtype)
     card = settings.model
 

@@ -1,0 +1,59 @@
+"""No line of a library reaches the terminal: what is on it is ours. A new line of ours belongs into the lists here."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+DEMO = (
+    "pictures from 1 prompts ...",
+    "an edit of each ...",
+    "captions of all of them ...",
+    "by the scene reader [01] of 1 pictures and [01] of 1 edits are as asked, and [012] of 2 captions are right",
+    ".*/?sheet.png",
+)
+RUN = (
+    "note: .*",
+    "(t2i|edit): /.*",
+    "backend local, model tiny on cpu, .*",
+    "speed: .*",
+    "out: /.*",
+    "relative picture paths start at /.*",
+    "cpu ready after .* s of loading",
+    "cpu: quantized weights kept for the next start: .*",
+    r"\d+ of \d+ rows.*",
+    r"\d+ done, 0 failed, .*",
+    "table: /.*",
+)
+
+
+def foreign(text: str, own: tuple[str, ...]) -> list[str]:
+    return [line for line in text.splitlines() if not any(re.fullmatch(words, line) for words in own)]
+
+
+def test_demo(cli):
+    done = cli("demo", "--count", "1", "-o", "demo")
+    assert done.returncode == 0 and not done.stderr and not foreign(done.stdout, DEMO), done.stdout
+
+
+@pytest.mark.parametrize(("task", "kind"), [("t2i", "8bit"), ("edit", "int8,text:8bit")])
+def test_quantized_runs(cli, task, kind, tmp_path):
+    kept = {"FASTGEN_KEEP_QUANTIZED": "1", "FASTGEN_HOME": str(tmp_path / "home")}
+    done = cli(task, "--model", "tiny", "--gpus", "cpu", "--quantize", kind, "--limit", "1", "-o", "out", **kept)
+    assert done.returncode == 0 and not done.stdout and not foreign(done.stderr, RUN), done.stderr
+    (log,) = (tmp_path / "out" / "logs").iterdir()
+    assert "quantized weights kept" in log.read_text(), "what is not on the terminal is in the log"
+
+
+def test_what_else_a_library_says_is_heard(caplog):
+    from fastgen.embedded.captioner import Captioner
+
+    Captioner()
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("torchao").warning("Failed to load _C_mxfp8.so: Could not load this library")
+        logging.getLogger("torchao").warning("this checkpoint is broken")
+    assert [record.getMessage() for record in caplog.records if record.name == "torchao"] == [
+        "this checkpoint is broken"
+    ]
