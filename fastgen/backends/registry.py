@@ -28,8 +28,11 @@ def streams(device: Device) -> int:
 
 def slots(settings: Settings, device: Device) -> int:
     """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
-    save their pictures."""
+    save their pictures.
+
+    Of a service that may cost money there are no others: what a worker holds when all is killed is lost, and paid.
+    """
     if settings.backend.is_remote:
         share = -(-settings.endpoint.max_inflight // len(settings.placement.devices))
-        return share + max(2, share // 4)
+        return share if settings.backend.service else share + max(2, share // 4)
     return streams(device) + (2 if device.kind == "cuda" else 1)

@@ -102,6 +102,8 @@ def main(descriptor: int) -> None:
         threading.Timer(9, os._exit, (0,)).start()
         if backend is not None:
             with suppress(Exception):
+                if hasattr(backend, "cancel_pending"):  # nobody would hear of what is sent, or paid, from now on
+                    backend.cancel_pending()
                 backend.close()
         os._exit(0)
 

@@ -444,16 +444,20 @@ def test_25_the_batch_size_is_each_engines_own_and_none_waits_for_the_slowest(dr
     )
 
 
-def test_26_many_requests_are_under_way_whatever_the_batch_size_is(server, storage, written):
+def test_26_a_batch_of_requests_is_under_way_at_once_and_never_more(server, storage, written):
     server.latency_s = 0.3
     store = storage([{"conversations": says(f"number {i}")} for i in range(12)])
-    PromptedImageGenerator(service(server, batch_size=1)).run(store, "conversations")
-    assert server.peak > 4
+    PromptedImageGenerator(service(server, batch_size=6)).run(store, "conversations")
+    assert server.peak == 6, "so a kill costs six requests at most"
     places = [Path(row["images"][0]) for row in written(store)]
     saved = [path for path in Path("cache").rglob("*.png") if "inputs" not in path.parts]
     assert len({path.stat().st_ino for path in saved}) == len({path.stat().st_ino for path in places}) == 12, (
         "each is saved once"
     )
+    server.reset()
+    store = storage([{"conversations": says(f"other {i}")} for i in range(3)], "others.jsonl")
+    PromptedImageGenerator(service(server, batch_size=1)).run(store, "conversations")
+    assert server.peak == 1
 
 
 def test_27_bfloat16_on_a_gpu_no_sliced_attention_and_every_faster_mode_by_a_word(two_gpus):

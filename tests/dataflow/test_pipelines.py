@@ -222,6 +222,50 @@ def test_a_pipeline_that_was_killed_goes_on_where_it_was(here):
     assert not list(here.rglob("*.tmp"))
 
 
+PAID = {
+    "pictures": """
+from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.operators.core_vision import PromptedImageGenerator
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
+from fastgen.dataflow.utils.storage import FileStorage
+
+serving = APIImageGenServing({url!r}, ImageIO("./cache/pictures"), batch_size=4, model_name="gpt-image-2")
+storage = FileStorage("rows.jsonl", "./cache", "step", "jsonl")
+PromptedImageGenerator(serving, save_interval=10).run(storage.step(), "conversations")
+""",
+    "captions": """
+from fastgen.dataflow.operators.core_vision import PromptedVQAGenerator
+from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai
+from fastgen.dataflow.utils.storage import FileStorage
+
+serving = APIVLMServing_openai({url!r}, model_name="a-vlm", max_workers=4)
+storage = FileStorage("rows.jsonl", "./cache", "step", "jsonl")
+PromptedVQAGenerator(serving, save_interval=10).run(storage.step(), "conversations", input_image_key="image")
+""",
+}
+
+
+@pytest.mark.parametrize("what", PAID)
+def test_a_kill_costs_as_many_requests_as_are_under_way_and_leaves_a_table(server, here, what):
+    server.latency_s = 0.05
+    rows = [{"image": "image.png", "conversations": [{"role": "user", "content": f"number {i}"}]} for i in range(40)]
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    program = [sys.executable, "-c", PAID[what].format(url=server.openai_url)]
+    process = subprocess.Popen(program)
+    deadline = time.monotonic() + 60
+    while sum(request.status == 200 for request in server.requests) < 25:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    column = {"pictures": "images", "captions": "answer"}[what]
+    assert len([row for row in read(here / "cache" / "step_step1.jsonl") if row.get(column)]) >= 10
+    subprocess.run(program, check=True, timeout=60)
+    asked = [request.prompt for request in server.requests]
+    assert len(set(asked)) == 40 and len(asked) <= 44
+    assert all(row[column] for row in read(here / "cache" / "step_step1.jsonl"))
+
+
 @pytest.mark.slow
 @pytest.mark.vllm
 def test_captions_by_the_real_vllm(folder, cli, environment):

@@ -26,7 +26,9 @@ class APIImageGenServing(PictureServing):
     Args:
         api_url: with or without the version at its end; "" or None: the vendor's own.
         api_key: None: DF_API_KEY. It is in no file, message or log.
-        batch_size, connect_timeout: accepted; as many requests are under way as the service takes.
+        batch_size: requests that are under way at the same time, at most: so many pictures a kill can cost. A larger one
+            is faster; more than the service takes are held back.
+        connect_timeout: accepted.
         timeout: seconds for one request.
         strict: raise when inputs failed, once all others are done.
         progress: show a bar on stderr.
@@ -36,7 +38,7 @@ class APIImageGenServing(PictureServing):
         ValueError: no key.
     """
 
-    parameters: ClassVar = {"model": "model_name", "base-url": "api_url"}
+    parameters: ClassVar = {"model": "model_name", "base-url": "api_url", "max-inflight": "batch_size"}
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class APIImageGenServing(PictureServing):
             base_url=url,
             model=model_name,
             timeout=timeout,
-            **flags,
+            **{"max_inflight": batch_size, **flags},
         )
 
 

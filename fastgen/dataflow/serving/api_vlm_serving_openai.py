@@ -94,7 +94,7 @@ class APIVLMServing_openai(TextServing):
             model_name=self.model_name,
             strict=self.strict,
             progress=self.progress,
-            max_inflight=self._flags["max_inflight"],
+            batch_size=self._flags["max_inflight"],
         )
         made._session = self._session
         try:

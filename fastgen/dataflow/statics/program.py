@@ -38,7 +38,7 @@ def program(main: Callable[..., Any]) -> Callable[..., int]:
 
 def default_model(name: str) -> str:
     """The documented model `name` where there is a GPU for it, else "tiny", the embedded one, with a word about it."""
-    if any(device.kind == "cuda" for device in fastgen.resolve("t2i", model="tiny").devices):
+    if any(device.kind == "cuda" for device in fastgen.resolve("t2i", model="tiny").placement.devices):
         return name
     get_logger().warning(
         "there is no CUDA GPU here, so the model is tiny, the embedded one: it knows scenes of flat shapes such as "

@@ -55,7 +55,7 @@ def main(arguments=None):
     )
     parser.add_argument("--api_format", choices=["openai", "gemini"], default="gemini", help="format of the service")
     parser.add_argument("--model_name", default="gemini-3-pro-image-preview", help="model to ask for")
-    parser.add_argument("--batch_size", type=int, default=4, help="accepted; as many requests as the service takes")
+    parser.add_argument("--batch_size", type=int, default=4, help="requests at the same time, at most")
     parser.add_argument(
         "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
     )
