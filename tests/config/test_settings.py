@@ -249,7 +249,9 @@ def changed(settings, part, field):
 @pytest.mark.parametrize("task", ["t2i", "caption"])
 def test_every_field_is_in_the_fingerprint_and_the_engine_by_the_part_that_it_stands_in(task, tmp_path, monkeypatch):
     """A new field fails here until its part, or the list of what says nothing, decides on it."""
-    monkeypatch.setattr("fastgen.config.settings.stamp", lambda path: "")
+    monkeypatch.chdir(tmp_path)
+    for name in ("other", "x"):
+        (tmp_path / name).write_text(name)
     where = {"base_url": "http://127.0.0.1:9/v1"} if task == "caption" else {}
     settings = resolve(task, out=tmp_path, model="tiny", gpus="cpu", **where)
     fields = msgspec.structs.asdict(settings)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fastgen.errors import RunFolderError
 from fastgen.resolver import resolve
@@ -24,7 +25,7 @@ def old(tmp_path, rows_file):
     """old(**flags) -> the settings of that run, in a folder where it made the first of two rows."""
     out = tmp_path / "out"
     (out / "images").mkdir(parents=True)
-    (out / "images" / "a_0.png").write_bytes(b"a picture")
+    Image.new("RGB", (64, 64), "red").save(out / "images" / "a_0.png")
     (out / "run.json").write_text(json.dumps(OLD["run"] | {"input": str(tmp_path / "rows.jsonl")}))
     (out / "journal.jsonl").write_text(OLD["journal"] + "\n")
     return lambda **flags: resolve(
@@ -39,9 +40,11 @@ def test_run_json_says_the_same(old):
 
 
 def test_it_goes_on(old, go):
-    outcome = go(old())
+    settings = old()
+    picture = (Path(settings.run.out) / "images" / "a_0.png").read_bytes()
+    outcome = go(settings)
     assert (outcome.counts["done"], outcome.counts["new"], list(outcome.results)) == (2, 1, ["b"])
-    assert (outcome.out / "images" / "a_0.png").read_bytes() == b"a picture"
+    assert (outcome.out / "images" / "a_0.png").read_bytes() == picture
     now = json.loads((outcome.out / "run.json").read_text())
     assert now["settings"] == OLD["run"]["settings"]
     before, after = OLD["run"]["engines"]["cpu"]["opt"], now["engines"]["cpu"]["opt"]

@@ -26,8 +26,8 @@ class APIImageGenServing(PictureServing):
     Args:
         api_url: with or without the version at its end; "" or None: the vendor's own.
         api_key: None: DF_API_KEY. It is in no file, message or log.
-        batch_size: requests that are under way at the same time, at most: so many pictures a kill can cost. A larger one
-            is faster; more than the service takes are held back.
+        batch_size: requests that are under way at the same time, at most: so many pictures a kill can cost. A larger
+            one is faster; more than the service takes are held back.
         connect_timeout: accepted.
         timeout: seconds for one request.
         strict: raise when inputs failed, once all others are done.
