@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import warnings
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Larger input images are refused before they are decoded."""
 _EXIF_ORIENTATION = 0x0112
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _SIDEWAYS = (5, 6, 7, 8)
 MIN_SELECTED = 128
 """A mask pixel of at least this (of 255) is to be repainted."""
@@ -31,7 +33,7 @@ def locate(text: object, root: str, field: str) -> str:
         raise InputError("the path is empty", field)
     if "\0" in text:
         raise InputError("the path holds a NUL character", field)
-    if text.startswith(("http://", "https://", "data:")):
+    if _ADDRESS.match(text):
         raise InputError(f"{text[:80]} is not a file; fastgen works offline, so download it and give its path", field)
     if os.path.isabs(text):
         return text

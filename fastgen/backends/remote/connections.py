@@ -17,12 +17,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+if TYPE_CHECKING:
+    _Base = HTTPConnection
+else:
+    _Base = object
 
 CONNECT_S = 10.0
 """For each address of a host."""
@@ -52,7 +57,7 @@ def left() -> float:
 
 
 def addresses(host: str, port: int) -> list[tuple]:
-    """What a name resolves to, as `socket.getaddrinfo` has it. Raises OSError."""
+    """What a name resolves to, as `socket.getaddrinfo` has it. Raises socket.gaierror."""
     try:
         return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError:  # a label that is empty or too long
@@ -99,13 +104,13 @@ class _TimedSocket:
 
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **more: Any):
-        super().__init__(_TimedSocket(sock), *args, **more)
+        super().__init__(cast(socket.socket, _TimedSocket(sock)), *args, **more)
 
 
-class _Timed(HTTPConnection if TYPE_CHECKING else object):
+class _Timed(_Base):
     """Mixed into urllib3's connections, plain and TLS, direct and through a proxy."""
 
-    response_class = _TimedResponse
+    response_class: Any = _TimedResponse
 
     def connect(self) -> None:
         super().connect()
@@ -121,7 +126,7 @@ class _Timed(HTTPConnection if TYPE_CHECKING else object):
     def _new_conn(self) -> socket.socket:
         try:
             found = addresses(self._dns_host, self.port)
-        except OSError as error:
+        except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         if now.check is not None and not self.proxy:
             now.check([address[0] for *_, address in found])
