@@ -1,161 +1,17 @@
-"""What the user asked for is checked before any work, and every default is filled in."""
+"""What a run is: which settings a result depends on, and which an engine is opened with."""
 
 from __future__ import annotations
-
-import inspect
-import math
 
 import msgspec
 import pytest
 
 from fastgen.config import backends
-from fastgen.errors import SettingsError
 from fastgen.resolver import resolve
 
 
 @pytest.fixture
 def rows(rows_file):
     return rows_file([{"prompt": "a"}])
-
-
-def test_the_model_gives_the_defaults(rows, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    t2i = resolve("t2i", rows, model="tiny", gpus="cpu")
-    assert (t2i.image.size, t2i.image.steps, t2i.image.guidance, t2i.engine.dtype) == ((128, 128), 12, 3.5, "float32")
-    assert (t2i.image.n, t2i.rows.seed, t2i.run.batch_size, t2i.run.limit, t2i.image.format) == (1, 0, 0, 0, "png")
-    assert (t2i.rows.output_key, t2i.run.out, t2i.rows.image_root) == ("images", str(tmp_path / "fastgen-runs/t2i"), "")
-    edit = resolve("edit", rows, model="tiny", gpus="cpu")
-    assert (edit.image.size, edit.rows.output_key) == (None, "edited_images")
-    assert edit.rows.image_root == str(rows.parent)
-    assert edit.run.out == str(tmp_path / "fastgen-runs/edit")
-
-
-def test_auto_without_a_gpu_says_what_it_took(rows):
-    settings = resolve("t2i", rows, gpus="cpu")
-    assert settings.model.name == "tiny" and len(settings.run.notes) == 1 and "FLUX.1-dev" in settings.run.notes[0]
-
-
-def test_what_is_asked_for_is_taken(rows, tmp_path):
-    lora = tmp_path / "a:b.safetensors"
-    lora.touch()
-    settings = resolve(
-        "t2i",
-        rows,
-        backend="fake",
-        gpus="cpu:2",
-        size="96X64",
-        steps=3,
-        guidance=2,
-        n=4,
-        seed=2**53 - 1,
-        dtype="BF16",
-        batch_size="7",
-        format="JPG",
-        output_key="pictures",
-        image_root=tmp_path,
-        limit=5,
-        max_sequence_length=64,
-        lora=[str(lora), f"{lora}:-0.5"],
-        fresh=True,
-        retry_failed=True,
-    )
-    assert (settings.image.size, settings.image.steps, settings.image.guidance, settings.image.n) == (
-        (96, 64),
-        3,
-        2.0,
-        4,
-    )
-    assert (settings.rows.seed, settings.engine.dtype, settings.run.batch_size, settings.image.format) == (
-        2**53 - 1,
-        "bfloat16",
-        7,
-        "jpeg",
-    )
-    assert settings.engine.loras == ((str(lora), 1.0), (str(lora), -0.5))
-    assert (settings.run.limit, settings.engine.max_sequence_length, settings.run.fresh, settings.run.retry_failed) == (
-        5,
-        64,
-        True,
-        True,
-    )
-    assert [device.name for device in settings.placement.devices] == ["cpu:0", "cpu:1"] and settings.batch_for(
-        10**6
-    ) == 7
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ({"backend": "cloud"}, "--backend cloud"),
-        ({"gpus": "cpu:0"}, "--gpus cpu:0"),
-        ({"size": "64"}, "--size 64.*1024x768"),
-        ({"size": "100x64"}, "--size.*96x64"),
-        ({"size": "0x0"}, "at least 16"),
-        ({"size": "9000x16"}, "8192"),
-        ({"size": "²x64"}, "--size.*1024x768"),
-        ({"steps": 0}, "--steps 0.*1 to 1000"),
-        ({"steps": True}, "--steps"),
-        ({"steps": 2.5}, "--steps"),
-        ({"guidance": math.nan}, "--guidance nan"),
-        ({"guidance": -1}, "--guidance -1"),
-        ({"guidance": 10**400}, "--guidance"),
-        ({"n": 0}, "--n 0"),
-        ({"seed": -1}, "--seed -1"),
-        ({"seed": 2**53}, "--seed"),
-        ({"dtype": "int8"}, "--dtype"),
-        ({"format": "gif"}, "--format gif.*webp"),
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"batch_size": "many"}, "--batch-size many"),
-        ({"batch_size": "²"}, "--batch-size"),
-        ({"batch_size": 2000}, "1 to 1024"),
-        ({"limit": 0}, "--limit 0"),
-        ({"output_key": "prompt"}, "--output-key"),
-        ({"output_key": ""}, "--output-key"),
-        ({"output_key": "fastgen"}, "--output-key"),
-        ({"output_key": "id"}, "--output-key"),
-        ({"image_root": "nowhere"}, "--image-root"),
-        ({"lora": ["none.safetensors:1"]}, "--lora.*no such file"),
-        ({"transformer": "none.safetensors"}, "--transformer"),
-        ({"max_sequence_length": 513}, "--max-sequence-length"),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_what_cannot_be_is_an_error_with_the_flag_and_the_mend(rows, flags, words):
-    with pytest.raises(SettingsError, match=words):
-        resolve("t2i", rows, **{"backend": "fake", "gpus": "cpu", **flags})
-
-
-def test_an_edit_does_not_write_over_its_input(rows):
-    with pytest.raises(SettingsError, match="--output-key 'image'"):
-        resolve("edit", rows, backend="fake", gpus="cpu", output_key="image")
-
-
-@pytest.mark.parametrize("scale", ["nan", "inf"])
-def test_a_lora_scale_is_finite(rows, tmp_path, scale):
-    (tmp_path / "a.safetensors").touch()
-    with pytest.raises(SettingsError, match="finite"):
-        resolve("t2i", rows, backend="fake", gpus="cpu", lora=[f"{tmp_path}/a.safetensors:{scale}"])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.jsonl", None, "no such file"),
-        ("empty.jsonl", b"", "is empty"),
-        ("rows.txt", b"{}", r"\.jsonl"),
-        ("rows.csv", b"a", r"\.jsonl"),
-    ],
-)
-def test_inputs_that_are_refused(tmp_path, name, content, words):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(SettingsError, match=f"INPUT .*{name}.*{words}"):
-        resolve("t2i", tmp_path / name, backend="fake", gpus="cpu")
-
-
-def test_a_folder_is_no_input(tmp_path):
-    with pytest.raises(SettingsError, match=r"is a folder; give a \.jsonl"):
-        resolve("t2i", tmp_path, backend="fake", gpus="cpu")
 
 
 def test_the_fingerprint_holds_what_changes_pictures_and_nothing_else(rows, tmp_path):
@@ -187,16 +43,6 @@ def test_the_fingerprint_holds_what_changes_pictures_and_nothing_else(rows, tmp_
     ):
         assert fingerprint(**flags) != same, flags
     assert fingerprint("edit", image_root=tmp_path.parent) != fingerprint("edit")
-
-
-def test_flags_and_arguments_of_resolve_have_the_same_names():
-    from fastgen.cli import main
-
-    only_shown = {"json", "quiet", "dry_run"}
-    offered = [
-        set(inspect.signature(command).parameters) - only_shown for command in (main.t2i, main.edit, main.caption)
-    ]
-    assert set.union(*offered) == set(inspect.signature(resolve).parameters) - {"task"}
 
 
 # Which parts of Settings say what a result depends on, and which say what an engine is opened with.

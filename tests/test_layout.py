@@ -1,0 +1,134 @@
+"""The house drawn from its imports, and the size of what is in it.
+
+python -m tests.test_layout     prints rooms, arrows and floors
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.imports import MODULES, PACKAGE, between_files, between_rooms, circle, floors
+
+ROOT = PACKAGE.parent
+MOST_ROOMS, MOST_FLOORS = 20, 10
+MOST_LINES_OF_A_FUNCTION = 59
+MEDIAN_LINES_OF_A_FILE = 110
+MOST_UNFORMATTED = 10
+"""Tables that are worth a `# fmt: skip`."""
+
+LONG = {
+    "cli/main.py:bench": "a command's flags are its signature",
+    "backends/diffusion/load.py:load": "to be split with the families of models",
+    "bench/tune.py:search": "to be split",
+    "config/model_cards.py:read_card": "to be split with the families of models",
+    "workers/worker_main.py:main": "to be split",
+}
+"""Functions that may be longer, and why."""
+
+
+def test_rooms_and_floors():
+    rooms = between_rooms()
+    assert len(rooms) <= MOST_ROOMS, sorted(rooms)
+    assert not circle(rooms)
+    assert max(floors(rooms).values()) <= MOST_FLOORS, floors(rooms)
+
+
+def test_no_two_files_import_each_other_even_by_way_of_others():
+    assert not [str(path.relative_to(PACKAGE)) for path in circle(between_files())]
+
+
+def test_the_drawing_sees_circles_and_heights():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"] and circle({"a": {"b", "c"}, "b": {"c"}}) == []
+    assert floors({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": 3, "b": 2, "c": 1}
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    """ "file:name" and lines, from `def` to the end."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno
+                yield f"{path.relative_to(PACKAGE)}:{node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_functions_are_short():
+    long = {name: lines for name, lines in functions() if lines > MOST_LINES_OF_A_FUNCTION}
+    assert not long.keys() - LONG.keys(), {name: long[name] for name in long.keys() - LONG.keys()}
+
+
+def test_files_are_short():
+    assert statistics.median(len(path.read_text("utf-8").splitlines()) for path in MODULES) < MEDIAN_LINES_OF_A_FILE
+
+
+def test_few_lines_are_kept_from_the_formatter():
+    mark = "# fmt: " + "skip"
+    found = subprocess.run(["git", "grep", "-F", mark, "--", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    if found.returncode > 1:
+        pytest.skip("not a git checkout")
+    assert len(found.stdout.splitlines()) <= MOST_UNFORMATTED, found.stdout
+
+
+ELSEWHERE = {
+    "__main__.py": "cli/test_main.py",
+    "backends/base.py": "backends/test_recipe_backend.py",
+    "backends/diffusion/": "backends/diffusion/test_engine.py",
+    "backends/fake.py": "scheduler/test_run.py",
+    "backends/registry.py": "backends/test_recipe_backend.py",
+    "backends/remote/attempt.py": "backends/remote/test_openai_api.py",
+    "backends/remote/connections.py": "backends/remote/test_http_client.py",
+    "backends/remote/dialogue.py": "backends/remote/test_openai_api.py",
+    "backends/remote/faults.py": "backends/remote/test_responses.py",
+    "backends/remote/gemini_answers.py": "backends/remote/test_responses.py",
+    "backends/remote/openai_answers.py": "backends/remote/test_responses.py",
+    "backends/remote/sdk_transport.py": "backends/remote/test_redirects.py",
+    "backends/remote/supervisor.py": "providers/test_vllm.py",
+    "backends/remote/vllm_server.py": "backends/remote/test_vllm.py",
+    "bench/": "bench/test_bench.py",
+    "config/backends.py": "backends/test_recipe_provider.py",
+    "config/checks.py": "resolver/test_resolve.py",
+    "config/prompts.py": "scenarios/test_caption.py",
+    "dataflow/": "dataflow/test_servings.py",
+    "embedded/": "embedded/test_models.py",
+    "errors.py": "test_guards.py",
+    "examples/": "cli/test_main.py",
+    "input/row_schema.py": "input/test_requests.py",
+    "opt/": "opt/test_pairs.py",
+    "output/row_spool.py": "output/writers/test_tables.py",
+    "providers/capabilities.py": "providers/test_providers.py",
+    "providers/endpoints.py": "providers/test_providers.py",
+    "providers/pricing.py": "providers/test_providers.py",
+    "resolver/": "resolver/test_resolve.py",
+    "scheduler/retries.py": "scheduler/test_run.py",
+    "scheduler/triage.py": "scenarios/test_resume.py",
+    "scheduler/worker_pool.py": "scheduler/test_run.py",
+    "types.py": "scheduler/test_batching.py",
+    "workers/base.py": "workers/test_process.py",
+    "workers/idle_pool.py": "scenarios/test_session.py",
+    "workers/worker_main.py": "workers/test_process.py",
+}
+"""Modules whose tests are not in a file of their own name, by how their path begins, and where those are."""
+
+
+def test_every_module_has_a_test_of_its_name():
+    names = [path.relative_to(PACKAGE) for path in MODULES if path.name != "__init__.py"]
+    alone = {str(name) for name in names if not (ROOT / "tests" / name.parent / f"test_{name.name}").exists()}
+    assert not {name for name in alone if not name.startswith(tuple(ELSEWHERE))}
+    assert all((ROOT / "tests" / place).exists() for place in ELSEWHERE.values())
+
+
+def _print() -> None:
+    rooms = between_rooms()
+    heights = floors(rooms)
+    for floor in range(max(heights.values()), 0, -1):
+        for room in sorted(room for room in rooms if heights[room] == floor):
+            print(f"{floor:2}  {room:10} -> {' '.join(sorted(rooms[room]))}")
+    print(f"{len(rooms)} rooms, {sum(map(len, rooms.values()))} arrows, {max(heights.values())} floors")
+
+
+if __name__ == "__main__":
+    _print()
