@@ -127,6 +127,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """For one request."""
     command: tuple[str, ...] = ()
     """vLLM's server as a program, to which its arguments are added."""
+    stream: bool = False
+    """Whether chat answers are asked for as a stream: some gateways have no others."""
 
 
 class RunOptions(msgspec.Struct, frozen=True):

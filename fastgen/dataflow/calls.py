@@ -61,6 +61,7 @@ def ask(
     *,
     key: str = "",
     server: tuple[str, ...] = (),
+    stream: bool = False,
     worded: Callable[[str], str] = str,
     **flags: Any,
 ) -> None:
@@ -71,6 +72,7 @@ def ask(
         task: t2i, edit or caption.
         key: of the service; it is only in the environment, and only while the call lasts.
         server: further arguments for a vLLM server that is started.
+        stream: ask for chat answers as streams.
         worded: puts what is logged into the caller's words.
         flags: of `fastgen.resolve`.
 
@@ -85,8 +87,8 @@ def ask(
             _said.add(note)
             get_logger().warning("%s", worded(note))
     command = settings.endpoint.command
-    if command and server:
-        settings = replace(settings, endpoint=replace(settings.endpoint, command=(*command, *server)))
+    endpoint = replace(settings.endpoint, command=(*command, *server) if command else (), stream=stream)
+    settings = replace(settings, endpoint=endpoint)
     told = json.dumps([settings.fingerprint(), server], sort_keys=True).encode()
     out = folder / RUNS / f"{task}-{blake2b(told, digest_size=6).hexdigest()}"
     out.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,8 @@ def read(request: Request, record: Recorded, about: About) -> Call | None:
     if request.method != "POST" or reader is None:
         raise refuse(f"Invalid URL ({request.method} {request.path})", None, None, 404)
     record.operation = {"/images/generations": "generate", "/images/edits": "edit"}.get(path, "chat")
+    if about.draws and record.operation != "chat":
+        raise refuse(f"Invalid URL ({request.method} {request.path})", None, None, about.no_images)
     return reader(request, record, about)
 
 
@@ -139,6 +141,9 @@ def json_edit(values: dict) -> tuple[dict, list[tuple[str, str, bytes]]]:
 def chat(request: Request, record: Recorded, about: About) -> Call:
     values = as_object(request)
     remember(record, values, ("messages",))
+    stream, options = values.pop("stream", False), values.pop("stream_options", None) or {}
+    if about.streams_only and not stream:
+        raise refuse("This model only supports stream mode: set 'stream' to true.", None, "stream")
     openai_checks.check_type(openai_checks.CHAT, values)
     model = values["model"]
     if not openai_checks.CHAT_IDS.match(model) and model not in about.models:
@@ -150,7 +155,7 @@ def chat(request: Request, record: Recorded, about: About) -> Call:
     if not values["messages"]:
         raise refuse("Invalid 'messages': empty array.", "empty_array", "messages")
     check_schema(values.get("response_format"))
-    call = Call("chat", model, values)
+    call = Call("chat", model, values, stream=bool(stream), include_usage=bool(options.get("include_usage")))
     for number, message in enumerate(values["messages"]):
         content = message.get("content") or []
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content

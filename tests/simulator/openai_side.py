@@ -7,7 +7,7 @@ import json
 
 from PIL import Image
 
-from tests.simulator import drawing
+from tests.simulator import chat_gateway, drawing
 from tests.simulator.http import Answer, Request
 from tests.simulator.openai_checks import error, refuse
 from tests.simulator.openai_reading import read
@@ -65,7 +65,10 @@ def answer(call: Call, fault: str, about: About) -> Answer:
         reply.early = False
     else:
         usage, body = (chat_body if call.kind == "chat" else images_body)(call, fault, about)
-        reply = Answer(200, json.dumps(body).encode(), cost=about.price(call.model, usage))
+        reply = Answer(200, json.dumps(body).encode())
+        if call.stream:
+            reply = chat_gateway.stream(body, call.include_usage)
+        reply.cost = about.price(call.model, usage)
     reply.headers["x-request-id"] = f"req_{about.number}"
     return reply
 
@@ -121,6 +124,8 @@ def chat_body(call: Call, fault: str, about: About) -> tuple[Usage, dict]:
     elif form.get("type") == "json_object":
         text = json.dumps({"caption": text})
     finish, message = "stop", {"role": "assistant", "content": text, "refusal": None}
+    if about.draws:
+        message = chat_gateway.message(call, about)
     limit = values.get("max_completion_tokens") or values.get("max_tokens")
     if fault == "length" or (limit and text_tokens(text) > limit):
         finish, message["content"] = "length", text[: 4 * min(limit or 8, len(text) // 8)]
@@ -137,7 +142,7 @@ def chat_body(call: Call, fault: str, about: About) -> tuple[Usage, dict]:
     usage = Usage(
         text_in=text_tokens(*call.texts),
         image_in=sum(map(picture_tokens, call.inputs)),
-        text_out=count * text_tokens(message["content"] or ""),
+        text_out=count * text_tokens(str(message["content"] or "")),
     )
     body = {
         "id": f"chatcmpl-{about.number}",

@@ -59,6 +59,12 @@ class About:
     number: int
     models: frozenset[str]
     price: Callable[[str, Usage], float]
+    draws: str = ""
+    """How a chat's answer holds its picture, one of chat_gateway.FORMS; "": chats draw nothing."""
+    streams_only: bool = False
+    no_images: int = 404
+    put: Callable[[bytes], str] = str
+    """Keeps a picture, and gives its address."""
 
 
 @dataclass(slots=True)
@@ -72,3 +78,5 @@ class Call:
     mask: Image.Image | None = None
     size: tuple[int, int] | None = None
     texts: list[str] = field(default_factory=list)
+    stream: bool = False
+    include_usage: bool = False

@@ -26,7 +26,9 @@ class Simulator:
     """prices: a function of (model, Usage) -> USD, or rows for the table in prices.py. models: further known ids.
 
     slots: more requests at once than that get 429, or wait with queue=True. rate: (requests a second, burst). faults:
-    Faults, or a function of Recorded -> fault name or "". record=False keeps counts only.
+    Faults, or a function of Recorded -> fault name or "". record=False keeps counts only. draws: it is a gateway that
+    has pictures in its chats only (chat_gateway.py), and answers with the status no_images to all others; streams_only:
+    its chats are streams or nothing.
     """
 
     def __init__(
@@ -49,6 +51,9 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
         gemini_port: int = 0,
+        draws: str = "",
+        streams_only: bool = False,
+        no_images: int = 404,
     ):
         self.latency_s, self.seed = latency_s, seed
         self.faults = faults if callable(faults) else (faults or Faults(seed=seed))
@@ -57,6 +62,9 @@ class Simulator:
         self.hang_s, self.retry_after_s, self.fast, self.record = hang_s, retry_after_s, fast, record
         self.price = prices if callable(prices) else lambda model, usage: usage.usd(model, prices)
         self.host, self.ports = host, {"openai": port, "gemini": gemini_port}
+        self.draws, self.streams_only, self.no_images = draws, streams_only, no_images
+        self.made: dict[str, bytes] = {}
+        """Pictures that answers name by their address."""
         self.requests: list[Recorded] = []
         self.connections: set[Connection] = set()
         self._lock = threading.Lock()
@@ -170,7 +178,16 @@ class Simulator:
     def answer_fast(self, connection: Connection, head: bytes) -> None:
         self._fast.answer(connection, head)
 
+    def put(self, picture: bytes) -> str:
+        """Keep a picture; its address, which needs no key."""
+        path = f"/made/{len(self.made)}.png"
+        self.made[path] = picture
+        return f"{self.openai_url.removesuffix('/v1')}{path}"
+
     async def answer(self, connection: Connection, request: Request) -> None:
+        if request.path in self.made:
+            connection.send(Answer(200, self.made[request.path], {"content-type": "image/png"}).wire())
+            return
         if request.path.startswith("/_sim/"):
             connection.send(self.control(request.path).wire())
             return
@@ -227,7 +244,8 @@ class Simulator:
 
     def make(self, side, request: Request, record: Recorded) -> Answer:
         """In a thread of the pool: decodes, checks, chooses the fault and draws."""
-        about = About(self.seed, record.number, self.models, self.price)
+        more = self.draws, self.streams_only, self.no_images, self.put
+        about = About(self.seed, record.number, self.models, self.price, *more)
         try:
             side.check_key(request, self.keys)
             call = side.read(request, record, about)

@@ -1,9 +1,11 @@
-"""What comes back from OpenAI's SDK: its exceptions, the words that a server refuses, the tokens that it counted."""
+"""What comes back from OpenAI, by its SDK or without: complaints, the words that a server refuses, the tokens that it
+counted."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastgen.backends.remote import responses
@@ -12,10 +14,35 @@ from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """Two words for one thing; which one a server knows depends on it."""
-MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort")
+MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort", "stream_options")
 """What a caption can do without, where the model knows no such word."""
 FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
 """Of a row, by the names that they have here too."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """An answer of status 300 and above, as far as it explains itself."""
+
+    status: int
+    code: str
+    param: str
+    """The word of the request that it is about."""
+    message: str
+    retry_after: float = 0.0
+    """Seconds that the service asked to wait; 0 if it did not say."""
+
+
+def error_of(complaint: Complaint, clean: Callable[[object], str], at_most: float) -> ProviderError:
+    """What a complaint means for its row. `at_most`: USD, if the service may have billed it."""
+    code = "" if complaint.code == str(complaint.status) else complaint.code
+    found = responses.of_status(complaint.status, code, clean(complaint.message), complaint.retry_after, at_most)
+    if found.kind == "input" and complaint.param == "model":  # as true for every other row
+        return ProviderError("gone", str(found))
+    if found.kind == "input" and complaint.param:
+        named = re.sub(r"^image\b.*", "images", complaint.param)
+        found.field = named if named in FIELDS else ""
+    return found
 
 
 def provider_error(error: Exception, clean: Callable[[object], str], at_most: float) -> ProviderError:
@@ -25,18 +52,7 @@ def provider_error(error: Exception, clean: Callable[[object], str], at_most: fl
     if isinstance(fault := error if isinstance(error, Fault) else error.__cause__, Fault):
         return responses.of_fault(fault, clean, at_most)
     if isinstance(error, openai.APIStatusError):
-        headers = error.response.headers
-        wait = responses.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        code = error.code or error.type
-        code = "" if code is None or str(code) == str(error.status_code) else str(code)
-        found = responses.of_status(error.status_code, code, clean(said or error.message), wait, at_most)
-        if found.kind == "input" and error.param == "model":  # as true for every other row
-            return ProviderError("gone", str(found))
-        if found.kind == "input" and isinstance(error.param, str):
-            named = re.sub(r"^image\b.*", "images", error.param)
-            found.field = named if named in FIELDS else ""
-        return found
+        return error_of(complaint_of(error), clean, at_most)
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
         what = f"{type(cause).__name__}: {clean(cause)}" if cause is not None else clean(error)
@@ -46,9 +62,18 @@ def provider_error(error: Exception, clean: Callable[[object], str], at_most: fl
     )
 
 
-def refused_word(error: Any, sent: dict[str, Any]) -> str:
+def complaint_of(error: Any) -> Complaint:
+    """The SDK's APIStatusError."""
+    headers = error.response.headers
+    wait = responses.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    param = error.param if isinstance(error.param, str) else ""
+    return Complaint(error.status_code, str(error.code or error.type or ""), param, str(said or error.message), wait)
+
+
+def refused_word(error: Complaint, sent: dict[str, Any]) -> str:
     """Which of the words that can be done without a 400 is about; "" for none."""
-    said = str(error.message)
+    said = error.message
     if error.code not in ("unsupported_parameter", "unknown_parameter", "unsupported_value") and not re.search(
         r"unsupported|not support|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted",
         said,
@@ -59,12 +84,14 @@ def refused_word(error: Any, sent: dict[str, Any]) -> str:
     return error.param if error.param in named else named[0] if named else ""
 
 
-def tokens(answer: Any) -> dict[str, int]:
-    """What was used, as far as the answer says."""
-    usage = getattr(answer, "usage", None)
+def tokens(usage: Any) -> dict[str, int]:
+    """What was used, as far as an answer's `usage` says, of the SDK's types or plain."""
 
-    def count(name: str, of: Any = usage) -> int:
-        value = getattr(of, name, None)
+    def of(usage: Any, name: str) -> Any:
+        return usage.get(name) if isinstance(usage, dict) else getattr(usage, name, None)
+
+    def count(name: str, usage: Any = usage) -> int:
+        value = of(usage, name)
         return value if isinstance(value, int) and value > 0 else 0
 
     if taken := count("prompt_tokens"):
@@ -72,7 +99,7 @@ def tokens(answer: Any) -> dict[str, int]:
     taken, made = count("input_tokens"), count("output_tokens")
     if not taken + made:
         return {}
-    pictures_in = count("image_tokens", getattr(usage, "input_tokens_details", None))
-    words_out = count("text_tokens", getattr(usage, "output_tokens_details", None))
+    pictures_in = count("image_tokens", of(usage, "input_tokens_details"))
+    words_out = count("text_tokens", of(usage, "output_tokens_details"))
     found = {"text_in": max(0, taken - pictures_in), "image_in": pictures_in, "text_out": words_out}
     return {word: value for word, value in (found | {"image_out": max(0, made - words_out)}).items() if value}

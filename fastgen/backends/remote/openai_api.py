@@ -1,5 +1,5 @@
-"""OpenAI and whoever speaks its format, through the vendor's SDK: images, edits with masks, chat completions with
-pictures.
+"""OpenAI and whoever speaks its format: images and edits with masks through the vendor's SDK, chat completions with
+pictures without it (chat.py).
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -9,20 +9,27 @@ import base64
 import binascii
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from fastgen import providers
 from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.chat import Chat, Reply
+from fastgen.backends.remote.chat_pictures import ChatPictures
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
-from fastgen.backends.remote.openai_answers import LIMITS, provider_error, refused_word, tokens
+from fastgen.backends.remote.openai_answers import LIMITS, Complaint, error_of, provider_error, refused_word, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
@@ -31,8 +38,14 @@ from fastgen.types import Batch, Result
 
 VENDOR = "api.openai.com"
 MOST_N = 10
+NO_ENDPOINT = (404, 405, 501)
+"""Statuses of a server that has no such endpoint."""
 MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
 """Of a picture that lies at an address: it is paid for, so that another try costs nothing."""
+
+
+class NoEndpoint(ProviderError):
+    """The server has no images endpoint, or not for this model."""
 
 
 class OpenAIBackend:
@@ -45,27 +58,43 @@ class OpenAIBackend:
         self._unknown: set[str] = set()
         """Words that this model has refused."""
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
-        theirs = host == VENDOR or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
+        self._is_vendor = host == VENDOR
+        theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
         self._limit = LIMITS[theirs]
         self._most_n = (self.known.most_n if self.known else 0) or MOST_N
         self._lock = threading.Lock()
+        self._client: Any = None
+        self._has_images = True
+        """Whether the server has images endpoints, as far as is known; where it has none pictures come by chat."""
 
     def open(self) -> dict:
-        import openai
-
         endpoint = self.settings.endpoint
-        key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
-        self._clean = partial(responses.clean, key=key)
+        self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
+        self._clean = partial(responses.clean, key=self._key)
         most = endpoint.max_inflight
         self.http = Client(endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most)
-        self.client = openai.OpenAI(
-            api_key=key or "none",
-            base_url=self.http.base_url,
-            max_retries=0,
-            timeout=endpoint.timeout_s,
-            http_client=over(self.http),
-        )
-        return {"base_url": str(self.client.base_url), "sdk": f"openai {openai.__version__}", "streams": most}
+        self.chat = Chat(self.http, self._key, self._clean)
+        self.drawn = ChatPictures(self.chat, self.model, endpoint.stream, self._clean, self._fetched)
+        if self.settings.task != "caption":
+            _ = self.client
+        return {"base_url": self.http.base_url, "sdk": f"openai {version('openai')}", "streams": most}
+
+    @property
+    def client(self) -> Any:
+        """The SDK's, made when the first pictures are asked for: its import takes longer than many captions."""
+        http = self.http
+        with self._lock:
+            if self._client is None:
+                import openai
+
+                self._client = openai.OpenAI(
+                    api_key=self._key or "none",
+                    base_url=http.base_url,
+                    max_retries=0,
+                    timeout=http.timeout_s,
+                    http_client=over(http),
+                )
+            return self._client
 
     def cancel_pending(self) -> None:
         self.gate.close()
@@ -74,7 +103,7 @@ class OpenAIBackend:
         self.settings = settings
 
     def close(self) -> None:
-        self.client.close()
+        self.http.close()
 
     def run(self, batch: Batch) -> list[Result]:
         work = {"t2i": self._draw, "edit": self._edit, "caption": self._caption}
@@ -101,41 +130,70 @@ class OpenAIBackend:
             for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
                 for then in later:
                     image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
-                    (made,) = self._images(attempt, self.client.images.edit, then, 1, image=image)
+                    made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
                 attempt.keep(made)
         return ""
 
     def _caption(self, attempt: Attempt) -> str:
         request, text = attempt.request, self.settings.text
 
-        def address(index: int) -> str:
+        def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            return f"data:{found.mime};base64,{found.base64()}"
+            return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
         words: dict[str, Any] = {"model": self.model, "messages": dialogue.chat(request, text.system, address)}
         words |= {"temperature": request.params.temperature, "seed": request.params.seed}
         if self.known and self.known.reasoning:
             words["reasoning_effort"] = self.known.reasoning
+            if self.known.reasoning != "none":  # those that think take no temperature
+                del words["temperature"]
         if text.schema:
             schema = json.loads(text.schema)
             form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
             words["response_format"] = {"type": "json_schema", "json_schema": form}
-        answer = self._chat(attempt, words)
-        attempt.bill(tokens(answer), attempt.at_most(()))
-        choices = getattr(answer, "choices", None)
-        if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
-            raise ProviderError("malformed", f"the answer is no chat completion: {self._clean(answer)}")
-        said = choices[0].message
-        for gone in sorted(self._unknown - set(LIMITS)):
+        if self.settings.endpoint.stream:
+            words["stream"] = True
+            if providers.price(self.settings):
+                words["stream_options"] = {"include_usage": True}
+        reply = self._ask(attempt, words)
+        attempt.bill(tokens(reply.usage), attempt.at_most(()))
+        if reply.nothing:
+            raise ProviderError("malformed", f"the answer is no chat completion: {reply.nothing}")
+        for gone in sorted(self._unknown - {*LIMITS, "stream_options"}):
             attempt.warnings.append(f"{self.model} knows no {gone}; it was left out")
-        return responses.text_of(
-            getattr(said, "content", None), choices[0].finish_reason, getattr(said, "refusal", None), text.schema
-        )
+        return responses.text_of(reply.content, reply.finish_reason, reply.refusal, text.schema)
 
     # Calls
 
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        """`n` pictures, which are checked, from one call."""
+        """`n` pictures, which are checked, from one call; where the server has no images endpoint, from `n` chats."""
+        if self._has_images:
+            try:
+                return self._images_of(attempt, ask, prompt, n, **files)
+            except NoEndpoint as none:
+                found = self._by_chat(attempt, prompt, n, none, **files)
+                if self._has_images:
+                    self._has_images = False
+                    print(f"pictures are asked for by chat: {none}", file=sys.stderr)
+                return found
+        return self._by_chat(attempt, prompt, n, None, **files)
+
+    def _by_chat(
+        self, attempt: Attempt, prompt: str, n: int, none: NoEndpoint | None, image: Any = (), mask: Any = None
+    ) -> list[Made]:
+        """Args: none: why, if it is not known yet that there is no other way: raised where there is no chat either."""
+        if mask:
+            raise ProviderError("unsupported", "mask: a chat takes none; leave it out", "mask")
+        for word in self.options:
+            if getattr(attempt.request.params, word) not in ("", "auto"):
+                attempt.warnings.append(f"{word} was left out: a chat has no word for it")
+        try:
+            given = image if isinstance(image, list) else [image] if image else []
+            return [made for _ in range(n) for made in self.drawn.make(attempt, prompt, given)]
+        except ProviderError as error:
+            raise (none if none and error.kind == "gone" else error) from None
+
+    def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
         params, words = attempt.request.params, {"model": self.model, "prompt": prompt, **files}
         size = attempt.size
         words |= {"n": n} if n > 1 else {}
@@ -145,7 +203,7 @@ class OpenAIBackend:
             words["output_format"] = self.settings.image.format
         at_most = attempt.at_most((prompt,), n)
         answer = attempt.call(lambda: self._send(ask, words, at_most), n)
-        attempt.bill(tokens(answer), at_most)
+        attempt.bill(tokens(getattr(answer, "usage", None)), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
             raise ProviderError("malformed", f"the answer holds no pictures: {self._clean(answer)}")
@@ -153,23 +211,21 @@ class OpenAIBackend:
             raise ProviderError("malformed", f"{n} pictures were asked for, {len(data)} came")
         return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
 
-    def _chat(self, attempt: Attempt, words: dict[str, Any]) -> object:
+    def _ask(self, attempt: Attempt, words: dict[str, Any]) -> Reply:
         """Ask, without the words that the model has refused; a refusal of another one is taken note of."""
-        import openai
-
         at_most = attempt.at_most(())
         while True:
             limit, unknown = self._limit, set(self._unknown)
             sent = {word: value for word, value in words.items() if word not in unknown}
             sent[limit] = attempt.request.params.max_tokens
 
-            def send(sent=sent) -> object:
-                return self._send(self.client.chat.completions.create, sent, at_most, plain=openai.BadRequestError)
+            def send(sent=sent) -> Reply | Complaint:
+                return self.chat.send(sent, at_most)
 
-            answer = attempt.call(send)
-            if not isinstance(answer, openai.BadRequestError):
-                return answer
-            word = refused_word(answer, sent)
+            reply = attempt.call(send)
+            if isinstance(reply, Reply):
+                return reply
+            word = refused_word(reply, sent)
             with self._lock:
                 if word in LIMITS and LIMITS[word == LIMITS[0]] not in self._unknown:
                     self._unknown.add(word)
@@ -177,20 +233,24 @@ class OpenAIBackend:
                 elif word and word not in LIMITS:
                     self._unknown.add(word)
                 elif limit == self._limit:  # else another thread has learned it meanwhile
-                    raise provider_error(answer, self._clean, at_most)
+                    raise error_of(reply, self._clean, at_most)
 
-    def _send(self, ask: Callable, words: dict[str, Any], at_most: float, plain: tuple | type = ()) -> Any:
-        """The SDK's answer. Errors become ProviderError; those in `plain` are returned."""
+    def _send(self, ask: Callable, words: dict[str, Any], at_most: float) -> Any:
+        """The SDK's answer. Raises ProviderError."""
         import openai
 
         try:
             return ask(**words)
-        except plain as error:
-            return error
         except (openai.OpenAIError, Fault, ValueError) as error:  # broken JSON is a ValueError
-            raise provider_error(error, self._clean, at_most) from None
+            found = provider_error(error, self._clean, at_most)
+            if found.kind == "gone" and not self._is_vendor and getattr(error, "status_code", 0) in NO_ENDPOINT:
+                raise NoEndpoint(found.kind, str(found)) from None
+            raise found from None
 
     # Small things
+
+    def _fetched(self, address: str, attempt: Attempt) -> bytes:
+        return self._bytes(SimpleNamespace(url=address), answer_sizes.of_picture(attempt.request.params))
 
     def _bytes(self, item: Any, most: int) -> bytes:
         """A picture's data, `most` bytes where it is to be fetched. Raises ProviderError."""

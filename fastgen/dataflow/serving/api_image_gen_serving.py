@@ -30,6 +30,7 @@ class APIImageGenServing(PictureServing):
             one is faster; more than the service takes are held back.
         connect_timeout: accepted.
         timeout: seconds for one request.
+        stream: where pictures come out of chats, because the address has no images endpoints: ask for streams.
         strict: raise when inputs failed, once all others are done.
         progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as max_cost=5.0, max_inflight=8 or fallback="gemini".
@@ -52,6 +53,7 @@ class APIImageGenServing(PictureServing):
         api_key: str | None = None,
         model_name: str = "dall-e-3",
         *,
+        stream: bool = False,
         strict: bool = False,
         progress: bool = True,
         **flags: Any,
@@ -69,6 +71,7 @@ class APIImageGenServing(PictureServing):
             image_io,
             Image_gen_task,
             key=key,
+            stream=stream,
             strict=strict,
             progress=progress,
             backend=api_format,

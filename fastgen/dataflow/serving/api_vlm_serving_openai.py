@@ -19,6 +19,7 @@ import fastgen
 from fastgen.dataflow.calls import Answer
 from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, endpoint_of
+from fastgen.dataflow.serving.pictures import key_of
 from fastgen.dataflow.serving.texts import TextServing
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class APIVLMServing_openai(TextServing):
 
     Args:
         key_name_of_api_key: the environment variable with the key.
-        image_io: where pictures go, for a serving of `PromptedImageEditGenerator` or `PromptedImageGenerator`.
-        send_request_stream: accepted; an answer is read as a whole.
+        image_io: where pictures go, for a serving of `PromptedImageEditGenerator` or `PromptedImageGenerator`. They
+            come from the images endpoints of the address, or out of its chats where it has none.
+        send_request_stream: ask for answers as streams; some gateways have no others.
         max_workers: requests at the same time, at most.
         timeout: seconds for one request.
         strict: raise when inputs failed, once all others are done.
@@ -69,6 +71,7 @@ class APIVLMServing_openai(TextServing):
         super().__init__(
             key=key,
             folder=image_io.save_path if image_io else "",
+            stream=send_request_stream,
             strict=strict,
             progress=progress,
             backend="openai",
@@ -80,7 +83,13 @@ class APIVLMServing_openai(TextServing):
         )
 
     def picture_answers(
-        self, task: str, inputs: list[Any], tell: Callable[[int, Answer], None] | None = None
+        self,
+        task: str,
+        inputs: list[Any],
+        tell: Callable[[int, Answer], None] | None = None,
+        *,
+        model: str | None = None,
+        timeout: int | None = None,
     ) -> list[Answer]:
         """Pictures made at this address ("text2image", "imageedit"), as of `APIImageGenServing.answers`."""
         if self.image_io is None:
@@ -89,9 +98,10 @@ class APIVLMServing_openai(TextServing):
             self.api_url,
             self.image_io,
             task,
-            timeout=self.timeout,
+            timeout=timeout or self.timeout,
             api_key=self._key,
-            model_name=self.model_name,
+            model_name=model or self.model_name,
+            stream=self._stream,
             strict=self.strict,
             progress=self.progress,
             batch_size=self._flags["max_inflight"],
@@ -101,6 +111,17 @@ class APIVLMServing_openai(TextServing):
             return made.answers(inputs, tell)
         finally:
             self.failures = made.failures
+
+    def generate_from_input(self, user_inputs: list[Any], *args: Any, **more: Any) -> Any:
+        """A text for each input. With an `image_io` inputs as of `APIImageGenServing` are edits: the paths of the
+        pictures of each key."""
+        if self.image_io and user_inputs and all(isinstance(one, dict | tuple) for one in user_inputs):
+            found: dict[str, list[str]] = {}
+            answers = self.picture_answers("imageedit", user_inputs)
+            for input, answer in zip(user_inputs, answers, strict=True):
+                found.setdefault(key_of(input, "imageedit"), []).extend(answer.value)
+            return found
+        return super().generate_from_input(user_inputs, *args, **more)
 
     # One picture, or several as one
 
@@ -117,7 +138,10 @@ class APIVLMServing_openai(TextServing):
         text_prompt: str,
         model: str | None = None,
         timeout: int = 1800,
-    ) -> tuple[Any, str]:
+    ) -> tuple[Any, Any]:
+        """The same with its id; with an `image_io` the paths of the pictures in the answer instead of its text."""
+        if self.image_io:
+            return request_id, self._edited([image_path], [text_prompt], [request_id], model, timeout)[0]
         return request_id, self.chat_with_one_image(image_path, text_prompt, model, timeout)
 
     def generate_from_input_one_image(
@@ -127,10 +151,14 @@ class APIVLMServing_openai(TextServing):
         system_prompt: str = "",
         model: str | None = None,
         timeout: int = 1800,
-    ) -> list[str]:
-        """An answer for each picture and prompt."""
+    ) -> list[Any]:
+        """An answer for each picture and prompt; with an `image_io` the paths of its pictures,
+        `sample_{number}/sample_{number}_0.png`."""
         if len(image_paths) != len(text_prompts):
             raise ValueError("`image_paths` and `text_prompts` must have the same length")
+        if self.image_io:
+            prompts = [f"{system_prompt}\n{prompt}" if system_prompt else prompt for prompt in text_prompts]
+            return self._edited(image_paths, prompts, list(range(len(prompts))), model, timeout)
         with TemporaryDirectory(prefix="fastgen-") as folder:
             paths = [self._sheet(one, Path(folder, f"{i}.png")) for i, one in enumerate(image_paths)]
             return self._ask(text_prompts, [[path] for path in paths], system_prompt, model, timeout)
@@ -185,6 +213,17 @@ class APIVLMServing_openai(TextServing):
     def _ask(self, prompts: list[str], images: list, system_prompt: str, model: str | None, timeout: int) -> list[str]:
         flags = {"timeout": timeout, **({"model": model} if model else {})}
         return [one.value for one in self.answers(prompts, images, system_prompt=system_prompt, **flags)]
+
+    def _edited(
+        self, images: list[Any], prompts: list[str], ids: list[Any], model: str | None, timeout: int
+    ) -> list[list[str]]:
+        with TemporaryDirectory(prefix="fastgen-") as folder:
+            paths = [self._sheet(one, Path(folder, f"{i}.png")) for i, one in enumerate(images)]
+            inputs = [
+                {"idx": id, "image_path": path, "prompt": prompt}
+                for id, path, prompt in zip(ids, paths, prompts, strict=True)
+            ]
+            return [one.value for one in self.picture_answers("imageedit", inputs, model=model, timeout=timeout)]
 
     def _sheet(self, given: str | list[str], path: Path) -> str:
         """The path of a picture; several become one there. Where one cannot be read its path comes back, for fastgen to

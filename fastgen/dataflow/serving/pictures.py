@@ -29,7 +29,8 @@ VARIATION = "Make a variation of this picture."
 
 
 class PictureServing(OurServing, LLMServingABC):
-    """Args: key: of the service, "" for none; n: pictures an input; flags: of `fastgen.resolve`."""
+    """Args: key: of the service, "" for none; n: pictures an input; stream: ask chats for streams; flags: of
+    `fastgen.resolve`."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class PictureServing(OurServing, LLMServingABC):
         *,
         key: str = "",
         n: int = 1,
+        stream: bool = False,
         strict: bool = False,
         progress: bool = True,
         **flags: Any,
@@ -49,7 +51,7 @@ class PictureServing(OurServing, LLMServingABC):
         super().__init__(strict, progress)
         self.image_io = image_io
         self.image_gen_task = task
-        self._key, self._n = key, n
+        self._key, self._n, self._stream = key, n, stream
         self._flags = {"n": n, **flags}
         self.load_model()
 
@@ -61,7 +63,7 @@ class PictureServing(OurServing, LLMServingABC):
         """The paths of the pictures of each key; [] where an input failed."""
         found: dict[str, list[str]] = {}
         for input, answer in zip(user_inputs, self.answers(user_inputs), strict=True):
-            found.setdefault(self._read(input)[0], []).extend(answer.value)
+            found.setdefault(key_of(input, self.image_gen_task), []).extend(answer.value)
         return found
 
     generate_from_input_one_batch = generate_from_input
@@ -73,52 +75,54 @@ class PictureServing(OurServing, LLMServingABC):
             FastgenError: the run cannot go on (what was told is safe), or the serving is strict and inputs failed.
         """
         keys, rows = map(list, zip(*map(self._read, user_inputs), strict=True)) if user_inputs else ([], [])
-        before: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         first = []
         for key in keys:
             self.image_io.path_of(key, 0)  # names are given in the order of the inputs, not in that of the answers
-            first.append(before[key])
-            before[key] += self._n
+            first.append(taken[key])
+            taken[key] += self._n
         found: list[Answer] = [Answer([])] * len(rows)
 
+        def number(place: int, i: int) -> int:
+            """Of picture i of an input; what comes beyond those that were asked for comes after all of its key."""
+            if i < self._n:
+                return first[place] + i
+            taken[keys[place]] += 1
+            return taken[keys[place]] - 1
+
         def settle(place: int, answer: Answer) -> None:
-            made = [self.image_io.place(keys[place], first[place] + i, path) for i, path in enumerate(answer.value)]
+            made = [self.image_io.place(keys[place], number(place, i), path) for i, path in enumerate(answer.value)]
             found[place] = answer = Answer(made, answer.kind, answer.message)
             if tell:
                 tell(place, answer)
 
         task, folder = TASKS[self.image_gen_task], Path(self.image_io.save_path)
-        self._run(task, WHAT[task], rows, keys, settle, folder=folder, key=self._key, **self._flags)
+        more = {"folder": folder, "key": self._key, "stream": self._stream, **self._flags}
+        self._run(task, WHAT[task], rows, keys, settle, **more)
         return found
 
     # Inputs
 
     def _read(self, input: Any) -> tuple[str, dict]:
         """(key, row) of an input; what is wrong with it is for fastgen to say."""
+        key, given = _named(input, self.image_gen_task)
+        prompt = given.get("prompt")
         if self.image_gen_task == "text2image":
-            given = input if isinstance(input, dict) else {"prompt": input}
-            prompt = given.get("text_prompt") or given.get("prompt")
-            named = given.get("sample_id", given.get("idx"))
-            return str(prompt if named is None else named), {"prompt": prompt, **_words(given)}
-        if not isinstance(input, dict):
-            image, prompt = input if isinstance(input, list | tuple) and len(input) == 2 else (None, input)
-            input = {"image": image, "prompt": prompt}
-        prompt = input.get("prompt") or input.get("text_prompt")
-        turns = input.get("conversations") or []
-        if input.get("use_variations") and not prompt:
+            return key, {"prompt": prompt, **_words(given)}
+        turns = given.get("conversations") or []
+        if given.get("use_variations") and not prompt:
             get_logger().warning("a variation is made by an edit that asks for one: the endpoint for it is gone")
             prompt = VARIATION
-        images = next((input[name] for name in IMAGES if input.get(name)), [])
+        images = next((given[name] for name in IMAGES if given.get(name)), [])
         images = [self._path(one) for one in (images if isinstance(images, list | tuple) else [images])]
         row = {
             "images": images,
             **({"conversations": turns} if len(turns) > 1 else {"prompt": prompt}),
-            **_words(input),
+            **_words(given),
         }
-        if mask := next((input[name] for name in MASKS if input.get(name)), None):
+        if mask := next((given[name] for name in MASKS if given.get(name)), None):
             row["mask"] = self._path(mask)
-        named = input.get("idx", input.get("sample_id"))
-        return str(prompt if named is None else f"sample_{named}"), row
+        return key, row
 
     def _path(self, image: Any) -> Any:
         """The absolute path of a picture; one that is in memory is kept beside the run folders."""
@@ -133,6 +137,28 @@ class PictureServing(OurServing, LLMServingABC):
             image.save(temporary := path.with_suffix(".tmp"), "PNG")
             os.replace(temporary, path)
         return str(path)
+
+
+def key_of(input: Any, task: str) -> str:
+    """The name of an input's pictures ("text2image", "imageedit")."""
+    return _named(input, task)[0]
+
+
+def _named(input: Any, task: str) -> tuple[str, dict]:
+    """(key, input as a dict with its `prompt`)."""
+    if isinstance(input, dict):
+        given = dict(input)
+    elif task == "imageedit" and isinstance(input, list | tuple) and len(input) == 2:
+        given = {"image": input[0], "prompt": input[1]}
+    else:
+        given = {"prompt": input}
+    first, second = ("prompt", "text_prompt") if task == "imageedit" else ("text_prompt", "prompt")
+    given["prompt"] = given.get(first) or given.get(second)
+    if task == "text2image":
+        named = given.get("sample_id", given.get("idx"))
+        return str(given["prompt"] if named is None else named), given
+    named = given.get("idx", given.get("sample_id"))
+    return str(given["prompt"] if named is None else f"sample_{named}"), given
 
 
 def _words(given: dict) -> dict:

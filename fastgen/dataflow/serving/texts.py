@@ -22,7 +22,12 @@ HELPFUL = "You are a helpful assistant."
 
 
 class TextServing(OurServing, VLMServingABC):
-    """Args: folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew."""
+    """Answers about pictures.
+
+    Args:
+        folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew.
+        stream: ask for answers as streams.
+    """
 
     def __init__(
         self,
@@ -30,12 +35,13 @@ class TextServing(OurServing, VLMServingABC):
         key: str = "",
         folder: str = "",
         server: tuple[str, ...] = (),
+        stream: bool = False,
         strict: bool = False,
         progress: bool = True,
         **flags: Any,
     ):
         super().__init__(strict, progress)
-        self._key, self._folder, self._server, self._flags = key, folder, server, flags
+        self._key, self._folder, self._server, self._stream, self._flags = key, folder, server, stream, flags
 
     def generate_from_input(
         self,
@@ -96,7 +102,7 @@ class TextServing(OurServing, VLMServingABC):
         with ExitStack() as stack:
             folder = folder or self._folder or stack.enter_context(TemporaryDirectory(prefix="fastgen-"))
             flags = {**self._flags, "system": system_prompt or "", **flags}
-            more = {"folder": Path(folder), "key": self._key, "server": self._server, **flags}
+            more = flags | {"folder": Path(folder), "key": self._key, "server": self._server, "stream": self._stream}
             self._run("caption", "texts", rows, [f"sample_{i}" for i in range(len(rows))], settle, **more)
         return found
 
