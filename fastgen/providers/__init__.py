@@ -1,9 +1,9 @@
-"""The services that are reached over HTTP: which models they have, what those can do and cost, how they are reached.
+"""The services that are reached over HTTP: their models, what these can do and cost, and how to reach them.
 
 catalog        the data, services.toml: ids, limits, prices, with a date
 endpoints      keys and addresses
 capabilities   what a row may ask for
-pricing        upper bounds and bills
+pricing        upper bounds and actual costs
 vllm           where vLLM's program is, and `fastgen setup vllm`
 Imports no SDK and sends nothing.
 """

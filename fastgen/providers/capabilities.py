@@ -1,5 +1,5 @@
-"""What flags and rows ask of a backend -> why that cannot be, before anything is sent. Of unknown models nothing is
-refused but words that the API's format does not have, which would be dropped without a word."""
+"""What flags and rows ask of a backend -> the reason why it cannot be done, before anything is sent. For unknown models
+the only thing refused is an option that the API's format does not have, because it would be dropped silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIXELS = {"512": 512**2, "1K": 1024**2, "2K": 2048**2, "4K": 4096**2}
 
 
 def refuse_flags(settings: Settings) -> str:
-    """Why the flags cannot be honoured by this backend and model; "" if they can."""
+    """Why this backend and model cannot honour the flags; "" if they can."""
     if settings.task != "caption":
         width, height = settings.image.size or (0, 0)
         params = ImageParams(
@@ -35,17 +35,17 @@ def refuse_flags(settings: Settings) -> str:
         return ""
     for flag, given in (("--lora", settings.engine.loras), ("--transformer", settings.engine.transformer)):
         if given:
-            return f"{flag}: only the engine on this machine takes weights (--backend local)"
+            return f"{flag}: only the engine on this machine can use weights (--backend local)"
     model = _model(settings)
     if model and model.tasks and settings.task not in model.tasks:
         return f"--model {settings.model.name}: is for {' and '.join(model.tasks)}, not for {settings.task}"
     if service.picks_format and settings.task != "caption" and settings.image.format != "png":
-        return f"--format {settings.image.format}: {service.title} decides on that itself; leave --format out"
+        return f"--format {settings.image.format}: {service.title} chooses the format itself; leave --format out"
     return ""
 
 
 def refuse(settings: Settings, request: Request) -> str:
-    """Why this request cannot be done by this backend and model; "" if it can, or nobody knows."""
+    """Why this backend and model cannot do the request; "" if they can, or if it is unknown."""
     if isinstance(request.params, TextParams):
         return ""
     if reason := _refuse_params(settings, request.params, ""):
@@ -56,18 +56,18 @@ def refuse(settings: Settings, request: Request) -> str:
     name = settings.model.name
     pictures = len(request.images) + bool(request.mask and model.mask == "emulated")
     if model.most_pictures and pictures > model.most_pictures:
-        return f"{len(request.images)} pictures; {name} takes {model.most_pictures} at most" + (
+        return f"{len(request.images)} images; {name} takes {model.most_pictures} at most" + (
             ", and the mask is one of them" if pictures > len(request.images) else ""
         )
     if request.mask and model.mask == "no":
-        return f"mask: {name} takes none; leave it out or use --backend local"
+        return f"mask: {name} does not support masks; leave it out or use --backend local"
     if model.most_prompt and (longest := max(map(len, request.prompts), default=0)) > model.most_prompt:
         return f"the prompt has {longest:,} characters; {name} takes {model.most_prompt:,} at most"
     return ""
 
 
 def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
-    """`dash`: what stands before the names in the message, "--" for flags."""
+    """`dash`: the prefix of the names in the message, "--" for flags."""
     options = {word: value for word in OPTIONS if (value := getattr(params, word)) not in ("", "auto")}
     service = settings.backend.service
     if service is None:
@@ -87,7 +87,7 @@ def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
 
 
 def _model(settings: Settings) -> Model | None:
-    """What the catalog says of the model; None where it says nothing."""
+    """What the catalog says about the model; None if it has no entry."""
     provider = settings.backend.provider
     return find(provider, settings.model.name) if provider else None
 
@@ -100,26 +100,26 @@ def _refuse_on_this_machine(settings: Settings, options: dict[str, str], dash: s
     for word, value in options.items():
         said = f"{_called(word, dash)} {value}"
         if word != "quality" or not settings.backend.optimizes:
-            return f"{said}: only APIs know it; leave it out or use --backend openai or gemini"
+            return f"{said}: only APIs support it; leave it out or use --backend openai or gemini"
         own = settings.optimizations.quality
         if value == own:
             continue
         if value not in QUALITIES:
             return f"{said}: the engine on this machine knows {', '.join(QUALITIES)}; for {value} use --backend openai"
-        return f"{said}: all rows of a run are made at one; this run's is {own} (--quality)"
+        return f"{said}: all rows of a run have the same quality; this run's is {own} (--quality)"
     return ""
 
 
 def _refuse_options(
     settings: Settings, service: Service, model: Model, options: dict[str, str], size: tuple[int, int] | None, dash: str
 ) -> str:
-    """What the format has no word for, and words that the model does not know."""
+    """Why options are refused: the format does not have them, or the model does not support their values."""
     for word in options.keys() - set(service.options):
         if word == "aspect_ratio" and size and _same_shape(options[word], size):
             continue
         instead = {"aspect_ratio": "size", "resolution": "size"}.get(word)
-        fix = f"say {_called(instead, dash)}, such as 1536x1024" if instead else "leave it out, or say it in the prompt"
-        return f"{_called(word, dash)} {options[word]}: {service.title}'s format has no word for it; {fix}"
+        fix = f"use {_called(instead, dash)}, such as 1536x1024" if instead else "leave it out, or say it in the prompt"
+        return f"{_called(word, dash)} {options[word]}: {service.title}'s format does not support it; {fix}"
     known = {
         "quality": model.qualities,
         "background": model.backgrounds,
@@ -129,19 +129,19 @@ def _refuse_options(
     for word, value in options.items():
         if known[word] and value not in known[word] and word in service.options:
             choices = ", ".join(known[word])
-            return f"{_called(word, dash)} {value}: {settings.model.name} knows {choices} (as of {as_of()})"
+            return f"{_called(word, dash)} {value}: {settings.model.name} supports {choices} (as of {as_of()})"
     return ""
 
 
 def _refuse_shape(
     settings: Settings, service: Service, model: Model, params: ImageParams, size: tuple[int, int], dash: str
 ) -> str:
-    """A size, where the service takes shapes only."""
+    """Why a size is refused by a service that only has aspect ratios."""
     said = f"{_called('size', dash)} {size[0]}x{size[1]}"
     ratio = _called("aspect_ratio", dash)
     if not shape(settings, params)[0]:
         return (
-            f"{said}: {service.title} takes no sizes, and none of its shapes is near this one; say {ratio} "
+            f"{said}: {service.title} takes no sizes, and none of its aspect ratios is close to this one; use {ratio} "
             f"({', '.join(model.aspect_ratios)})"
         )
     asked = params.aspect_ratio
@@ -153,7 +153,7 @@ def _refuse_shape(
 def _refuse_size(model: Model, name: str, size: tuple[int, int], word: str) -> str:
     text = f"{size[0]}x{size[1]}"
     if model.sizes and text not in model.sizes:
-        return f"{word} {text}: {name} makes {', '.join(model.sizes)} (as of {as_of()})"
+        return f"{word} {text}: {name} supports {', '.join(model.sizes)} (as of {as_of()})"
     reason = model.rule.refuse(*size) if model.rule else ""
     return f"{word} {text}: {reason} ({name}, as of {as_of()})" if reason else ""
 
@@ -171,7 +171,8 @@ def _same_shape(ratio: str, size: tuple[int, int]) -> bool:
 
 
 def shape(settings: Settings, params: ImageParams) -> tuple[str, str]:
-    """(aspect ratio, resolution) for an API that takes no sizes: as asked for, else those of the size asked for."""
+    """(aspect ratio, resolution) for an API that takes no sizes: what the row asks for, else what fits the size it asks
+    for."""
     ratio, resolution = (value if value != "auto" else "" for value in (params.aspect_ratio, params.resolution))
     if not (params.width and params.height):
         return ratio, resolution
@@ -180,6 +181,6 @@ def shape(settings: Settings, params: ImageParams) -> tuple[str, str]:
     ratios: Iterable[str] = (model.aspect_ratios if model else ()) or (f"{size[0]}:{size[1]}",)
     ratio = ratio or next((one for one in ratios if _same_shape(one, size)), "")
     known = [one for one in (model.resolutions if model else ()) if one in PIXELS] or ["1K", "2K", "4K"]
-    # 3840x2160 lies halfway between two of them, and is called 4K.
+    # 3840x2160 is halfway between two of them, and is called 4K.
     nearest = min(known, key=lambda one: abs(math.log(PIXELS[one] / (size[0] * size[1]) / 1.05)))
     return ratio, resolution or nearest

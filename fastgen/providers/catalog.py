@@ -1,5 +1,5 @@
-"""Dated data on the models behind the APIs: `services.toml`, with the user's own file over it. Knows nothing of a
-run."""
+"""Dated data about the models behind the APIs: `services.toml`, overridden by the user's own file. Does not know about
+runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fastgen.errors import SettingsError
 from fastgen.types import ImageParams, Task, warm
 
 OVERRIDE = "FASTGEN_SERVICES"
-"""The environment variable that names a file to be laid over `services.toml`."""
+"""The environment variable that names a file which overrides `services.toml`."""
 FILE = Path(__file__).with_name("services.toml")
 AUTO_SIZES = ((1024, 1024), (1536, 1024))
-"""What OpenAI's models choose from where the row names no size; upright ones cost as much."""
+"""The sizes that OpenAI's models choose from if the row sets none. Portrait sizes cost the same."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sizes that a model makes; 0 where it does not matter."""
+    """The sizes that a model supports; 0 means no limit."""
 
     multiple: int = 0
     ratio: float = 0.0
@@ -49,26 +49,26 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """USD for a million tokens, and how many tokens to reckon with at most."""
+    """USD per million tokens, and the maximum number of tokens to expect."""
 
     text_in: float = 0.0
     image_in: float = 0.0
     text_out: float = 0.0
     image_out: float = 0.0
     per_picture_in: int = 6500
-    """Tokens of an input picture, at most."""
+    """Maximum tokens of an input image."""
     thinking: int = 0
-    """Tokens of text that come with a picture, at most."""
+    """Maximum text tokens that come with an image."""
     picture_tokens: dict[str, int] = {}
-    """Tokens of a picture by its quality or resolution."""
+    """Tokens of an image by its quality or resolution."""
     effort: dict[str, int] = {}
-    """The same by OpenAI's formula, for models that make any size; see `services.toml`."""
+    """The same by OpenAI's formula, for models with free sizes; see `services.toml`."""
 
     def usd(self, usage: dict[str, int]) -> float:
         return sum(usage.get(k, 0) * getattr(self, k) for k in ("text_in", "image_in", "text_out", "image_out")) / 1e6
 
     def out_of_picture(self, params: ImageParams) -> float:
-        """USD of making one picture, at most."""
+        """Maximum USD for making one image."""
         word = params.quality or params.resolution
         tokens = self.picture_tokens.get(word, max(self.picture_tokens.values(), default=0))
         if self.effort:
@@ -82,15 +82,15 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of one model. Empty or 0: not known, and not checked."""
+    """What is known about one model. Empty or 0 means unknown, and is not checked."""
 
     like: str = ""
-    """Another model of the same API, whose entries it takes where it has none of its own."""
+    """Another model of the same API, whose entries apply where this model has none."""
     status: Literal["live", "retired"] = "live"
     until: str = ""
-    """The date of its end, past or to come."""
+    """The date on which it ends or ended."""
     disputed: bool = False
-    """Whether sources disagree on that."""
+    """Whether sources disagree about that date."""
     successor: str = ""
     tasks: tuple[Task, ...] = ()
     sizes: tuple[str, ...] = ()
@@ -101,13 +101,13 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backgrounds: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     most_n: int = 0
-    """Pictures that one request gives."""
+    """Images per request."""
     most_pictures: int = 0
     most_prompt: int = 0
     """Characters."""
     mask: Literal["", "yes", "no", "emulated"] = ""
     reasoning: str = ""
-    """How much a caption's model is to think; temperature is only for those that do not."""
+    """How much a caption model should think; temperature applies only to those that do not."""
     price: Price | None = None
 
 
@@ -135,7 +135,7 @@ def _files() -> Files:
 
 @lru_cache(maxsize=8)
 def _read(files: Files) -> dict:
-    """The files laid over each other. Raises SettingsError."""
+    """The files, merged. Raises SettingsError."""
     merged: dict = {}
     for path, _ in files:
         where = path
@@ -184,16 +184,16 @@ def _find(files: Files, backend: str, name: str) -> Model | None:
 
 
 def find(backend: str, name: str) -> Model | None:
-    """What is known of a model; a dated snapshot is like the model that it is of. None: nothing. Raises
+    """What is known about a model; a dated snapshot counts as its model. None if nothing is known. Raises
     SettingsError."""
     return _find(_files(), backend, name.removeprefix("models/"))
 
 
 def data() -> dict:
-    """`services.toml` with the user's own file over it. Raises SettingsError."""
+    """`services.toml`, overridden by the user's own file. Raises SettingsError."""
     return _read(_files())
 
 
 def as_of() -> str:
-    """The date of what is known."""
+    """The date of the data."""
     return data().get("as_of", "")

@@ -1,4 +1,4 @@
-"""Where an API is reached and with which key, from flags and the environment. Sends nothing, keeps no key."""
+"""The address of an API and the name of its key, from flags and the environment. Sends nothing and stores no key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANY_KEY, ANY_BASE_URL = "DF_API_KEY", "DF_BASE_URL"
 def locate(
     spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
 ) -> tuple[ModelCard, Endpoint, list[str]]:
-    """The model's card, where it is reached, and what the user should be told about that. Raises SettingsError."""
+    """The model's card, its endpoint, and notes for the user. Raises SettingsError."""
     service = spec.service
     assert service is not None
     try:
@@ -31,27 +31,29 @@ def locate(
     except ModuleNotFoundError:
         there = False
     if not there:
-        raise SettingsError(f"--backend {spec}: its SDK is not installed: pip install 'fastgen-mm[api]'")
+        raise SettingsError(f"--backend {spec}: its SDK is not installed; run pip install 'fastgen-mm[api]'")
     url, key_name, notes = _address(spec, base_url)
     if model == "auto":
         model = data().get(spec.provider, {}).get("auto", {}).get(task, "")
         if not model:
-            raise SettingsError(f"--model: no default is known for {task} with {service.title}; name one with --model")
+            raise SettingsError(
+                f"--model: there is no default for {task} with {service.title}; choose one with --model"
+            )
     notes += _about(spec, model)
     card = ModelCard(model, "", "api", "api", Defaults(edits=True), grid=1)
     return card, Endpoint(base_url=url, key_name=key_name), notes
 
 
 def key_of(name: str, needed: bool = False) -> str:
-    """The key in a variable of the environment, "" if there is none. Raises SettingsError where it could not be sent:
-    the libraries' own words about that quote it."""
-    key = os.environ.get(name, "").strip()  # a file that it was read from ends in a line break
+    """The key in an environment variable, "" if there is none. Raises SettingsError if it could not be sent, because
+    the libraries' own error messages would quote it."""
+    key = os.environ.get(name, "").strip()  # keys read from a file end in a line break
     if not (key.isascii() and key.isprintable()):
         raise SettingsError(
             f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
         )
     if needed and not key:
-        raise SettingsError(f"{name}: is not set in the process that sends the requests")
+        raise SettingsError(f"{name}: it is not set in the process that sends the requests")
     return key
 
 
@@ -70,10 +72,10 @@ def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]
     if not key_name:
         if not url:
             raise SettingsError(
-                f"--backend {spec}: no key; set {' or '.join(names)} in the environment, or give the address of a "
-                "server that needs none with --base-url"
+                f"--backend {spec}: no key; set {' or '.join(names)} in the environment, or use --base-url with a "
+                "server that needs none"
             )
-        notes.append(f"{spec}: none of {', '.join(names)} is set, so requests to {url} go out without a key")
+        notes.append(f"{spec}: none of {', '.join(names)} is set, so requests to {url} are sent without a key")
     if not url:
         return service.base_url, key_name, notes
     path = path_of(url, said)
@@ -82,12 +84,13 @@ def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]
     if service.path and not path:
         notes.append(f"{said} has no path; requests go to {url}")
     if key_name == ANY_KEY or said != "--base-url":
-        notes.append(f"{spec}: requests go to {url}, with the key in {key_name or 'no variable'} ({said})")
+        notes.append(f"{spec}: requests go to {url}, with the key from {key_name or 'no variable'} ({said})")
     return url, key_name, notes
 
 
 def path_of(url: str, said: str) -> str:
-    """The path in an address, without slashes at its ends. `said`: who gave it. Raises SettingsError."""
+    """The path of an address, without slashes at its ends. `said`: where the address came from. Raises
+    SettingsError."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -99,13 +102,13 @@ def path_of(url: str, said: str) -> str:
     keys = [value.strip() for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))]
     if found := secret_in(parts, keys):
         raise SettingsError(
-            f"{said}: holds {found}, which would stand in run.json; give the key in the environment instead"
+            f"{said}: contains {found}, which would end up in run.json; set the key in the environment instead"
         )
     return parts.path.strip("/")
 
 
 def gemini_endpoint(base_url: str) -> tuple[str, str]:
-    """(base URL, API version): google-genai wants them apart; "" where it is to decide."""
+    """(base URL, API version), which google-genai wants separately; "" lets it decide."""
     found = re.fullmatch(r"(.*?)/(v\d+(?:alpha|beta)?\d*)/?", base_url)
     return (found[1], found[2]) if found else (base_url, "")
 
@@ -114,13 +117,12 @@ def _about(spec: BackendSpec, name: str) -> list[str]:
     model = find(spec.provider, name)
     if model is None:
         return [
-            f"--model {name}: not among the models of {services()[spec.provider]} known here (as of {as_of()}); it "
-            "is asked "
-            "for as it is"
+            f"--model {name}: not among the models of {services()[spec.provider]} known here (as of {as_of()}); the "
+            "name is sent as it is"
         ]
     after = f"; its successor is {model.successor}" if model.successor else ""
     if model.disputed:
-        return [f"--model {name}: sources disagree on whether it still answers (since {model.until}){after}"]
+        return [f"--model {name}: sources disagree about whether it still works (since {model.until}){after}"]
     if model.status == "retired" or (model.until and model.until <= date.today().isoformat()):
         return [f"--model {name}: was shut down on {model.until}{after}"]
     return [f"--model {name}: shuts down on {model.until}{after}"] if model.until else []

@@ -1,4 +1,4 @@
-"""What a request may cost at most, and what an answer did cost, in USD. Where no price is known it is 0."""
+"""The maximum cost of a request, and the actual cost of an answer, in USD; 0 if no price is known."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fastgen.types import ImageParams, Request, TextParams
 
 
 def price(settings: Settings) -> Price | None:
-    """None: it costs nothing, or nobody knows."""
+    """None if it is free or unknown."""
     model = find(settings.backend.provider, settings.model.name) if settings.backend.provider else None
     return model.price if model else None
 
 
 def estimate(settings: Settings, request: Request) -> float:
-    """USD that a request may cost at most; 0 where no price is known."""
+    """The maximum cost of a request in USD; 0 if no price is known."""
     known = price(settings)
     if known is None:
         return 0.0
-    # No token is shorter than a byte, and 200 are for what the service adds.
+    # A token has at least one byte; 200 more are for what the service adds.
     if isinstance(request.params, TextParams):
         words = (
             sum(len(text.encode()) for _, text in request.dialogue)
@@ -33,7 +33,7 @@ def estimate(settings: Settings, request: Request) -> float:
         return known.usd(usage | {"text_out": request.params.max_tokens})
     n, turns = request.params.n, len(request.prompts)
     words, pictures = sum(len(text.encode()) + 200 for text in request.prompts), 0
-    if request.task == "edit":  # a turn may bring along all before it
+    if request.task == "edit":  # a turn may resend everything before it
         words *= turns
         pictures = sum(len(request.images) + bool(request.mask) + turn for turn in range(turns))
     usage = {"text_in": words * n, "image_in": pictures * known.per_picture_in * n}
@@ -49,6 +49,6 @@ def _shaped(settings: Settings, params: ImageParams) -> ImageParams:
 
 
 def cost_of(settings: Settings, usage: dict[str, int]) -> float:
-    """USD of an answer by the tokens that the service counted; 0 where no price is known."""
+    """The cost of an answer in USD, from the tokens that the service counted; 0 if no price is known."""
     known = price(settings)
     return known.usd(usage) if known else 0.0

