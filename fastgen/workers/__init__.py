@@ -1,1 +1,1 @@
-"""Where a backend runs: what a worker offers, the process that is one, and those that idle between runs."""
+"""Where a backend runs: the protocol of a worker, the process that implements it, and the idle pool between runs."""

@@ -1,4 +1,5 @@
-"""Where a backend runs, and how many batches at once. One file per kind of place: process.py (a GPU or CPUs).
+"""The protocol of a worker: where a backend runs, and how many batches it holds. One file per kind of place: process.py
+(a GPU or CPUs).
 
 idle_pool.py has the workers that stay open between runs."""
 
@@ -13,10 +14,10 @@ from fastgen.types import Batch
 
 
 class WorkerDied(Exception):
-    """The place where the batch ran is gone; the batch may or may not be the reason.
+    """The worker on which the batch ran is gone. The batch may or may not be the reason.
 
     Args:
-        idle: it was gone before it got the batch, which therefore is not the reason.
+        idle: it was gone before it got the batch, so the batch is not the reason.
     """
 
     def __init__(self, message: str, idle: bool = False):
@@ -28,27 +29,27 @@ class Worker(Protocol):
     name: str
     device: Device
     slots: int
-    """Batches it holds at once."""
+    """Batches that it holds at the same time."""
     model: str
-    """The name of the one that it has loaded, for people."""
+    """The name of the loaded model, for messages."""
     reusable: bool
-    """Whether it could go on with another run."""
+    """Whether it can work for another run."""
 
     def start(self) -> Future:
-        """Begin to open the backend. The future gives its facts, or raises EngineError, ModelError or WorkerDied."""
+        """Start to open the backend. The future returns its facts, or raises EngineError, ModelError or WorkerDied."""
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
-        """Whether its engine is the one that these settings need there."""
+        """Whether its engine is the one that these settings need on that device."""
 
     def reconfigure(self, settings: Settings) -> Future:
-        """Go on with another run that it `fits`. The future is as of `start`."""
+        """Continue with another run that it `fits`. The future is like that of `start`."""
 
     def submit(self, batch: Batch) -> Future:
-        """list[Result] of the batch, or WorkerDied or DiskError. Only once the worker is ready."""
+        """A future with the batch's list[Result], or WorkerDied or DiskError. Call it only when the worker is ready."""
 
     def cancel_pending(self) -> None:
-        """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that
-        waits."""
+        """Ask it to send back what it has not started; what is in progress is finished. Only endpoints have batches
+        that wait."""
 
     def stop(self, now: bool = False) -> None:
-        """Let go of the backend; `now` does not wait for batches that are under way."""
+        """Close the backend; with `now` it does not wait for batches in progress."""

@@ -1,7 +1,7 @@
-"""Workers that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
+"""Workers that stay open from one run to the next while nothing runs on them. Does not know runs.
 
-What is kept never stands in the way: a run that needs another engine on a device first ends the one that is idle there,
-whosever it is.
+An idle worker never blocks a device: a run that needs another engine there first ends the idle one, whichever session
+it belongs to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.workers.base import Worker
 
-_lock = threading.RLock()  # a session may be collected, and so closed, while this thread holds it
+_lock = threading.RLock()  # a session may be garbage-collected, and so closed, while this thread holds the lock
 _all: weakref.WeakSet[IdlePool] = weakref.WeakSet()
 
 
@@ -28,7 +28,7 @@ class IdlePool:
             _all.add(self)
 
     def put(self, worker: Worker) -> None:
-        """Keep a worker that its run is done with, or end it where it is of no more use."""
+        """Keep a worker after its run, or end it if it can no longer be used."""
         with _lock:
             keep = worker.reusable and not self._closed
             gone = [worker]
@@ -39,7 +39,7 @@ class IdlePool:
             one.stop()
 
     def close(self) -> None:
-        """End what is idle; what comes later is not kept."""
+        """End the idle workers; workers that come later are not kept."""
         self._closed = True
         while self.workers:
             worker = self.workers[-1]
@@ -49,7 +49,8 @@ class IdlePool:
 
 
 def take(settings: Settings, device: Device, slots: int) -> Worker | None:
-    """An idle worker with the engine that these settings need on a device, whoever kept it; it is the caller's now."""
+    """An idle worker with the engine that these settings need on a device, from any session. It now belongs to the
+    caller."""
     found = _take_out(lambda worker: worker.fits(settings, device, slots))
     useful = next((worker for worker in found if worker.reusable), None)
     for worker in found:
@@ -59,7 +60,7 @@ def take(settings: Settings, device: Device, slots: int) -> Worker | None:
 
 
 def make_room(device: Device) -> list[Worker]:
-    """End the idle workers that share a device; these are returned."""
+    """End the idle workers that use a device, and return them."""
     gone = [] if _is_endpoint(device) else _take_out(lambda worker: _share(worker.device, device))
     for worker in gone:
         worker.stop()
@@ -67,11 +68,13 @@ def make_room(device: Device) -> list[Worker]:
 
 
 def _take_out(wanted, whose: IdlePool | None = None) -> list[Worker]:
-    """Remove workers from where they are kept, of all sessions or of one."""
+    """Remove workers from the pools of all sessions, or of one."""
     with _lock:
         found = []
         for idle_pool in [whose] if whose else list(_all):
-            taken = [worker for worker in idle_pool.workers if wanted(worker)]  # asked once: an answer may change
+            taken = [
+                worker for worker in idle_pool.workers if wanted(worker)
+            ]  # asked once, because the answer may change
             idle_pool.workers = [worker for worker in idle_pool.workers if worker not in taken]
             found += taken
         return found
@@ -84,12 +87,12 @@ def _share(one: Device, other: Device) -> bool:
 
 
 def _is_endpoint(device: Device) -> bool:
-    """Whether it is a service, which any number of workers may ask."""
+    """Whether it is a service, which any number of workers may use."""
     return device.kind == "endpoint"
 
 
 def _forget() -> None:
-    """In a forked process: what is kept is the parent's."""
+    """In a forked process: the idle workers belong to the parent."""
     global _lock
     _lock = threading.RLock()
     for idle_pool in list(_all):

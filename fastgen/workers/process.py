@@ -1,7 +1,7 @@
-"""A worker that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
+"""A worker that is a process of its own, on one GPU or some CPU threads. Whatever kills it, this process survives.
 
-Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When
-its run is over it may go on with another one that needs the same engine: idle_pool.py.
+Messages are msgpack over a socket pair. The child ends as soon as our end of the pair closes, so no child outlives us.
+After its run it may work for another one that needs the same engine: see idle_pool.py.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ class Work(msgspec.Struct, tag=True):
 
 
 class Reconfigure(msgspec.Struct, tag=True):
-    """From now on the work is for another run, and its folder has the log. Comes when nothing is under way."""
+    """From now on the work is for another run, whose folder has the log. Sent only while nothing is in progress."""
 
     settings: Settings
     log: str
 
 
 class CancelPending(msgspec.Struct, tag=True):
-    """Do not begin what has not begun; hand it back."""
+    """Do not start what has not started; send it back."""
 
 
 class Ready(msgspec.Struct, tag=True):
-    """First message from the child when its backend is open."""
+    """First message from the child, after its backend is open."""
 
     facts: dict
 
@@ -62,7 +62,7 @@ class Ready(msgspec.Struct, tag=True):
 class CannotStart(msgspec.Struct, tag=True):
     message: str
     by_user: bool
-    """Whether the user can mend it (a ModelError)."""
+    """Whether the user can fix it (a ModelError)."""
 
 
 class Finished(msgspec.Struct, tag=True):
@@ -102,7 +102,7 @@ class ProcessWorker:
 
     @property
     def reusable(self) -> bool:
-        """Whether it could go on with another run."""
+        """Whether it can work for another run."""
         with self._lock:
             idle = (
                 self._process is not None and self._process.poll() is None and self._death is None and not self._pending
@@ -111,7 +111,7 @@ class ProcessWorker:
         return idle and could_start and not self._cancelled
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
-        """Whether its engine is the one that these settings need there."""
+        """Whether its engine is the one that these settings need on that device."""
         return self._engine == _engine_of(settings, device, slots)
 
     def start(self) -> Future:
@@ -134,7 +134,7 @@ class ProcessWorker:
             )
         self._connection = Connection(ours.detach())
         self._ready = Future()
-        with suppress(OSError):  # if it died at once, the listener finds out
+        with suppress(OSError):  # if it died at once, the listener notices
             self._connection.send_bytes(encode(self._hello))
         threading.Thread(
             target=self._listen, args=(self._connection, self._process), name=f"lane {self.name}", daemon=True
@@ -142,16 +142,17 @@ class ProcessWorker:
         return self._ready
 
     def reconfigure(self, settings: Settings) -> Future:
-        """Go on with another run that this worker `fits`. The future is as of `start`: it may be ready already."""
+        """Continue with another run that this worker `fits`. The future is like that of `start`; it may be ready
+        already."""
         self._work_for(settings)
         connection, turn = self._connection, encode(Reconfigure(settings, str(self.log)))
 
         def tell(ready: Future) -> None:
             if ready.exception() is None:
-                with suppress(OSError):  # if it is dead, the first batch finds out
+                with suppress(OSError):  # if it is dead, the first batch will show it
                     connection.send_bytes(turn)
 
-        self._ready.add_done_callback(tell)  # before any of the caller's, so ahead of all work
+        self._ready.add_done_callback(tell)  # before any batch of the caller, so ahead of all work
         return self._ready
 
     def submit(self, batch: Batch) -> Future:
@@ -181,7 +182,7 @@ class ProcessWorker:
             process.kill()
         else:
             try:
-                # End of input; the child finishes what it holds and leaves.
+                # End of input: the child finishes its batches and exits.
                 with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
                     duplicate.shutdown(socket.SHUT_WR)
                 process.wait(timeout=12)
@@ -190,8 +191,8 @@ class ProcessWorker:
         process.wait()
 
     def forget(self) -> None:
-        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent
-        does."""
+        """In a forked process: the engine belongs to our parent. Closing our copy of the socket lets it end when the
+        parent ends."""
         if self._connection is not None:
             self._connection.close()
 
@@ -200,7 +201,7 @@ class ProcessWorker:
         self.log = Path(settings.run.out) / LOGS / f"{self.name.replace(':', '-')}.log"
 
     def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
-        """Turn the child's messages into results of futures, until it is gone."""
+        """Turn the child's messages into results of futures until it is gone."""
         ready = self._ready
         try:
             while True:
@@ -216,7 +217,7 @@ class ProcessWorker:
         except (EOFError, OSError):
             pass
         except Exception:
-            # A message that cannot be read: nobody would ever hear of its batch, so end what sent it.
+            # A message that cannot be read: its batch would never be answered, so end the process that sent it.
             log.exception("lane %s", self.name)
             process.kill()
         code = process.wait()
@@ -248,6 +249,6 @@ def _ending(code: int) -> str:
         import signal
 
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        hint = " (out of main memory?)" if name == "SIGKILL" else ""
+        hint = " (is the main memory full?)" if name == "SIGKILL" else ""
         return f"the engine process was ended by {name}{hint}"
     return f"the engine process ended with exit code {code}"

@@ -49,7 +49,7 @@ def main(descriptor: int) -> None:
         with send_lock:
             try:
                 connection.send_bytes(encode(message))
-            except OSError:  # the parent is gone
+            except OSError:  # the parent has ended
                 os._exit(0)
 
     backend = None
@@ -82,7 +82,7 @@ def main(descriptor: int) -> None:
                 )
             )
 
-    # This thread only listens, also while the backend opens, so that the parent's end is noticed at once.
+    # This thread only listens, even while the backend opens, so that it notices at once when the parent ends.
     pool = ThreadPoolExecutor(hello.slots, "slot")
     pool.submit(open_backend)
     try:
@@ -97,7 +97,7 @@ def main(descriptor: int) -> None:
             elif isinstance(work, CancelPending) and hasattr(backend, "cancel_pending"):
                 backend.cancel_pending()
     except (EOFError, OSError):
-        # A server of the backend's is ended in good order; if that hangs, its supervisor does it
+        # A server of the backend is stopped in an orderly way; if that hangs, its supervisor does it
         # (backends/remote/supervisor.py).
         threading.Timer(9, os._exit, (0,)).start()
         if backend is not None:
@@ -118,7 +118,7 @@ def _run(backend: Backend, batch: Batch) -> list[Result]:
 
 
 def _log_into(path: str) -> None:
-    with suppress(OSError):  # a disk that takes no more is found by what is written next
+    with suppress(OSError):  # if the disk is full, the next write shows it
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -126,7 +126,7 @@ def _log_into(path: str) -> None:
 
 
 def _log_exception() -> None:
-    """Into the worker's log, if the disk still takes it."""
+    """Write to the worker's log, if the disk still accepts it."""
     with suppress(OSError):
         traceback.print_exc()
 
