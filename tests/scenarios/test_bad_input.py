@@ -17,10 +17,10 @@ EMOJI = "一杯茶 🍵, ein Tässchen"
 
 # Bad lines or rows, with the field and the mend that the user must read.
 T2I = [
-    (b'{"prompt": "a fox"', "", "mend the line"),
+    (b'{"prompt": "a fox"', "", "fix the line"),
     (b'["prompt"]', "", "a row is a JSON object such as"),
     (b'{"prompt": "caf\xe9"}', "", "save the file as UTF-8"),
-    (rb'{"prompt": "half \ud83d"}', "prompt", "mend the text"),
+    (rb'{"prompt": "half \ud83d"}', "prompt", "fix the text"),
     ({"note": 1}, "prompt", "give `prompt`, `conversations`"),
     ({"prompt": 7, "images": [""]}, "prompt", "must be a string"),
     ({"conversations": "hello"}, "conversations", "must be a list of turns"),
@@ -34,7 +34,7 @@ T2I = [
     ({"prompt": "half", "steps": "x"}, "steps", "must be a whole number"),
     ({"prompt": "cold", "guidance": 10**400}, "guidance", "from 0 to 100"),
     ({"prompt": "low", "seed": -1}, "seed", "from 0 to"),
-    ({"prompt": "another", "id": "taken"}, "id", "give each row an id of its own"),
+    ({"prompt": "another", "id": "taken"}, "id", "give each row its own id"),
     ({"prompt": "odd id", "id": 1.5}, "id", "must be a string or a whole number"),
 ]
 GOOD_T2I = [
@@ -105,14 +105,14 @@ def test_every_bad_row_of_edit(cli, rows_file, tmp_path, table):
         ({"prompt": "a", "images": "empty.png"}, "images", "is empty; use PNG"),
         ({"prompt": "a", "images": "text.png"}, "images", "use PNG, JPEG or WebP"),
         ({"prompt": "a", "images": "bomb.png"}, "images", "scale it down first"),
-        ({"prompt": "a", "images": "folder"}, "images", "is a folder, not a picture"),
+        ({"prompt": "a", "images": "folder"}, "images", "is a folder, not an image"),
         ({"prompt": "a", "images": "folder/../../good.png"}, "images", "give an absolute path or another --image-root"),
         ({"prompt": "a"}, "images", "give a path, or a list of paths"),
         ({"prompt": "a", "images": {"path": "good.png"}}, "images", "must be a string"),
         ({"prompt": "a", "images": "https://example.com/a.png"}, "images", "download it and give its path"),
         ({"prompt": "a", "images": "good.png", "mask": "missing.png"}, "mask", "check the path and --image-root"),
         ({"images": "good.png"}, "prompt", "give `prompt`, `conversations`"),
-        (b'{"images": "good.png"', "", "mend the line"),
+        (b'{"images": "good.png"', "", "fix the line"),
     ]
     good = [
         {"prompt": EMOJI, "images": ["good.png"]},
@@ -199,7 +199,7 @@ def test_a_full_disk_and_on_with_the_same_command(cli, rows_file, table, small_d
     out = small_disk.path / "out"
     full = cli("t2i", rows, "-o", out, *FAKE)
     assert full.returncode == 1 and "Traceback" not in full.stderr
-    assert "No space left" in full.stderr and "the same command goes on from there" in full.stderr
+    assert "No space left" in full.stderr and "run the same command to continue" in full.stderr
     safe = table(out / "journal.jsonl")
     assert 0 < len(safe) < 400 and not (out / "results.jsonl").exists()
     small_disk.grow()

@@ -220,7 +220,7 @@ def test_where_relative_paths_start(server, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures)
     settings = resolve("caption", rows, base_url=server.openai_url)
     assert settings.rows.image_root == str(pictures) and any(
-        "relative paths start here" in note for note in settings.run.notes
+        "relative paths start in" in note for note in settings.run.notes
     )
     (other / "red.png").write_bytes((pictures / "red.png").read_bytes())
     assert resolve("caption", rows, base_url=server.openai_url).rows.image_root == str(other)
