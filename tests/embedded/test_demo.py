@@ -21,7 +21,7 @@ def test_the_demo_makes_its_sheet(cli, tmp_path):
 
 def test_a_wrong_count_is_refused(cli):
     result = cli("demo", "--count", "99")
-    assert result.returncode == 2 and "--count 99: a whole number from 1 to 12" in result.stderr
+    assert result.returncode == 2 and "--count 99: must be a whole number from 1 to 12" in result.stderr
 
 
 def test_long_words_stay_in_their_panel(tmp_path):

@@ -92,7 +92,7 @@ def test_the_command(folder, tmp_path):
         )
 
     plain = command(str(out))
-    assert plain.returncode == 0 and "1 of 1 pictures show all that was asked for (100.0%)" in plain.stdout
+    assert plain.returncode == 0 and "1 of 1 images show everything that was asked for (100.0%)" in plain.stdout
     found = json.loads(command(str(out), "--json").stdout)
     assert found == {
         "share": 1.0,
