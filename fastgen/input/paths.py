@@ -125,6 +125,6 @@ def transformer(text: str | None) -> str:
     if not text:
         return ""
     path = Path(text).expanduser()
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise SettingsError(f"--transformer {text}: no such .safetensors file")
+    if not path.is_file():
+        raise SettingsError(f"--transformer {text}: no such file; give a .safetensors file")
     return str(path.resolve())

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 KEEP = "FASTGEN_KEEP_QUANTIZED"
 MOST_GIB = 50.0
 SUFFIX = ".weights"
-LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "peft", "safetensors")
+LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "safetensors")
 CODE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("layout", "quantize", "quantized_state"))
 """What decides which layers are quantized and how: another version of it makes files of its own."""
 STALE_S = 3600.0

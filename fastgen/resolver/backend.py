@@ -16,7 +16,7 @@ from fastgen.config.model_cards import ModelCard
 from fastgen.config.profile import Profile, choose
 from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError
-from fastgen.input import paths
+from fastgen.input import paths, weights
 from fastgen.providers import capabilities
 from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
@@ -57,6 +57,8 @@ def resolve_backend(
             raise SettingsError(reason)
         notes += chosen.notes(on_gpu)
     engine = _engine(flags, card, on_gpu)
+    if spec.optimizes:
+        notes += weights.check(card.path, engine.loras, engine.transformer)
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
     return Settings(

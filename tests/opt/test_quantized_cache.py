@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,8 +14,9 @@ import torch
 
 from fastgen import opt
 from fastgen.backends.diffusion.encode import PromptEncoder
-from fastgen.backends.diffusion.load import _sources, load
+from fastgen.backends.diffusion.load import _Files, load
 from fastgen.config import profile
+from fastgen.config.model_cards import TINY
 from fastgen.config.optimizations import Quantize
 from fastgen.errors import ModelError, SettingsError
 from fastgen.opt import quantize, quantized_cache, quantized_state
@@ -185,28 +187,31 @@ def test_how_much_is_kept(home, monkeypatch):
     assert "allows 0.001 GiB" in Start(quantize="4bit").notes[0]
 
 
-def test_what_a_file_belongs_to(tmp_path):
+def test_what_a_file_belongs_to(home, lora_file, tmp_path):
     """All that decides what is in it is in its name."""
-    (tmp_path / "a.safetensors").write_bytes(b"a")
-    (tmp_path / "b.safetensors").write_bytes(b"b")
 
     def names(device=CPU, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **{"quantize": "8bit,text:8bit", **flags})
-        sources = _sources(settings)
+        sources = _Files(settings).sources()
         return [quantized_cache._name(settings.optimizations, part, sources[part], "tiny", device) for part in sources]
 
+    first, second = lora_file("transformer"), lora_file("transformer", seed=1)
+    file = tmp_path / "transformer.safetensors"
+    shutil.copy(TINY / "transformer" / "diffusion_pytorch_model.safetensors", file)
     plain = names()
-    assert plain == names(size="64x64", cache="taylorseer", seed=3)
+    assert plain == names(size="64x64", cache="taylorseer", seed=3) == names(lora=[lora_file("text_encoder")])
     others = [
         names(dtype="bfloat16"),
-        names(lora=[f"{tmp_path}/a.safetensors"]),
-        names(lora=[f"{tmp_path}/a.safetensors:0.5"]),
-        names(lora=[f"{tmp_path}/b.safetensors"]),
-        names(transformer=f"{tmp_path}/a.safetensors"),
+        names(lora=[first]),
+        names(lora=[f"{first}:0.5"]),
+        names(lora=[second]),
+        names(transformer=str(file)),
     ]
     assert len({tuple(one) for one in [plain, *others]}) == 6
     assert len({one[0] for one in [plain, *others]}) == 6 and {one[1] for one in others[1:]} == {plain[1]}
     assert names(torch.device("cuda:0"))[1] != plain[1]
+    of_t5 = names(lora=[lora_file("text_encoder_2")])
+    assert of_t5[0] == plain[0] and of_t5[1] != plain[1]
 
 
 def test_two_that_start_together(home):
@@ -221,34 +226,41 @@ def test_two_that_start_together(home):
 
 
 def test_loras(home, lora_file):
-    """Merged before they are quantized; one that changes a text encoder too is not kept."""
+    """Merged before quantization; what one changes besides is merged at every start."""
     want = draw(Start(quantize="int8", lora=[lora_file("transformer")]))
     again = Start(quantize="int8", lora=[lora_file("transformer")])
     assert again.came_from() == {"cache"} and (draw(again) == want).all()
     assert (draw(Start(quantize="int8")) != want).any()
     both = [Start(quantize="int8", lora=[lora_file("transformer", "text_encoder")]) for _ in range(2)]
-    assert both[1].came_from() == {"made"} and (both[0].prompts[0].pooled != again.prompts[0].pooled).any()
+    assert [one.came_from() for one in both] == [{"made"}, {"cache"}] and (draw(both[0]) == draw(both[1])).all()
+    assert (both[1].prompts[0].pooled == both[0].prompts[0].pooled).all()
+    assert (both[1].prompts[0].pooled != again.prompts[0].pooled).any()
+    text = [Start(quantize="text:8bit", lora=[lora_file("text_encoder_2")]) for _ in range(2)]
+    assert [one.came_from() for one in text] == [{"made"}, {"cache"}]
+    assert (text[0].prompts[0].embeds == text[1].prompts[0].embeds).all()
+    assert (text[0].prompts[0].embeds != Start(quantize="text:8bit").prompts[0].embeds).any()
 
 
 @pytest.fixture
 def lora_file(tmp_path):
-    """lora_file(part, ...) -> a LoRA that changes these parts of the embedded model."""
+    """lora_file(part, ..., seed) -> a LoRA that changes these parts of the embedded model."""
     from safetensors.torch import save_file
 
     places = {
         "transformer": ("transformer.transformer_blocks.0.attn.to_q", 128),
         "text_encoder": ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", 96),
+        "text_encoder_2": ("text_encoder_2.encoder.block.0.layer.0.SelfAttention.q", 96),
     }
 
-    def make(*parts) -> str:
-        torch.manual_seed(0)
+    def make(*parts, seed=0) -> str:
+        torch.manual_seed(seed)
         tensors = {}
         for place, width in map(places.get, parts):
             tensors |= {
                 f"{place}.lora_A.weight": torch.randn(4, width),
                 f"{place}.lora_B.weight": torch.randn(width, 4),
             }
-        path = tmp_path / f"{'-'.join(parts)}.safetensors"
+        path = tmp_path / f"{'-'.join(parts)}-{seed}.safetensors"
         save_file(tensors, path)
         return str(path)
 

@@ -1,0 +1,83 @@
+"""LoRAs, merged into a model's weights so that they cost nothing per step. What is in a file, and where it belongs, is
+said by `fastgen.input.weights`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from fastgen.input.weights.flux import Layer
+from fastgen.input.weights.lora import Change, Plan
+
+
+@dataclass(frozen=True)
+class Lora:
+    path: str
+    scale: float
+    plan: Plan
+
+
+@torch.no_grad()
+def merge(lora: Lora, modules: dict[str, nn.Module]) -> None:
+    """Change the weights of a model's parts, in float32 whatever they are stored in.
+
+    Args:
+        modules: part -> module. Parts that are not there are left out.
+    """
+    with safe_open(lora.path, "pt") as file:
+        for change in lora.plan.changes:
+            if (module := modules.get(change.layer.part)) is not None:
+                tensors = {role: file.get_tensor(name).float() for role, name in change.tensors.items()}
+                _apply(module, change, tensors, lora.scale)
+
+
+def _apply(module: nn.Module, change: Change, tensors: dict[str, torch.Tensor], scale: float) -> None:
+    layer = change.layer
+    weight = _read(module, layer, "weight")
+    factor = scale
+    if "down" in tensors:
+        alpha = tensors["alpha"].item() if "alpha" in tensors else None
+        factor = scale * change.factor(alpha)
+        merged = weight + factor * (tensors["up"].flatten(1) @ tensors["down"].flatten(1))
+        if "magnitude" in tensors:
+            merged *= _stretch(merged, tensors["magnitude"])
+        weight = merged
+    if "difference" in tensors:
+        weight = weight + scale * tensors["difference"]
+    if "value" in tensors:
+        weight = weight + scale * (tensors["value"] - weight)
+    _write(module, layer, "weight", weight)
+    for role, times in (("up_bias", factor), ("bias_difference", scale)):
+        if role in tensors:
+            _write(module, layer, "bias", _read(module, layer, "bias") + times * tensors[role])
+
+
+def _stretch(merged: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """DoRA: what brings every row (or column) of merged weights (outputs, inputs) to the length that the file says."""
+    magnitude = magnitude.flatten(1) if magnitude.dim() > 1 else magnitude[:, None]
+    by_column = magnitude.shape[0] == 1 and merged.shape[0] > 1
+    length = merged.norm(dim=0 if by_column else 1, keepdim=True)
+    return torch.where(length > 0, magnitude / length, 0.0)
+
+
+def _read(module: nn.Module, layer: Layer, kind: str) -> torch.Tensor:
+    """A layer's weight or bias, in float32."""
+    rows = [_parameter(module, piece.path, kind)[piece.start : piece.stop].float() for piece in layer.pieces]
+    return torch.cat(rows)
+
+
+def _write(module: nn.Module, layer: Layer, kind: str, value: torch.Tensor) -> None:
+    start = 0
+    for piece in layer.pieces:
+        stop = start + piece.stop - piece.start
+        _parameter(module, piece.path, kind)[piece.start : piece.stop] = value[start:stop]
+        start = stop
+
+
+def _parameter(module: nn.Module, path: str, kind: str) -> torch.Tensor:
+    if path.startswith(("encoder.layers.", "embeddings.", "final_layer_norm")) and hasattr(module, "text_model"):
+        module = module.text_model  # CLIP in older versions of transformers
+    return getattr(module.get_submodule(path), kind).data

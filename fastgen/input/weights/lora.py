@@ -1,0 +1,265 @@
+"""The tensors of a LoRA -> which layers they change, and how. Every tensor has its place, or the file is refused.
+
+Read are PEFT's and diffusers' names, Kohya's (with dots too, as ComfyUI writes them), XLabs' and Black Forest Labs',
+for the transformer and both text encoders. Knows shapes, not values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fastgen.input.weights.flux import Layer, Model
+from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
+
+PREFIXES = {
+    "lora_unet_": "transformer",
+    "lora_transformer_": "transformer",
+    "lora_te1_": "text_encoder",
+    "lora_te_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+    "lora_te3_": "text_encoder_2",
+    "model.diffusion_model.": "transformer",
+    "diffusion_model.": "transformer",
+    "transformer.": "transformer",
+    "text_encoders.clip_l.transformer.": "text_encoder",
+    "text_encoders.t5xxl.transformer.": "text_encoder_2",
+    "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
+}
+"""What a layer's name begins with -> the part it is of; without any of them it is the transformer's."""
+WRAPPER = "base_model.model."
+"""PEFT's own, before any of the others."""
+ROLES = {
+    "down": r"(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down|down)(?:\.[^.]+)?\.weight",
+    "up": r"(?:lora_B|lora_up|lora\.up|lora_linear_layer\.up|up)(?:\.[^.]+)?\.weight",
+    "up_bias": r"(?:lora_B|lora_up)(?:\.[^.]+)?\.bias",
+    "alpha": r"alpha",
+    "magnitude": r"dora_scale|lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?",
+    "difference": r"diff|w_norm",
+    "bias_difference": r"diff_b|b_norm",
+    "value": r"weight|scale|set_weight",
+}
+"""What a tensor is to its layer -> how its name ends."""
+FAMILIES = {
+    "LoKr": r"\.lokr_",
+    "LoHa": r"\.hada_",
+    "OFT": r"\.b?oft_",
+    "(IA)3": r"ia3_|\.on_input$",
+    "GLoRA": r"\.[ab][12]\.weight$",
+    "LoCon with a middle layer": r"\.lora_mid\.",
+    "VeRA": r"vera_lambda",
+    "an embedding": r"lora_embedding_|^bundle_emb|\bemb_params$",
+}
+"""Kinds of adapters that are not merged here -> what is in the names of their tensors."""
+WITHOUT_EFFECT = {"text_projection": "FLUX.1 does not use CLIP's projection"}
+"""Tensors that are left out, and why that changes nothing."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a LoRA does to one layer."""
+
+    layer: Layer
+    tensors: dict[str, str]
+    """Role -> the tensor's name in the file."""
+    rank: int = 0
+    """0 where it is no product of two matrices."""
+    alpha: float | None = None
+    """By the file's metadata, where it has no tensor for it; None: the rank."""
+    root: bool = False
+    """Rank-stabilized: alpha goes over the square root of the rank."""
+
+    def factor(self, alpha: float | None) -> float:
+        """By what the product of the two matrices is multiplied. `alpha`: of the file's tensor, None without one."""
+        alpha = self.alpha if alpha is None else alpha
+        return 1.0 if alpha is None else alpha / (math.sqrt(self.rank) if self.root else self.rank)
+
+
+@dataclass(frozen=True)
+class Plan:
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should be told."""
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts of the model that it changes."""
+        return {change.layer.part for change in self.changes}
+
+
+@dataclass
+class _Group:
+    """The tensors that a file has for one layer, by the name that it has for it."""
+
+    layer: Layer | None
+    tensors: dict[str, str] = field(default_factory=dict)
+
+
+def plan(header: Header, model: Model) -> Plan:
+    """What a file changes.
+
+    Raises:
+        BadFile: a tensor has no place in this model, or is of another kind or shape than it should be.
+    """
+    _refuse_families(header)
+    groups: dict[str, _Group] = {}
+    problems: dict[str, str] = {}
+    unused: dict[str, list[str]] = {}
+    for name in header.tensors:
+        if reason := next((why for word, why in WITHOUT_EFFECT.items() if word in name), ""):
+            unused.setdefault(reason, []).append(name)
+        elif found := _read_name(name, model):
+            own, role, layer = found
+            group = groups.setdefault(own, _Group(layer))
+            if role in group.tensors:
+                problems[name] = f"says the same as {group.tensors[role]}"
+            group.tensors.setdefault(role, name)
+        else:
+            problems[name] = "is not a tensor that a LoRA has"
+    changes = []
+    for own, group in groups.items():
+        bad = _check(own, group, header.tensors)
+        problems |= bad
+        if not bad and group.layer is not None:
+            changes.append(_change(group.layer, group.tensors, header))
+    if not problems:
+        problems = dict(_twice(changes))
+    if problems:
+        raise BadFile(_explain(problems, len(header.tensors)))
+    if not changes:
+        raise BadFile("holds no weights of a LoRA")
+    return Plan(tuple(changes), tuple(f"{_some(names)} left out: {why}" for why, names in unused.items()))
+
+
+def _read_name(name: str, model: Model) -> tuple[str, str, Layer | None] | None:
+    """A tensor's name -> (what the file calls its layer, its role, the layer or None if the model has none)."""
+    for role, ending in ROLES.items():
+        if match := re.fullmatch(rf"(.+?)\.(?:{ending})", name):
+            own = match[1]
+            plain = own.removeprefix(WRAPPER)
+            prefix = next((prefix for prefix in PREFIXES if plain.startswith(prefix)), "")
+            part = PREFIXES.get(prefix, "transformer")
+            return own, role, model.layer(part, plain.removeprefix(prefix))
+    return None
+
+
+def _refuse_families(header: Header) -> None:
+    for kind, words in FAMILIES.items():
+        names = [name for name in header.tensors if re.search(words, name)]
+        if names:
+            raise BadFile(f"is {kind} ({_some(names)}), which is not supported; LoRA and DoRA are")
+
+
+def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """What is wrong with the tensors of one layer: name -> reason."""
+    names, layer = group.tensors, group.layer
+    if layer is None:
+        return dict.fromkeys(names.values(), "this model has no such layer")
+    problems = {
+        name: f"its numbers are {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
+    }
+    shapes = {role: _flat(tensors[name].shape) for role, name in names.items()}
+    outputs = layer.shape[0]
+    inputs = layer.shape[1] if len(layer.shape) == 2 else 0
+    if {"down", "up"} & names.keys():
+        problems |= _check_product(names, shapes, layer)
+    elif lonely := {"alpha", "magnitude", "up_bias"} & names.keys():
+        problems |= {names[role]: "the two matrices that belong to it are missing" for role in lonely}
+    wanted = {
+        "alpha": {(), (1,)},
+        "up_bias": {(outputs,)} if layer.bias else set(),
+        "magnitude": {(outputs,), (outputs, 1), (1, inputs)},
+        "difference": {layer.shape},
+        "bias_difference": {(outputs,)} if layer.bias else set(),
+        "value": {layer.shape} if len(layer.shape) == 1 else set(),
+    }
+    for role in wanted.keys() & names.keys():
+        if shapes[role] not in wanted[role]:
+            fits = " or ".join(map(_by, sorted(wanted[role])))
+            reason = f"is {_by(shapes[role])}, not {fits}" if fits else "whole weights, which a LoRA does not replace"
+            if role in ("up_bias", "bias_difference") and not fits:
+                reason = "the layer has no bias"
+            problems[names[role]] = f"{layer.name}: {reason}"
+    return problems
+
+
+def _check_product(names: dict[str, str], shapes: dict[str, tuple[int, ...]], layer: Layer) -> dict[str, str]:
+    """What is wrong with the two matrices of a layer."""
+    for role, other in (("down", "up"), ("up", "down")):
+        if role not in names:
+            return {names[other]: "its other matrix is missing"}
+    down, up = shapes["down"], shapes["up"]
+    if len(layer.shape) == 2 and len(down) == len(up) == 2 and down[0] == up[1]:
+        if (up[0], down[1]) == layer.shape:
+            return {}
+        if layer.pieces[0].path == "x_embedder" and down[1] == 2 * layer.shape[1]:
+            reason = "this is a control LoRA (Depth, Canny), which needs a control picture; that is not supported"
+            return {names["down"]: f"{layer.name}: {reason}"}
+    return {
+        names["down"]: f"{layer.name} is {_by(layer.shape)} (outputs x inputs); the two matrices are {_by(up)} and "
+        f"{_by(down)}"
+    }
+
+
+def _change(layer: Layer, names: dict[str, str], header: Header) -> Change:
+    if "down" not in names:
+        return Change(layer, names)
+    rank = header.tensors[names["down"]].shape[0]
+    alpha, root = _by_metadata(layer, header)
+    return Change(layer, names, rank, alpha, root)
+
+
+def _by_metadata(layer: Layer, header: Header) -> tuple[float | None, bool]:
+    """Alpha and whether it is rank-stabilized, as diffusers writes them beside the tensors."""
+    try:
+        said = json.loads(header.metadata.get("lora_adapter_metadata", "{}"))
+        about = {
+            key.removeprefix(f"{layer.part}."): value for key, value in said.items() if key.startswith(layer.part + ".")
+        }
+        alpha = about.get("lora_alpha")
+        for pattern, own in (about.get("alpha_pattern") or {}).items():
+            if any(re.match(rf"(.*\.)?({pattern})$", name) for name in (layer.name, layer.pieces[0].path)):
+                alpha = own
+                break
+        return None if alpha is None else float(alpha), bool(about.get("use_rslora"))
+    except (AttributeError, TypeError, ValueError, re.error):
+        raise BadFile("its metadata (lora_adapter_metadata) cannot be read; save the LoRA again") from None
+
+
+def _twice(changes: list[Change]) -> Iterator[tuple[str, str]]:
+    """Layers that a file changes under two names: which of them it means, nobody can know."""
+    seen: dict[tuple[str, str], tuple[int, int, str]] = {}
+    for change in changes:
+        name = next(iter(change.tensors.values()))
+        for piece in change.layer.pieces:
+            place = (change.layer.part, piece.path)
+            start, stop, other = seen.setdefault(place, (piece.start, piece.stop, name))
+            if other != name and start < piece.stop and piece.start < stop:
+                yield name, f"changes {piece.path} a second time, as {other} does"
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the kernel size of 1x1 convolutions."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) if shape else "a single number"
+
+
+def _some(names: list[str]) -> str:
+    tensors = "tensor" if len(names) == 1 else "tensors"
+    return f"{len(names)} {tensors} such as {names[0]}"
+
+
+def _explain(problems: dict[str, str], count: int) -> str:
+    examples = "; ".join(f"{name}: {why}" for name, why in list(problems.items())[:EXAMPLES])
+    more = f"; and {len(problems) - EXAMPLES} more" if len(problems) > EXAMPLES else ""
+    return f"{len(problems)} of {count} tensors do not fit this model. {examples}{more}"
