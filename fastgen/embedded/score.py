@@ -111,12 +111,13 @@ def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
     _, inputs = read_images(fields, settings["image_root"], "edit")
     if len(inputs) > 1 or fields.get("mask"):
         return [None]
-    scene: Scene | None = load(Path(inputs[0]))
+    scene = load(Path(inputs[0]))
     for prompt in prompts:
         edit = parse_edit(prompt)
-        scene = apply(edit, scene) if edit else None
-        if scene is None:
+        after = apply(edit, scene) if edit else None
+        if after is None:
             return [None]
+        scene = after
     return [as_wish(scene)]
 
 
