@@ -42,9 +42,19 @@ def test_every_flag_named_in_the_readme_exists():
 
 
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_modules_are_where_the_changelog_says():
+    moved = re.findall(
+        r"^  \| `(fastgen\.[\w.]+)` \| `(fastgen\.[\w.]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    )
+    assert len(moved) > 40
+    for _, name in moved:
+        place = ROOT.joinpath(*name.split("."))
+        assert place.is_dir() or place.with_suffix(".py").exists(), name
 
 
 @pytest.mark.slow

@@ -137,7 +137,8 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
 
 def parse(name: str) -> tuple[str, dict]:
     """What a name says: the word of --quality, or "", and those of `optimizations.Options`. Raises SettingsError."""
-    quality, words = "", {}
+    quality = ""
+    words: dict[str, str | bool] = {}
     for part in filter(None, (part.strip() for part in name.split("+"))):
         word, _, value = part.partition(" ")
         if part == "plain":

@@ -9,7 +9,7 @@ journal, several GPUs) costs them nothing.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def diffusers(settings: Settings) -> Play:
             batch = rows[: settings.batch_for(_pixels(rows))]
             chosen = choose_threads(settings.placement.devices[0].threads, lambda: call(batch))
         found = Round()
-        stages: Counter[str] = Counter()
+        stages: defaultdict[str, float] = defaultdict(float)
         started = time.monotonic()
         for batch in _batches(rows, settings.batch_for(_pixels(rows))):
             before = time.monotonic()

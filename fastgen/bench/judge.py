@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ WINDOW, SIGMA = 11, 1.5
 class Judge:
     """Sums up over all pictures or texts of an arm that it is shown."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.right = 0
         self.judged = 0
         self._errors: list[float] = []
@@ -29,7 +30,7 @@ class Judge:
         for id, path in made.items():
             if id in wishes:
                 self.judged += 1
-                self.right += match(wishes[id], load(path)).all
+                self.right += match(wishes[id], load(Path(path))).all
             if id in reference:
                 ours, theirs = _pixels(path), _pixels(reference[id])
                 self._errors.append(float(((ours - theirs) ** 2).mean()))

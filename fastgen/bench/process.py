@@ -48,12 +48,14 @@ class ArmProcess:
                 text=True,
                 encoding="utf-8",
             )
+        assert self._process.stdin and self._process.stdout
+        self._orders, self._answers = self._process.stdin, self._process.stdout
         self._order({"player": arm.player, "settings": msgspec.to_builtins(arm.settings)})
 
     def play(self, rows: list[dict], name: str) -> Round:
         """One round. Raises ArmFailed."""
         self._order({"rows": rows, "out": str(self.folder / name)})
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             code = self._process.wait()
             raise ArmFailed(f"its process ended with exit code {code}; the end of {self.log}:\n{tail(self.log)}")
@@ -73,18 +75,18 @@ class ArmProcess:
 
     def end(self) -> None:
         with suppress(OSError):
-            self._process.stdin.close()
+            self._orders.close()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
 
     def _order(self, order: dict) -> None:
         with suppress(OSError):  # if it is dead, the answer says so
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(order) + "\n")
+            self._orders.flush()
 
 
 def _family(pid: int) -> list[int]:

@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import fastgen
 from fastgen.bench.measure import Measurement
@@ -83,7 +84,7 @@ def write_json(path: Path, found: dict) -> None:
     path.write_text(json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -227,11 +228,11 @@ def show(found: dict) -> None:
         )
 
 
-def _said(value, form: str) -> str:
+def _said(value: Any, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _plain(value) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {one}" for key, one in value.items())
     return "none" if value is None else str(value)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from msgspec.structs import replace
@@ -37,7 +38,7 @@ def settings_for(
     tune: bool = False,
     model: str = "auto",
     gpus: str = "",
-    **flags,
+    **flags: Any,
 ) -> Settings:
     """The task as `fastgen.resolve` has it, on one device, nothing optimized.
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastgen.config.model_cards import TINY, TINY_VLM
 from fastgen.config.settings import Settings
-from fastgen.embedded.scenes import CANVASES, Wish, as_wish, describe, draw, parse, random_edit, random_scene
+from fastgen.embedded.scenes import CANVASES, Scene, Wish, as_wish, describe, draw, parse, random_edit, random_scene
 
 SEED = 20
 """No training draws from seeds of this form."""
@@ -119,7 +119,7 @@ class Work:
         size = (scale * canvas[0], scale * canvas[1])
         return {"image": str(self._picture(scene, f"{turn}-{number}.png", size))}, scene
 
-    def _picture(self, scene, name: str, size: tuple[int, int] | None = None) -> Path:
+    def _picture(self, scene: Scene, name: str, size: tuple[int, int] | None = None) -> Path:
         path = self.folder / name
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -18,13 +20,17 @@ SAYS_NOTHING = {
 """Logger -> words of a message, written when transformers is imported, that tells a user nothing."""
 
 
+def _says_more_than(words: str, record: logging.LogRecord) -> bool:
+    return words not in record.getMessage()
+
+
 class Captioner:
     """Answers by greedy decoding, in float32 on the CPU."""
 
     def __init__(self, folder: Path = TINY_VLM):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         for name, words in SAYS_NOTHING.items():
-            logging.getLogger(name).addFilter(lambda record, words=words: words not in record.getMessage())
+            logging.getLogger(name).addFilter(partial(_says_more_than, words))
         from transformers import AutoProcessor, Idefics3ForConditionalGeneration
         from transformers.utils import logging as transformers_logging
 
@@ -51,7 +57,7 @@ def messages(system: str, asked: str, picture_first: bool = True) -> list[dict]:
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user] if system else [user]
 
 
-def ask(model, processor, picture: Image.Image, asked: str, system: str = "", most: int = 160) -> str:
+def ask(model: Any, processor: Any, picture: Image.Image, asked: str, system: str = "", most: int = 160) -> str:
     import torch
 
     prompt = processor.apply_chat_template(messages(system, asked), add_generation_prompt=True, tokenize=False)

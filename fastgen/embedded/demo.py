@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,6 +33,7 @@ from fastgen.embedded.scenes import (
     random_scene,
 )
 from fastgen.embedded.score import load
+from fastgen.types import Task
 
 FIRST = "a red circle on a blue background"
 INSTRUCTION = "Describe the image."
@@ -71,17 +73,17 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
     ]
     made = _run("t2i", out / "t2i", rows)
     drawn = [load(path) for path in made]
-    panels = [Panel(p, path, match(parse(p), scene).all) for p, path, scene in zip(prompts, made, drawn, strict=True)]
+    panels = [Panel(p, path, _drawn(p, scene).all) for p, path, scene in zip(prompts, made, drawn, strict=True)]
 
     say("an edit of each ...")
     operations = ("recolor", "background", "add", "move", "resize", "remove")
     edits = []
     for index, scene in enumerate(scenes):
         try:
-            _, text, _ = random_edit(scene, rng, operations[index % len(operations)])
+            _, said, _ = random_edit(scene, rng, operations[index % len(operations)])
         except ValueError:  # no room in this scene
-            _, text, _ = random_edit(scene, rng, "background")
-        edits.append(text.text)
+            _, said, _ = random_edit(scene, rng, "background")
+        edits.append(said.text)
     rows = [
         {"id": f"edit{i}", "image": os.path.relpath(path, out), "prompt": text, "seed": seed + i}
         for i, (path, text) in enumerate(zip(made, edits, strict=True))
@@ -95,8 +97,7 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
     for panel in panels:
         with Image.open(panel.picture) as picture:
             panel.caption = captioner.ask(picture, INSTRUCTION)
-        said = parse(panel.caption)
-        panel.caption_right = said is not None and match(said, load(panel.picture)).all
+        panel.caption_right = _drawn(panel.caption, load(panel.picture)).all
     sheet = out / "sheet.png"
     contact_sheet(panels[:count], panels[count:], sheet)
     return sheet, {
@@ -106,13 +107,18 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
     }
 
 
-def _edited(text: str, before, path: Path) -> Verdict:
+def _drawn(text: str, scene: Scene) -> Verdict:
+    """Whether the scene is what a text asks for, or says."""
+    return match(parse(text) or Wish(None, ()), scene)
+
+
+def _edited(text: str, before: Scene, path: Path) -> Verdict:
     edit = parse_edit(text)
     after = apply(edit, before) if edit else None
     return match(as_wish(after) if after else Wish(None, ()), load(path))
 
 
-def _run(task: str, out: Path, rows: list[dict], **flags) -> list[Path]:
+def _run(task: Task, out: Path, rows: list[dict], **flags: Any) -> list[Path]:
     """The pictures of a run on the embedded model, one a row."""
     settings = fastgen.resolve(task, out=out, model="tiny", gpus="cpu", fresh=True, **flags)
     found = {}
@@ -148,7 +154,9 @@ def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int
     sheet.save(path)
 
 
-def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: str, font, room: int, lines: int) -> int:
+def _write(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: str, font: Any, room: int, lines: int
+) -> int:
     """Write wrapped text of at least so many lines' height; returns the y below it."""
     rows, line = [], ""
     for word in text.split():

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastgen.embedded.scenes import Verdict, Wish, apply, as_wish, match, parse, parse_edit, read
+from fastgen.embedded.scenes import Scene, Verdict, Wish, apply, as_wish, match, parse, parse_edit, read
 from fastgen.errors import FastgenError, InputError
 from fastgen.input.readers.rows import read as read_rows
 from fastgen.input.row_schema import read_images, read_prompts
@@ -69,14 +69,14 @@ def score(folder: str | os.PathLike) -> Score:
     """
     total = Score()
     for path, wish in pictures(Path(folder)):
-        if wish is None:
+        if wish is None or path is None:
             total.unjudged += 1
         else:
             total.add(match(wish, load(path)))
     return total
 
 
-def load(path: Path):
+def load(path: Path) -> Scene:
     """The scene in a picture file."""
     with Image.open(path) as picture:
         return read(np.asarray(picture.convert("RGB")))
@@ -114,9 +114,10 @@ def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
     scene = load(Path(inputs[0]))
     for prompt in prompts:
         edit = parse_edit(prompt)
-        scene = apply(edit, scene) if edit else None
-        if scene is None:
+        after = apply(edit, scene) if edit else None
+        if after is None:
             return [None]
+        scene = after
     return [as_wish(scene)]
 
 

@@ -39,13 +39,10 @@ class Edit:
 def apply(edit: Edit, scene: Scene) -> Scene | None:
     """The scene after the edit; None if what it speaks of is not there or not one thing."""
     if edit.operation == "background":
-        return replace(scene, background=edit.color)
+        return replace(scene, background=edit.color or scene.background)
+    assert edit.target is not None
     if edit.operation == "add":
-        new = edit.target
-        return replace(
-            scene,
-            shapes=(*scene.shapes, Shape(new.kind, new.color or "black", new.size or "small", new.place or "center")),
-        )
+        return replace(scene, shapes=(*scene.shapes, _shape(edit.target)))
     found = [s for s in scene.shapes if s.kind == edit.target.kind and edit.target.color in (None, s.color)]
     if len(found) != 1:
         return None
@@ -53,8 +50,13 @@ def apply(edit: Edit, scene: Scene) -> Scene | None:
     others = tuple(s for s in scene.shapes if s is not old)
     if edit.operation == "remove":
         return replace(scene, shapes=others)
-    changes = {"recolor": {"color": edit.color}, "resize": {"size": edit.size}, "move": {"place": edit.place}}
-    return replace(scene, shapes=(*others, replace(old, **changes[edit.operation])))
+    new = replace(old, color=edit.color or old.color, size=edit.size or old.size, place=edit.place or old.place)
+    return replace(scene, shapes=(*others, new))
+
+
+def _shape(wanted: Wanted) -> Shape:
+    """As it is drawn where not everything was said."""
+    return Shape(wanted.kind, wanted.color or "black", wanted.size or "small", wanted.place or "center")
 
 
 def changed(before: Scene, after: Scene, margin: int = 4) -> np.ndarray:
@@ -111,73 +113,80 @@ def _try(name: str, scene: Scene, rng: random.Random) -> tuple[Edit, Scene] | No
     if name == "remove":
         return Edit(name, target), replace(scene, shapes=others)
     if name == "recolor":
-        edit = Edit(name, target, color=rng.choice(free))
-        new = replace(old, color=edit.color)
+        color = rng.choice(free)
+        edit, new = Edit(name, target, color=color), replace(old, color=color)
     elif name == "resize":
-        edit = Edit(name, target, size="small" if old.size == "large" else "large")
-        new = replace(old, size=edit.size)
+        size = "small" if old.size == "large" else "large"
+        edit, new = Edit(name, target, size=size), replace(old, size=size)
     else:
-        edit = Edit(name, target, place=rng.choice([p for p in PLACES if p != old.place]))
-        new = replace(old, place=edit.place)
+        place = rng.choice([p for p in PLACES if p != old.place])
+        edit, new = Edit(name, target, place=place), replace(old, place=place)
     if not room_for(new, others, *canvas):
         return None
     return edit, replace(scene, shapes=(*others, new))
+
+
+BACKGROUNDS = (
+    "make the background {c}",
+    "change the background to {c}",
+    "turn the background {c}",
+    "set the background to {c}",
+    "change the background color to {c}",
+    "change the color of the background to {c}",
+    "paint the background {c}",
+)
+REMOVALS = ("remove {it}", "delete {it}", "erase {it}", "take away {it}")
+RECOLORS = (
+    "make {it} {c}",
+    "change the color of {it} to {c}",
+    "turn {it} {c}",
+    "paint {it} {c}",
+    "change {it} to {c}",
+    "recolor {it} to {c}",
+)
+RESIZES = {
+    "large": ("make {it} bigger", "make {it} larger", "make {it} large", "enlarge {it}"),
+    "small": ("make {it} smaller", "make {it} small", "shrink {it}"),
+}
 
 
 def say(edit: Edit, scene: Scene, rng: random.Random) -> Text:
     """One of many wordings of an edit that `random_edit` found for the scene."""
     about: int | str = "background"
     if edit.operation == "background":
-        forms = (
-            "make the background {c}",
-            "change the background to {c}",
-            "turn the background {c}",
-            "set the background to {c}",
-            "change the background color to {c}",
-            "change the color of the background to {c}",
-            "paint the background {c}",
-        )
-        text = rng.choice(forms).format(c=edit.color)
+        text = rng.choice(BACKGROUNDS).format(c=edit.color)
     elif edit.operation == "add":
-        new, about = edit.target, "new"
+        assert edit.target is not None
+        new, about = _shape(edit.target), "new"
         said = phrase(
-            Shape(new.kind, new.color, new.size, new.place),
+            new,
             kind=rng.choice(KIND_WORDS[new.kind]),
             size=rng.choice(SIZE_WORDS[new.size]),
             place=rng.choice(PLACE_WORDS[new.place]),
         )
         text = rng.choice(("add", "add", "draw", "put")) + " " + said
     else:
-        about = next(
-            i for i, s in enumerate(scene.shapes) if s.kind == edit.target.kind and edit.target.color in (None, s.color)
-        )
-        it = f"the {edit.target.color + ' ' if edit.target.color else ''}{edit.target.kind}"
-        if edit.operation == "remove":
-            text = rng.choice(("remove {it}", "delete {it}", "erase {it}", "take away {it}")).format(it=it)
-        elif edit.operation == "recolor":
-            forms = (
-                "make {it} {c}",
-                "change the color of {it} to {c}",
-                "turn {it} {c}",
-                "paint {it} {c}",
-                "change {it} to {c}",
-                "recolor {it} to {c}",
-            )
-            text = rng.choice(forms).format(it=it, c=edit.color)
-        elif edit.operation == "resize":
-            forms = {
-                "large": ("make {it} bigger", "make {it} larger", "make {it} large", "enlarge {it}"),
-                "small": ("make {it} smaller", "make {it} small", "shrink {it}"),
-            }
-            text = rng.choice(forms[edit.size]).format(it=it)
-        else:
-            to = rng.choice(PLACE_WORDS[edit.place])
-            if rng.random() < 0.7:  # "move the star to the left side"
-                text = f"move {it} to {to.split(' ', 1)[1]}"
-            else:
-                text = f"{rng.choice(('put', 'place', 'move'))} {it} {to}"
+        target = edit.target
+        assert target is not None
+        about = next(i for i, s in enumerate(scene.shapes) if s.kind == target.kind and target.color in (None, s.color))
+        text = _said_of(f"the {target.color + ' ' if target.color else ''}{target.kind}", edit, rng)
     text += "." if rng.random() < 0.2 else ""
     return Text(text, ((0, len(text), about),))
+
+
+def _said_of(it: str, edit: Edit, rng: random.Random) -> str:
+    """The wording of an edit of a shape that is there."""
+    if edit.operation == "remove":
+        return rng.choice(REMOVALS).format(it=it)
+    if edit.operation == "recolor":
+        return rng.choice(RECOLORS).format(it=it, c=edit.color)
+    if edit.size:
+        return rng.choice(RESIZES[edit.size]).format(it=it)
+    assert edit.place is not None
+    to = rng.choice(PLACE_WORDS[edit.place])
+    if rng.random() < 0.7:  # "move the star to the left side"
+        return f"move {it} to {to.split(' ', 1)[1]}"
+    return f"{rng.choice(('put', 'place', 'move'))} {it} {to}"
 
 
 _BIGGER = {"bigger", "larger", "enlarge", "grow", "large"}

@@ -160,7 +160,9 @@ def describe(scene: Scene, rng: random.Random) -> Text:
 
 class _Writer:
     def __init__(self) -> None:
-        self.parts, self.spans, self.length = [], [], 0
+        self.parts: list[str] = []
+        self.spans: list[tuple[int, int, int | str]] = []
+        self.length = 0
 
     def add(self, text: str, subject: int | str | None = None) -> _Writer:
         if subject is not None:

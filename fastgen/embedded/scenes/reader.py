@@ -61,7 +61,9 @@ def read(picture: np.ndarray) -> Scene:
     return Scene(_NAMES[background], tuple(shapes), width, height)
 
 
-def _shapes(pixels, nearest, patch, ground, width: int, height: int) -> list[Shape]:
+def _shapes(
+    pixels: np.ndarray, nearest: np.ndarray, patch: np.ndarray, ground: np.ndarray, width: int, height: int
+) -> list[Shape]:
     """The shapes in a patch that differs from the background: one, or several of different colours that touch."""
     inner = _eroded(patch)
     counts = np.bincount(nearest[inner if inner.sum() > 20 else patch], minlength=len(_NAMES))
@@ -70,7 +72,7 @@ def _shapes(pixels, nearest, patch, ground, width: int, height: int) -> list[Sha
         core = pixels[inner] if inner.sum() > 20 else pixels[patch]
         color = int(((_PALETTE - np.median(core, axis=0)) ** 2).sum(-1).argmin())
         return [_shape(_soft(pixels, ground, color, patch), color, width, height)]
-    found = []
+    found: list[Shape] = []
     for color in strong:
         # Without its rim: where two other colours meet, the blend may look like this one.
         part = patch & (nearest == color)
@@ -79,7 +81,7 @@ def _shapes(pixels, nearest, patch, ground, width: int, height: int) -> list[Sha
     return found
 
 
-def _soft(pixels, ground, color: int, patch) -> np.ndarray:
+def _soft(pixels: np.ndarray, ground: np.ndarray, color: int, patch: np.ndarray) -> np.ndarray:
     """Coverage 0..1 of each pixel near the patch: how far its colour is on the way from background to shape."""
     way = _PALETTE[color] - ground
     share = ((pixels - ground) @ way) / max(float(way @ way), 1.0)
@@ -92,7 +94,7 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
         mask = coverage > 0
     outline = _normal(mask)
     overlaps = {kind: (outline & known).sum() / (outline | known).sum() for kind, known in _outlines().items()}
-    kind = max(overlaps, key=overlaps.get)
+    kind = max(overlaps, key=lambda kind: overlaps[kind])
     area = _unit_area(kind)
     if overlaps[kind] < LEAST_OVERLAP[kind]:
         kind = BLOB
@@ -118,7 +120,8 @@ def match(wish: Wish, scene: Scene) -> Verdict:
     background = wish.background in (None, scene.background)
     if len(wish.shapes) != len(scene.shapes):
         return Verdict(False, background, False, False, False, False)
-    best = None
+    best: tuple[int, int] | None = None
+    fulfilled: list[bool] = []
     for shapes in permutations(scene.shapes):
         pairs = list(zip(wish.shapes, shapes, strict=True))
         parts = [
@@ -128,9 +131,9 @@ def match(wish: Wish, scene: Scene) -> Verdict:
         singly = sum(
             getattr(w, n) in (None, getattr(g, n)) for w, g in pairs for n in ("kind", "color", "place", "size")
         )
-        if best is None or (sum(parts), singly) > best[0]:
-            best = (sum(parts), singly), parts
-    return Verdict(True, background, *best[1])
+        if best is None or (sum(parts), singly) > best:
+            best, fulfilled = (sum(parts), singly), parts
+    return Verdict(True, background, *fulfilled)
 
 
 def _patches(mask: np.ndarray, least: float) -> list[np.ndarray]:
@@ -162,7 +165,11 @@ def _patches(mask: np.ndarray, least: float) -> list[np.ndarray]:
 def _around(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask, 1).astype(np.int8)
     height, width = mask.shape
-    return sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    found = np.zeros_like(mask, np.int8)
+    for y in range(3):
+        for x in range(3):
+            found += padded[y : y + height, x : x + width]
+    return found
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:

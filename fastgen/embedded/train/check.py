@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from PIL import Image
 
 from fastgen.embedded.scenes import (
     CANVASES,
+    Edit,
+    Scene,
+    Text,
+    Wish,
     as_wish,
     changed,
     describe,
@@ -24,6 +29,7 @@ from fastgen.embedded.scenes import (
 )
 
 BATCH = 10
+Canvases = Sequence[tuple[int, int]]
 
 
 def check_prompts(
@@ -35,7 +41,7 @@ def check_prompts(
     guidance: float = 3.5,
     length: int = 64,
     seed: int = 777,
-    canvases=CANVASES,
+    canvases: Canvases = CANVASES,
 ) -> tuple[dict[str, float], list[Image.Image]]:
     """Shares of unseen prompts that are drawn right, by part and in all, and the pictures."""
     from diffusers import FluxPipeline
@@ -56,7 +62,7 @@ def check_prompts(
             generator=torch.Generator().manual_seed(seed + number),
         ).images
         pictures += made
-        verdicts += [match(parse(p), read(np.asarray(m))) for p, m in zip(prompts, made, strict=True)]
+        verdicts += [match(parse(p) or Wish(None, ()), read(np.asarray(m))) for p, m in zip(prompts, made, strict=True)]
     return _shares(verdicts), pictures
 
 
@@ -81,7 +87,9 @@ def check_edits(
         rng = random.Random(f"{seed}-edit-{number}")
         scenes, edits = zip(*(_editable(rng, canvas, operation) for _ in range(BATCH)), strict=True)
         before = [Image.fromarray(draw(scene)) for scene in scenes]
-        pixels = torch.from_numpy(np.stack(before)).permute(0, 3, 1, 2).float() / 255
+        pixels = (
+            torch.from_numpy(np.stack([np.asarray(picture) for picture in before])).permute(0, 3, 1, 2).float() / 255
+        )
         made = pipeline(
             image=pixels,
             prompt=[text.text for _, text, _ in edits],
@@ -104,7 +112,9 @@ def check_edits(
     return _shares(verdicts) | {"outside": round(float(np.mean(outside)), 2)}, pictures
 
 
-def _editable(rng: random.Random, canvas: tuple[int, int], operation: str | None):
+def _editable(
+    rng: random.Random, canvas: tuple[int, int], operation: str | None
+) -> tuple[Scene, tuple[Edit, Text, Scene]]:
     """A scene in which the operation is possible, and such an edit of it."""
     while True:
         scene = random_scene(rng, canvas)
@@ -114,7 +124,7 @@ def _editable(rng: random.Random, canvas: tuple[int, int], operation: str | None
             continue
 
 
-def _batches(count: int, canvases):
+def _batches(count: int, canvases: Canvases) -> list[tuple[int, tuple[int, int]]]:
     return [(number, canvases[number % len(canvases)]) for number in range(-(-count // BATCH))]
 
 

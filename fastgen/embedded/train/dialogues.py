@@ -43,65 +43,73 @@ REQUESTS = (
 )
 
 
+ABOUT_BACKGROUND = (
+    "What color is the background?",
+    "What is the background color?",
+    "What colour is the background?",
+    "What is the color of the background?",
+)
+ABOUT_NUMBER = ("How many shapes are there?", "How many shapes are in the image?", "How many objects are there?")
+ABOUT_MISSING = ("What color is the {}?", "Where is the {}?", "Is the {} small or large?")
+ABOUT_COLOR = (
+    "What color is the {}?",
+    "What colour is the {}?",
+    "What is the color of the {}?",
+    "Which color is the {}?",
+)
+ABOUT_PLACE = ("Where is the {}?", "Where in the image is the {}?")
+ABOUT_SIZE = ("Is the {} small or large?", "How big is the {}?", "What size is the {}?")
+ABOUT_KIND = ("What shape is {}?", "Which shape is {}?", "What is {}?")
+
+
 def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
     """A question on the scene and its answer."""
     kinds = [s.kind for s in scene.shapes]
     single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
     form = rng.random()
     if form < 0.1 or not scene.shapes:
-        asked = (
-            "What color is the background?",
-            "What is the background color?",
-            "What colour is the background?",
-            "What is the color of the background?",
-        )
-        return rng.choice(asked), scene.background
+        return rng.choice(ABOUT_BACKGROUND), scene.background
     if form < 0.18:
-        asked = ("How many shapes are there?", "How many shapes are in the image?", "How many objects are there?")
-        return rng.choice(asked), str(len(scene.shapes))
+        return rng.choice(ABOUT_NUMBER), str(len(scene.shapes))
     if form < 0.24:
         missing = rng.choice([k for k in KINDS if k not in kinds])
-        asked = ("What color is the {}?", "Where is the {}?", "Is the {} small or large?")
-        return rng.choice(asked).format(missing), f"there is no {missing}"
+        return rng.choice(ABOUT_MISSING).format(missing), f"there is no {missing}"
     if form < 0.5:
-        yes = rng.random() < 0.5
-        shape = rng.choice(scene.shapes)
-        kind = rng.random()
-        if kind < 0.3:
-            named = shape.kind if yes else rng.choice([k for k in KINDS if k not in kinds])
-            return rng.choice(("Is there a {}?", "Does the image show a {}?")).format(named), "yes" if yes else "no"
-        if kind < 0.6:
-            pairs = {(s.color, s.kind) for s in scene.shapes}
-            others = [(c, k) for c in COLORS for k in KINDS if (c, k) not in pairs]
-            near = [p for p in others if p[0] == shape.color or p[1] == shape.kind]
-            color, named = (shape.color, shape.kind) if yes else rng.choice(near)
-            return f"Is there {article(color)} {color} {named}?", "yes" if yes else "no"
-        if kind < 0.8 and single:
-            shape = rng.choice(single)
-            color = shape.color if yes else rng.choice([c for c in COLORS if c != shape.color])
-            return f"Is the {shape.kind} {color}?", "yes" if yes else "no"
-        color = scene.background if yes else rng.choice([c for c in COLORS if c != scene.background])
-        return f"Is the background {color}?", "yes" if yes else "no"
+        return _yes_or_no(scene, rng)
     shape = rng.choice(single or scene.shapes)
     if form < 0.65 and single:
-        asked = (
-            "What color is the {}?",
-            "What colour is the {}?",
-            "What is the color of the {}?",
-            "Which color is the {}?",
-        )
-        return rng.choice(asked).format(shape.kind), shape.color
+        return rng.choice(ABOUT_COLOR).format(shape.kind), shape.color
     if form < 0.76 and single:
-        return rng.choice(("Where is the {}?", "Where in the image is the {}?")).format(shape.kind), PLACE_WORDS[
-            shape.place
-        ][0]
+        return rng.choice(ABOUT_PLACE).format(shape.kind), PLACE_WORDS[shape.place][0]
     if form < 0.84 and single:
-        asked = ("Is the {} small or large?", "How big is the {}?", "What size is the {}?")
-        return rng.choice(asked).format(shape.kind), shape.size
+        return rng.choice(ABOUT_SIZE).format(shape.kind), shape.size
     if form < 0.92:
-        asked = ("What shape is {}?", "Which shape is {}?", "What is {}?")
-        return rng.choice(asked).format(PLACE_WORDS[shape.place][0]), shape.kind
-    return rng.choice(("What shape is {}?", "Which shape is {}?")).format(shape.color), shape.kind
+        return rng.choice(ABOUT_KIND).format(PLACE_WORDS[shape.place][0]), shape.kind
+    return rng.choice(ABOUT_KIND[:2]).format(shape.color), shape.kind
+
+
+def _yes_or_no(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    kinds = [s.kind for s in scene.shapes]
+    single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
+    yes = rng.random() < 0.5
+    answer = "yes" if yes else "no"
+    shape = rng.choice(scene.shapes)
+    form = rng.random()
+    if form < 0.3:
+        named = shape.kind if yes else rng.choice([k for k in KINDS if k not in kinds])
+        return rng.choice(("Is there a {}?", "Does the image show a {}?")).format(named), answer
+    if form < 0.6:
+        pairs = {(s.color, s.kind) for s in scene.shapes}
+        others = [(c, k) for c in COLORS for k in KINDS if (c, k) not in pairs]
+        near = [p for p in others if p[0] == shape.color or p[1] == shape.kind]
+        color, named = (shape.color, shape.kind) if yes else rng.choice(near)
+        return f"Is there {article(color)} {color} {named}?", answer
+    if form < 0.8 and single:
+        shape = rng.choice(single)
+        color = shape.color if yes else rng.choice([c for c in COLORS if c != shape.color])
+        return f"Is the {shape.kind} {color}?", answer
+    color = scene.background if yes else rng.choice([c for c in COLORS if c != scene.background])
+    return f"Is the background {color}?", answer
 
 
 _KEYS = {

@@ -4,10 +4,10 @@ guidance is distilled, from what a teacher makes of two passes. Knows no loop an
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from fastgen.embedded.scenes import CANVASES, caption, describe
 from fastgen.embedded.scenes.edits import say
@@ -88,12 +88,12 @@ class FlowLoss:
     kept: latents.Latents
     encoders: Encoders
     positions: dict[bool, Positions]
-    learn: nn.Module
+    learn: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     meaning: Meaning
     steps: int
     seed: int
     device: str
-    teach: nn.Module | None = None
+    teach: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         self.encoders.limit()
@@ -138,7 +138,15 @@ class FlowLoss:
         return far if self.distils or step >= FAR_FROM * self.steps else torch.ones(BATCH)
 
     @torch.no_grad()
-    def _told(self, noised: Noised, batch: Batch, tokens, pooled, where, generator: torch.Generator) -> Noised:
+    def _told(
+        self,
+        noised: Noised,
+        batch: Batch,
+        tokens: torch.Tensor,
+        pooled: torch.Tensor,
+        where: tuple[torch.Tensor, ...],
+        generator: torch.Generator,
+    ) -> Noised:
         """With the target of a guided pass: the teacher's with the text, beyond the teacher's without."""
         assert self.teach is not None
         ones = torch.rand(BATCH, generator=generator).to(self.device) < 0.2
@@ -183,7 +191,8 @@ def noise(x0: torch.Tensor, generator: torch.Generator, device: str) -> Noised:
 
 def draw_batch(kept: latents.Latents, encoders: Encoders, rng: random.Random, edit: bool) -> Batch:
     """BATCH pairs: scenes and their texts, or edits and what they make of their reference."""
-    x0, reference, texts, weight, labels, outline, canvases = [], [], [], [], [], [], []
+    x0, reference, weight, labels, outline, canvases = [], [], [], [], [], []
+    texts: list[str] = []
     while len(texts) < BATCH:
         index = rng.randrange(len(kept.pairs))
         scene, operation, _, after = kept.pairs[index]

@@ -8,7 +8,9 @@ once (`latents.py`), then the transformer learns to denoise (`flow.py`); at last
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -27,7 +29,7 @@ DISTIL = 0.1
 whatever the rest has learnt stays as it is."""
 
 
-def make() -> nn.Module:
+def make() -> Any:
     from diffusers import FluxTransformer2DModel
 
     model = FluxTransformer2DModel(
@@ -120,14 +122,14 @@ def _encoders(folder: Path, start: Path | None, text_steps: int, seed: int, devi
     return encoders
 
 
-def _frozen_vae(folder: Path, device: str) -> nn.Module:
+def _frozen_vae(folder: Path, device: str) -> Any:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(folder).eval().requires_grad_(False)
     return vae.to(device, memory_format=torch.channels_last)
 
 
-def _latents(vae: nn.Module, folder: Path, pairs: int, seed: int) -> latents.Latents:
+def _latents(vae: Any, folder: Path, pairs: int, seed: int) -> latents.Latents:
     """The first process makes what the others then read."""
     if rank():
         distributed.barrier()
@@ -137,7 +139,7 @@ def _latents(vae: nn.Module, folder: Path, pairs: int, seed: int) -> latents.Lat
     return kept
 
 
-def _transformer(start: Path | None) -> nn.Module:
+def _transformer(start: Path | None) -> Any:
     from diffusers import FluxTransformer2DModel
 
     model = make()
@@ -146,11 +148,11 @@ def _transformer(start: Path | None) -> nn.Module:
     return model
 
 
-def _velocity(model: nn.Module, compiled: bool) -> nn.Module:
+def _velocity(model: nn.Module, compiled: bool) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     return torch.compile(Velocity(model), dynamic=False) if compiled else Velocity(model)
 
 
-def _distil(folder: Path, model: nn.Module, modules: dict[str, nn.Module], loss: FlowLoss, compiled: bool) -> Trainer:
+def _distil(folder: Path, model: Any, modules: dict[str, nn.Module], loss: FlowLoss, compiled: bool) -> Trainer:
     """Teach the guidance embedder what two passes of the model, as it is now, would do. Freezes everything else."""
     loss.teach = _velocity(copy.deepcopy(model).eval().requires_grad_(False), compiled)
     for module in modules.values():

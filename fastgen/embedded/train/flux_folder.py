@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
-from torch import nn
 
 from fastgen.config.model_cards import Defaults
 from fastgen.embedded.scenes import CANVASES
@@ -29,7 +29,7 @@ DEFAULTS = Defaults(
 )
 
 
-def export(out: Path, model: nn.Module, processors: dict, encoders: Encoders, vae) -> None:
+def export(out: Path, model: Any, processors: dict, encoders: Encoders, vae: Any) -> None:
     """Write the whole FLUX.1 folder in diffusers' format, in float16."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 

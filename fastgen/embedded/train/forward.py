@@ -3,6 +3,8 @@ and what the tokens say half-way. Knows no data and no loop."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -20,10 +22,17 @@ class PerSample:
     Takes (cos, sin, mask) where diffusers passes (cos, sin); otherwise `FluxAttnProcessor`.
     """
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: None = None,
+        image_rotary_emb: tuple[torch.Tensor, ...] = (),
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         cos, sin, mask = image_rotary_emb
 
-        def heads(x):
+        def heads(x: torch.Tensor) -> torch.Tensor:
             return x.unflatten(-1, (attn.heads, -1))
 
         query, key = attn.norm_q(heads(attn.to_q(hidden_states))), attn.norm_k(heads(attn.to_k(hidden_states)))
@@ -34,7 +43,7 @@ class PerSample:
             query, key = torch.cat([text_query, query], 1), torch.cat([text_key, key], 1)
             value = torch.cat([heads(attn.add_v_proj(encoder_hidden_states)), value], 1)
 
-        def turned(x):
+        def turned(x: torch.Tensor) -> torch.Tensor:
             real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
             return x * cos + torch.stack([-imaginary, real], -1).flatten(-2) * sin
 
@@ -51,8 +60,8 @@ class PerSample:
 class Positions:
     """Rotary positions of every canvas, with text of `length` tokens and, for edits, a reference."""
 
-    def __init__(self, model: nn.Module, length: int, edit: bool):
-        cos, sin, self.padding = [], [], []
+    def __init__(self, model: Any, length: int, edit: bool):
+        cos, sin, padding = [], [], []
         for width, height in CANVASES:
             ids, filled = [torch.zeros(length, 3)], [torch.zeros(length)]
             for kind in range(1 + edit):
@@ -63,10 +72,10 @@ class Positions:
             found = model.pos_embed(torch.cat(ids).to(model.device))
             cos.append(found[0])
             sin.append(found[1])
-            self.padding.append(torch.cat(filled))
+            padding.append(torch.cat(filled))
         device = model.device
         self.cos, self.sin = torch.stack(cos).to(device), torch.stack(sin).to(device)
-        self.padding = torch.stack(self.padding).to(device)
+        self.padding = torch.stack(padding).to(device)
         self.length = length
 
     def of(
@@ -80,7 +89,7 @@ class Positions:
         only the `chosen` (B, N) are there, each of which counts as `counts` (B, N)."""
         cos, sin, mask = self.cos[canvases], self.sin[canvases], self.padding[canvases]
         mask[:, self.length - 1] = far.log().to(mask.device)
-        if chosen is not None:
+        if chosen is not None and counts is not None:
             pictures = (mask.shape[1] - self.length) // TOKENS
             text = torch.arange(self.length).expand(len(canvases), -1)
             index = torch.cat([text, *(self.length + i * TOKENS + chosen for i in range(pictures))], 1).to(mask.device)
@@ -135,9 +144,20 @@ class Velocity(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
-    def forward(self, x, reference, text, pooled, sigma, guidance, cos, sin, mask):
+    def forward(
+        self,
+        x: torch.Tensor,
+        reference: torch.Tensor | None,
+        text: torch.Tensor,
+        pooled: torch.Tensor,
+        sigma: torch.Tensor,
+        guidance: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         m = self.model
         embedding = m.time_text_embed(sigma * 1000, guidance * 1000, pooled)
         hidden, text = m.x_embedder(x if reference is None else torch.cat([x, reference], 1)), m.context_embedder(text)

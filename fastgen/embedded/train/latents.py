@@ -10,6 +10,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def _tokens(mask: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def encode(vae, pictures: list[np.ndarray]) -> torch.Tensor:
+def encode(vae: Any, pictures: list[np.ndarray]) -> torch.Tensor:
     """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
     latents = (
         vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor
@@ -114,7 +115,7 @@ def _outline(scene: Scene) -> np.ndarray:
     return np.pad((flat * 255).round().astype(np.uint8), ((0, TOKENS - len(flat)), (0, 0)))
 
 
-def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
+def make(vae: Any, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
     """Read the latents from `folder`, and make the parts of them that are missing, `PART` pairs each.
 
     Args:
@@ -135,7 +136,7 @@ def make(vae, folder: Path, pairs: int, seed: int, parts: range | None = None) -
     return Latents([pair(seed, index) for index in range(len(whole["before"]))], **whole)
 
 
-def _part(vae, indexes: range, seed: int) -> dict[str, torch.Tensor]:
+def _part(vae: Any, indexes: range, seed: int) -> dict[str, torch.Tensor]:
     before, after, touched, labels, outline = [], [], [], [], []
     for start in range(indexes.start, indexes.stop, CHUNK):
         found = [pair(seed, index) for index in range(start, start + CHUNK)]

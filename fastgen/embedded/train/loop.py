@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ class Trainer:
                 factor = next((f for start, f in (slow or {}).items() if name.startswith(start)), 1.0)
                 groups.setdefault(factor, []).append(weight)
         self.rest = [weight for weights in groups.values() for weight in weights]
-        self.optimizers = [Muon(muon, lr=lr)]
+        self.optimizers: list[torch.optim.Optimizer] = [Muon(muon, lr=lr)]
         self.optimizers.append(
             torch.optim.Adam([{"params": w, "factor": 0.5 * f} for f, w in groups.items()], lr=lr, betas=(0.9, 0.97))
         )
@@ -85,7 +86,8 @@ class Trainer:
         """Take the steps that are left. `loss` gives a step's loss and figures to report; `show` runs now and then on
         the averaged weights and may return a line."""
         started = saved = reported = shown = time.monotonic()
-        first, figures = self.step, {}
+        first = self.step
+        figures: dict[str, list[float]] = {}
         while self.step < self.steps:
             self._set_rate()
             value, facts = loss(self.step)
@@ -137,7 +139,7 @@ class Trainer:
         for name, weight in self.named.items():
             weight.copy_(self.averaged[name])
 
-    def averages(self):
+    def averages(self) -> AbstractContextManager[None]:
         """A context in which the modules hold their averaged weights."""
         return _Swapped(self)
 
@@ -174,7 +176,7 @@ class Trainer:
         print(f"goes on from step {self.step} of {self.checkpoint}", flush=True)
 
 
-class _Swapped:
+class _Swapped(AbstractContextManager):
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
 
@@ -183,7 +185,7 @@ class _Swapped:
         for module in self.trainer.modules.values():
             module.eval()
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._swap()
         for module in self.trainer.modules.values():
             module.train()

@@ -8,6 +8,8 @@ matrices of one shape.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 
@@ -24,11 +26,11 @@ def orthogonal(updates: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, params, lr: float, momentum: float = 0.95):
+    def __init__(self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95):
         super().__init__(list(params), {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
             for weight in group["params"]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,10 +44,10 @@ _REACH = 8
 
 @dataclass
 class Encoders:
-    tokenizer: object
-    tokenizer_2: object
-    clip: nn.Module
-    t5: nn.Module
+    tokenizer: Any
+    tokenizer_2: Any
+    clip: Any
+    t5: Any
 
     def limit(self) -> None:
         """Forbid T5 to look further than `_REACH`, by its position bias. FLUX gives T5 no mask, so without this the
@@ -187,8 +188,9 @@ def random_text(encoders: Encoders, rng: random.Random) -> tuple[Text, Wish | Ed
                 return text, edit
         else:
             text = describe(scene, rng)
-            if encoders.fits(text.text, LENGTH):
-                return text, parse(text.text)
+            wish = parse(text.text)
+            if wish is not None and encoders.fits(text.text, LENGTH):
+                return text, wish
 
 
 def train(encoders: Encoders, folder: Path, steps: int, seed: int) -> None:
@@ -198,7 +200,7 @@ def train(encoders: Encoders, folder: Path, steps: int, seed: int) -> None:
     modules = {"clip": encoders.clip, "t5": encoders.t5, "heads": heads}
     trainer = Trainer(folder, modules, lambda n, w: matrices(n, w) and "heads" not in n, 4e-3, steps, average=0.99)
 
-    def loss(step: int):
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng, _ = rng_of(seed, step)
         encoders.limit()
         texts, meanings = zip(*(random_text(encoders, rng) for _ in range(64)), strict=True)
@@ -209,7 +211,9 @@ def train(encoders: Encoders, folder: Path, steps: int, seed: int) -> None:
     encoders.limit()
 
 
-def _loss(encoders: Encoders, heads: Heads, texts: list[Text], meanings: list[Wish | Edit]):
+def _loss(
+    encoders: Encoders, heads: Heads, texts: list[Text], meanings: list[Wish | Edit]
+) -> tuple[torch.Tensor, dict[str, float]]:
     plain = [text.text for text in texts]
     pooled, tokens = encoders(plain, LENGTH)
     offsets = encoders.tokenizer_2(
@@ -226,13 +230,13 @@ def _loss(encoders: Encoders, heads: Heads, texts: list[Text], meanings: list[Wi
                 if start < end and low <= start and end <= high:
                     for part, label in labels.items():
                         wanted[part][row, column] = label
-    value, figures = 0.0, {}
+    value, figures = torch.zeros(()), {}
     for part, head in heads.token.items():
         logits, target = head(tokens).flatten(0, 1), wanted[part].flatten().to(tokens.device)
         value = value + nn.functional.cross_entropy(logits, target)
         figures[part] = float((logits.argmax(-1) == target)[target >= 0].float().mean())
-    for name, head, labels in (("kinds", heads.kinds, kinds), ("colors", heads.colors, colors)):
-        target = torch.tensor(labels, device=pooled.device)
+    for name, head, slots in (("kinds", heads.kinds, kinds), ("colors", heads.colors, colors)):
+        target = torch.tensor(slots, device=pooled.device)
         logits = head(pooled).view(len(texts), target.shape[1], -1)
         value = value + 3 * nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
         figures[f"pooled {name}"] = float((logits.argmax(-1) == target).all(-1).float().mean())

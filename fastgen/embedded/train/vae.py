@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ KL = 8e-4
 """Weight of the divergence from a normal distribution: enough to keep the latents' scale in hand."""
 
 
-def make() -> torch.nn.Module:
+def make() -> Any:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL(
@@ -51,7 +52,7 @@ def picture(rng: random.Random, canvas: tuple[int, int], side: int | None) -> np
     """A scene on the canvas, or a square crop of it."""
     palette = COLORS
     if rng.random() < 0.33:
-        palette = {name: tuple(rng.randrange(256) for _ in range(3)) for name in COLORS}
+        palette = {name: (rng.randrange(256), rng.randrange(256), rng.randrange(256)) for name in COLORS}
     pixels = draw(random_scene(rng, canvas, None if rng.random() > 0.05 else 0), palette)
     if side is None:
         return pixels
@@ -101,7 +102,7 @@ def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu") -
 
 
 @torch.no_grad()
-def fidelity(vae, count: int = 12) -> dict[tuple[int, int], float]:
+def fidelity(vae: Any, count: int = 12) -> dict[tuple[int, int], float]:
     """Mean PSNR in dB of unseen scenes through encoder and decoder, by canvas."""
     found = {}
     for canvas in CANVASES:
@@ -113,7 +114,7 @@ def fidelity(vae, count: int = 12) -> dict[tuple[int, int], float]:
 
 
 @torch.no_grad()
-def rebuilt(vae) -> list[Image.Image]:
+def rebuilt(vae: Any) -> list[Image.Image]:
     """Unseen scenes and what encoder and decoder make of them, in turns."""
     rng, pictures = random.Random("rebuilt"), []
     for canvas in CANVASES:
@@ -127,7 +128,7 @@ def rebuilt(vae) -> list[Image.Image]:
 
 
 @torch.no_grad()
-def latent_statistics(vae, count: int = 64) -> tuple[float, float]:
+def latent_statistics(vae: Any, count: int = 64) -> tuple[float, float]:
     """Mean and standard deviation over all latents of unseen scenes."""
     rng = random.Random("statistics")
     x = to_tensor([draw(random_scene(rng)) for _ in range(count)]).to(vae.device)

@@ -59,7 +59,7 @@ class Sight(nn.Module):
         """Loss and shares of right answers, for features (B, tokens, width) of pictures of the scenes."""
         side = SIDE // PATCH // MERGE
         labels = torch.from_numpy(np.stack([label(scene, side, side) for scene in scenes])).long().to(features.device)
-        value, figures = 0.0, {}
+        value, figures = torch.zeros((), device=features.device), {}
         for index, (part, head) in enumerate(self.heads.items()):
             logits, target = head(features).flatten(0, 1), labels[:, index].flatten()
             value = value + nn.functional.cross_entropy(logits, target)

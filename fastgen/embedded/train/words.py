@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fastgen.embedded.scenes.world import COLORS, KINDS, PLACES, SIZES
 
@@ -30,7 +31,7 @@ def _byte_characters() -> list[str]:
     return [chr(b) if b in plain else chr(next(spare)) for b in range(256)]
 
 
-def clip_tokenizer():
+def clip_tokenizer() -> tuple[Any, dict[str, int]]:
     """Byte-level BPE, and its vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -57,7 +58,7 @@ def clip_tokenizer():
         return CLIPTokenizer.from_pretrained(folder, model_max_length=77), vocab
 
 
-def t5_tokenizer():
+def t5_tokenizer() -> Any:
     """Unigram over words and single printable ASCII characters.
 
     T5Tokenizer loses a lower-casing normaliser when it is loaded, so a capitalised word is a piece of its own; `twins`
@@ -87,6 +88,6 @@ def t5_tokenizer():
     )
 
 
-def twins(tokenizer) -> list[tuple[int, int]]:
+def twins(tokenizer: Any) -> list[tuple[int, int]]:
     """(plain, capitalised) token ids of the T5 tokenizer's words."""
     return [tuple(tokenizer.convert_tokens_to_ids([_SPACE + word, _SPACE + word.capitalize()])) for word in WORDS]
