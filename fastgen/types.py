@@ -95,6 +95,10 @@ class Request(msgspec.Struct, frozen=True):
     """Its number in the input, for messages."""
     image_field: str = "images"
     """Where the row names its pictures, for messages."""
+    keep_turns: bool = False
+    """edit: whether the picture of each turn is a result; otherwise that of the last one is."""
+    variation: bool = False
+    """edit: whether a variation is asked for, at a service that has an endpoint for that."""
     stem: str = ""
     """How the names of its files begin where the one that follows from its id is taken; see `artifacts.picture`."""
 

@@ -36,6 +36,8 @@ class Service(msgspec.Struct, frozen=True):
     """Those of `OPTIONS` that the format has."""
     takes_sizes: bool = True
     """Whether pictures are asked for by size; otherwise by aspect ratio and resolution."""
+    makes_variations: bool = False
+    """Whether it has an endpoint that makes variations of an image."""
     picks_format: bool = False
     """Whether the service itself decides on the file format of pictures."""
 
@@ -99,7 +101,13 @@ _SPECS = (
         is_remote=True,
         provider="openai",
         service=Service(
-            "OpenAI", ("OPENAI_API_KEY",), "OPENAI_BASE_URL", "openai", path="/v1", options=("quality", "background")
+            "OpenAI",
+            ("OPENAI_API_KEY",),
+            "OPENAI_BASE_URL",
+            "openai",
+            path="/v1",
+            options=("quality", "background"),
+            makes_variations=True,
         ),
         max_inflight=64,
     ),

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import msgspec
 
 from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
-from fastgen.config.settings import Settings
+from fastgen.config.settings import IMAGE_FIELDS, Settings
 from fastgen.errors import InputError
 from fastgen.input import images
 from fastgen.input.readers.rows import Row
@@ -22,6 +22,7 @@ from fastgen.input.row_schema import (
     is_unicode,
     read_api_options,
     read_dialogue,
+    read_flag,
     read_images,
     read_prompts,
     read_real,
@@ -146,6 +147,7 @@ class Intake:
             images.probe(mask, "mask")
         shapes = [images.probe(path, image_field) for path in paths]
         base |= {"images": paths, "mask": mask, "image_field": image_field}
+        base |= {"keep_turns": read_flag(fields, "keep_turns"), "variation": read_flag(fields, "use_variations")}
         if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
         first = shapes[0]
@@ -165,7 +167,11 @@ class Intake:
 
     def _caption(self, identity: Identity, number: int) -> Request:
         settings, fields = self.settings, identity.fields
-        image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
+        image_field, paths = "images", ()
+        if not (text_only := read_flag(fields, "text_only")):
+            image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
+        elif named := next((name for name in IMAGE_FIELDS if fields.get(name)), ""):
+            raise InputError(f"it is true, and `{named}` names images; leave one of the two out", "text_only")
         missing = next((path for path in paths if not os.path.exists(path)), None)
         if missing is not None:
             raise InputError(f"{missing}: no such file; check the path and --image-root", image_field)
@@ -175,7 +181,9 @@ class Intake:
             read_real(fields, "temperature", text.temperature),
             self._seed(fields, identity.id) & 0x7FFFFFFF,
         )
-        dialogue = read_dialogue(fields, len(paths), text.prompt)
+        dialogue = read_dialogue(fields, len(paths), "" if text_only else text.prompt)
+        if text_only and not dialogue[-1][1].strip():
+            raise InputError("nothing is asked; a row with `text_only` needs a prompt", "prompt")
         return Request(
             identity.id,
             "caption",
@@ -195,7 +203,7 @@ class Intake:
 
 def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:
     """The pictures that a row names, the mask last, as `Request.input_paths` has them. Raises InputError."""
-    if settings.task == "t2i":
+    if settings.task == "t2i" or (settings.task == "caption" and read_flag(fields, "text_only")):
         return ()
     _, paths = read_images(fields, settings.rows.image_root, settings.task)
     mask = fields.get("mask") if settings.task == "edit" else None

@@ -184,6 +184,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def read_flag(fields: dict, name: str) -> bool:
+    """Whether the field is true; what else stands there under that name is the user's own."""
+    return fields.get(name) is True
+
+
 def read_whole(fields: dict, name: str, default, least: int, most: int):
     value = fields.get(name)
     if value is None:

@@ -50,6 +50,11 @@ def refuse(settings: Settings, request: Request) -> str:
         return ""
     if reason := _refuse_params(settings, request.params, ""):
         return reason
+    service = settings.backend.service
+    if request.keep_turns and len(request.prompts) > 1 and service is None:
+        return "keep_turns: only services return the image of each turn; leave it out, or make each turn a row"
+    if request.variation and not (service and service.makes_variations):
+        return "use_variations: only OpenAI's format has an endpoint for variations; leave it out, and ask for an edit"
     model = _model(settings)
     if model is None:
         return ""

@@ -23,7 +23,8 @@
 20 local edits of mixed rows open "/"; of several pictures the first is used, of several turns the last
 21 a serving whose method knows no system prompt ends the job
 22 a streamed answer is read as a whole one and becomes an error text; a refusal becomes a null caption
-23 a chat with Gemini gives the pictures of all its rounds; the aspect ratio is not applied in the first
+23 a chat with Gemini gives the pictures of all its rounds, and says the last; the aspect ratio is not applied in the
+   first
 24 names of models that are gone
 25 the batch size is for all GPUs together, each waits for the slowest, pictures are saved one by one after that
 26 a service is asked one request at a time, and each picture is encoded and saved twice
@@ -66,6 +67,7 @@ from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServin
 from fastgen.dataflow.statics import PROGRAMS
 from fastgen.scheduler.worker_pool import WorkerPool
 from tests.dataflow.conftest import made_in
+from tests.simulator import Simulator
 
 
 def says(*texts):
@@ -177,14 +179,17 @@ def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, h
             {"images": "image.png", "conversations": says("wide"), **words},
             {"images": "image.png", "mask": "mask.png", "conversations": says("masked")},
             {"images": "image.png", "conversations": turns},
-            {"images": "image.png", "use_variations": True},
+            {"images": "image.png", "use_variations": True, "conversations": None},
         ]
     )
     PromptedImageEditGenerator(service(server, "imageedit", format)).run(
         store, "images", "conversations", "output_image"
     )
     rows = written(store)
-    assert [len(row["output_image"]) for row in rows] == [1, 1, 1, 1]  # 23: of several turns the last picture only
+    # 23: a chat with Gemini gives the pictures of all its rounds, in their order and under their names
+    made = "./cache/pictures/sample_2/sample_2_{0}.png"
+    assert rows[2]["output_image"] == [made.format(i) for i in range(2 if format == "gemini" else 1)]
+    assert [len(row["output_image"]) for row in rows if row["conversations"] != turns] == [1, 1, 1]
     wide = Image.open(rows[0]["output_image"][0])
     assert abs(wide.width / wide.height - (2 / 3 if format == "openai" else 16 / 9)) < 0.05
     asked = [r for r in server.requests if r.status == 200]
@@ -194,6 +199,16 @@ def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, h
         assert {r.params.get("quality") for r in asked} == {"low", None} and all(
             "response_format" not in r.params for r in asked
         )
+
+
+def test_4_variations_are_asked_for_where_dall_e_2_makes_them(storage, written, here):
+    Image.new("RGB", (256, 256), "red").save("square.jpg")
+    store = storage([{"images": "square.jpg", "use_variations": True}])
+    with Simulator(models={"dall-e-2"}) as dall_e:
+        PromptedImageEditGenerator(service(dall_e, "imageedit", model_name="dall-e-2")).run(store)
+        (asked,) = dall_e.requests
+    assert asked.operation == "vary" and asked.images[0].mime == "image/png"
+    assert written(store)[0]["edited_images"] == ["./cache/pictures/sample_0/sample_0_0.png"]
 
 
 def test_5_a_row_that_is_put_in_between_gets_its_own_picture_and_the_others_keep_theirs(server, storage, written, here):

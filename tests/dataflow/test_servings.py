@@ -117,7 +117,7 @@ def test_a_vllm_that_runs_is_asked_under_its_key(server, monkeypatch):
     serving = LocalModelVLMServing_vllm("a-vlm", base_url=server.openai_url, vllm_max_tokens=64)
     turns = [[{"from": "human", "value": "<image> What?"}], [{"from": "human", "value": "<image><image>"}]]
     texts = serving.generate_from_input_messages(turns, image_list=[["image.png"], ["image.png"]])
-    assert texts[0] and texts[1] == "" and "2 <image> marks for 1 pictures" in serving.failures[0]["message"]
+    assert texts[0] and texts[1] == "" and "2 <image> marks for 1 images" in serving.failures[0]["message"]
     assert server.requests[0].params["temperature"] == 0.7 and server.requests[0].params["max_tokens"] == 64
 
 
@@ -178,6 +178,20 @@ def test_a_caption_job_goes_on_where_it_was_and_sees_when_a_picture_was_exchange
         len(server.requests) == 6
         and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
     )
+
+
+def test_text_alone_is_answered_where_it_may_be(server, storage, written, caplog):
+    store = storage(
+        [{"conversation": "Hello?"}, {"image": "image.png", "conversation": "What?"}, {"image": "none.png"}]
+    )
+    serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm")
+    PromptedVQAGenerator(serving).run(store, input_image_key="image")
+    assert "1 rows have no picture in 'image'" in caplog.text and [len(r.images) for r in server.requests] == [0, 1]
+    first, second, third = written(store)
+    assert "no picture" in first["answer"] and "96x64" in second["answer"] and third["answer"] == ""
+    assert serving.generate_from_input(["Hello?"])[0] == first["answer"]
+    FixPromptedVQAGenerator(serving).run(store, output_answer_key="fixed")
+    assert store.step().read("dict")[0]["fixed"] == "" and "no image" in serving.failures[0]["message"]
 
 
 def test_captions_have_tables_on_the_way_too(told, storage, monkeypatch):

@@ -287,6 +287,26 @@ def test_bad_edits_name_the_users_own_field(edit, fields, field, words):
     assert any(word in failed.message for word in words.split("|"))
 
 
+def test_words_of_a_row_about_its_turns_and_its_texts(edit, settings, tmp_path):
+    [turns, varied, other] = take(
+        edit,
+        {"prompt": "a", "image": "wide.png", "keep_turns": True},
+        {"prompt": "a", "image": "wide.png", "use_variations": True},
+        {"prompt": "a", "image": "wide.png", "keep_turns": "always", "use_variations": False},
+    )
+    assert (turns.keep_turns, varied.variation, other.keep_turns, other.variation) == (True, True, False, False)
+    caption = settings("caption", image_root=tmp_path)
+    [asked, silent, both, none] = take(
+        caption,
+        {"prompt": "What?", "text_only": True, "images": []},
+        {"text_only": True},
+        {"prompt": "What?", "text_only": True, "image": "wide.png"},
+        {"prompt": "What?", "text_only": "yes"},
+    )
+    assert (asked.images, asked.dialogue) == ((), (("user", "What?"),))
+    assert [failed.field for failed in (silent, both, none)] == ["prompt", "text_only", "images"]
+
+
 def test_rows_that_clash_twice_are_told_apart(settings):
     intake = Intake(settings("t2i"))
     rows = [{"id": "x", "prompt": p} for p in ("a", "b", "b")]

@@ -21,10 +21,11 @@ def read(request: Request, record: Recorded, about: About) -> Call | None:
     if request.method == "GET" and path == "/models":
         record.operation = "models"
         return None
-    reader = {"/images/generations": generate, "/images/edits": edit, "/chat/completions": chat}.get(path)
+    readers = {"/images/generations": generate, "/images/edits": edit, "/images/variations": vary}
+    reader = {**readers, "/chat/completions": chat}.get(path)
     if request.method != "POST" or reader is None:
         raise refuse(f"Invalid URL ({request.method} {request.path})", None, None, 404)
-    record.operation = {"/images/generations": "generate", "/images/edits": "edit"}.get(path, "chat")
+    record.operation = reader.__name__
     if about.draws and record.operation != "chat":
         raise refuse(f"Invalid URL ({request.method} {request.path})", None, None, about.no_images)
     return reader(request, record, about)
@@ -86,6 +87,22 @@ def edit(request: Request, record: Recorded, about: About) -> Call:
         if name == "mask":
             call.mask = record.mask = overlay
     return call
+
+
+def vary(request: Request, record: Recorded, about: About) -> Call:
+    """Of one square PNG, by dall-e-2 alone; it has neither usage nor base64 where nobody asks for it."""
+    values, files = multipart(request, request.headers.get("content-type", ""))
+    remember(record, values)
+    if values.get("model", "dall-e-2") != "dall-e-2" or "dall-e-2" not in about.models:
+        raise openai_checks.no_model(values.get("model"))
+    if unknown := set(values) - {"model", "n", "size", "response_format", "user"}:
+        raise refuse(f"Unknown parameter: '{min(unknown)}'.", "unknown_parameter", min(unknown))
+    if [name for name, _, _ in files] != ["image"] or files[0][1] != "image/png":
+        raise refuse("Invalid type for 'image': expected one PNG.", "invalid_type", "image")
+    made = take(record, files[0][2], "image/png", "image")
+    if made.width != made.height:
+        raise refuse("Uploaded image must be square.", None, "image")
+    return Call("edit", "dall-e-2", {**values, "prompt": ""}, [made], size=made.size)
 
 
 def multipart(request: Request, mime: str) -> tuple[dict, list[tuple[str, str, bytes]]]:

@@ -121,10 +121,12 @@ class GeminiBackend:
                 answer = self._ask(attempt, list(contents), config, at_most)
                 made = self._picture(attempt, answer)
                 contents.append(answer.candidates[0].content)
-            if mask is not None:
-                attempt.keep(self._pasted(made, request, mask), any_size=True)
-            else:
-                attempt.keep(made)
+                if not request.keep_turns and turn + 1 < len(request.prompts):
+                    continue
+                if mask is not None:
+                    attempt.keep(self._pasted(made, request, mask), any_size=True)
+                else:
+                    attempt.keep(made)
         return ""
 
     def _caption(self, attempt: Attempt) -> str:

@@ -38,6 +38,8 @@ from fastgen.types import Batch, Result
 
 VENDOR = "api.openai.com"
 MOST_N = 10
+PNG_ONLY = "dall-e-2"
+"""The model that takes no JPEG or WebP."""
 NO_ENDPOINT = (404, 405, 501)
 """Statuses of a server that has no such endpoint."""
 MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
@@ -121,16 +123,30 @@ class OpenAIBackend:
     def _edit(self, attempt: Attempt) -> str:
         request = attempt.request
         given = [pictures.prepare(path, request.image_field) for path in request.images]
+        if self.model.startswith(PNG_ONLY):
+            given = [pictures.as_png(one) for one in given]
         files = [(one.name, one.data, one.mime) for one in given]
         first: dict = {"image": files[0] if len(files) == 1 else files}
+        if request.variation:
+            return self._vary(attempt, files)
         if request.mask:
             first["mask"] = ("mask.png", pictures.mask_for_openai(request.mask, given[0].size), "image/png")
         prompt, *later = request.prompts
         for n in _portions(request.params.n, 1 if later else self._most_n):
             for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
                 for then in later:
+                    if request.keep_turns:
+                        attempt.keep(made)
                     image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
                     made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
+                attempt.keep(made)
+        return ""
+
+    def _vary(self, attempt: Attempt, files: list) -> str:
+        if len(files) > 1:
+            raise ProviderError("unsupported", "use_variations: of one image only", "images")
+        for n in _portions(attempt.request.params.n, self._most_n):
+            for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
                 attempt.keep(made)
         return ""
 
@@ -194,7 +210,8 @@ class OpenAIBackend:
             raise (none if none and error.kind == "gone" else error) from None
 
     def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        params, words = attempt.request.params, {"model": self.model, "prompt": prompt, **files}
+        """`n` images, which are checked, from one call of an images endpoint."""
+        params, words = attempt.request.params, {"model": self.model, **files, **({"prompt": prompt} if prompt else {})}
         size = attempt.size
         words |= {"n": n} if n > 1 else {}
         words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}

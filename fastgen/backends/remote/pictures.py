@@ -60,6 +60,18 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
         return Picture(written.getvalue(), MIME["PNG"], picture.size)
 
 
+def as_png(picture: Picture) -> Picture:
+    """The same as a PNG."""
+    from PIL import Image
+
+    if picture.mime == MIME["PNG"]:
+        return picture
+    written = io.BytesIO()
+    with Image.open(io.BytesIO(picture.data)) as image:
+        image.save(written, "PNG", compress_level=1)
+    return Picture(written.getvalue(), MIME["PNG"], picture.size)
+
+
 def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
     """The file's own bytes, if it is small enough, upright, opaque and whole."""
     (width, height), turned = images.look(path, field)

@@ -72,6 +72,8 @@ class APIImageGenServing(PictureServing):
             Image_gen_task,
             key=key,
             stream=stream,
+            keeps_turns=api_format == "gemini",
+            has_variations=api_format == "openai" and model_name.startswith("dall-e-2"),
             strict=strict,
             progress=progress,
             backend=api_format,

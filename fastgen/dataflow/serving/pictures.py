@@ -29,8 +29,16 @@ VARIATION = "Make a variation of this picture."
 
 
 class PictureServing(OurServing, LLMServingABC):
-    """Args: key: of the service, "" for none; n: pictures an input; stream: ask chats for streams; flags: of
-    `fastgen.resolve`."""
+    """Pictures of prompts, or edits.
+
+    Args:
+        key: of the service, "" for none.
+        n: pictures an input.
+        stream: ask chats for streams.
+        keeps_turns: whether an edit of several turns gives the picture of each.
+        has_variations: whether the service makes variations of its own.
+        flags: of `fastgen.resolve`.
+    """
 
     def __init__(
         self,
@@ -40,6 +48,8 @@ class PictureServing(OurServing, LLMServingABC):
         key: str = "",
         n: int = 1,
         stream: bool = False,
+        keeps_turns: bool = False,
+        has_variations: bool = False,
         strict: bool = False,
         progress: bool = True,
         **flags: Any,
@@ -52,6 +62,7 @@ class PictureServing(OurServing, LLMServingABC):
         self.image_io = image_io
         self.image_gen_task = task
         self._key, self._n, self._stream = key, n, stream
+        self._keeps_turns, self._has_variations = keeps_turns, has_variations
         self._flags = {"n": n, **flags}
         self.load_model()
 
@@ -77,15 +88,16 @@ class PictureServing(OurServing, LLMServingABC):
         keys, rows = map(list, zip(*map(self._read, user_inputs), strict=True)) if user_inputs else ([], [])
         taken: Counter[str] = Counter()
         first = []
-        for key in keys:
+        count = [self._n * (len(row["conversations"]) if row.get("keep_turns") else 1) for row in rows]
+        for key, most in zip(keys, count, strict=True):
             self.image_io.path_of(key, 0)  # names are given in the order of the inputs, not in that of the answers
             first.append(taken[key])
-            taken[key] += self._n
+            taken[key] += most
         found: list[Answer] = [Answer([])] * len(rows)
 
         def number(place: int, i: int) -> int:
             """Of picture i of an input; what comes beyond those that were asked for comes after all of its key."""
-            if i < self._n:
+            if i < count[place]:
                 return first[place] + i
             taken[keys[place]] += 1
             return taken[keys[place]] - 1
@@ -110,14 +122,18 @@ class PictureServing(OurServing, LLMServingABC):
         if self.image_gen_task == "text2image":
             return key, {"prompt": prompt, **_words(given)}
         turns = given.get("conversations") or []
-        if given.get("use_variations") and not prompt:
-            get_logger().warning("a variation is made by an edit that asks for one: the endpoint for it is gone")
+        varied = bool(given.get("use_variations"))
+        if varied and not prompt:
             prompt = VARIATION
+            if not self._has_variations:
+                get_logger().warning("a variation is made by an edit that asks for one: only dall-e-2 has variations")
         images = next((given[name] for name in IMAGES if given.get(name)), [])
         images = [self._path(one) for one in (images if isinstance(images, list | tuple) else [images])]
         row = {
             "images": images,
             **({"conversations": turns} if len(turns) > 1 else {"prompt": prompt}),
+            **({"keep_turns": True} if len(turns) > 1 and self._keeps_turns else {}),
+            **({"use_variations": True} if varied and self._has_variations else {}),
             **_words(given),
         }
         if mask := next((given[name] for name in MASKS if given.get(name)), None):

@@ -77,10 +77,13 @@ class TextServing(OurServing, VLMServingABC):
         *,
         folder: str = "",
         tell: Callable[[int, Answer], None] | None = None,
-        **flags,
+        need_pictures: bool = False,
+        **flags: Any,
     ) -> list[Answer]:
         """An answer a conversation, in order; `tell` gets the number and answer of each as they come.
 
+        Args:
+            need_pictures: whether a conversation without pictures fails; otherwise its text alone is answered.
         Raises:
             SettingsError: videos or sounds. FastgenError: the run cannot go on, or the serving is strict and inputs
                 failed.
@@ -89,7 +92,7 @@ class TextServing(OurServing, VLMServingABC):
             if any(one for one in _each(media, len(conversations))):
                 raise fastgen.SettingsError(f"{name}: only pictures can be asked about")
         rows = [
-            _row(conversation, images)
+            _row(conversation, images, need_pictures)
             for conversation, images in zip(conversations, _each(image_list, len(conversations)), strict=True)
         ]
         found: list[Answer] = [Answer("")] * len(rows)
@@ -118,6 +121,7 @@ def _each(media: list | None, count: int) -> list[list]:
     ]
 
 
-def _row(conversation: Any, images: list) -> dict:
+def _row(conversation: Any, images: list, need_pictures: bool) -> dict:
     paths = [os.path.abspath(os.path.expanduser(one)) if isinstance(one, str | os.PathLike) else one for one in images]
-    return {"images": paths, "prompt" if isinstance(conversation, str) else "conversations": conversation}
+    said = {"prompt" if isinstance(conversation, str) else "conversations": conversation}
+    return {"text_only": True, **said} if not paths and not need_pictures else {"images": paths, **said}

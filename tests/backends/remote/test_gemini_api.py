@@ -125,6 +125,14 @@ def test_later_turns_bring_back_the_conversation_unchanged(ask, picture):
     assert [len(r.images) for r in seen[:3]] == [1, 3, 4], "the input, then the draft and the picture, then one more"
 
 
+def test_every_turns_picture_is_kept_where_the_row_says_so(ask, picture, tmp_path):
+    given = picture()
+    result, seen = ask("edit", "first", "second", images=(given,), n=2, keep_turns=True)
+    assert [r.prompt for r in seen] == ["first", "second"] * 2 and len(result.paths) == 4
+    one, two = (Image.open(tmp_path / path) for path in result.paths[:2])
+    assert one.tobytes() == drawing.paint("first", one.size, [Image.open(given)]).tobytes() != two.tobytes()
+
+
 def test_a_turn_may_cost_what_comes_with_it(ask, picture, monkeypatch):
     monkeypatch.setattr("fastgen.backends.remote.gemini_api.tokens", lambda usage, drawing: {})
     params = ImageParams(0, 0, 28, 3.5, 0, 2)

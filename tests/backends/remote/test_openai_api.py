@@ -27,8 +27,13 @@ KEY = "test-key"
 
 @pytest.fixture(scope="module")
 def sim():
-    prices = {"gpt-6-luna": (0.1, 0.1, 0.5, 0.5), "gpt-5": (0, 0, 0, 0), "some-model": (0, 0, 0, 0)}
-    with Simulator(hang_s=3, retry_after_s=0.2, models={"some-model"}, prices=prices) as running:
+    prices = {
+        "gpt-6-luna": (0.1, 0.1, 0.5, 0.5),
+        "gpt-5": (0, 0, 0, 0),
+        "some-model": (0, 0, 0, 0),
+        "dall-e-2": (0, 0, 0, 0),
+    }
+    with Simulator(hang_s=3, retry_after_s=0.2, models={"some-model", "dall-e-2"}, prices=prices) as running:
         yield running
 
 
@@ -75,6 +80,23 @@ def picture(tmp_path):
 
 def load(tmp_path, path) -> Image.Image:
     return Image.open(tmp_path / path)
+
+
+def test_a_variation_has_its_own_endpoint_and_dall_e_2_gets_a_png(ask, picture, tmp_path):
+    about = {"flags": {"model": "dall-e-2"}, "images": (picture("in.jpg", (256, 256)),)}
+    result, seen = ask("edit", "vary it", variation=True, n=2, **about)
+    assert isinstance(result, Done) and len(result.paths) == 2
+    (asked,) = seen
+    assert (asked.operation, asked.images[0].mime, asked.params) == ("vary", "image/png", {"model": "dall-e-2", "n": 2})
+
+
+def test_every_turns_picture_is_kept_where_the_row_says_so(ask, picture, tmp_path):
+    given = picture()
+    result, seen = ask("edit", "one", "two", images=(given,), keep_turns=True)
+    assert [one.prompt for one in seen] == ["one", "two"] and len(result.paths) == 2
+    first, second = (load(tmp_path, path) for path in result.paths)
+    assert first.tobytes() == drawing.paint("one", first.size, [Image.open(given)]).tobytes()
+    assert second.tobytes() == drawing.paint("two", second.size, [first]).tobytes()
 
 
 def test_only_what_is_asked_for_is_sent(ask, sim, tmp_path):

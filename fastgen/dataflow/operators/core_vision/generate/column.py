@@ -91,11 +91,12 @@ def fill_texts(
     system_prompt: str,
     storage: DataFlowStorage,
     tell: Callable[[int, Answer], None],
+    need_pictures: bool = True,
 ) -> None:
     """The same for texts. Runs are kept under the storage's folder, so that a killed pipeline goes on."""
     if hasattr(serving, "answers"):
-        folder = getattr(storage, "cache_path", None) or ""
-        serving.answers(conversations, images, system_prompt=system_prompt, folder=folder, tell=tell)
+        more = {"folder": getattr(storage, "cache_path", None) or "", "need_pictures": need_pictures}
+        serving.answers(conversations, images, system_prompt=system_prompt, tell=tell, **more)
         return
     if not conversations:
         return

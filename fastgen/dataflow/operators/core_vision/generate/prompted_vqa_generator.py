@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastgen.dataflow import get_logger
 from fastgen.dataflow.core import OperatorABC
 from fastgen.dataflow.operators.core_vision.generate.column import SAVE_INTERVAL, Column, fill_texts
 from fastgen.dataflow.operators.core_vision.generate.rows import CONVERSATIONS, IMAGES, listed, value_of
@@ -14,6 +15,9 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 class VQAOperator(OperatorABC):
     """Asks a serving one question a row and writes the answers into a column, "" where there is none."""
+
+    need_pictures = True
+    """Whether a row without pictures fails; otherwise its text alone is answered."""
 
     def __init__(self, serving: Any, system_prompt: str, save_interval: int = SAVE_INTERVAL):
         self.serving = serving
@@ -34,13 +38,19 @@ class VQAOperator(OperatorABC):
         images = [listed(value_of(row, image_key, IMAGES)) for row in rows]
         column = Column(storage, rows, output_key, list(range(len(rows))), "text", self.save_interval)
         with column.written():
-            fill_texts(self.serving, conversations, images, self.system_prompt, storage, column.tell)
+            bare = sum(not given for given in images)
+            if image_key and 0 < bare < len(rows) and not self.need_pictures:
+                get_logger().warning("%d rows have no picture in %r: their text alone is answered", bare, image_key)
+            more = storage, column.tell, self.need_pictures
+            fill_texts(self.serving, conversations, images, self.system_prompt, *more)
         return output_key
 
 
 class PromptedVQAGenerator(VQAOperator):
     """Args: prompt_template: its text takes the place of each conversation's first turn; save_interval: rows between
-    two tables, besides the last."""
+    two tables, besides the last. A row without pictures is answered by its text alone."""
+
+    need_pictures = False
 
     def __init__(
         self,
