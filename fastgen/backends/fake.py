@@ -39,6 +39,8 @@ class FakeBackend:
     def reconfigure(self, settings: Settings) -> None:
         self.settings, self.out = settings, Path(settings.out)
 
+    def cancel_pending(self) -> None: ...
+
     def close(self) -> None: ...
 
     def run(self, batch: Batch) -> list[Result]:

@@ -66,6 +66,17 @@ class Ledger:
     def reserved(self) -> float:
         return sum(self._open.values())
 
+    def afford(self, most: dict[str, float]) -> bool:
+        """As `reserve`, for several requests by id: all or none."""
+        reserved: list[str] = []
+        for id, usd in most.items():
+            if not self.reserve(id, usd):
+                for before in reserved:
+                    self.settle(before, 0.0)
+                return False
+            reserved.append(id)
+        return True
+
     def reserve(self, id: str, most: float) -> bool:
         """Set aside what a request may cost at most. False, and nothing is set aside, if that could pass the limit."""
         if not most:

@@ -1,33 +1,32 @@
-"""The workers of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no
-files.
+"""The workers of a run: which of them are ready, which batches each holds, and what the death of one means. Knows no
+rows, no files, and not where workers run.
 
-Workers answer through futures; their callbacks put (worker, number, future) into the inbox, number 0 for a start.
+Workers answer through futures, whose callbacks put (state, number, future) into the inbox; number 0 is for a start.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from fastgen.backends.registry import slots
+from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
+from fastgen.scheduler.progress import Emit
 from fastgen.scheduler.routing import Group
 from fastgen.types import Batch, Failed
+from fastgen.workers import registry
 from fastgen.workers.base import Worker, WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
-from fastgen.workers.process import ProcessWorker
 
 MAX_STARTS = 3
 """Times in a row that a worker may die while it starts."""
 MAX_POISON_STREAK = 16
 """Rows in a row that kill their worker, with none done in between: then it is not the rows."""
-
-Emit = Callable[..., None]
 
 
 @dataclass(eq=False)
@@ -58,42 +57,104 @@ class LostBatches:
 
 
 class WorkerPool:
-    """Args: inbox: where answers go; emit: called as emit(event, **facts); idle pool: where workers come from and go
-    to, if anywhere."""
+    """Args:
+    inbox: where answers go.
+    emit: called as emit(event, **facts).
+    idle_pool: where workers come from and go to, if anywhere.
+    place: where new workers run, a name in workers.registry.PLACES.
+    """
 
-    def __init__(self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None):
+    def __init__(
+        self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None, place: str = registry.DEFAULT
+    ):
         self.inbox = inbox
         self.emit = emit
-        self._idle_pool = idle_pool
         self.states: list[WorkerState] = []
         self.facts: dict[str, dict] = {}
-        """What each backend said of itself when it was open."""
+        """What each engine said of itself when it was open."""
+        self._idle_pool = idle_pool
+        self._place = place
         self._kills: Counter[str] = Counter()
         self._poison_streak = 0
         self._number = 0
 
+    # Life
+
     def start(self, group: Group) -> None:
-        """Start a worker per device of a group, all at once; one that was kept goes on."""
-        settings, devices = group.settings, group.settings.devices
-        for device in devices:
-            most = slots(settings, device)
-            worker = take(settings, device, most) if self._idle_pool else None
-            self.states.append(
-                WorkerState(worker or ProcessWorker(settings, device, most), group, reused=worker is not None)
-            )
-        for state in self.states[-len(devices) :]:
+        """Start a worker per device of a group, all at once; one that idles from an earlier run goes on."""
+        group.started = True
+        new = [self._find(group, device) for device in group.settings.devices]
+        self.states += new
+        for state in new:
             for gone in () if state.reused else make_room(state.worker.device):
-                self.emit(
-                    "warning",
-                    message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}",
-                )
+                message = f"{gone.name}: the engine with {gone.model} was ended for one with {state.worker.model}"
+                self.emit("warning", message=message)
             self._start(state)
 
-    def cancel_pending(self, group: Group | None = None) -> None:
-        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
+    def _find(self, group: Group, device: Device) -> WorkerState:
+        settings, most = group.settings, slots(group.settings, device)
+        worker = take(self._place, settings, device, most) if self._idle_pool else None
+        if worker is not None:
+            return WorkerState(worker, group, reused=True)
+        return WorkerState(registry.create(self._place, settings, device, most), group)
+
+    def _start(self, state: WorkerState) -> None:
+        state.ready = False
+        ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
+        ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
+
+    def handle_start(self, state: WorkerState, future: Future) -> None:
+        """A worker is ready, or did not start.
+
+        Raises:
+            ModelError, EngineError: it says that it cannot start, or no worker is left.
+        """
+        try:
+            facts = future.result()
+        except (WorkerDied, EngineError, ModelError) as error:
+            self._handle_failed_start(state, error)
+            return
+        state.ready = state.was_ready = True
+        if state.reused:
+            facts = {**facts, "kept": True}
+            state.reused = False
+        self.facts[state.worker.name] = facts
+        self.emit("lane_ready", lane=state.worker.name, **facts)
+
+    def _handle_failed_start(self, state: WorkerState, error: WorkerDied | EngineError | ModelError) -> None:
+        # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
+        # unless it worked before: a worker that is lost must not take the others with it.
+        state.failed_starts += 1
+        state.reused = False
+        if not isinstance(error, WorkerDied) and not state.was_ready:
+            raise error
+        name = state.worker.name
+        state.worker.stop(now=True)  # one that says that it cannot start is still there
+        if state.failed_starts < MAX_STARTS:
+            self.emit("lane_restarted", lane=name, reason=str(error))
+            self._start(state)
+            return
+        self.states.remove(state)
+        if not any(other.group is state.group for other in self.states):
+            raise EngineError(f"the engine on {name} did not start {MAX_STARTS} times: {error}") from None
+        self.emit("warning", message=f"{name} is given up after {MAX_STARTS} failed starts: {error}")
+
+    def release(self) -> None:
+        """The run is over: workers idle until the next one, or end."""
+        while self.states:
+            state = self.states[-1]
+            if self._idle_pool and not state.in_flight:
+                self._idle_pool.put(state.worker)
+            else:
+                state.worker.stop()
+            self.states.pop()  # not before: what breaks this off must find the worker still here
+
+    def stop(self, now: bool = False) -> None:
+        """End all workers; `now` does not let them finish."""
         for state in self.states:
-            if group in (None, state.group):
-                state.worker.cancel_pending()
+            state.worker.stop(now)
+
+    # Batches
 
     def free(self) -> list[WorkerState]:
         """Workers that can take a batch, the least busy first."""
@@ -101,6 +162,7 @@ class WorkerPool:
         return sorted(states, key=lambda state: len(state.in_flight))
 
     def submit(self, state: WorkerState, batch: Batch) -> None:
+        """Give a worker a batch."""
         self._number += 1
         number = self._number
         state.in_flight[number] = batch
@@ -117,43 +179,17 @@ class WorkerPool:
         state.failed_starts = 0
         return state.in_flight.pop(number)
 
+    def cancel_pending(self, group: Group | None = None) -> None:
+        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
+        for state in self.states:
+            if group in (None, state.group):
+                state.worker.cancel_pending()
+
+    # Deaths
+
     def row_done(self) -> None:
         """A row came out well, so the workers as such are sound."""
         self._poison_streak = 0
-
-    def handle_start(self, state: WorkerState, future: Future) -> None:
-        """A worker is ready, or did not start.
-
-        Raises:
-            ModelError, EngineError: it says that it cannot start, or no worker is left.
-        """
-        try:
-            facts = future.result()
-        except (WorkerDied, EngineError, ModelError) as error:
-            # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
-            # unless it worked before: a worker that is lost must not take the others with it.
-            state.failed_starts += 1
-            state.reused = False
-            if not isinstance(error, WorkerDied) and not state.was_ready:
-                raise
-            state.worker.stop(now=True)  # one that says that it cannot start is still there
-            if state.failed_starts < MAX_STARTS:
-                self.emit("lane_restarted", lane=state.worker.name, reason=str(error))
-                self._start(state)
-                return
-            self.states.remove(state)
-            if not any(other.group is state.group for other in self.states):
-                raise EngineError(
-                    f"the engine on {state.worker.name} did not start {MAX_STARTS} times: {error}"
-                ) from None
-            self.emit("warning", message=f"{state.worker.name} is given up after {MAX_STARTS} failed starts: {error}")
-            return
-        state.ready = state.was_ready = True
-        if state.reused:
-            facts = {**facts, "kept": True}
-            state.reused = False
-        self.facts[state.worker.name] = facts
-        self.emit("lane_ready", lane=state.worker.name, **facts)
 
     def handle_death(self, state: WorkerState, death: WorkerDied) -> LostBatches:
         """A worker died with batches in hand: start it again and sort what it held.
@@ -169,27 +205,7 @@ class WorkerPool:
         if death.idle:
             lost.innocent = held
         elif len(held) == 1 and len(held[0].requests) == 1:
-            request = held[0].requests[0]
-            self._kills[request.id] += 1
-            if self._kills[request.id] < failure_policy.MAX_KILLS:
-                lost.suspects = held
-            else:
-                message = (
-                    f"it ended its engine process {failure_policy.MAX_KILLS} times while it ran there alone: {death}"
-                )
-                settings = state.group.settings
-                poisoned = Failed(
-                    request.id,
-                    "poison",
-                    message,
-                    "",
-                    settings.backend,
-                    settings.model.name,
-                    request.content,
-                    failure_policy.MAX_KILLS,
-                )
-                lost.poisoned = [poisoned]
-                self._poison_streak += 1
+            self._blame(held[0], state, death, lost)
         else:
             lost.suspects = [half for batch in held for half in halves(batch)]
         if self._poison_streak >= MAX_POISON_STREAK:
@@ -200,22 +216,14 @@ class WorkerPool:
         self._start(state)
         return lost
 
-    def release(self) -> None:
-        """The run is over: workers are kept for the next one, or end."""
-        while self.states:
-            state = self.states[-1]
-            if self._idle_pool and not state.in_flight:
-                self._idle_pool.put(state.worker)
-            else:
-                state.worker.stop()
-            self.states.pop()  # not before: what breaks this off must find the worker still here
-
-    def stop(self, now: bool = False) -> None:
-        """End all workers; `now` does not let them finish."""
-        for state in self.states:
-            state.worker.stop(now)
-
-    def _start(self, state: WorkerState) -> None:
-        state.ready = False
-        ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
-        ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
+    def _blame(self, alone: Batch, state: WorkerState, death: WorkerDied, lost: LostBatches) -> None:
+        """A row was alone on its worker when that died: tried again, or given up as poison."""
+        (request,) = alone.requests
+        self._kills[request.id] += 1
+        times = failure_policy.MAX_KILLS
+        if self._kills[request.id] < times:
+            lost.suspects = [alone]
+            return
+        message = f"it ended its engine process {times} times while it ran there alone: {death}"
+        lost.poisoned = [state.group.failed(request, "poison", message, times)]
+        self._poison_streak += 1

@@ -1,6 +1,6 @@
-"""Where a backend runs, and how many batches at once. One file per kind of place: process.py (a GPU or CPUs).
-
-idle_pool.py has the workers that stay open between runs."""
+"""What a worker offers: a place where one backend runs, with several batches in hand at once. One file for each kind of
+place, and a line in registry.PLACES; process.py is a process for one GPU or some CPU threads.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastgen.types import Batch
 
 
 class WorkerDied(Exception):
-    """The place where the batch ran is gone; the batch may or may not be the reason.
+    """The worker is gone, and the batch with it; the batch may or may not be the reason.
 
     Args:
         idle: it was gone before it got the batch, which therefore is not the reason.
@@ -25,30 +25,42 @@ class WorkerDied(Exception):
 
 
 class Worker(Protocol):
+    """Made as `Class(settings, device, slots)`; nothing runs before `start`. A worker that has died may be started
+    again."""
+
     name: str
+    """For people, logs and events: the device's name."""
     device: Device
     slots: int
     """Batches it holds at once."""
-    model: str
-    """The name of the one that it has loaded, for people."""
-    reusable: bool
-    """Whether it could go on with another run."""
 
-    def start(self) -> Future:
-        """Begin to open the backend. The future gives its facts, or raises EngineError, ModelError or WorkerDied."""
+    @property
+    def model(self) -> str:
+        """The name of the model that it has loaded, for people."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether it could go on with another run: alive, with nothing in hand, and not told to cancel anything."""
+
+    def start(self) -> Future[dict]:
+        """Begin to open the backend. The future gives the facts that it says of itself, or raises EngineError,
+        ModelError or WorkerDied."""
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
         """Whether its engine is the one that these settings need there."""
 
-    def reconfigure(self, settings: Settings) -> Future:
+    def reconfigure(self, settings: Settings) -> Future[dict]:
         """Go on with another run that it `fits`. The future is as of `start`."""
 
     def submit(self, batch: Batch) -> Future:
-        """list[Result] of the batch, or WorkerDied or DiskError. Only once the worker is ready."""
+        """list[Result], one per request in the same order; or raises WorkerDied or DiskError. Only once it is ready."""
 
     def cancel_pending(self) -> None:
-        """Ask for what waits to be sent back; what is under way is finished. Only endpoints have anything that
-        waits."""
+        """Have what has not begun sent back as failed with 0 attempts; what is under way is finished. It takes nothing
+        after that."""
 
     def stop(self, now: bool = False) -> None:
-        """Let go of the backend; `now` does not wait for batches that are under way."""
+        """End it; `now` does not wait for batches that are under way. Does nothing where nothing runs."""
+
+    def forget(self) -> None:
+        """In a forked process: the engine is the parent's. Drop what ties this copy to it, and end nothing."""

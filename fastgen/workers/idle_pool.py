@@ -1,7 +1,7 @@
 """Workers that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
 
 What is kept never stands in the way: a run that needs another engine on a device first ends the one that is idle there,
-whosever it is.
+no matter which session kept it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
+from fastgen.workers import registry
 from fastgen.workers.base import Worker
 
 _lock = threading.RLock()  # a session may be collected, and so closed, while this thread holds it
@@ -21,7 +23,7 @@ _all: weakref.WeakSet[IdlePool] = weakref.WeakSet()
 class IdlePool:
     """The idle workers of one session."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.workers: list[Worker] = []
         self._closed = False
         with _lock:
@@ -48,9 +50,10 @@ class IdlePool:
                 self.workers = [other for other in self.workers if other is not worker]
 
 
-def take(settings: Settings, device: Device, slots: int) -> Worker | None:
-    """An idle worker with the engine that these settings need on a device, whoever kept it; it is the caller's now."""
-    found = _take_out(lambda worker: worker.fits(settings, device, slots))
+def take(place: str, settings: Settings, device: Device, slots: int) -> Worker | None:
+    """An idle worker in a place with the engine that these settings need on a device, whoever kept it; it is the
+    caller's now."""
+    found = _take_out(lambda worker: registry.place_of(worker) == place and worker.fits(settings, device, slots))
     useful = next((worker for worker in found if worker.reusable), None)
     for worker in found:
         if worker is not useful:
@@ -66,7 +69,7 @@ def make_room(device: Device) -> list[Worker]:
     return gone
 
 
-def _take_out(wanted, whose: IdlePool | None = None) -> list[Worker]:
+def _take_out(wanted: Callable[[Worker], bool], whose: IdlePool | None = None) -> list[Worker]:
     """Remove workers from where they are kept, of all sessions or of one."""
     with _lock:
         found = []
@@ -88,14 +91,12 @@ def _is_endpoint(device: Device) -> bool:
     return device.kind == "endpoint"
 
 
-def _forget() -> None:
-    """In a forked process: what is kept is the parent's."""
+def _keep_nothing() -> None:
+    """In a forked process: what is kept is the parent's. The registry has the workers themselves let go."""
     global _lock
     _lock = threading.RLock()
     for idle_pool in list(_all):
-        for worker in idle_pool.workers:
-            worker.forget()
         idle_pool.workers = []
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_keep_nothing)

@@ -62,7 +62,7 @@ class Ready(msgspec.Struct, tag=True):
 class CannotStart(msgspec.Struct, tag=True):
     message: str
     by_user: bool
-    """Whether the user can mend it (a ModelError)."""
+    """Whether the user can fix it (a ModelError)."""
 
 
 class Finished(msgspec.Struct, tag=True):
@@ -137,19 +137,19 @@ class ProcessWorker:
         with suppress(OSError):  # if it died at once, the listener finds out
             self._connection.send_bytes(encode(self._hello))
         threading.Thread(
-            target=self._listen, args=(self._connection, self._process), name=f"lane {self.name}", daemon=True
+            target=self._listen, args=(self._connection, self._process), name=f"worker {self.name}", daemon=True
         ).start()
         return self._ready
 
     def reconfigure(self, settings: Settings) -> Future:
         """Go on with another run that this worker `fits`. The future is as of `start`: it may be ready already."""
         self._work_for(settings)
-        connection, turn = self._connection, encode(Reconfigure(settings, str(self.log)))
+        connection, message = self._connection, encode(Reconfigure(settings, str(self.log)))
 
         def tell(ready: Future) -> None:
             if ready.exception() is None:
                 with suppress(OSError):  # if it is dead, the first batch finds out
-                    connection.send_bytes(turn)
+                    connection.send_bytes(message)
 
         self._ready.add_done_callback(tell)  # before any of the caller's, so ahead of all work
         return self._ready
@@ -194,6 +194,7 @@ class ProcessWorker:
         does."""
         if self._connection is not None:
             self._connection.close()
+        self._process = self._connection = None
 
     def _work_for(self, settings: Settings) -> None:
         self._hello = Hello(settings, self.device, self.slots)
@@ -217,7 +218,7 @@ class ProcessWorker:
             pass
         except Exception:
             # A message that cannot be read: nobody would ever hear of its batch, so end what sent it.
-            log.exception("lane %s", self.name)
+            log.exception("worker %s", self.name)
             process.kill()
         code = process.wait()
         connection.close()

@@ -88,7 +88,7 @@ def main(descriptor: int) -> None:
                 settings = work.settings
                 _log_into(work.log)
                 backend.reconfigure(settings)
-            elif isinstance(work, CancelPending) and hasattr(backend, "cancel_pending"):
+            elif isinstance(work, CancelPending) and backend is not None:
                 backend.cancel_pending()
     except (EOFError, OSError):
         # A server of the backend's is ended in good order; if that hangs, its supervisor does it

@@ -1,0 +1,150 @@
+"""The run's second half: what workers answer becomes results, next tries, or rows for the next backend. Knows no
+processes and no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from msgspec.structs import replace
+
+from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
+from fastgen.scheduler import failure_policy
+from fastgen.scheduler.batching import halves
+from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.progress import Progress
+from fastgen.scheduler.retries import Retries
+from fastgen.scheduler.routing import Group, Route
+from fastgen.scheduler.rows_in import RowsIn
+from fastgen.scheduler.worker_pool import WorkerPool, WorkerState
+from fastgen.types import Batch, Done, Failed, Request, Result
+from fastgen.workers.base import WorkerDied
+
+
+class ResultsBack:
+    """Args: rows: where a row that one backend has given up on is handed to the next."""
+
+    def __init__(
+        self, rows: RowsIn, route: Route, pool: WorkerPool, retries: Retries, ledger: Ledger, progress: Progress
+    ):
+        self._rows = rows
+        self._route = route
+        self._pool = pool
+        self._retries = retries
+        self._ledger = ledger
+        self._progress = progress
+
+    def settle(self, state: WorkerState, number: int, future: Future) -> Iterator[Result]:
+        """One message of the worker pool. Yields what is final by it, committed."""
+        if number == 0:
+            yield from self._started(state, future)
+        elif number in state.in_flight:  # else it was taken along by the death of its worker
+            try:
+                results = future.result()
+            except WorkerDied as death:
+                yield from self._died(state, death)
+            else:
+                yield from self._answered(state, number, results)
+
+    def _started(self, state: WorkerState, future: Future) -> Iterator[Result]:
+        try:
+            self._pool.handle_start(state, future)
+        except (EngineError, ModelError) as error:
+            yield from self._close(state.group, error)
+            return
+        if state.ready:
+            self._progress.busy_since = self._progress.busy_since or time.monotonic()
+
+    def _died(self, state: WorkerState, death: WorkerDied) -> Iterator[Result]:
+        group = state.group
+        for batch in state.in_flight.values():
+            for request in batch.requests:
+                self._ledger.settle(request.id, None)
+        try:
+            lost = self._pool.handle_death(state, death)
+        except EngineError as error:
+            yield from self._close(group, error)
+            return
+        group.queue.extend(lost.innocent)
+        group.suspects.extend(lost.suspects)
+        yield from self._commit(lost.poisoned)
+
+    def _answered(self, state: WorkerState, number: int, results: list[Result]) -> Iterator[Result]:
+        group, batch = state.group, self._pool.finish(state, number)
+        self._progress.busy_until = now = time.monotonic()
+        final: list[Result] = []
+        split: list[Request] = []
+        closing = ""
+        alone = len(batch.requests) == 1
+        for request, result in zip(batch.requests, results, strict=True):
+            if group.settings.is_remote:
+                self._ledger.settle(request.id, result.cost)
+            if result.attempts and not group.closed:
+                closing = closing or group.learn(result, now, last=not self._route.after(group))
+            noted = self._retries.note(request, result)
+            if isinstance(noted, Done):
+                final.append(noted)
+                continue
+            match self._judge(request, noted, alone, began=bool(result.attempts)):
+                case "retry" if not group.closed:
+                    self._retries.later(request, group, noted, now)
+                case "split":
+                    split.append(request)
+                case "stop":
+                    raise DiskError(noted.message)
+                case "retry" | "give up":
+                    final += self._move_on(request, self._named(request, noted), group)
+        if split:
+            group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
+        yield from self._commit(final)
+        if closing:
+            yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _judge(self, request: Request, failed: Failed, alone: bool, began: bool) -> failure_policy.Action | None:
+        """What becomes of a row that failed; None: it stays for the next run."""
+        action = failure_policy.decide(self._retries.here(failed), alone)
+        not_its_fault = failed.kind in failure_policy.AGAIN - {"input"} or not began
+        if self._progress.winding_down and (not_its_fault or action == "retry"):
+            return None
+        return action
+
+    def _named(self, request: Request, failed: Failed) -> Failed:
+        """With row and field in its message, where a backend found the row bad: backends know no rows."""
+        if failed.kind != "input":
+            return failed
+        field = f", field {failed.field}" if failed.field else ""
+        return replace(failed, message=f"row {request.row}{field}: {failed.message}")
+
+    def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
+        """A backend has given up on a row: it goes to the next one, or has failed."""
+        if failure_policy.moves(failed, self._progress.settings.fallback_on_refusal):
+            self._retries.elsewhere(request.id)
+            return self._rows.assign(request, group.position + 1, failed)
+        self._retries.forget(request.id)
+        return [failed]
+
+    def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
+        """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
+        if group.closed:
+            return
+        group.closed = str(error)
+        others = self._route.after(group)
+        if not others:
+            if group.position == 0 and not self._pool.in_flight:
+                raise error
+            self._progress.end(error)
+            return
+        names = ", ".join(other.settings.backend for other in others)
+        message = f"{group.settings.backend} gets no more rows, they go to {names}: {error}"
+        self._progress.emit("warning", message=message)
+        failed: list[Result] = []
+        for request in [*group.take_back(), *self._retries.take_back(group)]:
+            failed += self._rows.assign(request, group.position + 1)
+        self._pool.cancel_pending(group)
+        yield from self._commit(failed)
+
+    def _commit(self, results: list[Result]) -> Iterator[Result]:
+        if any(isinstance(result, Done) for result in results):
+            self._pool.row_done()
+        yield from self._progress.commit(results)
