@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from fastgen.config.settings import Settings
@@ -26,3 +29,24 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of what `open` took. Nothing is under way, or what is does not matter any more."""
+
+
+_here = threading.local()
+
+
+@contextmanager
+def told_before_paying(tell: Callable[[], None]) -> Iterator[None]:
+    """While this thread runs a batch, `tell` is called once before anything is sent for it that may cost money."""
+    _here.tell = tell
+    try:
+        yield
+    finally:
+        _here.tell = None
+
+
+def before_paying() -> None:
+    """A backend calls this in the thread of `run`, before it sends what may cost money: if this process then dies, the
+    run knows which requests may have been billed, and which never left."""
+    tell, _here.tell = getattr(_here, "tell", None), None
+    if tell is not None:
+        tell()

@@ -400,15 +400,21 @@ def _generate(settings, voice: str) -> None:
     except FastgenError as error:
         _fail(error, voice)
 
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
     def on_signal(signum, frame) -> None:
+        if signum == signal.SIGHUP:  # the terminal is gone: what is said from now on goes nowhere, and is no error
+            for stream in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         if run.state == "running":
             run.interrupt()
         else:
             run.abort()
             os._exit(130)
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, on_signal)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run goes on
+            signal.signal(name, on_signal)
     report.begin()
     message = ""
     try:

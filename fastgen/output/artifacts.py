@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastgen.errors import DiskError
+from fastgen.output import reserve
 
 IMAGES = "images"
 LOGS = "logs"
@@ -61,14 +62,26 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise DiskError(f"cannot write {out / relative}: {error.strerror}") from None
+            raise DiskError(f"cannot write {out / relative}: {error.strerror}") from error
         raise
 
 
 def write(out: Path, relative: str, data: bytes) -> None:
-    """Write `out/relative` whole or not at all. Raises DiskError."""
-    with atomic(out, relative) as file:
-        file.write(data)
+    """Write `out/relative` whole or not at all; a full disk takes it once more if space was set aside.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    reserved = reserve.is_there(out)
+    try:
+        with atomic(out, relative) as file:
+            file.write(data)
+    except DiskError as error:
+        if not (reserved and isinstance(error.__cause__, OSError) and error.__cause__.errno in reserve.FULL):
+            raise
+        reserve.give_back(out)  # perhaps another thread has done so meanwhile
+        with atomic(out, relative) as file:
+            file.write(data)
 
 
 def sync_folder(folder: Path) -> None:

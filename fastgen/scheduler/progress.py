@@ -1,6 +1,7 @@
 """How a run stands: what is committed, counted and measured so far, and whether the run is to end. Knows no workers.
 
-A result goes into the journal first; only then does anybody hear of it.
+A result goes into the journal first; only then does anybody hear of it. What a full disk does not take is held here,
+and tried again with whatever comes next.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from fastgen.config.settings import Settings
-from fastgen.errors import FastgenError
+from fastgen.errors import DiskError, FastgenError
 from fastgen.output.journal import Journal
 from fastgen.types import Done, Failed, Result
 
@@ -38,6 +39,8 @@ class Progress:
         """From the first engine being ready to the last result, by time.monotonic()."""
         self.emit = emit
         self._journal = journal
+        self._unwritten: list[Result] = []
+        """Results that the journal could not take yet."""
 
     @property
     def winding_down(self) -> bool:
@@ -49,16 +52,27 @@ class Progress:
         self.ending = self.ending or error
 
     def commit(self, results: list[Result]) -> Iterator[Result]:
-        """Into the journal, then counted, said and handed on. Raises DiskError."""
-        if not results:
+        """Into the journal, then counted, said and handed on. A disk that takes no more ends the run."""
+        self._unwritten += results
+        if not self._unwritten:
             return
-        self._journal.append(results)
-        for result in results:
+        try:
+            self._journal.append(self._unwritten)
+        except DiskError as error:
+            self.end(error)
+            return
+        committed, self._unwritten = self._unwritten, []
+        for result in committed:
             if isinstance(result, Done):
                 self._count(result)
             else:
                 self.count_failed(result)
             yield result
+
+    @property
+    def uncommitted(self) -> int:
+        """Results that came and that the disk has not taken."""
+        return len(self._unwritten)
 
     def _count(self, done: Done) -> None:
         self.counts["done"] += 1

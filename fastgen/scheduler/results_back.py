@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from msgspec.structs import replace
 
 from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
+from fastgen.output.reserve import Reserve
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.budget import Ledger
@@ -17,23 +18,36 @@ from fastgen.scheduler.progress import Progress
 from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Group, Route
 from fastgen.scheduler.rows_in import RowsIn
-from fastgen.scheduler.worker_pool import WorkerPool, WorkerState
+from fastgen.scheduler.worker_pool import WorkerPool
+from fastgen.scheduler.worker_state import WorkerState
 from fastgen.types import Batch, Done, Failed, Request, Result
 from fastgen.workers.base import WorkerDied
 
 
 class ResultsBack:
-    """Args: rows: where a row that one backend has given up on is handed to the next."""
+    """Args: rows: where a row that one backend has given up on is handed to the next; reserve: see BatchesOut."""
 
     def __init__(
-        self, rows: RowsIn, route: Route, pool: WorkerPool, retries: Retries, ledger: Ledger, progress: Progress
+        self,
+        rows: RowsIn,
+        route: Route,
+        pool: WorkerPool,
+        retries: Retries,
+        ledger: Ledger,
+        reserve: Reserve | None,
+        progress: Progress,
     ):
         self._rows = rows
         self._route = route
         self._pool = pool
         self._retries = retries
         self._ledger = ledger
+        self._reserve = reserve
         self._progress = progress
+        self.given_up = 0
+        """Rows that were on a worker when it ended, after the run had begun to."""
+        self.perhaps_paid_usd = 0.0
+        """What their requests may have cost."""
 
     def settle(self, state: WorkerState, number: int, future: Future) -> Iterator[Result]:
         """One message of the worker pool. Yields what is final by it, committed."""
@@ -44,6 +58,8 @@ class ResultsBack:
                 results = future.result()
             except WorkerDied as death:
                 yield from self._died(state, death)
+            except DiskError as error:
+                self._lost(state, number, error)
             else:
                 yield from self._answered(state, number, results)
 
@@ -57,18 +73,25 @@ class ResultsBack:
             self._progress.busy_since = self._progress.busy_since or time.monotonic()
 
     def _died(self, state: WorkerState, death: WorkerDied) -> Iterator[Result]:
-        group = state.group
-        for batch in state.in_flight.values():
-            for request in batch.requests:
-                self._ledger.settle(request.id, None)
-        try:
-            lost = self._pool.handle_death(state, death)
-        except EngineError as error:
-            yield from self._close(group, error)
-            return
+        group, goes_on = state.group, not self._progress.winding_down
+        lost = self._pool.handle_death(state, death, restart=goes_on)
+        for request in lost.unpaid:
+            self._ledger.settle(request.id, 0.0)
+        usd = sum(self._ledger.settle(request.id, None) for request in lost.perhaps_paid)
+        if not goes_on:
+            self.given_up += len(lost.unpaid) + len(lost.perhaps_paid)
+            self.perhaps_paid_usd += usd
         group.queue.extend(lost.innocent)
         group.suspects.extend(lost.suspects)
         yield from self._commit(lost.poisoned)
+        if lost.hopeless:
+            yield from self._close(group, EngineError(lost.hopeless))
+
+    def _lost(self, state: WorkerState, number: int, error: DiskError) -> None:
+        """The disk took no more of what a batch made. What was paid is paid, and the run is to end."""
+        for request in self._pool.finish(state, number).requests:
+            self._ledger.settle(request.id, None)
+        self._progress.end(error)
 
     def _answered(self, state: WorkerState, number: int, results: list[Result]) -> Iterator[Result]:
         group, batch = state.group, self._pool.finish(state, number)
@@ -82,17 +105,19 @@ class ResultsBack:
                 self._ledger.settle(request.id, result.cost)
             if result.attempts and not group.closed:
                 closing = closing or group.learn(result, now, last=not self._route.after(group))
-            noted = self._retries.note(request, result)
+            noted = self._retries.note(request, result, now)
             if isinstance(noted, Done):
                 final.append(noted)
+                if self._reserve is not None and group.settings.is_remote:
+                    self._reserve.learn(noted.paths, len(noted.text))
                 continue
-            match self._judge(request, noted, alone, began=bool(result.attempts)):
+            match self._judge(noted, alone, bool(result.attempts), now):
                 case "retry" if not group.closed:
                     self._retries.later(request, group, noted, now)
                 case "split":
                     split.append(request)
                 case "stop":
-                    raise DiskError(noted.message)
+                    self._progress.end(DiskError(noted.message))
                 case "retry" | "give up":
                     final += self._move_on(request, self._named(request, noted), group)
         if split:
@@ -101,9 +126,10 @@ class ResultsBack:
         if closing:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
 
-    def _judge(self, request: Request, failed: Failed, alone: bool, began: bool) -> failure_policy.Action | None:
+    def _judge(self, failed: Failed, alone: bool, began: bool, now: float) -> failure_policy.Action | None:
         """What becomes of a row that failed; None: it stays for the next run."""
-        action = failure_policy.decide(self._retries.here(failed), alone)
+        waited_s = self._retries.waited_s(failed.id, now)
+        action = failure_policy.decide(self._retries.here(failed), alone, waited_s)
         not_its_fault = failed.kind in failure_policy.AGAIN - {"input"} or not began
         if self._progress.winding_down and (not_its_fault or action == "retry"):
             return None

@@ -1,7 +1,7 @@
 """One run: its folder, its loop, its end. The loop keeps the workers busy and commits what comes back, once.
 
-One thread. The loop alternates between reading rows into the windows (rows_in), starting workers and handing them
-batches (here), and settling one message of a worker (results_back). Knows backends only through workers.
+One thread. The loop alternates between reading rows into the windows (rows_in), handing batches to workers
+(batches_out), and settling one message of a worker (results_back). Knows backends only through workers.
 """
 
 from __future__ import annotations
@@ -11,29 +11,34 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from msgspec.structs import replace
 
-from fastgen import providers
+from fastgen.backends.registry import slots
 from fastgen.config.settings import Settings
-from fastgen.errors import BudgetError, DiskError, FastgenError, SettingsError
-from fastgen.output.journal import Journal
+from fastgen.errors import DiskError, FastgenError, SettingsError
+from fastgen.output.journal import SYNC_EVERY_S, Journal
+from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.run_dir import JOURNAL, RunFolder
 from fastgen.output.writers.tables import write_tables
+from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Emit, Progress
 from fastgen.scheduler.results_back import ResultsBack
 from fastgen.scheduler.retries import Retries
-from fastgen.scheduler.routing import Group, Route
+from fastgen.scheduler.routing import Route
 from fastgen.scheduler.rows_in import RowsIn
 from fastgen.scheduler.triage import triage
+from fastgen.scheduler.watchdog import TICK_S
+from fastgen.scheduler.wind_down import GRACE_S, WindDown
 from fastgen.scheduler.worker_pool import WorkerPool
-from fastgen.types import Batch, Result
+from fastgen.types import Result
 from fastgen.workers import registry
 from fastgen.workers.idle_pool import IdlePool
 
-__all__ = ["Emit", "Run"]
+__all__ = ["GRACE_S", "Emit", "Run"]
 
 
 class Run:
@@ -72,13 +77,19 @@ class Run:
         self._owner = os.getpid()
         self._inbox: SimpleQueue = SimpleQueue()
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._ledger = Ledger(self.folder.path, settings.max_cost)
+        self._ledger = Ledger(self.folder.path, settings.max_cost, self._journal.cost, self._journal.dearest)
         self._progress = Progress(settings, self._journal, emit)
         self._route = Route(settings)
         self._retries = Retries()
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
         self._rows = RowsIn(triage(settings, self._journal), self._route, self._retries, self._progress)
-        self._back = ResultsBack(self._rows, self._route, self._pool, self._retries, self._ledger, self._progress)
+        self._reserve = _reserve(settings)
+        self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
+        self._back = ResultsBack(
+            self._rows, self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress
+        )
+        self._wind_down = WindDown(self._pool, self._progress)
+        self._ticked = time.monotonic()
 
     @property
     def state(self) -> str:
@@ -97,19 +108,24 @@ class Run:
     def results(self) -> Iterator[Result]:
         """Work through all rows; yields each result of this run once it is committed.
 
-        Ends early, with `state` "interrupted", after `interrupt()`.
+        Ends early, with `state` "interrupted", after `interrupt()`: at most `GRACE_S` later, and what its engines need
+        to stop.
 
         Raises:
-            EngineError: no engine can start or go on. DiskError: the disk is full. What is done is safe in both cases.
+            EngineError: no engine can start or go on. DiskError: the disk is full; what was under way is waited for.
+                What is done is safe in both cases.
         """
         progress = self._progress
         try:
             self.folder.write_run(state="running")
             self._warn()
             yield from self._loop()
+            self._say_what_is_lost()
+            if self._reserve is not None:
+                self._reserve.release()
             self._rows.close()
             self._pool.release()
-            self._journal.sync()
+            self._sync()
             if progress.ending is not None:
                 raise progress.ending
             if progress.state == "interrupting":
@@ -131,7 +147,8 @@ class Run:
                 self.folder.close()
 
     def interrupt(self) -> None:
-        """Take no more batches, finish those under way, keep their results. Safe to call from a signal handler."""
+        """Take no more batches, wait `GRACE_S` for those under way, keep their results. Safe to call from a signal
+        handler."""
         self._progress.state = "interrupting"
         self._inbox.put(None)
 
@@ -141,97 +158,73 @@ class Run:
 
     def _warn(self) -> None:
         """What the user should be told about what was found in the folder."""
-        if self.folder.warning:
-            self.emit("warning", message=self.folder.warning)
-        if self._journal.damaged:
-            message = f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
-            self.emit("warning", message=message)
+        damaged = self._journal.damaged
+        for message in (
+            self.folder.warning,
+            f"{damaged} damaged journal lines dropped; their rows run again" if damaged else "",
+            *self._ledger.warnings,
+        ):
+            if message:
+                self.emit("warning", message=message)
+
+    def _say_what_is_lost(self) -> None:
+        rows, usd, unwritten = self._back.given_up, self._back.perhaps_paid_usd, self._progress.uncommitted
+        if unwritten:
+            self.emit("warning", message=f"{unwritten} results that came could not be written; their rows run again")
+        if rows:
+            paid = f"; their requests may have been billed and count for {usd:.4f} USD" if usd else ""
+            self.emit("warning", message=f"{rows} rows were still under way and are left for the next run{paid}")
+
+    def _sync(self, at_most_every_s: float = 0.0) -> None:
+        try:
+            self._journal.sync(at_most_every_s)
+            self._ledger.sync(at_most_every_s)
+        except DiskError as error:
+            self._progress.end(error)
 
     # The loop
 
     def _loop(self) -> Iterator[Result]:
-        cancelled = False
+        progress = self._progress
         while True:
             yield from self._rows.read(time.monotonic(), wanted_elsewhere=lambda: not self._inbox.empty())
-            if not self._progress.winding_down:
-                for group in self._route.to_start:
-                    self._pool.start(group)
-                self._give_out()
-            if self._progress.winding_down and not cancelled:
-                cancelled = True
-                self._pool.cancel_pending()
-            if self._is_over:
-                return
+            if not progress.winding_down:
+                self._out.give(ended=not self._rows.left)
+            if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
+                break
             yield from self._settle_next()
+        yield from progress.commit([])  # what a full disk did not take before
 
     @property
-    def _is_over(self) -> bool:
-        if self._progress.winding_down:
-            return not self._pool.in_flight
-        waiting = self._pool.in_flight or len(self._retries) or len(self._route)
-        return not self._rows.left and not waiting
+    def _nothing_left(self) -> bool:
+        return not (self._rows.left or self._pool.in_flight or len(self._retries) or len(self._route))
 
     def _settle_next(self) -> Iterator[Result]:
-        """Wait for the next message, or for the next retry to be due, and settle it."""
-        timeout, due = None, self._retries.next_due()
-        if due is not None and not self._progress.winding_down:
-            timeout = max(0.0, due - time.monotonic())
+        """Wait for the next message, the next retry to be due, or the next look at the workers."""
+        now, due = time.monotonic(), self._retries.next_due()
+        timeout = TICK_S if due is None or self._progress.winding_down else min(TICK_S, max(0.0, due - now))
         try:
             message = self._inbox.get(timeout=timeout)
         except Empty:
-            return
-        if message is None:  # interrupt(), which may be in a signal handler and so says nothing itself
-            self.emit("warning", message="finishing the batches under way; once more to stop at once")
-            return
-        yield from self._back.settle(*message)
-
-    # Batches out
-
-    def _give_out(self) -> None:
-        """Give every worker with a free slot a batch, the least busy first, while there are any."""
-        given = True
-        over_budget: dict[Group, Batch] = {}
-        """Groups whose next batch --max-cost does not allow, at least until more is settled."""
-        while given:
-            given = False
-            for state in self._pool.free():
-                group = state.group
-                if group.closed or group in over_budget:
-                    continue
-                batch, suspect = group.next_batch(not state.in_flight, ended=not self._rows.left)
-                if batch is None:
-                    continue
-                most = _most(group, batch)
-                if most and not self._ledger.afford(most):
-                    group.queue.appendleft(batch)
-                    over_budget[group] = batch
-                    continue
-                state.exclusive = suspect
-                self._pool.submit(state, batch)
-                given = True
-        if over_budget and not self._pool.in_flight and not self._may_go_on(over_budget):
-            group, batch = next(iter(over_budget.items()))
-            self._progress.end(self._over_budget(sum(_most(group, batch).values())))
-
-    def _may_go_on(self, over_budget: dict[Group, Batch]) -> bool:
-        """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
-        loading = any(
-            len(state.group) and not state.ready
-            for state in self._pool.states
-            if state.group not in over_budget and not state.group.closed
-        )
-        return loading or len(self._retries) > 0
-
-    def _over_budget(self, most: float) -> BudgetError:
-        return BudgetError(
-            f"--max-cost {self.settings.max_cost:g} USD: {self._ledger.spent:.4f} USD are spent and the next row "
-            f"could cost up to {most:.4f} USD"
-        )
+            message = None
+        if message is not None:  # else time passed, or interrupt() was called
+            yield from self._back.settle(*message)
+        if ticked := (now := time.monotonic()) - self._ticked >= TICK_S:
+            self._ticked = now
+            self._pool.watch(now)
+            self._sync(SYNC_EVERY_S)
+        reserve = self._reserve
+        if reserve is not None and (ticked or reserve.with_files) and not reserve.intact:
+            message = f"cannot write to {self.folder.path}: No space left on device; free some space and run again"
+            self._progress.end(DiskError(message))
 
 
-def _most(group: Group, batch: Batch) -> dict[str, float]:
-    """USD that each row of a batch may cost at most, by id; those that cost nothing are left out."""
-    if not group.settings.is_remote:
-        return {}
-    estimates = {request.id: providers.estimate(group.settings, group.view(request)) for request in batch.requests}
-    return {id: usd for id, usd in estimates.items() if usd}
+def _reserve(settings: Settings) -> Reserve | None:
+    """Disk space for the answers of services; None where a run asks none."""
+    services = [link for link in settings.route if link.is_remote]
+    if not services:
+        return None
+    at_once = sum(slots(link, device) for link in services for device in link.devices)
+    with_files = settings.task != "caption"
+    each = PICTURE_BYTES * settings.n if with_files else TEXT_BYTES
+    return Reserve(Path(settings.out), at_once, each, with_files)

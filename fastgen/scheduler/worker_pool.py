@@ -1,15 +1,16 @@
-"""The workers of a run: which of them are ready, which batches each holds, and what the death of one means. Knows no
-rows, no files, and not where workers run.
+"""The workers of a run: which of them are ready, which batches each holds, and what the death or the silence of one
+means. Knows no rows, no files, and not where workers run.
 
 Workers answer through futures, whose callbacks put (state, number, future) into the inbox; number 0 is for a start.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import SimpleQueue
+from threading import Thread
 
 from fastgen.backends.registry import slots
 from fastgen.config.hardware import Device
@@ -18,42 +19,19 @@ from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.progress import Emit
 from fastgen.scheduler.routing import Group
-from fastgen.types import Batch, Failed
+from fastgen.scheduler.watchdog import Watch
+from fastgen.scheduler.worker_state import Held, LostBatches, WorkerState
+from fastgen.types import Batch
 from fastgen.workers import registry
-from fastgen.workers.base import Worker, WorkerDied
+from fastgen.workers.base import WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
 
 MAX_STARTS = 3
 """Times in a row that a worker may die while it starts."""
 MAX_POISON_STREAK = 16
 """Rows in a row that kill their worker, with none done in between: then it is not the rows."""
-
-
-@dataclass(eq=False)
-class WorkerState:
-    """A worker and what it is doing."""
-
-    worker: Worker
-    group: Group
-    ready: bool = False
-    was_ready: bool = False
-    failed_starts: int = 0
-    exclusive: bool = False
-    """It runs a suspect and takes nothing beside it."""
-    reused: bool = False
-    """It is of an earlier run and has not been started for this one."""
-    in_flight: dict[int, Batch] = field(default_factory=dict)
-
-
-@dataclass
-class LostBatches:
-    """What a worker held when it died."""
-
-    innocent: list[Batch] = field(default_factory=list)
-    """It was gone before it got these."""
-    suspects: list[Batch] = field(default_factory=list)
-    """Each to run with nothing beside it."""
-    poisoned: list[Failed] = field(default_factory=list)
+ALL_TOLD_S = 60.0
+"""A dead worker tells all its batches at once; this only bounds a fault of its own."""
 
 
 class WorkerPool:
@@ -77,6 +55,7 @@ class WorkerPool:
         self._kills: Counter[str] = Counter()
         self._poison_streak = 0
         self._number = 0
+        self._looked_at = time.monotonic()
 
     # Life
 
@@ -94,12 +73,14 @@ class WorkerPool:
     def _find(self, group: Group, device: Device) -> WorkerState:
         settings, most = group.settings, slots(group.settings, device)
         worker = take(self._place, settings, device, most) if self._idle_pool else None
-        if worker is not None:
-            return WorkerState(worker, group, reused=True)
-        return WorkerState(registry.create(self._place, settings, device, most), group)
+        reused = worker is not None
+        worker = worker or registry.create(self._place, settings, device, most)
+        return WorkerState(worker, group, Watch(may_end_unanswered=not settings.is_remote), reused=reused)
 
     def _start(self, state: WorkerState) -> None:
-        state.ready = False
+        state.ready = state.killed = False
+        state.opening = True
+        state.watch.started()
         ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
         ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
 
@@ -109,12 +90,14 @@ class WorkerPool:
         Raises:
             ModelError, EngineError: it says that it cannot start, or no worker is left.
         """
+        state.opening = False
         try:
             facts = future.result()
         except (WorkerDied, EngineError, ModelError) as error:
             self._handle_failed_start(state, error)
             return
         state.ready = state.was_ready = True
+        state.watch.answered()
         if state.reused:
             facts = {**facts, "kept": True}
             state.reused = False
@@ -141,18 +124,49 @@ class WorkerPool:
 
     def release(self) -> None:
         """The run is over: workers idle until the next one, or end."""
-        while self.states:
-            state = self.states[-1]
-            if self._idle_pool and not state.in_flight:
-                self._idle_pool.put(state.worker)
-            else:
-                state.worker.stop()
-            self.states.pop()  # not before: what breaks this off must find the worker still here
+        idle = [state for state in self.states if self._idle_pool and not state.in_flight]
+        for state in idle:
+            self._idle_pool.put(state.worker)
+            self.states.remove(state)  # not before: what breaks this off must find the worker still here
+        self.stop()
+        self.states.clear()
 
     def stop(self, now: bool = False) -> None:
-        """End all workers; `now` does not let them finish."""
+        """End all workers, side by side; `now` does not let them finish."""
+        if now:
+            for state in self.states:
+                state.worker.kill("the run was broken off")
+            for state in self.states:
+                state.worker.stop(now=True)
+            return
+        ending = [Thread(target=state.worker.stop, daemon=True) for state in self.states]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+
+    def kill_busy(self, reason: str) -> None:
+        """End the workers that hold batches; these come back as lost."""
         for state in self.states:
-            state.worker.stop(now)
+            if state.in_flight:
+                self._kill(state, reason)
+
+    def watch(self, now: float) -> None:
+        """Say which worker has been silent for how long, and end those that hang; their batches come back as lost."""
+        passed_s, self._looked_at = now - self._looked_at, now
+        for state in self.states:
+            action = state.watch.look(passed_s, state.worker.beats, state.batches, state.opening)
+            if not action or state.killed:
+                continue
+            why = state.watch.why(state.batches, state.opening)
+            if action == "end":
+                self._kill(state, f"{why}, so it was ended")
+            else:
+                self.emit("warning", message=f"{state.worker.name}: {why}")
+
+    def _kill(self, state: WorkerState, reason: str) -> None:
+        state.killed = True
+        state.worker.kill(reason)
 
     # Batches
 
@@ -165,19 +179,27 @@ class WorkerPool:
         """Give a worker a batch."""
         self._number += 1
         number = self._number
-        state.in_flight[number] = batch
         seen = Batch(batch.bucket, tuple(map(state.group.view, batch.requests)))
-        state.worker.submit(seen).add_done_callback(lambda future: self.inbox.put((state, number, future)))
+        future = state.worker.submit(seen)
+        state.in_flight[number] = Held(batch, time.monotonic(), future)
+        future.add_done_callback(lambda future: self.inbox.put((state, number, future)))
 
     @property
     def in_flight(self) -> bool:
         return any(state.in_flight for state in self.states)
 
+    @property
+    def asked_of_services(self) -> int:
+        """Batches, which are requests, that the workers of services hold."""
+        return sum(len(state.in_flight) for state in self.states if state.group.settings.is_remote)
+
     def finish(self, state: WorkerState, number: int) -> Batch:
         """The worker has answered for a batch: it is no longer held."""
         state.exclusive = False
         state.failed_starts = 0
-        return state.in_flight.pop(number)
+        held = state.in_flight.pop(number)
+        state.watch.answered(held.batch, time.monotonic() - held.since)
+        return held.batch
 
     def cancel_pending(self, group: Group | None = None) -> None:
         """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
@@ -191,29 +213,33 @@ class WorkerPool:
         """A row came out well, so the workers as such are sound."""
         self._poison_streak = 0
 
-    def handle_death(self, state: WorkerState, death: WorkerDied) -> LostBatches:
-        """A worker died with batches in hand: start it again and sort what it held.
-
-        Raises:
-            EngineError: so many rows in a row killed their worker that it is not the rows.
-        """
-        held = list(state.in_flight.values())
-        state.in_flight.clear()
-        state.exclusive = False
+    def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
+        """A worker died with batches in hand: sort what it held, and start it again where the run goes on."""
+        state.exclusive = state.ready = False
+        lost, held = LostBatches(), []
+        for number, one in list(state.in_flight.items()):
+            how = one.future.exception(ALL_TOLD_S)
+            if not isinstance(how, WorkerDied):
+                continue  # answered just before, in a message that is still to come
+            batch = state.in_flight.pop(number).batch
+            (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
+            (lost.innocent if how.idle else held).append(batch)
+        if not restart:
+            if not state.killed:
+                self.emit("warning", message=f"{state.worker.name}: {death}")
+            return lost
         self.emit("lane_died", lane=state.worker.name, reason=str(death))
-        lost = LostBatches()
-        if death.idle:
-            lost.innocent = held
-        elif len(held) == 1 and len(held[0].requests) == 1:
+        if len(held) == 1 and len(held[0].requests) == 1:
             self._blame(held[0], state, death, lost)
         else:
             lost.suspects = [half for batch in held for half in halves(batch)]
-        if self._poison_streak >= MAX_POISON_STREAK:
-            raise EngineError(
+        if self._poison_streak < MAX_POISON_STREAK:
+            self._start(state)
+        else:
+            lost.hopeless = (
                 f"{self._poison_streak} rows in a row ended their engine process and none was done in between, so it "
                 f"is not the rows: {death}"
             )
-        self._start(state)
         return lost
 
     def _blame(self, alone: Batch, state: WorkerState, death: WorkerDied, lost: LostBatches) -> None:

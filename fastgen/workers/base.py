@@ -17,11 +17,13 @@ class WorkerDied(Exception):
 
     Args:
         idle: it was gone before it got the batch, which therefore is not the reason.
+        may_cost: something may have gone out for the batch that costs money.
     """
 
-    def __init__(self, message: str, idle: bool = False):
+    def __init__(self, message: str, idle: bool = False, may_cost: bool = True):
         super().__init__(message)
         self.idle = idle
+        self.may_cost = may_cost and not idle
 
 
 class Worker(Protocol):
@@ -33,6 +35,11 @@ class Worker(Protocol):
     device: Device
     slots: int
     """Batches it holds at once."""
+
+    @property
+    def beats(self) -> int | None:
+        """Signs of life so far: it rises about every second for as long as the place is sound, whatever a batch does
+        there. None: this kind of place gives none."""
 
     @property
     def model(self) -> str:
@@ -58,6 +65,9 @@ class Worker(Protocol):
     def cancel_pending(self) -> None:
         """Have what has not begun sent back as failed with 0 attempts; what is under way is finished. It takes nothing
         after that."""
+
+    def kill(self, reason: str) -> None:
+        """End it at once, whatever it holds, and do not wait. Its futures raise WorkerDied with this reason."""
 
     def stop(self, now: bool = False) -> None:
         """End it; `now` does not wait for batches that are under way. Does nothing where nothing runs."""

@@ -7,20 +7,24 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from fastgen.backends import registry
+from fastgen.backends.base import told_before_paying
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.types import Batch, Failed
-from fastgen.workers.process import (
+from fastgen.workers.messages import (
+    Beat,
     CancelPending,
     CannotStart,
     DiskFull,
     Finished,
     Hello,
+    Paying,
     Ready,
     Reconfigure,
     Work,
@@ -28,10 +32,14 @@ from fastgen.workers.process import (
     encode,
 )
 
+BEAT_S = 1.0
+CLOSE_S = 6.0
+"""For a backend that closes; a server that does not end by then is ended by its supervisor."""
+
 
 def main(descriptor: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # Ctrl-C and a lost terminal reach the whole group; the parent decides
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     connection = Connection(descriptor)
     hello = decode_to_child(connection.recv_bytes())
@@ -63,7 +71,9 @@ def main(descriptor: int) -> None:
 
     def run(number: int, batch: Batch) -> None:
         try:
-            send(Finished(number, backend.run(batch)))
+            with told_before_paying(lambda: send(Paying(number))):
+                results = backend.run(batch)
+            send(Finished(number, results))
         except DiskError as error:
             send(DiskFull(number, str(error)))
         except Exception as error:
@@ -76,6 +86,12 @@ def main(descriptor: int) -> None:
                 )
             )
 
+    def beat() -> None:
+        while True:
+            time.sleep(BEAT_S)
+            send(Beat())
+
+    threading.Thread(target=beat, name="beat", daemon=True).start()
     # This thread only listens, also while the backend opens, so that the parent's end is noticed at once.
     pool = ThreadPoolExecutor(hello.slots, "slot")
     pool.submit(open_backend)
@@ -91,9 +107,7 @@ def main(descriptor: int) -> None:
             elif isinstance(work, CancelPending) and backend is not None:
                 backend.cancel_pending()
     except (EOFError, OSError):
-        # A server of the backend's is ended in good order; if that hangs, its supervisor does it
-        # (backends/remote/supervisor.py).
-        threading.Timer(9, os._exit, (0,)).start()
+        threading.Timer(CLOSE_S, os._exit, (0,)).start()
         if backend is not None:
             with suppress(Exception):
                 backend.close()

@@ -24,6 +24,7 @@ HERE = f"{__name__}:ThreadWorker"
 class ThreadWorker:
     """Step 1 of the recipe: a class with all of `workers.base.Worker`."""
 
+    beats = None
     made: list[ThreadWorker] = []  # noqa: RUF012
 
     def __init__(self, settings: Settings, device: Device, slots: int):
@@ -60,6 +61,9 @@ class ThreadWorker:
 
     def cancel_pending(self) -> None:
         self._backend.cancel_pending()
+
+    def kill(self, reason: str) -> None:
+        self.stop(now=True)
 
     def stop(self, now: bool = False) -> None:
         if self._threads is not None:

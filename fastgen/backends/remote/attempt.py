@@ -15,6 +15,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from fastgen import providers
+from fastgen.backends.base import before_paying
 from fastgen.backends.remote import responses
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.responses import ProviderError, through
@@ -99,6 +100,7 @@ class Attempt:
             begun = bool(self.cost or self.paths)
             try:
                 with through(self.gate, begun):
+                    before_paying()
                     return send()
             except ProviderError as provider_error:
                 # What is paid for is not thrown away because the service asks for patience, or because the run is to

@@ -170,6 +170,8 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return ProviderError("refused", said)
+    if status == 429 and "request too large" in lower:  # more tokens than the account may ever send in a minute
+        return ProviderError("unsupported", said)
     if (
         status == 402
         or code in ("insufficient_quota", "billing_hard_limit_reached")

@@ -103,6 +103,12 @@ def test_json_under_a_schema():
     assert text_of(said, "stop", None, SCHEMA) == said
 
 
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-x on tokens per minute (TPM): Limit 30000, Requested 52000. The "
+    "input or output tokens must be reduced in order to run successfully."
+)
+
+
 @pytest.mark.parametrize(
     "status, code, message, wait, kind",
     [
@@ -128,6 +134,8 @@ def test_json_under_a_schema():
         (422, "", "", 0, "input"),
         (429, "rate_limit_exceeded", "per min", 20, "rate_limited"),
         (429, "rate_limit_exceeded", "requests per day (RPD)", 0, "quota"),
+        (429, "rate_limit_exceeded", TOO_LARGE, 0, "unsupported"),
+        (429, "rate_limit_exceeded", TOO_LARGE.replace("minute", "day").replace("TPM", "TPD"), 20, "unsupported"),
         (429, "insufficient_quota", "", 0, "quota"),
         (429, "", "slow down", 43200, "quota"),
         (500, "server_error", "", 0, "unavailable"),
