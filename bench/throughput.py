@@ -51,7 +51,7 @@ def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
     for _ in run.results():
         pass
     assert run.state == "finished" and not run.counts["failed"]
-    return run.counts["images"], run.busy_until - run.busy_since, run.summary()
+    return run.counts["images"], run.summary()["busy_seconds"], run.summary()
 
 
 def measure(name: str, rows: list[dict], rounds: int) -> dict:

@@ -26,6 +26,7 @@ from fastgen.scheduler.run import Emit, Run
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
 from fastgen.workers.idle_pool import IdlePool
+from fastgen.workers.registry import DEFAULT
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
@@ -55,9 +56,13 @@ class Session:
     same; folder, sizes, steps, seeds, prompts and the like may differ. A run that needs another engine on a device ends
     the one that idles there, of whatever session, and says so. They also end with `close`, with the session, and with
     this process, whatever ends it. A run that was broken off, or could not go on, leaves none.
+
+    Args:
+        place: where engines run, a name in `fastgen.workers.registry.PLACES`.
     """
 
-    def __init__(self):
+    def __init__(self, place: str = DEFAULT) -> None:
+        self._place = place
         self._idle_pool = IdlePool()
         self._end = weakref.finalize(self, self._idle_pool.close)
 
@@ -67,7 +72,8 @@ class Session:
         """As `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
             raise SettingsError("this session is closed")
-        yield from Run(settings, emit or (lambda event, **facts: None), rows, self._idle_pool).results()
+        say = emit or (lambda event, **facts: None)
+        yield from Run(settings, say, rows, self._idle_pool, self._place).results()
 
     def close(self) -> None:
         """End the engines that are idle; one that works ends with its run."""

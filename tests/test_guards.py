@@ -343,7 +343,7 @@ def test_every_backend_can_be_imported_by_its_name():
         classes = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
         ]
-        assert {"open", "run", "reconfigure", "close"} <= {
+        assert {"open", "run", "reconfigure", "cancel_pending", "close"} <= {
             f.name for c in classes for f in c.body if isinstance(f, ast.FunctionDef)
         }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from fastgen.config.settings import Settings
@@ -12,7 +15,7 @@ class Backend(Protocol):
     """Turns one batch into results; knows nothing of retries, other backends, processes or threads."""
 
     def open(self) -> dict:
-        """Load what is needed. Returns facts for run.json. Raises ModelError for what the user can mend."""
+        """Load what is needed. Returns facts for run.json. Raises ModelError for what the user can fix."""
 
     def run(self, batch: Batch) -> list[Result]:
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
@@ -20,4 +23,30 @@ class Backend(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """From now on work for another run, whose `settings.engine_key()` is the same. Nothing is under way."""
 
-    def close(self) -> None: ...
+    def cancel_pending(self) -> None:
+        """Hand back what has not begun, as failed with 0 attempts; finish what is under way. Called from another thread
+        than `run`. Nothing to do where no batch waits for anything but the engine."""
+
+    def close(self) -> None:
+        """Let go of what `open` took. Nothing is under way, or what is does not matter any more."""
+
+
+_here = threading.local()
+
+
+@contextmanager
+def told_before_paying(tell: Callable[[], None]) -> Iterator[None]:
+    """While this thread runs a batch, `tell` is called once before anything is sent for it that may cost money."""
+    _here.tell = tell
+    try:
+        yield
+    finally:
+        _here.tell = None
+
+
+def before_paying() -> None:
+    """A backend calls this in the thread of `run`, before it sends what may cost money: if this process then dies, the
+    run knows which requests may have been billed, and which never left."""
+    tell, _here.tell = getattr(_here, "tell", None), None
+    if tell is not None:
+        tell()

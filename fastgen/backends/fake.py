@@ -5,6 +5,7 @@ crash:once   dies the first time         oom:always   fails for lack of memory a
 slow         takes 0.2 s                 refuse       is refused
 slow:1.5     takes 1.5 s                 broken       raises an unforeseen exception unless alone
 flaky        fails twice, then works     disk         finds the disk full
+pay          says that it sends what may cost money
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import signal
 import time
 from pathlib import Path
 
+from fastgen.backends.base import before_paying
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, ModelError
 from fastgen.output import artifacts
 from fastgen.types import Batch, Done, Failed, Request, Result
 
-_WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk)\b(?::([\w.]+))?")
+_WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk|pay)\b(?::([\w.]+))?")
 
 
 class FakeBackend:
@@ -39,6 +41,8 @@ class FakeBackend:
     def reconfigure(self, settings: Settings) -> None:
         self.settings, self.out = settings, Path(settings.run.out)
 
+    def cancel_pending(self) -> None: ...
+
     def close(self) -> None: ...
 
     def run(self, batch: Batch) -> list[Result]:
@@ -48,6 +52,8 @@ class FakeBackend:
         results: list[Result] = []
         for request in batch.requests:
             words = self._words(request)
+            if "pay" in words:
+                before_paying()
             if "crash" in words:
                 self._crash(request, words["crash"])
             if "slow" in words:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from fastgen.config import stamps
 from fastgen.errors import DiskError
+from fastgen.output import reserve
 from fastgen.types import FileStamp, Request
 
 IMAGES = "images"
@@ -113,14 +114,29 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise DiskError(f"cannot write {out / relative}: {error.strerror}") from None
+            raise DiskError(f"cannot write {out / relative}: {error.strerror}") from error
         raise
 
 
 def write(out: Path, relative: str, data: bytes) -> FileStamp:
-    """Write `out/relative` completely or not at all. Returns what `Done.files` is to say of it. Raises DiskError."""
-    with atomic(out, relative) as file:
-        file.write(data)
+    """Write `out/relative` completely or not at all; a full disk takes it once more if space was set aside.
+
+    Returns:
+        what `Done.files` is to say of it.
+
+    Raises:
+        DiskError: the disk refuses writes.
+    """
+    reserved = reserve.is_there(out)
+    try:
+        with atomic(out, relative) as file:
+            file.write(data)
+    except DiskError as error:
+        if not (reserved and isinstance(error.__cause__, OSError) and error.__cause__.errno in reserve.FULL):
+            raise
+        reserve.give_back(out)  # perhaps another thread has done so meanwhile
+        with atomic(out, relative) as file:
+            file.write(data)
     return len(data), stamps.digest(data)
 
 

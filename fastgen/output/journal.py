@@ -13,7 +13,6 @@ apart, the main process takes about 300 bytes per row (bench/results/run_loop.js
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from zlib import crc32
 import msgspec
 
 from fastgen.errors import DiskError
+from fastgen.output import reserve
 from fastgen.types import Done, Failed, Result
 
 SYNC_EVERY_S = 1.0
@@ -34,6 +34,7 @@ _decode = msgspec.json.Decoder(Done | Failed).decode
 
 class _Head(msgspec.Struct):
     id: str
+    cost: float = 0.0
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -51,22 +52,28 @@ class Journal:
         """Offset of a line -> offset of the one before it of the same id; few rows have several."""
         self.damaged = 0
         """Number of lines dropped because of a wrong checksum."""
+        self.cost = self.dearest = 0.0
+        """USD of all results that it had when it was opened, and of the most expensive one."""
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = self._replay()
         if not read_only:
             os.ftruncate(self._file, self._end)
         self._synced = time.monotonic()
+        self._dirty = False
 
     def _replay(self) -> int:
         """Fill the index. Returns the length of the journal up to its last complete line."""
         offset = whole = 0
         with self.path.open("rb") as file:
             for line in file:
-                body = _checked(line)
+                body = checked(line)
                 if body is None:
                     self.damaged += 1
                 else:
-                    self._point(hash(_decode_head(body).id), offset)
+                    head = _decode_head(body)
+                    self.cost += head.cost
+                    self.dearest = max(self.dearest, head.cost)
+                    self._point(hash(head.id), offset)
                     whole = offset + len(line)
                 offset += len(line)
         # A torn last line is the normal trace of a power cut: it is cut off without a warning.
@@ -121,7 +128,7 @@ class Journal:
             if not chunk:
                 return None
             line += chunk
-        body = _checked(line[: line.index(b"\n") + 1])
+        body = checked(line[: line.index(b"\n") + 1])
         try:
             return None if body is None else _decode(body)
         except msgspec.ValidationError:  # of a version that wrote something else
@@ -132,39 +139,62 @@ class Journal:
         lines = []
         offset = self._end
         for result in results:
-            body = _encode(result)
-            line = b'{"crc":"%08x","rec":%b}\n' % (crc32(body), body)
+            line = with_checksum(_encode(result))
             lines.append((hash(result.id), offset, line))
             offset += len(line)
         data = b"".join(line for _, _, line in lines)
         try:
-            written = os.pwrite(self._file, data, self._end)
-            if written < len(data):
-                written += os.pwrite(self._file, data[written:], self._end + written)
-            if written < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._write(data)
         except OSError as error:
-            os.ftruncate(self._file, self._end)
-            raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
+            # What was set aside for the answers that are under way takes their lines.
+            if error.errno not in reserve.FULL or not reserve.give_back(self.path.parent):
+                raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
+            try:
+                self._write(data)
+            except OSError as again:
+                raise DiskError(f"cannot write {self.path}: {again.strerror}") from None
         self._end = offset
         for key, entry, _ in lines:
             self._point(key, entry)
-        if time.monotonic() - self._synced > SYNC_EVERY_S:
-            self.sync()
+        self.sync(SYNC_EVERY_S)
 
-    def sync(self) -> None:
-        os.fsync(self._file)
-        self._synced = time.monotonic()
+    def _write(self, data: bytes) -> None:
+        """At the end, whole or not at all. Raises OSError."""
+        self._dirty = True
+        written = os.pwrite(self._file, data, self._end)
+        try:
+            while written < len(data):
+                written += os.pwrite(self._file, data[written:], self._end + written)
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            raise
+
+    def sync(self, at_most_every_s: float = 0.0) -> None:
+        """Make all of it durable, unless that was done so few seconds ago. Raises DiskError."""
+        if not self._dirty or time.monotonic() - self._synced < at_most_every_s:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError as error:  # where a file system finds out late that it is full
+            raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
+        self._synced, self._dirty = time.monotonic(), False
 
     def close(self) -> None:
         if self._file >= 0:
-            self.sync()
-            os.close(self._file)
-            self._file = -1
+            try:
+                self.sync()
+            finally:
+                os.close(self._file)
+                self._file = -1
 
 
-def _checked(line: bytes) -> bytes | None:
-    """The bytes of the record if the line is complete and its checksum is right."""
+def with_checksum(body: bytes) -> bytes:
+    """A JSON object as a line that says whether it is whole."""
+    return b'{"crc":"%08x","rec":%b}\n' % (crc32(body), body)
+
+
+def checked(line: bytes) -> bytes | None:
+    """The object's bytes if the line is whole and its checksum right."""
     body = line[_BODY:-2]
     if not line.endswith(b"}\n") or not line.startswith(b'{"crc":"'):
         return None

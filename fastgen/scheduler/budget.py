@@ -1,28 +1,46 @@
 """What a run folder has cost, and what may still be spent: reserved before a request goes out, settled when it is over.
 
-Both are written down at once, so that a killed run's open reservations count as spent: nobody can tell whether those
-requests were billed. The file is only there where something costs money.
+Both are written down at once, so that what was under way when a run was killed is there to be counted: nobody can tell
+whether it was billed. Each line has a checksum, a number and the total so far, what is reserved included:
+
+    {"crc":"1a2b3c4d","rec":{"id":"row-7","reserved":0.04,"number":12,"total":1.24}}
+
+so that a line that is damaged or missing is noticed by the next one, and nothing is lost but its details. Only lines
+missing at the end go unnoticed; then the results in the journal say what was spent at least. The file is only there
+where something costs money.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from fastgen.errors import DiskError
+from fastgen.output.journal import checked, with_checksum
 
 SPENDING = "spending.jsonl"
+_SAME = 1e-6
+"""USD: sums that differ by less are the same, added up in another order."""
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
-    id: str
+    id: str = ""
+    """The row; "" for what belongs to none."""
     reserved: float = 0.0
     """USD at most, before the request."""
     spent: float | None = None
     """USD after it; the reservation is over."""
+    number: int = 0
+    """Of the line, from 1; 0 in files of versions that did not say."""
+    total: float = 0.0
+    """USD spent and reserved so far, with this line; goes with the number."""
+    why: str = ""
+    """What an entry is about that belongs to no answer."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -30,30 +48,132 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Ledger:
-    """Args: limit: USD for this folder, over all its runs; 0 for no limit."""
+    """Args:
+    limit: USD for this folder, over all its runs; 0 for no limit.
+    floor: USD that the folder's results have cost, which is the least that was spent.
+    dearest: USD of the dearest of them.
+    """
 
-    def __init__(self, folder: Path, limit: float):
+    def __init__(self, folder: Path, limit: float, floor: float = 0.0, dearest: float = 0.0):
         self.path = folder / SPENDING
         self.limit = limit
         self.spent = 0.0
+        self.warnings: list[str] = []
+        """What the user should be told about the file."""
         self._open: dict[str, float] = {}
-        self._file = -1
-        self._torn = False
-        """The file ends within a line, to which nothing must be added."""
-        if self.path.exists():
-            self._replay()
+        self._file, self._end, self._number = -1, 0, 0
+        self._unwritten: list[Entry] = []
+        """What a full disk did not take."""
+        self._dirty, self._synced = False, time.monotonic()
+        there = self.path.exists()
+        if there:
+            self._replay(dearest)
+        if self.spent < floor - _SAME:
+            known = f"holds {self.spent:.4f} USD" if there else "is missing"
+            self.warnings.append(f"{self.path} {known}, but the results cost {floor:.4f} USD; that is what counts")
+            self._note(Entry(spent=floor - self.spent, why="the results in the journal cost more than all lines here"))
 
-    def _replay(self) -> None:
-        data = self.path.read_bytes()
-        self._torn = bool(data) and not data.endswith(b"\n")
-        for line in data.splitlines():
+    @property
+    def reserved(self) -> float:
+        return sum(self._open.values())
+
+    def afford(self, most: dict[str, float]) -> bool:
+        """Set aside what requests may cost at most, by id. False, and nothing is set aside, if that could pass the
+        limit. Raises DiskError."""
+        if self.limit and self.spent + self.reserved + sum(most.values()) > self.limit:
+            return False
+        self._flush()
+        for number, (id, usd) in enumerate(most.items()):
+            entry = self._numbered(Entry(id, reserved=usd), self._total + usd)
             try:
-                entry = _decode(line)
-            except msgspec.DecodeError:  # the torn end of a power cut
+                self._append(entry)
+            except DiskError:
+                self._number -= 1
+                for before in list(most)[:number]:
+                    self.settle(before, 0.0)
+                raise
+            self._apply(entry)
+        return True
+
+    def settle(self, id: str, cost: float | None) -> float:
+        """A request is over. A disk that takes no more is not a reason to stop here: what is reserved still counts.
+
+        Args:
+            cost: USD; None: nobody knows, so all that was set aside counts.
+        Returns:
+            USD that it counts for.
+        """
+        held = self._open.get(id, 0.0)
+        usd = held if cost is None else cost
+        if held or usd:
+            self._note(Entry(id, spent=usd, why="" if cost is not None else "no answer came; it may have been billed"))
+        return usd
+
+    def sync(self, at_most_every_s: float = 0.0) -> None:
+        """Make all of it durable, unless that was done so few seconds ago. Raises DiskError."""
+        self._flush()
+        if not self._dirty or time.monotonic() - self._synced < at_most_every_s:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
+        self._dirty, self._synced = False, time.monotonic()
+
+    def close(self) -> None:
+        if self._file >= 0:
+            with suppress(DiskError):  # what was reserved is there, and counts
+                self.sync()
+            os.close(self._file)
+            self._file = -1
+
+    # The file
+
+    def _replay(self, largest: float) -> None:
+        """Add up the file. Its last total is right, whatever befell the lines before it."""
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # the ordinary trace of a power cut
+        self._end = sum(map(len, lines))
+        damaged = missing = unclear = 0
+        for line in lines:
+            entry = _read(line)
+            if entry is None:
+                damaged += 1
+                unclear += 1
                 continue
             self._apply(entry)
-        self.spent += sum(self._open.values())
-        self._open.clear()
+            largest = max(largest, entry.reserved, entry.spent or 0.0)
+            if not entry.number:
+                continue
+            missing += entry.number != self._number + unclear + 1
+            if unclear or entry.number != self._number + 1:  # nobody knows what is open from before
+                self._open = {entry.id: entry.reserved} if entry.spent is None else {}
+            self.spent = entry.total - self.reserved
+            self._number, unclear = entry.number, 0
+        self.spent += unclear * largest  # no total says what these were about; each was the largest at most
+        wrong = [f"{damaged} lines are damaged"] * bool(damaged) + ["lines are missing or doubled"] * bool(missing)
+        if wrong:
+            self.warnings.append(
+                f"{self.path}: {' and '.join(wrong)}; with what they may have been about, {self._total:.4f} USD count "
+                "as spent"
+            )
+        self._settle_leftovers()
+
+    def _settle_leftovers(self) -> None:
+        """What was under way when a run was killed counts as billed."""
+        if not self._open:
+            return
+        self.warnings.append(
+            f"{len(self._open)} requests were under way when the run before was killed; they may have been billed, so "
+            f"{self.reserved:.4f} USD count as spent for them"
+        )
+        for id, held in list(self._open.items()):
+            self._note(Entry(id, spent=held, why="under way when the run was killed; it may have been billed"))
+
+    @property
+    def _total(self) -> float:
+        return self.spent + self.reserved
 
     def _apply(self, entry: Entry) -> None:
         if entry.spent is None:
@@ -62,38 +182,44 @@ class Ledger:
             self._open.pop(entry.id, None)
             self.spent += entry.spent
 
-    @property
-    def reserved(self) -> float:
-        return sum(self._open.values())
+    def _numbered(self, entry: Entry, total: float) -> Entry:
+        self._number += 1
+        return msgspec.structs.replace(entry, number=self._number, total=round(total, 8))
 
-    def reserve(self, id: str, most: float) -> bool:
-        """Set aside what a request may cost at most. False, and nothing is set aside, if that could pass the limit."""
-        if not most:
-            return True
-        if self.limit and self.spent + self.reserved + most > self.limit:
-            return False
-        self._write(Entry(id, reserved=most))
-        return True
+    def _note(self, entry: Entry) -> None:
+        """What has happened counts, also where it cannot be written down now."""
+        self._apply(entry)
+        self._unwritten.append(self._numbered(entry, self._total))
+        with suppress(DiskError):
+            self._flush()
 
-    def settle(self, id: str, cost: float | None) -> None:
-        """A request is over. `cost` None: nobody knows, so all that was set aside counts."""
-        held = self._open.get(id, 0.0)
-        if held or cost:
-            self._write(Entry(id, spent=held if cost is None else cost))
+    def _flush(self) -> None:
+        """Raises DiskError."""
+        while self._unwritten:
+            self._append(self._unwritten[0])
+            self._unwritten.pop(0)
 
-    def _write(self, entry: Entry) -> None:
+    def _append(self, entry: Entry) -> None:
+        """One line, whole or not at all. Raises DiskError."""
+        line = with_checksum(_encode(entry))
         try:
             if self._file < 0:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            line = b"\n" * self._torn + _encode(entry) + b"\n"
-            self._torn = os.write(self._file, line) < len(line)
-            if self._torn:
+                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+                os.ftruncate(self._file, self._end)
+            written = os.pwrite(self._file, line, self._end)
+            if written < len(line):
+                os.ftruncate(self._file, self._end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
-        self._apply(entry)
+        self._end += len(line)
+        self._dirty = True
 
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+
+def _read(line: bytes) -> Entry | None:
+    """The entry on a line; None if it is damaged. Lines of versions before checksums are plain entries."""
+    body = checked(line) if line.startswith(b'{"crc"') else line
+    try:
+        return None if body is None else _decode(body)
+    except msgspec.DecodeError:
+        return None

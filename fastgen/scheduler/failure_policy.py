@@ -8,9 +8,10 @@ from fastgen.types import Failed, Kind
 
 Action = Literal["retry", "split", "give up", "stop"]
 MAX_ATTEMPTS = 3
-MAX_WAITS = 30
-"""Times that a service may ask the same row to come back later. Each wait is shared by all rows (see
-backends/remote/gate.py)."""
+LONGEST_WAIT_S = 600.0
+"""From a row's first failure at a backend to its last try there: ten minutes, however often it is asked to come back
+later. What is done meanwhile is in the journal; only the table waits. A pause that a service asks of everybody comes on
+top (see backends/remote/gate.py)."""
 MAX_KILLS = 2
 """A row that is alone on a worker when the worker dies, this many times, is poison."""
 MAX_USELESS, MAX_USELESS_AT_FIRST = 5, 3
@@ -39,13 +40,14 @@ AGAIN: frozenset[Kind] = CLOSING | {"input", "unavailable", "rate_limited"}
 """Rows that failed so are tried again by the next run of the same command: it was not their fault, or costs nothing."""
 
 
-def decide(failed: Failed, alone: bool) -> Action:
+def decide(failed: Failed, alone: bool, waited_s: float = 0.0) -> Action:
     """What follows when a backend reports a failure.
 
     Args:
-        failed: the failure; its `attempts` counts the tries of this row at this backend so far (for "rate_limited"
-            those that were sent away).
+        failed: the failure; its `attempts` counts the tries of this row at this backend so far, without those that
+            were only asked to come back later.
         alone: whether the row was the only one of its batch.
+        waited_s: since the row first failed at this backend.
     Returns:
         "retry" it, "split" it from its batch mates and try again, "give up" on the row at this backend, or "stop" the
         run.
@@ -61,9 +63,9 @@ def decide(failed: Failed, alone: bool) -> Action:
         case "empty":  # seldom an accident
             return "retry" if failed.attempts < 2 else "give up"
         case "transient" | "unavailable" | "malformed":
-            return "retry" if failed.attempts < MAX_ATTEMPTS else "give up"
+            return "retry" if failed.attempts < MAX_ATTEMPTS and waited_s < LONGEST_WAIT_S else "give up"
         case "rate_limited":
-            return "retry" if failed.attempts < MAX_WAITS else "give up"
+            return "retry" if waited_s < LONGEST_WAIT_S else "give up"
         case "disk":
             return "stop"
         case _:  # input, refused, poison, unsupported, truncated, quota, unauthorized, gone: no try will change it

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from fastgen.scheduler.failure_policy import LONGEST_WAIT_S
 from fastgen.scheduler.routing import Group
 from fastgen.types import Done, Failed, Request, Result
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 32.0
+"""Before the next try; it doubles each time. A service may ask for a longer one."""
 
 
 @dataclass
@@ -19,6 +23,8 @@ class Tries:
     strikes: int = 0
     """At the backend where the row is now, without those where it was only asked to wait."""
     waits: int = 0
+    since: float | None = None
+    """When it first failed there."""
     cost: float = 0.0
     """USD of all of them."""
 
@@ -33,28 +39,37 @@ class Retries:
         """Rows that wait for their time."""
         return len(self._later)
 
-    def note(self, request: Request, result: Result) -> Result:
+    def note(self, request: Request, result: Result, now: float) -> Result:
         """Count a try. Returns the result as the row's: with all tries and what they cost."""
         tries = self._tries.setdefault(request.id, Tries())
         tries.all += result.attempts
         tries.cost += result.cost
         if isinstance(result, Done):
             del self._tries[request.id]
-        elif result.kind == "rate_limited":
+            return replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
+        tries.since = now if tries.since is None else tries.since
+        if result.kind == "rate_limited":
             tries.waits += 1
         else:
             tries.strikes += 1
         return replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
 
     def here(self, failed: Failed) -> Failed:
-        """The failure with the tries that count for what follows from it; see `policy.decide`."""
-        tries = self._tries[failed.id]
-        return replace(failed, attempts=tries.waits if failed.kind == "rate_limited" else tries.strikes)
+        """The failure with the tries that count for what follows from it; see `failure_policy.decide`."""
+        return replace(failed, attempts=self._tries[failed.id].strikes)
+
+    def waited_s(self, id: str, now: float) -> float:
+        """Since a row that has failed did so first at the backend where it is."""
+        since = self._tries[id].since
+        return 0.0 if since is None else now - since
 
     def later(self, request: Request, group: Group, failed: Failed, now: float) -> None:
-        """Try again: when the service said, and not before a pause that doubles each time."""
-        due = now + max(failed.retry_after, 0.25 * 2 ** min(self.here(failed).attempts, 7))
-        heapq.heappush(self._later, (due, id(request), request, group))
+        """Try again: when the service said, not before a pause that doubles each time, and in time for a last try."""
+        tries = self._tries[request.id]
+        tried = tries.waits if failed.kind == "rate_limited" else tries.strikes
+        pause = max(failed.retry_after, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tried - 1, 16)))
+        left = LONGEST_WAIT_S - self.waited_s(request.id, now)
+        heapq.heappush(self._later, (now + max(0.0, min(pause, left)), id(request), request, group))
 
     def due(self, now: float) -> Iterator[tuple[Request, Group]]:
         while self._later and self._later[0][0] <= now:
@@ -68,6 +83,7 @@ class Retries:
         """Another backend gets the row: there it has not been tried."""
         tries = self._tries[id]
         tries.strikes = tries.waits = 0
+        tries.since = None
 
     def forget(self, id: str) -> None:
         self._tries.pop(id, None)

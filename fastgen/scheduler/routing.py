@@ -1,13 +1,13 @@
-"""The backends of a run in a chain: the rows that wait for each, and which of them still takes any. Knows no workers,
-no clock.
+"""The backends of a run, one after the other: the rows that wait for each, and which of them still takes any. Starts
+nothing, knows no workers and no clock.
 
-Rows begin at the first group. Where a backend cannot do a row, or can do none any more, they go to the next.
+Rows begin at the first group. Where a backend cannot do a row, or takes no more, they go to the next.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -17,10 +17,12 @@ from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import Window
-from fastgen.types import Batch, Done, Failed, ImageParams, Request, Result
+from fastgen.types import Batch, Done, Failed, ImageParams, Kind, Request, Result
 
 
 class Group:
+    """One backend of the route, and the rows that wait for it."""
+
     def __init__(self, settings: Settings, position: int):
         self.settings = settings
         self.position = position
@@ -31,7 +33,7 @@ class Group:
         self.suspects: deque[Batch] = deque()
         """Batches that were on a worker when it died: each runs with nothing beside it."""
         self.started = False
-        """Whether it has workers: they begin when the first row gets there."""
+        """Whether it has workers; they are started when the first row waits for them."""
         self.closed = ""
         """Why it takes no more rows; "" while it does."""
         self._worked = False
@@ -42,6 +44,18 @@ class Group:
     def __len__(self) -> int:
         """Requests and batches that wait."""
         return len(self.window) + len(self.queue) + len(self.suspects)
+
+    @property
+    def name(self) -> str:
+        """Backend and model, for people."""
+        return f"{self.settings.backend} {self.settings.model.name}"
+
+    def failed(self, request: Request, kind: Kind, message: str, attempts: int = 1) -> Failed:
+        """A row fails here, by our own judgement."""
+        settings = self.settings
+        return Failed(
+            request.id, kind, message, "", settings.backend.name, settings.model.name, request.content, attempts
+        )
 
     def view(self, request: Request) -> Request:
         """The request as this backend sees it: an API is told a size only where somebody asked for one."""
@@ -95,11 +109,10 @@ class Group:
 
 
 class Route:
-    """Args: start: called with a group when its first row gets there."""
+    """The groups in order: the backend that was asked for, then its fallbacks."""
 
-    def __init__(self, settings: Settings, start: Callable[[Group], None]):
+    def __init__(self, settings: Settings):
         self.groups = [Group(link, position) for position, link in enumerate(settings.route)]
-        self._start = start
 
     def __len__(self) -> int:
         """Requests and batches that wait."""
@@ -109,10 +122,19 @@ class Route:
     def full(self) -> bool:
         return any(group.window.full for group in self.groups)
 
-    def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> Failed | None:
-        """Hand a row to the first backend from `place` on that is open and can do it. Where there is none it fails:
-        with `failure`, why the backend before gave up on it, or with what none of them can do.
+    @property
+    def to_start(self) -> list[Group]:
+        """Groups that have rows and no workers yet."""
+        return [group for group in self.groups if not group.started and len(group)]
 
+    def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> Failed | None:
+        """Put a row into the window of the first backend that is open and can do it. Where there is none it fails.
+
+        Args:
+            position: the first group that may have it.
+            failure: why the backend before gave up on it; then that is what it fails with.
+        Returns:
+            the failure, or None while the row goes on.
         Raises:
             EngineError: all that could have done it are closed; the row has not failed, it waits for another run.
         """
@@ -120,16 +142,9 @@ class Route:
         for group in self.groups[position:]:
             if group.closed:
                 continue
-            settings = group.settings
-            if reason := providers.refuse(settings, group.view(request)):
-                message = f"row {request.row}: {settings.backend} {settings.model.name}: {reason}"
-                cannot = cannot or Failed(
-                    request.id, "unsupported", message, "", settings.backend.name, settings.model.name, request.content
-                )
+            if reason := providers.refuse(group.settings, group.view(request)):
+                cannot = cannot or group.failed(request, "unsupported", f"row {request.row}: {group.name}: {reason}")
                 continue
-            if not group.started:
-                group.started = True
-                self._start(group)
             group.window.add(request)
             return None
         if cannot is None:

@@ -1,125 +1,88 @@
-"""The workers of a run: which are ready, who holds which batch, and what the death of one means. Knows no rows, no
-files.
+"""The workers of a run: which of them are ready, which batches each holds, and what the death or the silence of one
+means. Knows no rows, no files, and not where workers run.
 
-Workers answer through futures; their callbacks put (worker, number, future) into the inbox, number 0 for a start.
+Workers answer through futures, whose callbacks put (state, number, future) into the inbox; number 0 is for a start.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import SimpleQueue
+from threading import Thread
 
 from fastgen.backends.registry import slots
+from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
+from fastgen.scheduler.progress import Emit
 from fastgen.scheduler.routing import Group
-from fastgen.types import Batch, Failed
-from fastgen.workers.base import Worker, WorkerDied
+from fastgen.scheduler.watchdog import Watch
+from fastgen.scheduler.worker_state import Held, LostBatches, WorkerState
+from fastgen.types import Batch
+from fastgen.workers import registry
+from fastgen.workers.base import WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
-from fastgen.workers.process import ProcessWorker
 
 MAX_STARTS = 3
 """Times in a row that a worker may die while it starts."""
 MAX_POISON_STREAK = 16
 """Rows in a row that kill their worker, with none done in between: then it is not the rows."""
-
-Emit = Callable[..., None]
-
-
-@dataclass(eq=False)
-class WorkerState:
-    """A worker and what it is doing."""
-
-    worker: Worker
-    group: Group
-    ready: bool = False
-    was_ready: bool = False
-    failed_starts: int = 0
-    exclusive: bool = False
-    """It runs a suspect and takes nothing beside it."""
-    reused: bool = False
-    """It is of an earlier run and has not been started for this one."""
-    in_flight: dict[int, Batch] = field(default_factory=dict)
-
-
-@dataclass
-class LostBatches:
-    """What a worker held when it died."""
-
-    innocent: list[Batch] = field(default_factory=list)
-    """It was gone before it got these."""
-    suspects: list[Batch] = field(default_factory=list)
-    """Each to run with nothing beside it."""
-    poisoned: list[Failed] = field(default_factory=list)
+ALL_TOLD_S = 60.0
+"""A dead worker tells all its batches at once; this only bounds a fault of its own."""
 
 
 class WorkerPool:
-    """Args: inbox: where answers go; emit: called as emit(event, **facts); idle pool: where workers come from and go
-    to, if anywhere."""
+    """Args:
+    inbox: where answers go.
+    emit: called as emit(event, **facts).
+    idle_pool: where workers come from and go to, if anywhere.
+    place: where new workers run, a name in workers.registry.PLACES.
+    """
 
-    def __init__(self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None):
+    def __init__(
+        self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None, place: str = registry.DEFAULT
+    ):
         self.inbox = inbox
         self.emit = emit
-        self._idle_pool = idle_pool
         self.states: list[WorkerState] = []
         self.facts: dict[str, dict] = {}
-        """What each backend said of itself when it was open."""
+        """What each engine said of itself when it was open."""
+        self._idle_pool = idle_pool
+        self._place = place
         self._kills: Counter[str] = Counter()
         self._poison_streak = 0
         self._number = 0
+        self._looked_at = time.monotonic()
+
+    # Life
 
     def start(self, group: Group) -> None:
-        """Start a worker per device of a group, all at once; one that was kept goes on."""
-        settings, devices = group.settings, group.settings.placement.devices
-        for device in devices:
-            most = slots(settings, device)
-            worker = take(settings, device, most) if self._idle_pool else None
-            self.states.append(
-                WorkerState(worker or ProcessWorker(settings, device, most), group, reused=worker is not None)
-            )
-        for state in self.states[-len(devices) :]:
+        """Start a worker per device of a group, all at once; one that idles from an earlier run goes on."""
+        group.started = True
+        new = [self._find(group, device) for device in group.settings.placement.devices]
+        self.states += new
+        for state in new:
             for gone in () if state.reused else make_room(state.worker.device):
-                self.emit(
-                    "warning",
-                    message=f"{gone.name}: the engine with {gone.model} was ended for one with {settings.model.name}",
-                )
+                message = f"{gone.name}: the engine with {gone.model} was ended for one with {state.worker.model}"
+                self.emit("warning", message=message)
             self._start(state)
 
-    def cancel_pending(self, group: Group | None = None) -> None:
-        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
-        for state in self.states:
-            if group in (None, state.group):
-                state.worker.cancel_pending()
+    def _find(self, group: Group, device: Device) -> WorkerState:
+        settings, most = group.settings, slots(group.settings, device)
+        worker = take(self._place, settings, device, most) if self._idle_pool else None
+        reused = worker is not None
+        worker = worker or registry.create(self._place, settings, device, most)
+        return WorkerState(worker, group, Watch(may_end_unanswered=not settings.backend.is_remote), reused=reused)
 
-    def free(self) -> list[WorkerState]:
-        """Workers that can take a batch, the least busy first."""
-        states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
-        return sorted(states, key=lambda state: len(state.in_flight))
-
-    def submit(self, state: WorkerState, batch: Batch) -> None:
-        self._number += 1
-        number = self._number
-        state.in_flight[number] = batch
-        seen = Batch(batch.bucket, tuple(map(state.group.view, batch.requests)))
-        state.worker.submit(seen).add_done_callback(lambda future: self.inbox.put((state, number, future)))
-
-    @property
-    def in_flight(self) -> bool:
-        return any(state.in_flight for state in self.states)
-
-    def finish(self, state: WorkerState, number: int) -> Batch:
-        """The worker has answered for a batch: it is no longer held."""
-        state.exclusive = False
-        state.failed_starts = 0
-        return state.in_flight.pop(number)
-
-    def row_done(self) -> None:
-        """A row came out well, so the workers as such are sound."""
-        self._poison_streak = 0
+    def _start(self, state: WorkerState) -> None:
+        state.ready = state.killed = False
+        state.opening = True
+        state.watch.started()
+        ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
+        ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
 
     def handle_start(self, state: WorkerState, future: Future) -> None:
         """A worker is ready, or did not start.
@@ -127,95 +90,166 @@ class WorkerPool:
         Raises:
             ModelError, EngineError: it says that it cannot start, or no worker is left.
         """
+        state.opening = False
         try:
             facts = future.result()
         except (WorkerDied, EngineError, ModelError) as error:
-            # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
-            # unless it worked before: a worker that is lost must not take the others with it.
-            state.failed_starts += 1
-            state.reused = False
-            if not isinstance(error, WorkerDied) and not state.was_ready:
-                raise
-            state.worker.stop(now=True)  # one that says that it cannot start is still there
-            if state.failed_starts < MAX_STARTS:
-                self.emit("lane_restarted", lane=state.worker.name, reason=str(error))
-                self._start(state)
-                return
-            self.states.remove(state)
-            if not any(other.group is state.group for other in self.states):
-                raise EngineError(
-                    f"the engine on {state.worker.name} did not start {MAX_STARTS} times: {error}"
-                ) from None
-            self.emit("warning", message=f"{state.worker.name} is given up after {MAX_STARTS} failed starts: {error}")
+            self._handle_failed_start(state, error)
             return
         state.ready = state.was_ready = True
+        state.watch.answered()
         if state.reused:
             facts = {**facts, "kept": True}
             state.reused = False
         self.facts[state.worker.name] = facts
         self.emit("lane_ready", lane=state.worker.name, **facts)
 
-    def handle_death(self, state: WorkerState, death: WorkerDied) -> LostBatches:
-        """A worker died with batches in hand: start it again and sort what it held.
+    def _handle_failed_start(self, state: WorkerState, error: WorkerDied | EngineError | ModelError) -> None:
+        # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
+        # unless it worked before: a worker that is lost must not take the others with it.
+        state.failed_starts += 1
+        state.reused = False
+        if not isinstance(error, WorkerDied) and not state.was_ready:
+            raise error
+        name = state.worker.name
+        state.worker.stop(now=True)  # one that says that it cannot start is still there
+        if state.failed_starts < MAX_STARTS:
+            self.emit("lane_restarted", lane=name, reason=str(error))
+            self._start(state)
+            return
+        self.states.remove(state)
+        if not any(other.group is state.group for other in self.states):
+            raise EngineError(f"the engine on {name} did not start {MAX_STARTS} times: {error}") from None
+        self.emit("warning", message=f"{name} is given up after {MAX_STARTS} failed starts: {error}")
 
-        Raises:
-            EngineError: so many rows in a row killed their worker that it is not the rows.
-        """
-        held = list(state.in_flight.values())
-        state.in_flight.clear()
-        state.exclusive = False
-        self.emit("lane_died", lane=state.worker.name, reason=str(death))
-        lost = LostBatches()
-        if death.idle:
-            lost.innocent = held
-        elif len(held) == 1 and len(held[0].requests) == 1:
-            request = held[0].requests[0]
-            self._kills[request.id] += 1
-            if self._kills[request.id] < failure_policy.MAX_KILLS:
-                lost.suspects = held
+    def release(self) -> None:
+        """The run is over: workers idle until the next one, or end."""
+        idle = [state for state in self.states if self._idle_pool and not state.in_flight]
+        for state in idle:
+            self._idle_pool.put(state.worker)
+            self.states.remove(state)  # not before: what breaks this off must find the worker still here
+        self.stop()
+        self.states.clear()
+
+    def stop(self, now: bool = False) -> None:
+        """End all workers, side by side; `now` does not let them finish."""
+        if now:
+            for state in self.states:
+                state.worker.kill("the run was broken off")
+            for state in self.states:
+                state.worker.stop(now=True)
+            return
+        ending = [Thread(target=state.worker.stop, daemon=True) for state in self.states]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+
+    def kill_busy(self, reason: str) -> None:
+        """End the workers that hold batches; these come back as lost."""
+        for state in self.states:
+            if state.in_flight:
+                self._kill(state, reason)
+
+    def watch(self, now: float) -> None:
+        """Say which worker has been silent for how long, and end those that hang; their batches come back as lost."""
+        passed_s, self._looked_at = now - self._looked_at, now
+        for state in self.states:
+            action = state.watch.look(passed_s, state.worker.beats, state.batches, state.opening)
+            if not action or state.killed:
+                continue
+            why = state.watch.why(state.batches, state.opening)
+            if action == "end":
+                self._kill(state, f"{why}, so it was ended")
             else:
-                message = (
-                    f"it ended its engine process {failure_policy.MAX_KILLS} times while it ran there alone: {death}"
-                )
-                settings = state.group.settings
-                poisoned = Failed(
-                    request.id,
-                    "poison",
-                    message,
-                    "",
-                    settings.backend.name,
-                    settings.model.name,
-                    request.content,
-                    failure_policy.MAX_KILLS,
-                )
-                lost.poisoned = [poisoned]
-                self._poison_streak += 1
+                self.emit("warning", message=f"{state.worker.name}: {why}")
+
+    def _kill(self, state: WorkerState, reason: str) -> None:
+        state.killed = True
+        state.worker.kill(reason)
+
+    # Batches
+
+    def free(self) -> list[WorkerState]:
+        """Workers that can take a batch, the least busy first."""
+        states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
+        return sorted(states, key=lambda state: len(state.in_flight))
+
+    def submit(self, state: WorkerState, batch: Batch) -> None:
+        """Give a worker a batch."""
+        self._number += 1
+        number = self._number
+        seen = Batch(batch.bucket, tuple(map(state.group.view, batch.requests)))
+        future = state.worker.submit(seen)
+        state.in_flight[number] = Held(batch, time.monotonic(), future)
+        future.add_done_callback(lambda future: self.inbox.put((state, number, future)))
+
+    @property
+    def in_flight(self) -> bool:
+        return any(state.in_flight for state in self.states)
+
+    @property
+    def asked_of_services(self) -> int:
+        """Batches, which are requests, that the workers of services hold."""
+        return sum(len(state.in_flight) for state in self.states if state.group.settings.backend.is_remote)
+
+    def finish(self, state: WorkerState, number: int) -> Batch:
+        """The worker has answered for a batch: it is no longer held."""
+        state.exclusive = False
+        state.failed_starts = 0
+        held = state.in_flight.pop(number)
+        state.watch.answered(held.batch, time.monotonic() - held.since)
+        return held.batch
+
+    def cancel_pending(self, group: Group | None = None) -> None:
+        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
+        for state in self.states:
+            if group in (None, state.group):
+                state.worker.cancel_pending()
+
+    # Deaths
+
+    def row_done(self) -> None:
+        """A row came out well, so the workers as such are sound."""
+        self._poison_streak = 0
+
+    def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
+        """A worker died with batches in hand: sort what it held, and start it again where the run goes on."""
+        state.exclusive = state.ready = False
+        lost, held = LostBatches(), []
+        for number, one in list(state.in_flight.items()):
+            how = one.future.exception(ALL_TOLD_S)
+            if not isinstance(how, WorkerDied):
+                continue  # answered just before, in a message that is still to come
+            batch = state.in_flight.pop(number).batch
+            (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
+            (lost.innocent if how.idle else held).append(batch)
+        if not restart:
+            if not state.killed:
+                self.emit("warning", message=f"{state.worker.name}: {death}")
+            return lost
+        self.emit("lane_died", lane=state.worker.name, reason=str(death))
+        if len(held) == 1 and len(held[0].requests) == 1:
+            self._blame(held[0], state, death, lost)
         else:
             lost.suspects = [half for batch in held for half in halves(batch)]
-        if self._poison_streak >= MAX_POISON_STREAK:
-            raise EngineError(
+        if self._poison_streak < MAX_POISON_STREAK:
+            self._start(state)
+        else:
+            lost.hopeless = (
                 f"{self._poison_streak} rows in a row ended their engine process and none was done in between, so it "
                 f"is not the rows: {death}"
             )
-        self._start(state)
         return lost
 
-    def release(self) -> None:
-        """The run is over: workers are kept for the next one, or end."""
-        while self.states:
-            state = self.states[-1]
-            if self._idle_pool and not state.in_flight:
-                self._idle_pool.put(state.worker)
-            else:
-                state.worker.stop()
-            self.states.pop()  # not before: what breaks this off must find the worker still here
-
-    def stop(self, now: bool = False) -> None:
-        """End all workers; `now` does not let them finish."""
-        for state in self.states:
-            state.worker.stop(now)
-
-    def _start(self, state: WorkerState) -> None:
-        state.ready = False
-        ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
-        ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
+    def _blame(self, alone: Batch, state: WorkerState, death: WorkerDied, lost: LostBatches) -> None:
+        """A row was alone on its worker when that died: tried again, or given up as poison."""
+        (request,) = alone.requests
+        self._kills[request.id] += 1
+        times = failure_policy.MAX_KILLS
+        if self._kills[request.id] < times:
+            lost.suspects = [alone]
+            return
+        message = f"it ended its engine process {times} times while it ran there alone: {death}"
+        lost.poisoned = [state.group.failed(request, "poison", message, times)]
+        self._poison_streak += 1

@@ -1,7 +1,7 @@
-"""Workers that stay open from one run to the next while nothing runs on them. Does not know runs.
+"""Workers that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
 
-An idle worker never blocks a device: a run that needs another engine there first ends the idle one, whichever session
-it belongs to.
+What is kept never stands in the way: a run that needs another engine on a device first ends the one that is idle there,
+no matter which session kept it.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
+from fastgen.workers import registry
 from fastgen.workers.base import Worker
 
-_lock = threading.RLock()  # a session may be garbage-collected, and so closed, while this thread holds the lock
+_lock = threading.RLock()  # a session may be collected, and so closed, while this thread holds it
 _all: weakref.WeakSet[IdlePool] = weakref.WeakSet()
 
 
 class IdlePool:
     """The idle workers of one session."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.workers: list[Worker] = []
         self._closed = False
         with _lock:
             _all.add(self)
 
     def put(self, worker: Worker) -> None:
-        """Keep a worker after its run, or end it if it can no longer be used."""
+        """Keep a worker that its run is done with, or end it where it is of no more use."""
         with _lock:
             keep = worker.reusable and not self._closed
             gone = [worker]
@@ -39,7 +41,7 @@ class IdlePool:
             one.stop()
 
     def close(self) -> None:
-        """End the idle workers; workers that come later are not kept."""
+        """End what is idle; what comes later is not kept."""
         self._closed = True
         while self.workers:
             worker = self.workers[-1]
@@ -48,10 +50,10 @@ class IdlePool:
                 self.workers = [other for other in self.workers if other is not worker]
 
 
-def take(settings: Settings, device: Device, slots: int) -> Worker | None:
-    """An idle worker with the engine that these settings need on a device, from any session. It now belongs to the
-    caller."""
-    found = _take_out(lambda worker: worker.fits(settings, device, slots))
+def take(place: str, settings: Settings, device: Device, slots: int) -> Worker | None:
+    """An idle worker in a place with the engine that these settings need on a device, whoever kept it; it is the
+    caller's now."""
+    found = _take_out(lambda worker: registry.place_of(worker) == place and worker.fits(settings, device, slots))
     useful = next((worker for worker in found if worker.reusable), None)
     for worker in found:
         if worker is not useful:
@@ -60,21 +62,19 @@ def take(settings: Settings, device: Device, slots: int) -> Worker | None:
 
 
 def make_room(device: Device) -> list[Worker]:
-    """End the idle workers that use a device, and return them."""
+    """End the idle workers that share a device; these are returned."""
     gone = [] if _is_endpoint(device) else _take_out(lambda worker: _share(worker.device, device))
     for worker in gone:
         worker.stop()
     return gone
 
 
-def _take_out(wanted, whose: IdlePool | None = None) -> list[Worker]:
-    """Remove workers from the pools of all sessions, or of one."""
+def _take_out(wanted: Callable[[Worker], bool], whose: IdlePool | None = None) -> list[Worker]:
+    """Remove workers from where they are kept, of all sessions or of one."""
     with _lock:
         found = []
         for idle_pool in [whose] if whose else list(_all):
-            taken = [
-                worker for worker in idle_pool.workers if wanted(worker)
-            ]  # asked once, because the answer may change
+            taken = [worker for worker in idle_pool.workers if wanted(worker)]  # asked once: an answer may change
             idle_pool.workers = [worker for worker in idle_pool.workers if worker not in taken]
             found += taken
         return found
@@ -87,18 +87,16 @@ def _share(one: Device, other: Device) -> bool:
 
 
 def _is_endpoint(device: Device) -> bool:
-    """Whether it is a service, which any number of workers may use."""
+    """Whether it is a service, which any number of workers may ask."""
     return device.kind == "endpoint"
 
 
-def _forget() -> None:
-    """In a forked process: the idle workers belong to the parent."""
+def _keep_nothing() -> None:
+    """In a forked process: what is kept is the parent's. The registry has the workers themselves let go."""
     global _lock
     _lock = threading.RLock()
     for idle_pool in list(_all):
-        for worker in idle_pool.workers:
-            worker.forget()
         idle_pool.workers = []
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_keep_nothing)

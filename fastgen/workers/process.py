@@ -1,7 +1,7 @@
-"""A worker that is a process of its own, on one GPU or some CPU threads. Whatever kills it, this process survives.
+"""A worker that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
 
-Messages are msgpack over a socket pair. The child ends as soon as our end of the pair closes, so no child outlives us.
-After its run it may work for another one that needs the same engine: see idle_pool.py.
+Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When
+its run is over it may go on with another one that needs the same engine: idle_pool.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,67 +18,38 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import msgspec
-
 from fastgen.config.hardware import Device, child_environment
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, EngineError, ModelError
 from fastgen.output.artifacts import LOGS, tail
-from fastgen.types import Batch, Result
+from fastgen.types import Batch
 from fastgen.workers.base import WorkerDied
+from fastgen.workers.messages import (
+    Beat,
+    CancelPending,
+    CannotStart,
+    DiskFull,
+    Finished,
+    Hello,
+    Paying,
+    Ready,
+    Reconfigure,
+    Work,
+    decode_from_child,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
-
-class Hello(msgspec.Struct, tag=True):
-    """First message to the child: what to open."""
-
-    settings: Settings
-    device: Device
-    slots: int
-
-
-class Work(msgspec.Struct, tag=True):
-    number: int
-    batch: Batch
-
-
-class Reconfigure(msgspec.Struct, tag=True):
-    """From now on the work is for another run, whose folder has the log. Sent only while nothing is in progress."""
-
-    settings: Settings
-    log: str
-
-
-class CancelPending(msgspec.Struct, tag=True):
-    """Do not start what has not started; send it back."""
-
-
-class Ready(msgspec.Struct, tag=True):
-    """First message from the child, after its backend is open."""
-
-    facts: dict
-
-
-class CannotStart(msgspec.Struct, tag=True):
-    message: str
-    by_user: bool
-    """Whether the user can fix it (a ModelError)."""
-
-
-class Finished(msgspec.Struct, tag=True):
-    number: int
-    results: list[Result]
-
-
-class DiskFull(msgspec.Struct, tag=True):
-    number: int
-    message: str
-
-
-encode = msgspec.msgpack.Encoder().encode
-decode_to_child = msgspec.msgpack.Decoder(Hello | Work | Reconfigure | CancelPending).decode
-_decode_from_child = msgspec.msgpack.Decoder(Ready | CannotStart | Finished | DiskFull).decode
+STOP_S = 8.0
+"""For a child that was asked to stop: its backend may have a server to end in good order, which takes up to 6 s
+(worker_main.CLOSE_S). With run.GRACE_S before it this stays under the 30 s after which Slurm and Kubernetes kill."""
+KILLED_S = 5.0
+"""For a child that was killed, where somebody waits for it. One that a hung driver holds in the kernel never ends."""
+BURIED_S = 30.0
+"""The same where nobody waits but its batches: freeing a GPU's memory may take some seconds."""
+SEND_S = 20.0
+"""For a message to the child. Its main thread only listens, so one that takes nothing for so long is stopped."""
 
 
 class ProcessWorker:
@@ -89,11 +61,15 @@ class ProcessWorker:
         self._work_for(settings)
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
+        self.beats = 0
         self._pending: dict[int, Future] = {}
+        self._paying: set[int] = set()
+        """Batches for which something may have gone out that costs money."""
         self._ready: Future = Future()
         self._count = 0
         self._lock = threading.Lock()
         self._death: str | None = None
+        self._killed_for = ""
         self._cancelled = False
 
     @property
@@ -102,7 +78,7 @@ class ProcessWorker:
 
     @property
     def reusable(self) -> bool:
-        """Whether it can work for another run."""
+        """Whether it could go on with another run."""
         with self._lock:
             idle = (
                 self._process is not None and self._process.poll() is None and self._death is None and not self._pending
@@ -111,13 +87,15 @@ class ProcessWorker:
         return idle and could_start and not self._cancelled
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
-        """Whether its engine is the one that these settings need on that device."""
+        """Whether its engine is the one that these settings need there."""
         return self._engine == _engine_of(settings, device, slots)
 
     def start(self) -> Future:
         self._death = None
+        self._killed_for = ""
         self._cancelled = False
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SEND_S), 0))
         environment = {**child_environment(self.device), "OMP_NUM_THREADS": str(self.device.threads)}
         try:
             log = self.log.open("ab")
@@ -134,25 +112,22 @@ class ProcessWorker:
             )
         self._connection = Connection(ours.detach())
         self._ready = Future()
-        with suppress(OSError):  # if it died at once, the listener notices
-            self._connection.send_bytes(encode(self._hello))
+        self._send(self._hello)
         threading.Thread(
-            target=self._listen, args=(self._connection, self._process), name=f"lane {self.name}", daemon=True
+            target=self._listen, args=(self._connection, self._process), name=f"worker {self.name}", daemon=True
         ).start()
         return self._ready
 
     def reconfigure(self, settings: Settings) -> Future:
-        """Continue with another run that this worker `fits`. The future is like that of `start`; it may be ready
-        already."""
+        """Go on with another run that this worker `fits`. The future is as of `start`: it may be ready already."""
         self._work_for(settings)
-        connection, turn = self._connection, encode(Reconfigure(settings, str(self.log)))
+        message = Reconfigure(settings, str(self.log))
 
         def tell(ready: Future) -> None:
             if ready.exception() is None:
-                with suppress(OSError):  # if it is dead, the first batch will show it
-                    connection.send_bytes(turn)
+                self._send(message)
 
-        self._ready.add_done_callback(tell)  # before any batch of the caller, so ahead of all work
+        self._ready.add_done_callback(tell)  # before any of the caller's, so ahead of all work
         return self._ready
 
     def submit(self, batch: Batch) -> Future:
@@ -164,52 +139,74 @@ class ProcessWorker:
             self._count += 1
             number = self._count
             self._pending[number] = future
-        with suppress(OSError):  # if it is dead, the listener fails the future
-            self._connection.send_bytes(encode(Work(number, batch)))
+        self._send(Work(number, batch))
         return future
 
     def cancel_pending(self) -> None:
         self._cancelled = True
-        if self._connection is not None:
-            with suppress(OSError):
-                self._connection.send_bytes(encode(CancelPending()))
+        self._send(CancelPending())
+
+    def kill(self, reason: str) -> None:
+        process, connection = self._process, self._connection
+        if process is None or connection is None:
+            return
+        self._killed_for = self._killed_for or reason
+        process.kill()
+        # The listener need not wait for the end of the process, which a hung driver may hold for ever.
+        with suppress(OSError):
+            _shut(connection, socket.SHUT_RDWR)
 
     def stop(self, now: bool = False) -> None:
         process, connection = self._process, self._connection
         if process is None or connection is None:
             return
-        if now:
-            process.kill()
-        else:
-            try:
-                # End of input: the child finishes its batches and exits.
-                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-                    duplicate.shutdown(socket.SHUT_WR)
-                process.wait(timeout=12)
-            except (OSError, subprocess.TimeoutExpired):
-                process.kill()
-        process.wait()
+        if not now:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                _shut(connection, socket.SHUT_WR)  # end of input: the child finishes what it holds and leaves
+                process.wait(STOP_S)
+        if process.poll() is None:
+            self.kill("it was told to stop")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILLED_S)
 
     def forget(self) -> None:
-        """In a forked process: the engine belongs to our parent. Closing our copy of the socket lets it end when the
-        parent ends."""
+        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent
+        does."""
         if self._connection is not None:
             self._connection.close()
+        self._process = self._connection = None
 
     def _work_for(self, settings: Settings) -> None:
         self._hello = Hello(settings, self.device, self.slots)
         self.log = Path(settings.run.out) / LOGS / f"{self.name.replace(':', '-')}.log"
 
+    def _send(self, message: Hello | Work | Reconfigure | CancelPending) -> None:
+        """If the child is dead, the listener finds out."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.send_bytes(encode(message))
+        except BlockingIOError:
+            self.kill(f"it took no message for {SEND_S:.0f} s")
+        except OSError:
+            pass
+
     def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
-        """Turn the child's messages into results of futures until it is gone."""
+        """Turn the child's messages into results of futures, until it is gone."""
         ready = self._ready
         try:
             while True:
-                match _decode_from_child(connection.recv_bytes()):
+                message = decode_from_child(connection.recv_bytes())
+                self.beats += 1
+                match message:
                     case Ready(facts):
                         ready.set_result(facts)
                     case CannotStart(text, by_user):
                         ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
+                    case Beat():
+                        pass
+                    case Paying(number):
+                        self._paying.add(number)
                     case Finished(number, results):
                         self._take(number).set_result(results)
                     case DiskFull(number, text):
@@ -217,27 +214,41 @@ class ProcessWorker:
         except (EOFError, OSError):
             pass
         except Exception:
-            # A message that cannot be read: its batch would never be answered, so end the process that sent it.
-            log.exception("lane %s", self.name)
+            # A message that cannot be read: nobody would ever hear of its batch, so end what sent it.
+            log.exception("worker %s", self.name)
             process.kill()
-        code = process.wait()
+        self._bury(ready, connection, process)
+
+    def _bury(self, ready: Future, connection: Connection, process: subprocess.Popen) -> None:
+        """The child is gone: say so to all that wait for it."""
+        try:
+            ended = _ending(process.wait(BURIED_S))
+        except subprocess.TimeoutExpired:
+            ended = "the engine process was killed and does not end (does a driver hang?)"
         connection.close()
-        error = WorkerDied(f"{_ending(code)}{self._last_words()}")
+        text = self._killed_for or f"{ended}{self._last_words()}"
         with self._lock:
-            self._death = str(error)
-            pending, self._pending = list(self._pending.values()), {}
+            self._death = text
+            pending, self._pending = self._pending, {}
+            paying, self._paying = self._paying, set()
         if not ready.done():
-            ready.set_exception(error)
-        for future in pending:
-            future.set_exception(error)
+            ready.set_exception(WorkerDied(text))
+        for number, future in pending.items():
+            future.set_exception(WorkerDied(text, may_cost=number in paying))
 
     def _take(self, number: int) -> Future:
         with self._lock:
+            self._paying.discard(number)
             return self._pending.pop(number)
 
     def _last_words(self) -> str:
         words = tail(self.log)
         return f"; the end of {self.log}:\n{words}" if words else ""
+
+
+def _shut(connection: Connection, way: int) -> None:
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(way)
 
 
 def _engine_of(settings: Settings, device: Device, slots: int) -> tuple:
@@ -249,6 +260,6 @@ def _ending(code: int) -> str:
         import signal
 
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        hint = " (is the main memory full?)" if name == "SIGKILL" else ""
+        hint = " (out of main memory?)" if name == "SIGKILL" else ""
         return f"the engine process was ended by {name}{hint}"
     return f"the engine process ended with exit code {code}"

@@ -7,25 +7,30 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from msgspec.structs import replace
 
 from fastgen.backends import registry
-from fastgen.backends.base import Backend
+from fastgen.backends.base import Backend, told_before_paying
 from fastgen.config import backends
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input import stamps
 from fastgen.types import Batch, Failed, Result
-from fastgen.workers.process import (
+from fastgen.workers.messages import (
+    Beat,
     CancelPending,
     CannotStart,
     DiskFull,
     Finished,
+    FromChild,
     Hello,
+    Paying,
     Ready,
     Reconfigure,
     Work,
@@ -33,82 +38,102 @@ from fastgen.workers.process import (
     encode,
 )
 
+BEAT_S = 1.0
+CLOSE_S = 6.0
+"""For a backend that closes; a server that does not end by then is ended by its supervisor."""
 
-def main(descriptor: int) -> None:
+
+class Child:
+    """Args: connection: the line to the parent; hello: what to open, and where."""
+
+    def __init__(self, connection: Connection, hello: Hello):
+        self._connection = connection
+        self._hello = hello
+        self._settings = hello.settings
+        self._backend: Backend | None = None
+        self._send_lock = threading.Lock()
+
+    def listen(self) -> NoReturn:
+        """Do what the parent says until it ends. This thread only listens, even while the backend opens, so that it
+        notices that at once."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        pool = ThreadPoolExecutor(self._hello.slots, "slot")
+        pool.submit(self._open)
+        try:
+            while True:
+                match decode_to_child(self._connection.recv_bytes()):
+                    case Work(number, batch):
+                        pool.submit(self._run, number, batch)
+                    case Reconfigure(settings, log):
+                        self._settings = settings
+                        _log_into(log)
+                        if self._backend is not None:
+                            self._backend.reconfigure(settings)
+                    case CancelPending() if self._backend is not None:
+                        self._backend.cancel_pending()
+        except (EOFError, OSError):
+            self._end()
+
+    def _end(self) -> NoReturn:
+        threading.Timer(CLOSE_S, os._exit, (0,)).start()
+        if self._backend is not None:
+            with suppress(Exception):
+                self._backend.cancel_pending()  # nobody would hear of what is sent, or paid, from now on
+                self._backend.close()
+        os._exit(0)
+
+    def _open(self) -> None:
+        try:
+            backend = registry.create(self._settings, self._hello.device)
+            facts = backend.open()
+            self._backend = backend
+            self._send(Ready({**facts, "pid": os.getpid()}))
+        except FastgenError as error:
+            _log_exception()
+            self._send(CannotStart(str(error), isinstance(error, SettingsError)))
+        except BaseException as error:
+            _log_exception()
+            self._send(CannotStart(f"{type(error).__name__}: {error}", False))
+
+    def _run(self, number: int, batch: Batch) -> None:
+        assert self._backend is not None
+        try:
+            with told_before_paying(lambda: self._send(Paying(number))):
+                results = _results(self._backend, batch)
+            self._send(Finished(number, results))
+        except DiskError as error:
+            self._send(DiskFull(number, str(error)))
+        except Exception as error:
+            _log_exception()
+            message, settings = f"{type(error).__name__}: {error}", self._settings
+            who = (settings.backend.name, settings.model.name)
+            self._send(Finished(number, [Failed(r.id, "internal", message, "", *who) for r in batch.requests]))
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_S)
+            self._send(Beat())
+
+    def _send(self, message: FromChild) -> None:
+        with self._send_lock:
+            try:
+                self._connection.send_bytes(encode(message))
+            except OSError:  # the parent has ended
+                os._exit(0)
+
+
+def main(descriptor: int) -> NoReturn:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # Ctrl-C and a lost terminal reach the whole group; the parent decides
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     connection = Connection(descriptor)
     hello = decode_to_child(connection.recv_bytes())
     assert isinstance(hello, Hello)
-    settings = hello.settings
-    backends.adopt(link.backend for link in settings.route)
-    send_lock = threading.Lock()
-
-    def send(message) -> None:
-        with send_lock:
-            try:
-                connection.send_bytes(encode(message))
-            except OSError:  # the parent has ended
-                os._exit(0)
-
-    backend = None
-
-    def open_backend() -> None:
-        nonlocal backend
-        try:
-            backend = registry.create(settings, hello.device)
-            facts = backend.open()
-            send(Ready({**facts, "pid": os.getpid()}))
-        except FastgenError as error:
-            _log_exception()
-            send(CannotStart(str(error), isinstance(error, SettingsError)))
-        except BaseException as error:
-            _log_exception()
-            send(CannotStart(f"{type(error).__name__}: {error}", False))
-
-    def run(number: int, batch: Batch) -> None:
-        try:
-            send(Finished(number, _run(backend, batch)))
-        except DiskError as error:
-            send(DiskFull(number, str(error)))
-        except Exception as error:
-            _log_exception()
-            message = f"{type(error).__name__}: {error}"
-            name = settings.model.name
-            send(
-                Finished(
-                    number, [Failed(r.id, "internal", message, "", settings.backend.name, name) for r in batch.requests]
-                )
-            )
-
-    # This thread only listens, even while the backend opens, so that it notices at once when the parent ends.
-    pool = ThreadPoolExecutor(hello.slots, "slot")
-    pool.submit(open_backend)
-    try:
-        while True:
-            work = decode_to_child(connection.recv_bytes())
-            if isinstance(work, Work):
-                pool.submit(run, work.number, work.batch)
-            elif isinstance(work, Reconfigure):
-                settings = work.settings
-                _log_into(work.log)
-                backend.reconfigure(settings)
-            elif isinstance(work, CancelPending) and hasattr(backend, "cancel_pending"):
-                backend.cancel_pending()
-    except (EOFError, OSError):
-        # A server of the backend is stopped in an orderly way; if that hangs, its supervisor does it
-        # (backends/remote/supervisor.py).
-        threading.Timer(9, os._exit, (0,)).start()
-        if backend is not None:
-            with suppress(Exception):
-                if hasattr(backend, "cancel_pending"):  # nobody would hear of what is sent, or paid, from now on
-                    backend.cancel_pending()
-                backend.close()
-        os._exit(0)
+    backends.adopt(link.backend for link in hello.settings.route)
+    Child(connection, hello).listen()
 
 
-def _run(backend: Backend, batch: Batch) -> list[Result]:
+def _results(backend: Backend, batch: Batch) -> list[Result]:
     """The results, each with what tells the pictures that it was made from."""
     before = [stamps.of_request(request) for request in batch.requests]  # what changes meanwhile is seen the next time
     return [
@@ -118,7 +143,7 @@ def _run(backend: Backend, batch: Batch) -> list[Result]:
 
 
 def _log_into(path: str) -> None:
-    with suppress(OSError):  # if the disk is full, the next write shows it
+    with suppress(OSError):  # a disk that takes no more is found by what is written next
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -126,7 +151,7 @@ def _log_into(path: str) -> None:
 
 
 def _log_exception() -> None:
-    """Write to the worker's log, if the disk still accepts it."""
+    """Into the worker's log, if the disk still takes it."""
     with suppress(OSError):
         traceback.print_exc()
 

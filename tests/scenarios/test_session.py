@@ -188,7 +188,7 @@ sys.stdin.readline()
 if sys.argv[2] == "fork":
     child = os.fork()
     if not child:
-        assert not session._shelf.workers
+        assert not session._idle_pool.workers
         sys.exit()  # ends nothing that is its parent's
     os.waitpid(child, 0)
     second = fastgen.resolve("t2i", backend="fake", gpus="cpu", out=sys.argv[1] + "-2")

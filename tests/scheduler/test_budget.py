@@ -13,10 +13,10 @@ from fastgen.scheduler.budget import SPENDING, Ledger
 
 def test_what_may_still_be_spent(tmp_path):
     with closing(Ledger(tmp_path, limit=1.0)) as ledger:
-        assert ledger.reserve("a", 0.6) and not ledger.reserve("b", 0.5)
-        assert ledger.reserve("c", 0.4) and not ledger.reserve("d", 0.01)
+        assert ledger.afford({"a": 0.6}) and not ledger.afford({"b": 0.5})
+        assert ledger.afford({"c": 0.4}) and not ledger.afford({"d": 0.01})
         ledger.settle("a", 0.1)
-        assert ledger.reserve("b", 0.5) and (round(ledger.spent, 6), round(ledger.reserved, 6)) == (0.1, 0.9)
+        assert ledger.afford({"b": 0.5}) and (round(ledger.spent, 6), round(ledger.reserved, 6)) == (0.1, 0.9)
         ledger.settle("b", None)
         ledger.settle("c", 0.0)
         assert round(ledger.spent, 6) == 0.6 and ledger.reserved == 0
@@ -24,35 +24,158 @@ def test_what_may_still_be_spent(tmp_path):
 
 def test_a_killed_run_has_spent_what_it_had_set_aside(tmp_path):
     with closing(Ledger(tmp_path, limit=0.0)) as ledger:
-        ledger.reserve("a", 0.2)
+        ledger.afford({"a": 0.2})
         ledger.settle("a", 0.15)
-        ledger.reserve("b", 0.2)
+        ledger.afford({"b": 0.2})
     with (tmp_path / SPENDING).open("ab") as file:
         file.write(b'{"id": "to')  # torn
     with closing(Ledger(tmp_path, limit=0.5)) as ledger:
         assert round(ledger.spent, 6) == 0.35 and ledger.reserved == 0
-        assert not ledger.reserve("c", 0.2) and ledger.reserve("c", 0.15)
+        assert not ledger.afford({"c": 0.2}) and ledger.afford({"c": 0.15})
 
 
 def test_what_follows_a_torn_line_is_not_lost_with_it(tmp_path):
     (tmp_path / SPENDING).write_bytes(b'{"id": "to')
     with closing(Ledger(tmp_path, limit=1.0)) as ledger:
-        assert ledger.reserve("a", 0.7)  # and then it is killed
+        assert ledger.afford({"a": 0.7})  # and then it is killed
     with closing(Ledger(tmp_path, limit=1.0)) as ledger:
-        assert ledger.spent == 0.7 and not ledger.reserve("b", 0.5)
+        assert ledger.spent == 0.7 and not ledger.afford({"b": 0.5})
 
 
 def test_a_full_disk_is_told_before_anything_is_sent(tmp_path, monkeypatch):
     with closing(Ledger(tmp_path, limit=1.0)) as ledger:
-        assert ledger.reserve("a", 0.1)
-        real = os.write
-        monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:5]))
+        assert ledger.afford({"a": 0.1})
+        real = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda file, data, offset: real(file, data[:5], offset))
         with pytest.raises(DiskError):
-            ledger.reserve("b", 0.1)
+            ledger.afford({"b": 0.1})
 
 
 def test_what_is_free_leaves_no_trace(tmp_path):
     with closing(Ledger(tmp_path, limit=1.0)) as ledger:
-        assert ledger.reserve("a", 0.0)
+        assert ledger.afford({})
         ledger.settle("a", 0.0)
     assert not (tmp_path / SPENDING).exists()
+
+
+def fill(folder, rows: int = 6) -> list[bytes]:
+    """A folder where each of so many rows may cost 0.2 USD and did cost 0.1. Returns the lines of its file."""
+    with closing(Ledger(folder, limit=0.0)) as ledger:
+        for number in range(rows):
+            assert ledger.afford({f"r{number}": 0.2})
+            ledger.settle(f"r{number}", 0.1)
+    return (folder / SPENDING).read_bytes().splitlines(keepends=True)
+
+
+def reopened(folder, floor: float = 0.0, dearest: float = 0.0) -> tuple[float, list[str]]:
+    with closing(Ledger(folder, 0.0, floor, dearest)) as ledger:
+        assert not ledger.reserved
+        return round(ledger.spent, 6), ledger.warnings
+
+
+def test_an_undamaged_file_says_nothing(tmp_path):
+    assert len(fill(tmp_path)) == 12
+    assert reopened(tmp_path) == (0.6, [])
+    assert reopened(tmp_path, floor=0.6) == (0.6, [])
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 10])
+@pytest.mark.parametrize("how", ["damaged", "missing", "doubled"])
+def test_what_befalls_a_line_is_made_good_by_the_next_and_said(tmp_path, at, how):
+    lines = fill(tmp_path)
+    lines[at : at + 1] = {
+        "damaged": [lines[at].replace(b"total", b"tot@l")],
+        "missing": [],
+        "doubled": [lines[at]] * 2,
+    }[how]
+    (tmp_path / SPENDING).write_bytes(b"".join(lines))
+    spent, [warning] = reopened(tmp_path)
+    assert spent == 0.6 and ("1 lines are damaged" if how == "damaged" else "lines are missing or doubled") in warning
+
+
+@pytest.mark.parametrize(("kept", "spent"), [(11, 0.7), (10, 0.5)])
+def test_lines_missing_at_the_end_cost_no_more_than_the_results_say(tmp_path, kept, spent):
+    """Nothing in the file tells; an open request counts as it was set aside, and the journal is the least."""
+    lines = fill(tmp_path)
+    (tmp_path / SPENDING).write_bytes(b"".join(lines[:kept]))
+    found, warnings = reopened(tmp_path, floor=0.6)
+    assert found == max(0.6, spent) and len(warnings) == 1
+    assert ("were under way" in warnings[0]) == (kept == 11)
+
+
+def test_damage_at_the_end_counts_at_its_upper_bound(tmp_path):
+    lines = fill(tmp_path)
+    lines[-2:] = [b"\0" * 40 + b"\n", b"x\n"]
+    (tmp_path / SPENDING).write_bytes(b"".join(lines))
+    spent, [warning] = reopened(tmp_path)
+    assert spent == 0.5 + 2 * 0.2 and "2 lines are damaged" in warning and "0.9000 USD" in warning
+
+
+def test_a_file_of_rubbish_counts_with_the_dearest_result(tmp_path):
+    (tmp_path / SPENDING).write_bytes(b"?\n" * 4)
+    spent, [warning] = reopened(tmp_path, floor=0.2, dearest=0.1)
+    assert spent == 0.4 and "4 lines are damaged" in warning
+
+
+def test_a_file_that_was_deleted_does_not_give_the_money_back(tmp_path):
+    fill(tmp_path)
+    (tmp_path / SPENDING).unlink()
+    spent, [warning] = reopened(tmp_path, floor=0.6)
+    assert spent == 0.6 and "is missing" in warning
+    assert reopened(tmp_path, floor=0.6) == (0.6, []), "and it is written down again"
+
+
+def test_what_was_under_way_at_a_kill_is_settled_once_and_said(tmp_path, table):
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"a": 0.2})
+    spent, [warning] = reopened(tmp_path)
+    assert spent == 0.2 and "1 requests were under way" in warning
+    assert table(tmp_path / SPENDING)[-1]["rec"] | {"why": ""} == {
+        "id": "a",
+        "spent": 0.2,
+        "number": 2,
+        "total": 0.2,
+        "why": "",
+    }
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:  # the row is asked for again
+        ledger.afford({"a": 0.2})
+        ledger.settle("a", 0.1)
+    assert reopened(tmp_path) == (0.3, []), "what may have been billed before is not forgotten"
+
+
+def test_a_file_of_the_version_before_is_read_and_gone_on_with(tmp_path):
+    (tmp_path / SPENDING).write_text(
+        '{"id":"a","reserved":0.2}\n{"id":"a","spent":0.15}\n{"id":"b","reserved":0.2}\n{"id":"b","spent":0.1}\n'
+    )
+    assert reopened(tmp_path, floor=0.25) == (0.25, [])
+    with closing(Ledger(tmp_path, limit=0.5)) as ledger:
+        assert not ledger.afford({"c": 0.3}) and ledger.afford({"c": 0.2})
+        ledger.settle("c", 0.2)
+    assert reopened(tmp_path) == (0.45, [])
+
+
+def test_what_a_full_disk_does_not_take_counts_and_is_written_later(tmp_path, monkeypatch):
+    with closing(Ledger(tmp_path, limit=0.5)) as ledger:
+        assert ledger.afford({"a": 0.3})
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", lambda file, data, offset: 0)
+            assert ledger.settle("a", 0.1) == 0.1 and ledger.spent == 0.1
+            with pytest.raises(DiskError):
+                ledger.afford({"b": 0.1})
+        assert ledger.afford({"b": 0.4}) and not ledger.afford({"c": 0.1})
+        ledger.settle("b", None)
+    assert reopened(tmp_path) == (0.5, [])
+
+
+def test_lines_are_made_durable(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), real(file)))
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"a": 0.2})
+        ledger.sync(at_most_every_s=3600)
+        assert not synced
+        ledger.sync()
+        ledger.sync()
+        assert len(synced) == 1, "once, for there was nothing new"
+        ledger.settle("a", 0.1)
+    assert len(synced) == 2

@@ -6,7 +6,16 @@ from typing import get_args
 
 import pytest
 
-from fastgen.scheduler.failure_policy import AGAIN, ANSWERED, CLOSING, MAX_ATTEMPTS, MAX_WAITS, MOVES, decide, moves
+from fastgen.scheduler.failure_policy import (
+    AGAIN,
+    ANSWERED,
+    CLOSING,
+    LONGEST_WAIT_S,
+    MAX_ATTEMPTS,
+    MOVES,
+    decide,
+    moves,
+)
 from fastgen.types import Failed, Kind
 
 # (kind, attempts, alone) -> action
@@ -33,8 +42,8 @@ TABLE = {
     ("malformed", MAX_ATTEMPTS, True): "give up",
     ("empty", 1, True): "retry",
     ("empty", 2, True): "give up",
-    ("rate_limited", MAX_WAITS - 1, True): "retry",
-    ("rate_limited", MAX_WAITS, True): "give up",
+    ("rate_limited", 1, True): "retry",
+    ("rate_limited", 1000, True): "retry",
     **{(kind, 1, True): "give up" for kind in ("quota", "unauthorized", "gone", "unsupported", "truncated")},
 }
 
@@ -50,7 +59,15 @@ def test_every_kind_is_decided():
 
 @pytest.mark.parametrize("kind", get_args(Kind))
 def test_nothing_is_tried_for_ever(kind):
-    assert decide(Failed("a", kind, "why", attempts=MAX_WAITS), alone=True) in ("give up", "stop")
+    failed = Failed("a", kind, "why", attempts=MAX_ATTEMPTS)
+    assert decide(failed, alone=True, waited_s=LONGEST_WAIT_S) in ("give up", "stop")
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "unavailable", "transient", "malformed"])
+def test_a_row_waits_for_minutes_not_for_tries(kind):
+    failed = Failed("a", kind, "why", attempts=1)
+    assert decide(failed, alone=True, waited_s=LONGEST_WAIT_S - 1) == "retry"
+    assert decide(failed, alone=True, waited_s=LONGEST_WAIT_S) == "give up"
 
 
 def test_a_refusal_moves_on_only_where_the_user_says_so():

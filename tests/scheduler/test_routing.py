@@ -1,4 +1,4 @@
-"""When a backend of the chain gets no more rows, and what it hands back."""
+"""When a backend of the route gets no more rows, and what it hands back."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import pytest
 
 from fastgen.errors import DiskError, EngineError, ModelError, SettingsError
 from fastgen.scheduler import worker_pool
+from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.run import Run
 from fastgen.types import Done
 
@@ -224,5 +225,5 @@ def test_what_costs_nothing_is_waited_for_when_the_money_is_spent(waits, ready, 
     free, paid = Group(range(waits)), Group(range(5))
     free.closed, paid.closed = closed, ""
     states = [SimpleNamespace(group=free, ready=ready), SimpleNamespace(group=paid, ready=True)]
-    run = SimpleNamespace(_pool=SimpleNamespace(states=states), _retries=range(retries))
-    assert Run._may_go_on(run, {paid: None}) is wanted
+    out = SimpleNamespace(_pool=SimpleNamespace(states=states), _retries=range(retries))
+    assert BatchesOut._may_go_on(out, {paid: None}) is wanted

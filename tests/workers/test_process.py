@@ -14,6 +14,7 @@ import pytest
 from fastgen.errors import DiskError, ModelError
 from fastgen.output.run_dir import RunFolder
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request
+from fastgen.workers import process
 from fastgen.workers.base import WorkerDied
 from fastgen.workers.process import ProcessWorker
 
@@ -128,9 +129,44 @@ def test_stop_lets_go_and_stop_now_does_not_wait(worker, pid):
 
 def test_ctrl_c_is_for_the_parent_to_decide(worker, pid):
     future = worker.submit(batch("slow"))
-    os.kill(pid, signal.SIGINT)
-    os.kill(pid, signal.SIGTERM)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, name)
     assert isinstance(future.result(PATIENCE_S)[0], Done)
+
+
+def test_it_beats_until_it_is_stopped(worker, pid):
+    start = worker.beats
+    while worker.beats < start + 2:
+        assert psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGSTOP)
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        pass
+    future = worker.submit(batch("a"))
+    worker.kill("it was silent for long")
+    assert isinstance(future.exception(PATIENCE_S), WorkerDied)
+
+
+def test_one_that_is_killed_says_why_and_what_may_have_been_paid(worker, pid):
+    """A request goes out for the first batch; the second has not begun."""
+    paying, other = worker.submit(batch("pay slow:600")), worker.submit(batch("slow:600"))
+    while not worker._paying:
+        assert not paying.done()
+    worker.kill("it was silent for long")
+    worker.kill("it was told to stop")
+    told = [future.exception(PATIENCE_S) for future in (paying, other)]
+    assert [str(death) for death in told] == ["it was silent for long"] * 2
+    assert [(death.idle, death.may_cost) for death in told] == [(False, True), (False, False)]
+    late = worker.submit(batch("a")).exception(PATIENCE_S)
+    assert late.idle and not late.may_cost
+    assert isinstance(worker.start().result(PATIENCE_S)["pid"], int), "and it can be started again"
+
+
+def test_one_that_takes_no_message_is_ended(worker, monkeypatch):
+    """It is stopped, and what it is sent is more than the line holds."""
+    monkeypatch.setattr(process, "SEND_S", 1.0)
+    os.kill(worker.start().result(PATIENCE_S)["pid"], signal.SIGSTOP)
+    death = worker.submit(batch("long " * 1_000_000)).exception(PATIENCE_S)
+    assert isinstance(death, WorkerDied) and "took no message for 1 s" in str(death)
 
 
 OWNER = """

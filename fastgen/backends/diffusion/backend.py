@@ -116,6 +116,9 @@ class FluxBackend:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
+    def cancel_pending(self) -> None:
+        """Nothing waits but for the engine."""
+
     def close(self) -> None:
         self._engine.shutdown()
         self._saver.close()

@@ -15,6 +15,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from fastgen import providers
+from fastgen.backends.base import before_paying
 from fastgen.backends.remote import answer_sizes, responses
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import up_to
@@ -110,6 +111,7 @@ class Attempt:
             begun = bool(self.cost or self.paths)
             try:
                 with through(self.gate, begun), up_to(most):
+                    before_paying()
                     return send()
             except ProviderError as provider_error:
                 # What is paid for is not thrown away because the service asks for patience, or because the run is to

@@ -152,6 +152,8 @@ TOO_LARGE = (
         (422, "", "", 0, "input"),
         (429, "rate_limit_exceeded", "per min", 20, "rate_limited"),
         (429, "rate_limit_exceeded", "requests per day (RPD)", 0, "quota"),
+        (429, "rate_limit_exceeded", TOO_LARGE, 0, "unsupported"),
+        (429, "rate_limit_exceeded", TOO_LARGE.replace("minute", "day").replace("TPM", "TPD"), 20, "unsupported"),
         (429, "insufficient_quota", "", 0, "quota"),
         (429, "", "slow down", 43200, "quota"),
         (500, "server_error", "", 0, "unavailable"),

@@ -1,0 +1,113 @@
+"""The run's middle: waiting rows go out in batches to workers with a free slot, as far as money and disk space allow.
+Knows no files and no results."""
+
+from __future__ import annotations
+
+from fastgen import providers
+from fastgen.errors import BudgetError, DiskError
+from fastgen.output.reserve import Reserve
+from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.progress import Progress
+from fastgen.scheduler.retries import Retries
+from fastgen.scheduler.routing import Group, Route
+from fastgen.scheduler.worker_pool import WorkerPool
+from fastgen.types import Batch
+
+
+class BatchesOut:
+    """Args: reserve: disk space for the answers of services; None where none is asked."""
+
+    def __init__(
+        self,
+        route: Route,
+        pool: WorkerPool,
+        retries: Retries,
+        ledger: Ledger,
+        reserve: Reserve | None,
+        progress: Progress,
+    ):
+        self._route = route
+        self._pool = pool
+        self._retries = retries
+        self._ledger = ledger
+        self._reserve = reserve
+        self._progress = progress
+        self._said_room = False
+
+    def give(self, ended: bool) -> None:
+        """Start the workers of backends that have got their first rows; give every worker with a free slot a batch, the
+        least busy first, while there are any.
+
+        Args:
+            ended: whether no more rows will come.
+        """
+        over_budget: dict[Group, Batch] = {}
+        try:
+            for group in self._route.to_start:
+                self._pool.start(group)
+            while self._give_once(ended, over_budget):
+                pass
+        except DiskError as error:
+            self._progress.end(error)
+        if over_budget and not self._pool.in_flight and not self._may_go_on(over_budget):
+            group, batch = next(iter(over_budget.items()))
+            self._progress.end(
+                BudgetError(
+                    f"--max-cost {self._ledger.limit:g} USD: {self._ledger.spent:.4f} USD are spent and the next row "
+                    f"could cost up to {sum(_most(group, batch).values()):.4f} USD"
+                )
+            )
+
+    def _give_once(self, ended: bool, over_budget: dict[Group, Batch]) -> bool:
+        """One batch to each free worker; whether any was given.
+
+        Args:
+            over_budget: groups whose next batch --max-cost does not allow, at least until more is settled; added to.
+        """
+        given = False
+        for state in self._pool.free():
+            group = state.group
+            if group.closed or group in over_budget or self._lacks_room(group):
+                continue
+            batch, suspect = group.next_batch(not state.in_flight, ended)
+            if batch is None:
+                continue
+            most = _most(group, batch)
+            if most and not self._ledger.afford(most):
+                group.queue.appendleft(batch)
+                over_budget[group] = batch
+                continue
+            state.exclusive = suspect
+            self._pool.submit(state, batch)
+            given = True
+        return given
+
+    def _lacks_room(self, group: Group) -> bool:
+        """Whether the disk, if it were full now, could not take one more answer of a service."""
+        if self._reserve is None or not group.settings.backend.is_remote:
+            return False
+        capacity = self._reserve.capacity
+        if self._pool.asked_of_services < capacity:
+            return False
+        if capacity < self._reserve.answers and not self._said_room:
+            self._said_room = True
+            message = f"the disk of the run folder has little room: at most {capacity} requests go out at once for now"
+            self._progress.emit("warning", message=message)
+        return True
+
+    def _may_go_on(self, over_budget: dict[Group, Batch]) -> bool:
+        """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
+        loading = any(
+            len(state.group) and not state.ready
+            for state in self._pool.states
+            if state.group not in over_budget and not state.group.closed
+        )
+        return loading or len(self._retries) > 0
+
+
+def _most(group: Group, batch: Batch) -> dict[str, float]:
+    """USD that each row of a batch may cost at most, by id; those that cost nothing are left out."""
+    if not group.settings.backend.is_remote:
+        return {}
+    estimates = {request.id: providers.estimate(group.settings, group.view(request)) for request in batch.requests}
+    return {id: usd for id, usd in estimates.items() if usd}

@@ -1,0 +1,114 @@
+"""How a run stands: what is committed, counted and measured so far, and whether the run is to end. Knows no workers.
+
+A result goes into the journal first; only then does anybody hear of it. What a full disk does not take is held here,
+and tried again with whatever comes next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from fastgen.config.settings import Settings
+from fastgen.errors import DiskError, FastgenError
+from fastgen.output.journal import Journal
+from fastgen.types import Done, Failed, Result
+
+Emit = Callable[..., None]
+
+
+class Progress:
+    """Args: emit: called as emit(event, **facts)."""
+
+    def __init__(self, settings: Settings, journal: Journal, emit: Emit):
+        self.settings = settings
+        self.state = "running"
+        """running, interrupting, then interrupted, finished or stopped."""
+        self.ending: FastgenError | None = None
+        """Why the run takes no more batches: what is under way is finished, then this is raised."""
+        self.counts: Counter[str] = Counter()
+        """rows; done, failed, kept (in all); new, images, captions (made in this run)."""
+        self.served_by: Counter[str] = Counter()
+        """Rows done in this run, by "backend model"."""
+        self.stages: Counter[str] = Counter()
+        """Seconds by stage, summed over batches and workers."""
+        self.work: Counter[str] = Counter()
+        """Blocks evaluated and graphs compiled, as the engines counted them; of what is a peak, the highest."""
+        self.busy_since = 0.0
+        self.busy_until = 0.0
+        """From the first engine being ready to the last result, by time.monotonic()."""
+        self.emit = emit
+        self._journal = journal
+        self._unwritten: list[Result] = []
+        """Results that the journal could not take yet."""
+
+    @property
+    def winding_down(self) -> bool:
+        """Whether no more batches are to begin."""
+        return self.ending is not None or self.state == "interrupting"
+
+    def end(self, error: FastgenError) -> None:
+        """Take no more batches; `error` is raised when those under way are finished. The first one counts."""
+        self.ending = self.ending or error
+
+    def commit(self, results: list[Result]) -> Iterator[Result]:
+        """Into the journal, then counted, said and handed on. A disk that takes no more ends the run."""
+        self._unwritten += results
+        if not self._unwritten:
+            return
+        try:
+            self._journal.append(self._unwritten)
+        except DiskError as error:
+            self.end(error)
+            return
+        committed, self._unwritten = self._unwritten, []
+        for result in committed:
+            if isinstance(result, Done):
+                self._count(result)
+            else:
+                self.count_failed(result)
+            yield result
+
+    @property
+    def uncommitted(self) -> int:
+        """Results that came and that the disk has not taken."""
+        return len(self._unwritten)
+
+    def _count(self, done: Done) -> None:
+        self.counts["done"] += 1
+        self.counts["new"] += 1
+        self.counts["images"] += len(done.paths)
+        self.counts["captions"] += bool(done.text)
+        self.stages.update(done.stages)
+        for name, value in done.work.items():
+            self.work[name] = max(self.work[name], value) if "peak" in name else self.work[name] + value
+        if self.settings.fallbacks:
+            self.served_by[f"{done.backend} {done.model}"] += 1
+
+    def count_failed(self, failed: Failed) -> None:
+        """A row failed, in this run or in one before."""
+        self.counts["failed"] += 1
+        self.emit("row_failed", id=failed.id, kind=failed.kind, field=failed.field, message=failed.message)
+
+    def summary(self, engines: dict[str, dict], cost: float) -> dict:
+        """Counts, rates and seconds by stage, for run.json and the last event.
+
+        Args:
+            engines: what each engine said of itself.
+            cost: USD that the run folder has cost so far.
+        """
+        busy = max(0.0, self.busy_until - self.busy_since)
+        made = "captions" if self.settings.task == "caption" else "images"
+        streams = sum(facts.get("streams", 1) for facts in engines.values())
+        model = sum(self.stages[stage] for stage in ("denoise", "decode", "reference")) / max(1, streams)
+        return {
+            "counts": dict(self.counts),
+            f"{made}_per_second": round(self.counts[made] / busy, 3) if busy else None,
+            "busy_seconds": round(busy, 3),
+            "outside_model": round(1 - model / busy, 4) if busy and model else None,
+            "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
+            "engines": engines,
+            **({"work": dict(self.work)} if self.work else {}),
+            **({"served_by": dict(self.served_by)} if self.served_by else {}),
+            **({"cost_usd": round(cost, 6)} if cost else {}),
+        }

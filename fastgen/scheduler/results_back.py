@@ -1,0 +1,176 @@
+"""The run's second half: what workers answer becomes results, next tries, or rows for the next backend. Knows no
+processes and no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from msgspec.structs import replace
+
+from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
+from fastgen.output.reserve import Reserve
+from fastgen.scheduler import failure_policy
+from fastgen.scheduler.batching import halves
+from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.progress import Progress
+from fastgen.scheduler.retries import Retries
+from fastgen.scheduler.routing import Group, Route
+from fastgen.scheduler.rows_in import RowsIn
+from fastgen.scheduler.worker_pool import WorkerPool
+from fastgen.scheduler.worker_state import WorkerState
+from fastgen.types import Batch, Done, Failed, Request, Result
+from fastgen.workers.base import WorkerDied
+
+
+class ResultsBack:
+    """Args: rows: where a row that one backend has given up on is handed to the next; reserve: see BatchesOut."""
+
+    def __init__(
+        self,
+        rows: RowsIn,
+        route: Route,
+        pool: WorkerPool,
+        retries: Retries,
+        ledger: Ledger,
+        reserve: Reserve | None,
+        progress: Progress,
+    ):
+        self._rows = rows
+        self._route = route
+        self._pool = pool
+        self._retries = retries
+        self._ledger = ledger
+        self._reserve = reserve
+        self._progress = progress
+        self.given_up = 0
+        """Rows that were on a worker when it ended, after the run had begun to."""
+        self.perhaps_paid_usd = 0.0
+        """What their requests may have cost."""
+
+    def settle(self, state: WorkerState, number: int, future: Future) -> Iterator[Result]:
+        """One message of the worker pool. Yields what is final by it, committed."""
+        if number == 0:
+            yield from self._started(state, future)
+        elif number in state.in_flight:  # else it was taken along by the death of its worker
+            try:
+                results = future.result()
+            except WorkerDied as death:
+                yield from self._died(state, death)
+            except DiskError as error:
+                self._lost(state, number, error)
+            else:
+                yield from self._answered(state, number, results)
+
+    def _started(self, state: WorkerState, future: Future) -> Iterator[Result]:
+        try:
+            self._pool.handle_start(state, future)
+        except (EngineError, ModelError) as error:
+            yield from self._close(state.group, error)
+            return
+        if state.ready:
+            self._progress.busy_since = self._progress.busy_since or time.monotonic()
+
+    def _died(self, state: WorkerState, death: WorkerDied) -> Iterator[Result]:
+        group, goes_on = state.group, not self._progress.winding_down
+        lost = self._pool.handle_death(state, death, restart=goes_on)
+        for request in lost.unpaid:
+            self._ledger.settle(request.id, 0.0)
+        usd = sum(self._ledger.settle(request.id, None) for request in lost.perhaps_paid)
+        if not goes_on:
+            self.given_up += len(lost.unpaid) + len(lost.perhaps_paid)
+            self.perhaps_paid_usd += usd
+        group.queue.extend(lost.innocent)
+        group.suspects.extend(lost.suspects)
+        yield from self._commit(lost.poisoned)
+        if lost.hopeless:
+            yield from self._close(group, EngineError(lost.hopeless))
+
+    def _lost(self, state: WorkerState, number: int, error: DiskError) -> None:
+        """The disk took no more of what a batch made. What was paid is paid, and the run is to end."""
+        for request in self._pool.finish(state, number).requests:
+            self._ledger.settle(request.id, None)
+        self._progress.end(error)
+
+    def _answered(self, state: WorkerState, number: int, results: list[Result]) -> Iterator[Result]:
+        group, batch = state.group, self._pool.finish(state, number)
+        self._progress.busy_until = now = time.monotonic()
+        final: list[Result] = []
+        split: list[Request] = []
+        closing = ""
+        alone = len(batch.requests) == 1
+        for request, result in zip(batch.requests, results, strict=True):
+            if group.settings.backend.is_remote:
+                self._ledger.settle(request.id, result.cost)
+            if result.attempts and not group.closed:
+                closing = closing or group.learn(result, now, last=not self._route.after(group))
+            noted = self._retries.note(request, result, now)
+            if isinstance(noted, Done):
+                final.append(noted)
+                if self._reserve is not None and group.settings.backend.is_remote:
+                    self._reserve.learn(noted.paths, len(noted.text))
+                continue
+            match self._judge(noted, alone, bool(result.attempts), now):
+                case "retry" if not group.closed:
+                    self._retries.later(request, group, noted, now)
+                case "split":
+                    split.append(request)
+                case "stop":
+                    self._progress.end(DiskError(noted.message))
+                case "retry" | "give up":
+                    final += self._move_on(request, self._named(request, noted), group)
+        if split:
+            group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
+        yield from self._commit(final)
+        if closing:
+            yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _judge(self, failed: Failed, alone: bool, began: bool, now: float) -> failure_policy.Action | None:
+        """What becomes of a row that failed; None: it stays for the next run."""
+        waited_s = self._retries.waited_s(failed.id, now)
+        action = failure_policy.decide(self._retries.here(failed), alone, waited_s)
+        not_its_fault = failed.kind in failure_policy.AGAIN - {"input"} or not began
+        if self._progress.winding_down and (not_its_fault or action == "retry"):
+            return None
+        return action
+
+    def _named(self, request: Request, failed: Failed) -> Failed:
+        """With row and field in its message, where a backend found the row bad: backends know no rows."""
+        if failed.kind != "input":
+            return failed
+        field = f", field {failed.field}" if failed.field else ""
+        return replace(failed, message=f"row {request.row}{field}: {failed.message}")
+
+    def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
+        """A backend has given up on a row: it goes to the next one, or has failed."""
+        if failure_policy.moves(failed, self._progress.settings.run.fallback_on_refusal):
+            self._retries.elsewhere(request.id)
+            return self._rows.assign(request, group.position + 1, failed)
+        self._retries.forget(request.id)
+        return [failed]
+
+    def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
+        """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
+        if group.closed:
+            return
+        group.closed = str(error)
+        others = self._route.after(group)
+        if not others:
+            if group.position == 0 and not self._pool.in_flight:
+                raise error
+            self._progress.end(error)
+            return
+        names = ", ".join(other.settings.backend.name for other in others)
+        message = f"{group.settings.backend} gets no more rows, they go to {names}: {error}"
+        self._progress.emit("warning", message=message)
+        failed: list[Result] = []
+        for request in [*group.take_back(), *self._retries.take_back(group)]:
+            failed += self._rows.assign(request, group.position + 1)
+        self._pool.cancel_pending(group)
+        yield from self._commit(failed)
+
+    def _commit(self, results: list[Result]) -> Iterator[Result]:
+        if any(isinstance(result, Done) for result in results):
+            self._pool.row_done()
+        yield from self._progress.commit(results)

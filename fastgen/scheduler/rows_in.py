@@ -1,0 +1,92 @@
+"""The run's first half: rows of INPUT, and rows whose next try is due, into the windows of the backends. Knows no
+workers and no batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fastgen.errors import EngineError, SettingsError
+from fastgen.input.requests import Prefilled
+from fastgen.scheduler.progress import Progress
+from fastgen.scheduler.retries import Retries
+from fastgen.scheduler.routing import Route
+from fastgen.scheduler.triage import Skipped
+from fastgen.types import Done, Failed, Request, Result
+
+READ_AHEAD = 256
+"""Rows read before the loop looks at its messages again."""
+
+
+class RowsIn:
+    """Args: items: what `triage` says of each row, in order."""
+
+    def __init__(
+        self,
+        items: Iterator[Request | Failed | Prefilled | Skipped],
+        route: Route,
+        retries: Retries,
+        progress: Progress,
+    ):
+        self.left = True
+        """Whether INPUT may hold more rows."""
+        self._items = items
+        self._route = route
+        self._retries = retries
+        self._progress = progress
+
+    def read(self, now: float, wanted_elsewhere: Callable[[], bool]) -> Iterator[Result]:
+        """Fill the windows, until they are full, a backend needs its first worker, or the loop is wanted elsewhere.
+        Yields the rows that fail right away.
+
+        Raises:
+            SettingsError: INPUT holds no rows at all.
+        """
+        failed: list[Result] = []
+        for request, group in self._retries.due(now):
+            failed += self.assign(request, group.position)
+        read, counts = 0, self._progress.counts
+        while self.left and not (self._route.full or self._route.to_start or self._progress.winding_down):
+            if read >= READ_AHEAD and wanted_elsewhere():
+                break
+            read += 1
+            item = next(self._items, None)
+            if item is None:
+                self.close()
+                if not counts["rows"]:
+                    name = self._progress.settings.run.input
+                    raise SettingsError(f"INPUT {name}: holds no rows; it needs one JSON object per row")
+                break
+            counts["rows"] += 1
+            failed += self._take(item)
+        yield from self._progress.commit(failed)
+
+    def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:
+        """Hand a row to a backend, as `Route.assign`; the failure of one that no backend takes."""
+        try:
+            failed = self._route.assign(request, position, failure)
+        except EngineError as error:
+            self._progress.end(error)
+            return []
+        if failed is None:
+            return []
+        self._retries.forget(request.id)
+        return [failed]
+
+    def close(self) -> None:
+        """No more rows; and forget what was remembered to tell them apart."""
+        self.left = False
+        self._items = iter(())
+
+    def _take(self, item: Request | Failed | Prefilled | Skipped) -> list[Result]:
+        match item:
+            case Request():
+                return self.assign(item)
+            case Failed():
+                return [item]
+            case Prefilled():
+                self._progress.counts["kept"] += 1
+            case Skipped(Done()):
+                self._progress.counts["done"] += 1
+            case Skipped(result):
+                self._progress.count_failed(result)
+        return []

@@ -1,0 +1,61 @@
+"""What the pool knows of one worker: its batches, and how it is doing. Nouns only."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from fastgen.scheduler.routing import Group
+from fastgen.scheduler.watchdog import Watch
+from fastgen.types import Batch, Failed, Request
+from fastgen.workers.base import Worker
+
+
+@dataclass(frozen=True)
+class Held:
+    """A batch in a worker's hands."""
+
+    batch: Batch
+    since: float
+    """When it got it, by time.monotonic()."""
+    future: Future
+
+
+@dataclass(eq=False)
+class WorkerState:
+    """A worker and what it is doing."""
+
+    worker: Worker
+    group: Group
+    watch: Watch
+    opening: bool = False
+    ready: bool = False
+    was_ready: bool = False
+    failed_starts: int = 0
+    exclusive: bool = False
+    """It runs a suspect and takes nothing beside it."""
+    reused: bool = False
+    """It is of an earlier run and has not been started for this one."""
+    killed: bool = False
+    """It is being ended by us, and its batches are about to come back."""
+    in_flight: dict[int, Held] = field(default_factory=dict)
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [held.batch for held in self.in_flight.values()]
+
+
+@dataclass
+class LostBatches:
+    """What a worker held when it died."""
+
+    innocent: list[Batch] = field(default_factory=list)
+    """It was gone before it got these."""
+    suspects: list[Batch] = field(default_factory=list)
+    """Each to run with nothing beside it."""
+    poisoned: list[Failed] = field(default_factory=list)
+    unpaid: list[Request] = field(default_factory=list)
+    """Of all of these, the rows for which nothing had gone out that costs money."""
+    perhaps_paid: list[Request] = field(default_factory=list)
+    hopeless: str = ""
+    """Why the worker was not started again, though it should have been."""

@@ -1,0 +1,77 @@
+"""What a ProcessWorker and its child say to each other: msgpack over a socket pair, one struct per message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
+from fastgen.types import Batch, Result
+
+# To the child
+
+
+class Hello(msgspec.Struct, tag=True):
+    """The first message: what to open."""
+
+    settings: Settings
+    device: Device
+    slots: int
+
+
+class Work(msgspec.Struct, tag=True):
+    number: int
+    batch: Batch
+
+
+class Reconfigure(msgspec.Struct, tag=True):
+    """From now on the work is for another run, and its folder has the log. Comes when nothing is under way."""
+
+    settings: Settings
+    log: str
+
+
+class CancelPending(msgspec.Struct, tag=True):
+    """Do not begin what has not begun; hand it back."""
+
+
+# From the child
+
+
+class Ready(msgspec.Struct, tag=True):
+    """The backend is open."""
+
+    facts: dict
+
+
+class CannotStart(msgspec.Struct, tag=True):
+    message: str
+    by_user: bool
+    """Whether the user can fix it (a ModelError)."""
+
+
+class Beat(msgspec.Struct, tag=True):
+    """A sign of life."""
+
+
+class Paying(msgspec.Struct, tag=True):
+    """What goes out next for this batch may cost money; comes before it goes out."""
+
+    number: int
+
+
+class Finished(msgspec.Struct, tag=True):
+    number: int
+    results: list[Result]
+
+
+class DiskFull(msgspec.Struct, tag=True):
+    number: int
+    message: str
+
+
+ToChild = Hello | Work | Reconfigure | CancelPending
+FromChild = Ready | CannotStart | Beat | Paying | Finished | DiskFull
+encode = msgspec.msgpack.Encoder().encode
+decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
+decode_from_child = msgspec.msgpack.Decoder(FromChild).decode

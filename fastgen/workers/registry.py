@@ -1,0 +1,52 @@
+"""The places where workers run, by name. Adding one: a file here with a class that has all of base.Worker, and a line
+in PLACES.
+
+Every worker is made here, so that a forked process lets go of all of them, whoever holds them. A module is imported
+only when its first worker is made.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from importlib import import_module
+
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
+from fastgen.errors import SettingsError
+from fastgen.workers.base import Worker
+
+PLACES = {"process": "fastgen.workers.process:ProcessWorker"}
+DEFAULT = "process"
+
+_made: weakref.WeakKeyDictionary[Worker, str] = weakref.WeakKeyDictionary()
+
+
+def create(place: str, settings: Settings, device: Device, slots: int) -> Worker:
+    """A worker for these settings on this device, not yet started.
+
+    Args:
+        place: a name in PLACES.
+        slots: batches that it holds at once.
+    Raises:
+        SettingsError: there is no such place.
+    """
+    if place not in PLACES:
+        raise SettingsError(f"place {place!r}: workers run in one of {', '.join(sorted(PLACES))}")
+    module, _, name = PLACES[place].partition(":")
+    worker = getattr(import_module(module), name)(settings, device, slots)
+    _made[worker] = place
+    return worker
+
+
+def place_of(worker: Worker) -> str:
+    """Where a worker runs; "" if it was not made here."""
+    return _made.get(worker, "")
+
+
+def _forget_all() -> None:
+    for worker in list(_made):
+        worker.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
