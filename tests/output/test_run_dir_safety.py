@@ -21,7 +21,8 @@ def claim(settings, rows_file):
 
     def claim(task="t2i", input=None, rows=None, **flags):
         path = input if input is not None or rows is not None else rows_file(ROWS)
-        folder = RunFolder(settings(task, path, **flags), rows)
+        folder = RunFolder(settings(task, path, **flags))
+        folder.input = folder.spool(rows) if rows is not None else ""
         folder.close()
         return folder
 
