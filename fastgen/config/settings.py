@@ -92,12 +92,13 @@ class Engine(msgspec.Struct, frozen=True):
     max_sequence_length: int
     """Tokens of a prompt."""
 
-    def fingerprint(self, stamp: Stamp = stamp) -> dict[str, Any]:
+    def fingerprint(self, told_by: Stamp | None = None) -> dict[str, Any]:
+        told_by = told_by or stamp
         said = msgspec.structs.asdict(self)
         del said["loras"]
         return said | {
-            "lora": [f"{path}:{scale} ({stamp(Path(path))})" for path, scale in self.loras],
-            "transformer": f"{self.transformer} ({stamp(Path(self.transformer))})" if self.transformer else "",
+            "lora": [f"{path}:{scale} ({told_by(Path(path))})" for path, scale in self.loras],
+            "transformer": f"{self.transformer} ({told_by(Path(self.transformer))})" if self.transformer else "",
         }
 
     def stamps(self) -> list[str]:
@@ -174,12 +175,12 @@ class Settings(msgspec.Struct, frozen=True):
         """The backends that a row may meet, in this order."""
         return (self, *self.fallbacks)
 
-    def fingerprint(self, stamp: Stamp = stamp) -> dict[str, Any]:
+    def fingerprint(self, told_by: Stamp | None = None) -> dict[str, Any]:
         """The settings that change results: a run folder belongs to one such set. Fallbacks may come and go: every row
         says who served it.
 
         Args:
-            stamp: what tells files of weights from others of the same names.
+            told_by: what tells files of weights from others of the same names; None: their whole content.
 
         Raises:
             OSError: such a file cannot be read.
@@ -193,7 +194,7 @@ class Settings(msgspec.Struct, frozen=True):
         if self.task == "caption":
             return said | self.text.fingerprint() | self.rows.fingerprint()
         optimized = self.optimizations.changes_pictures() if self.backend.optimizes else {}
-        return said | self.image.fingerprint() | self.engine.fingerprint(stamp) | optimized | self.rows.fingerprint()
+        return said | self.image.fingerprint() | self.engine.fingerprint(told_by) | optimized | self.rows.fingerprint()
 
     def engine_key(self) -> tuple:
         """What an engine is opened with: equal where one can go on with another run."""

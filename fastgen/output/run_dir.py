@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,20 +30,16 @@ _LOCK = ".lock"
 class RunFolder:
     """Claim a folder for these settings: locked, cleaned of half-written files, checked against run.json.
 
-    Args:
-        rows: rows from Python, where the settings name no input file.
+    Where the settings name no input file, `spool` is to be called next: only then is it known what the run reads.
 
     Raises:
-        RunFolderError: it is in use, not writable, was made with settings that change results, or would lose something
-            that the run reads.
-        SettingsError: rows that are no rows.
+        RunFolderError: it is in use, not writable, was made with settings that change results, or --fresh would move
+            something that the run reads.
     """
 
-    def __init__(self, settings: Settings, rows: Iterable[dict] | None = None):
+    def __init__(self, settings: Settings):
         self.settings = settings
         self.path = Path(settings.run.out)
-        self.input = settings.run.input
-        """The file of rows, or a folder of pictures."""
         self.started = time.time()
         self.warning = ""
         """Notes for the user about what was in the folder."""
@@ -51,28 +47,25 @@ class RunFolder:
         self._fingerprint = settings.fingerprint()  # once: it reads the files of LoRAs
         self._refuse_own_files()
         self._lock = self._claim()
-        try:
-            before = self._check()
+        with self._or_let_go():
+            self._before = self._check()
             artifacts.clear_partial(self.path)
-            if rows is not None:
-                self.input = str(self.path / PARTIAL / SPOOL)
-                write_jsonl(Path(self.input), rows)
-            if settings.run.fresh:
-                self._start_over()
-            if rows is not None:
-                self.input = self._keep_rows(before)
-            # This comes first, so that the folder is recognised as ours whenever the run is killed later.
-            self.write_run(state="starting")
-            artifacts.prepare(self.path)
-        except BaseException as error:
-            with suppress(OSError):
-                artifacts.remove_partial(self.path)
-            self._lock.release()
-            if isinstance(error, OSError):
-                raise self._not_writable(error) from None
-            if isinstance(error, DiskError):
-                raise RunFolderError(f"-o {self.path}: {error}") from None
-            raise
+            if settings.run.input:
+                self._begin(settings.run.input)
+
+    def spool(self, rows: Iterable[dict]) -> str:
+        """Write rows that come from Python into the folder. Returns the path of the file. Raises RunFolderError,
+        SettingsError."""
+        with self._or_let_go():
+            spooled = self.path / PARTIAL / SPOOL
+            write_jsonl(spooled, rows)
+            if not self.settings.run.input:
+                self._begin(str(spooled))
+            place = self.path / SPOOL
+            if (self._before or {}).get("input") != "":  # else it holds the rows of the run before
+                place = next(path for i in range(10**6) if not (path := _numbered(self.path / SPOOL, i)).exists())
+            os.rename(spooled, place)
+            return str(place)
 
     def write_run(self, **more) -> None:
         """Write run.json: settings, versions, hardware, and `more` about the progress. Raises DiskError."""
@@ -118,11 +111,35 @@ class RunFolder:
         artifacts.remove_partial(self.path)
         self._lock.release()
 
+    def _begin(self, input: str) -> None:
+        """Make room for the run, whose rows are in that file. Raises RunFolderError, OSError, DiskError."""
+        if self.settings.run.fresh:
+            self._start_over(input)
+        # This comes first, so that the folder is recognised as ours whenever the run is killed later.
+        self.write_run(state="starting")
+        artifacts.prepare(self.path)
+
+    @contextmanager
+    def _or_let_go(self) -> Iterator[None]:
+        """Let go of the folder where the block fails."""
+        try:
+            yield
+        except BaseException as error:
+            self._state = ""
+            with suppress(OSError):
+                artifacts.remove_partial(self.path)
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise self._not_writable(error) from None
+            if isinstance(error, DiskError):
+                raise RunFolderError(f"-o {self.path}: {error}") from None
+            raise
+
     def _refuse_own_files(self) -> None:
         """Raise RunFolderError where INPUT is a file that the run writes."""
         real = os.path.realpath(self.path)
         written = [os.path.join(real, name) for name in (RESULTS, FAILURES, JOURNAL, RUN)]
-        if self.input and os.path.realpath(self.input) in written:
+        if self.settings.run.input and os.path.realpath(self.settings.run.input) in written:
             raise RunFolderError(
                 f"-o {self.path}: INPUT is a table of this run and would be overwritten; use another folder with -o"
             )
@@ -141,17 +158,9 @@ class RunFolder:
             raise self._not_writable(error) from None
         return lock
 
-    def _keep_rows(self, before: dict | None) -> str:
-        """Give the rows from Python their place, which may not be that of a file of the user's. Raises OSError."""
-        place = self.path / SPOOL
-        if (before or {}).get("input") != "":  # else it holds the rows of the run before
-            place = next(path for i in range(10**6) if not (path := _numbered(self.path / SPOOL, i)).exists())
-        os.rename(self.input, place)
-        return str(place)
-
-    def _start_over(self) -> None:
+    def _start_over(self, input: str) -> None:
         """Move aside what is here, unless the run reads it. Raises RunFolderError, OSError, DiskError."""
-        if read := previous.read_by(self.settings, self.input, self.path):
+        if read := previous.read_by(self.settings, input, self.path):
             raise RunFolderError(
                 f"-o {self.path}: --fresh would move {read}, which this run reads; use another folder with -o"
             )
@@ -236,7 +245,7 @@ class RunFolder:
 
     def _or_fresh(self) -> str:
         """The advice to start over, unless the run reads what --fresh would move."""
-        if previous.read_by(self.settings, self.input, self.path):
+        if previous.read_by(self.settings, self.settings.run.input, self.path):
             return ""
         return ", use --fresh to start over (what is there is moved aside)"
 

@@ -80,7 +80,7 @@ class Window:
         else:
             if bucket in self._unsorted:
                 # From the end, because that is where a list gives cheaply.
-                waiting.sort(key=lambda r: (r.params.steps, r.prompts), reverse=True)
+                waiting.sort(key=lambda r: (getattr(r.params, "steps", 0), r.prompts), reverse=True)
                 self._unsorted.discard(bucket)
             taken = [waiting.pop()]
         samples = taken[0].samples

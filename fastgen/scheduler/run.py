@@ -71,8 +71,9 @@ class Run:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
         if settings.run.input and rows is not None:
             raise SettingsError("both an input file and rows: give one of them")
-        self.folder = RunFolder(settings, rows)
-        settings = replace(settings, run=replace(settings.run, input=self.folder.input))
+        self.folder = RunFolder(settings)
+        if rows is not None:
+            settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
         self.settings = settings
         self.emit = emit
         self._owner = os.getpid()

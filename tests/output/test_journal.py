@@ -153,3 +153,46 @@ def test_a_full_disk_leaves_the_journal_whole(small_disk):
         assert journal.get("c", "c") == done("c")
         assert journal.get(f"b{first_lost - 1}", "c") is not None
         assert journal.get(f"b{first_lost}", "c") is None
+
+
+# Rows that said several things
+
+
+def made(id: str, content: str) -> Done:
+    return Done(id, "fake", "fake", (f"images/{id}-{content}.png",), PARAMS, 0.5, content, files=((3, "00"),))
+
+
+def test_what_a_row_said_before_is_still_known(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with closing(Journal(path)) as journal:
+        journal.append([made("a", "first"), made("a", "second"), done("b")])
+        journal.append([failed("a")])
+        for _ in range(2):
+            assert journal.get("a", "first") == made("a", "first") and journal.get("a", "second") == made("a", "second")
+            assert journal.get("a", "c") == failed("a") and journal.get("a", "never") is None
+            assert list(journal.history("a")) == [failed("a"), made("a", "second"), made("a", "first")]
+            assert list(journal.history("b")) == [done("b")] and not list(journal.history("none"))
+    with closing(Journal(path)) as journal:
+        assert journal.get("a", "first") == made("a", "first")
+        assert list(journal.history("a")) == [failed("a"), made("a", "second"), made("a", "first")]
+        journal.append([made("a", "first")])
+        assert len(list(journal.history("a"))) == 4
+        assert [(result.id, result.content, newest) for result, newest in journal.results()] == [
+            ("a", "first", True),
+            ("a", "c", False),
+            ("a", "second", False),
+            ("b", "c", True),
+        ]
+
+
+def test_an_earlier_result_without_stamps_may_have_been_overwritten(tmp_path):
+    """Version 0.1.0 gave the pictures of all that a row ever said the same names."""
+    with closing(Journal(tmp_path / "journal.jsonl")) as journal:
+        journal.append([done("a", "first"), done("a", "second")])
+        assert journal.get("a", "second") and journal.get("a", "first") is None
+
+
+def test_only_rows_with_several_results_take_more_memory(tmp_path):
+    with closing(Journal(tmp_path / "journal.jsonl")) as journal:
+        journal.append([made(f"{i}", "c") for i in range(1000)])
+        assert len(journal.index) == 1000 and not journal._before
