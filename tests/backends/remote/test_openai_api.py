@@ -30,6 +30,7 @@ def sim():
     prices = {
         "gpt-6-luna": (0.1, 0.1, 0.5, 0.5),
         "gpt-5": (0, 0, 0, 0),
+        "gpt-5-nano-2025-08-07": (0, 0, 0, 0),
         "some-model": (0, 0, 0, 0),
         "dall-e-2": (0, 0, 0, 0),
     }
@@ -145,6 +146,11 @@ def test_later_turns_edit_the_result_before_them(ask, picture, tmp_path):
     assert [r.prompt for r in seen] == ["first", "second", "first", "second"] and len(result.paths) == 2
     assert [len(r.images) for r in seen] == [2, 1, 2, 1] and [bool(r.mask) for r in seen] == [True, False] * 2
     assert seen[1].images[0].sha256 != seen[0].images[0].sha256
+
+
+def test_a_model_that_always_thinks_gets_no_temperature(ask, picture):
+    result, (seen,) = ask("caption", "what?", images=(picture(),), flags={"model": "gpt-5-nano-2025-08-07"})
+    assert result.text and seen.params["reasoning_effort"] == "minimal" and "temperature" not in seen.params
 
 
 def test_captions(ask, picture):
