@@ -21,6 +21,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import BudgetError, DiskError, EngineError, FastgenError, ModelError, SettingsError
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
+from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import JOURNAL, RunFolder
@@ -82,6 +83,8 @@ class Run:
         self.busy_since = 0.0
         self.busy_until = 0.0
         """From the first engine being ready to the last result, by time.monotonic()."""
+        self._unread = UnreadFields(settings.task, lambda message: emit("warning", message=message))
+        self.folder.notes = self._unread.notes
         self._journal = Journal(self.folder.path / JOURNAL)
         self._reader = RowReader(Path(settings.run.input), settings.run.limit)
         self._spool = RowSpool(self.folder.path)
@@ -113,7 +116,12 @@ class Run:
                     "warning", message=f"{self._journal.damaged} damaged journal lines dropped; their rows run again"
                 )
             feed = triage(
-                self.settings, self._reader, self._journal, self._spool, lambda text: self.emit("warning", message=text)
+                self.settings,
+                self._reader,
+                self._journal,
+                self._spool,
+                lambda text: self.emit("warning", message=text),
+                self._unread,
             )
             while True:
                 yield from self._read_ahead(feed)
