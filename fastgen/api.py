@@ -19,6 +19,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
+from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL
 from fastgen.scheduler.routing import Group
@@ -92,7 +93,7 @@ def explain(settings: Settings) -> dict:
     Returns:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...],
-        "warnings": why rows of earlier runs are made again}
+        "warnings": why rows of earlier runs are made again, "unread": which fields of the rows are not read}
     """
     window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
@@ -108,7 +109,8 @@ def explain(settings: Settings) -> dict:
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
     warnings: list[str] = []
     reader = RowReader(Path(settings.run.input), settings.run.limit)
-    for item in triage(settings, reader, journal, None, warnings.append):
+    unread = UnreadFields(settings.task, lambda message: None)
+    for item in triage(settings, reader, journal, None, warnings.append, unread):
         counts["rows"] += 1
         match item:
             case Request():
@@ -130,4 +132,4 @@ def explain(settings: Settings) -> dict:
         {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}
         for bucket, tally in plan.items()
     ]
-    return {**counts, "bad": bad, "buckets": buckets, "warnings": warnings}
+    return {**counts, "bad": bad, "buckets": buckets, "warnings": warnings, "unread": unread.notes}

@@ -12,6 +12,26 @@ FastgenError               exit code 1
 
 from __future__ import annotations
 
+MOST_QUOTED = 200
+"""At most this many characters of a user's value go into a message; an image in base64 has millions."""
+_MOST = 1000
+
+
+def quoted(value: object, most: int = MOST_QUOTED) -> str:
+    """A user's value for a message: one line of at most `most` characters, with start and end of a longer value.
+
+    What a terminal should not get (line breaks, escape sequences, lone surrogates) is written as an escape.
+    """
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except ValueError:  # an integer with more digits than Python writes
+        text = f"a value of type {type(value).__name__}"
+    long = len(text) > most
+    if long:
+        text = f"{text[: most * 3 // 5]}...{text[-most * 3 // 10 :]}"
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
 
 class FastgenError(Exception):
     """Base class of these errors. The text is meant for the user."""
@@ -42,7 +62,7 @@ class InputError(FastgenError):
     """
 
     def __init__(self, message: str, field: str = ""):
-        super().__init__(message)
+        super().__init__(message if len(message) <= _MOST else f"{message[: _MOST - 3]}...")
         self.field = field
 
 

@@ -87,8 +87,14 @@ class Request(msgspec.Struct, frozen=True):
     size: tuple[int, int] = (0, 0)
     """(width, height) that the row or --size asked for; (0, 0) if neither did, and an API may decide."""
     mask: str = ""
+    mask_field: str = "mask"
+    """The row's field with the mask, for messages."""
+    mask_convention: str = ""
+    """Which of its pixels are repainted: one of `input.masks.CONVENTIONS`; "" to judge by the pixels."""
     reference: tuple[int, int] = (0, 0)
-    """(width, height) to which the input pictures are brought for the model; (0, 0) without any."""
+    """(width, height) of the sheet of input images that the model sees; (0, 0) without any."""
+    places: tuple[tuple[int, int, int, int], ...] = ()
+    """The place of each input image on that sheet: left, top, width, height."""
     content: str = ""
     """Hash of what the row says, so that a row that keeps its id but says something new is made anew."""
     row: int = 0

@@ -220,7 +220,7 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     if voice == "json":
         _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan)})
         return
-    for note in settings.run.notes:
+    for note in (*settings.run.notes, *plan["unread"]):
         print(f"note: {note}")
     for warning in plan["warnings"]:
         print(f"warning: {warning}")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from fastgen.embedded.scenes import Scene, Verdict, Wish, apply, as_wish, match, parse, parse_edit, read
 from fastgen.errors import FastgenError, InputError
+from fastgen.input import masks
 from fastgen.input.readers.rows import read as read_rows
 from fastgen.input.row_schema import read_images, read_prompts
 
@@ -105,11 +106,11 @@ def pictures(folder: Path) -> Iterator[tuple[Path | None, Wish | None]]:
 
 def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
     """What the row's pictures should show: one wish a turn (t2i), one in all (edit)."""
-    prompts = read_prompts(fields)
+    prompts = read_prompts(fields, settings["task"])
     if settings["task"] == "t2i":
         return [parse(prompt) for prompt in prompts]
     _, inputs = read_images(fields, settings["image_root"], "edit")
-    if len(inputs) > 1 or fields.get("mask"):
+    if len(inputs) > 1 or any(fields.get(name) for name in masks.FIELDS):
         return [None]
     scene = load(Path(inputs[0]))
     for prompt in prompts:

@@ -7,16 +7,18 @@ a counter.
 
 from __future__ import annotations
 
-import math
-import os
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
 from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
 from fastgen.config.settings import IMAGE_FIELDS, Settings
-from fastgen.errors import InputError
+from fastgen.errors import InputError, quoted
 from fastgen.input import images
+from fastgen.input.geometry import WIDEST, lay_out, stitched_width
+from fastgen.input.masks import read_mask
+from fastgen.input.readers import python_rows
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import (
     is_unicode,
@@ -66,6 +68,7 @@ class Intake:
         error = None
         try:
             fields = row.fields()
+            error = python_rows.problem(fields)
         except InputError as broken:
             digest = blake2b(row.raw, digest_size=8).digest()
             id, fields, error = digest.hex(), {}, broken
@@ -76,12 +79,13 @@ class Intake:
             try:
                 id = _own_id(fields) or digest.hex()
             except InputError as bad_id:
-                id, error = digest.hex(), bad_id
+                id, error = digest.hex(), error or bad_id
         content = digest.hex()
         content_hash = int.from_bytes(digest, "big")
         if self._seen.get(hash(id), content_hash) != content_hash:
             error = error or InputError(
-                f"the id {id!r} was used by an earlier row with different content; give each row its own id, or none",
+                f"the id '{quoted(id)}' was used by an earlier row with different content; give each row its own id, "
+                "or none",
                 "id",
             )
             id = f"{id}!{content}"
@@ -122,7 +126,7 @@ class Intake:
             return self._caption(identity, number)
         # Everything that the local engine needs is resolved even if an API comes first, because a row may end up here.
         settings = next((link for link in self.settings.route if not link.backend.is_remote), self.settings)
-        id, prompts = identity.id, read_prompts(fields)
+        id, prompts = identity.id, read_prompts(fields, settings.task)
         own_size = read_size(fields, settings)
         size = own_size or settings.image.size
         how = {
@@ -136,34 +140,31 @@ class Intake:
         asked = own_size or (
             remote.image.size if remote else None
         )  # a remote backend has a size only if --size was given
-        base = {"content": identity.content, "row": number, "size": asked or (0, 0)}
+        base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":
             width, height = size or (0, 0)
             return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)
         image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
-        mask = fields.get("mask") or ""
+        mask, mask_field, convention = read_mask(fields, settings.rows.image_root)
         if mask:
-            mask = images.locate(read_text(mask, "mask"), settings.rows.image_root, "mask")
-            images.probe(mask, "mask")
+            images.probe(mask, mask_field)
         shapes = [images.probe(path, image_field) for path in paths]
-        base |= {"images": paths, "mask": mask, "image_field": image_field}
+        base |= {"images": paths, "image_field": image_field}
+        base |= {"mask": mask, "mask_field": mask_field, "mask_convention": convention}
         base |= {"keep_turns": read_flag(fields, "keep_turns"), "variation": read_flag(fields, "use_variations")}
         if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
-        first = shapes[0]
-        render = size or fit(first, settings)
-        # A mask promises that everything else stays as it was, so without a requested size the image keeps its own.
-        saved = first if mask and not size else render
-        sheet = (first[0] + sum(images.stitched_width(shape, first[1]) for shape in shapes[1:]), first[1])
-        if sheet[0] > 16 * sheet[1] or sheet[1] > 16 * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
+        sheet = (shapes[0][0] + sum(stitched_width(shape, shapes[0][1]) for shape in shapes[1:]), shapes[0][1])
+        if sheet[0] > WIDEST * sheet[1] or sheet[1] > WIDEST * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
             raise InputError(
                 f"{'side by side at one height the images are' if paths[1:] else 'the image is'} "
                 f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop "
                 "or scale",
                 image_field,
             )
-        reference = reference_size(sheet, render, settings)
-        return Request(id, "edit", prompts, ImageParams(*saved, **how), render, reference=reference, **base)
+        layout = lay_out(shapes, size, bool(mask), settings.model)
+        base |= {"reference": layout.reference, "places": layout.places}
+        return Request(id, "edit", prompts, ImageParams(*layout.saved, **how), layout.render, **base)
 
     def _caption(self, identity: Identity, number: int) -> Request:
         settings, fields = self.settings, identity.fields
@@ -172,9 +173,8 @@ class Intake:
             image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
         elif named := next((name for name in IMAGE_FIELDS if fields.get(name)), ""):
             raise InputError(f"it is true, and `{named}` names images; leave one of the two out", "text_only")
-        missing = next((path for path in paths if not os.path.exists(path)), None)
-        if missing is not None:
-            raise InputError(f"{missing}: no such file; check the path and --image-root", image_field)
+        for path in paths:
+            images.check_file(path, image_field)
         text = settings.text
         params = TextParams(
             read_whole(fields, "max_tokens", text.max_tokens, 1, 1_000_000),
@@ -206,10 +206,8 @@ def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:
     if settings.task == "t2i" or (settings.task == "caption" and read_flag(fields, "text_only")):
         return ()
     _, paths = read_images(fields, settings.rows.image_root, settings.task)
-    mask = fields.get("mask") if settings.task == "edit" else None
-    if not mask:
-        return paths
-    return (*paths, images.locate(read_text(mask, "mask"), settings.rows.image_root, "mask"))
+    mask = read_mask(fields, settings.rows.image_root)[0] if settings.task == "edit" else ""
+    return (*paths, mask) if mask else paths
 
 
 def filled(value: object) -> bool:
@@ -223,34 +221,6 @@ def row_seed(run_seed: int, id: str) -> int:
     """The seed of a row that sets none: 53 bits, derived from the run's seed and the row's id alone."""
     digest = blake2b(f"{run_seed}:{id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & MAX_SEED
-
-
-def fit(shape: tuple[int, int], settings: Settings) -> tuple[int, int]:
-    """The size for an edit that sets none: the shape of the input at the model's pixel budget, on the model's grid.
-
-    A model that was trained on certain sizes gets the one with the nearest shape.
-    """
-    defaults = settings.model.defaults
-    if defaults.preferred_sizes:
-        aspect = math.log(shape[0] / shape[1])
-        return min(defaults.preferred_sizes, key=lambda size: abs(math.log(size[0] / size[1]) - aspect))
-    return _at(shape, defaults.pixels, settings.model.grid)
-
-
-def reference_size(shape: tuple[int, int], render: tuple[int, int], settings: Settings) -> tuple[int, int]:
-    """The size at which the model sees the input: as many pixels as it renders, in the input's own shape. If the shapes
-    agree to within the grid, it is the rendered size itself, so that the two match pixel by pixel."""
-    grid = settings.model.grid
-    own = _at(shape, render[0] * render[1], grid)
-    close = abs(own[0] - render[0]) <= grid and abs(own[1] - render[1]) <= grid
-    return render if close else own
-
-
-def _at(shape: tuple[int, int], pixels: int, grid: int) -> tuple[int, int]:
-    """`shape` scaled to about `pixels` pixels, with each side rounded to the grid."""
-    aspect = min(max(shape[0] / shape[1], 1 / 16), 16)
-    width, height = math.sqrt(pixels * aspect), math.sqrt(pixels / aspect)
-    return max(grid, round(width / grid) * grid), max(grid, round(height / grid) * grid)
 
 
 def _own_id(fields: dict) -> str:

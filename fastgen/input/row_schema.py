@@ -3,10 +3,12 @@ order."""
 
 from __future__ import annotations
 
+import re
+
 from fastgen.config.backends import OPTIONS
 from fastgen.config.checks import check_size, parse_size
 from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings
-from fastgen.errors import InputError
+from fastgen.errors import InputError, quoted
 from fastgen.input import images
 
 MAX_PROMPT_CHARACTERS = 32_000
@@ -27,8 +29,9 @@ MARK = "<image>"
 """Marks the place of an image in a text."""
 
 
-def read_prompts(fields: dict) -> tuple[str, ...]:
-    """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value)."""
+def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
+    """The user's turns: from `prompt`, else `conversations` (role, content), else `conversation` (from, value). For an
+    edit without the marks of images."""
     for name in PROMPT_FIELDS:
         value = fields.get(name)
         if value in (None, "", []):
@@ -37,6 +40,8 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
             turns = [read_text(value, name)]
         else:
             turns = [_words(content, name) for role, content in _turns(value, name) if ROLES.get(role) == "user"]
+        if task == "edit":
+            turns = [_without_marks(turn) for turn in turns]
         prompts = tuple(turn for turn in turns if turn.strip())
         if not prompts:
             raise InputError("it has no text from the user", name)
@@ -52,6 +57,11 @@ def read_prompts(fields: dict) -> tuple[str, ...]:
     raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
 
 
+def _without_marks(text: str) -> str:
+    """The text without `<image>` marks and the line break next to each."""
+    return re.sub(rf"{MARK}[ \t]*\n?|[ \t]*\n?{MARK}\s*$", "", text) if MARK in text else text
+
+
 def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str, str], ...]:
     """A caption's turns as (role, text), up to the last user turn: from `prompt`, `conversation` or `conversations`;
     `default` if the row has none. There are as many `<image>` marks as images, or none."""
@@ -63,7 +73,7 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     else:
         for role, content in _turns(fields[name], name):
             if role not in ROLES:
-                raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not {role!r}", name)
+                raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not '{quoted(role)}'", name)
             turns.append((ROLES[role], _words(content, name, MARK)))
     asks = any(role == "user" for role, _ in turns)
     if not asks:
@@ -119,7 +129,7 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
         if size == "auto" and settings.backend.is_remote:
             return None
         if size is not None:
-            if isinstance(size, str):
+            if isinstance(size, str) and len(size) < 40:
                 wanted = parse_size(size)
             elif isinstance(size, list) and len(size) == 2:
                 wanted = (
@@ -151,7 +161,9 @@ def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
     if any(link.backend.service for link in settings.route):
         for name in OPTIONS:
             if fields.get(name) not in (None, ""):
-                api_options[name] = read_text(fields[name], name).strip()
+                api_options[name] = word = read_text(fields[name], name).strip()
+                if len(word) > 100:
+                    raise InputError(f"{quoted(word)}: no service has such a long option", name)
     return api_options
 
 
@@ -172,6 +184,8 @@ def read_text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"must be a string, not {_type(value)}", field)
     if not is_unicode(value):
+        if any("\udc80" <= character <= "\udcff" for character in value):  # Python's form of bytes that are not UTF-8
+            raise InputError(f"{quoted(value)} is not UTF-8; rename the file", field)
         raise InputError("contains half of a character (a lone surrogate such as \\ud83d); fix the text", field)
     return value
 
@@ -198,7 +212,7 @@ def read_whole(fields: dict, name: str, default, least: int, most: int):
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"must be a whole number, not {_type(value)}", name)
     if not least <= value <= most:
-        raise InputError(f"{value} is out of range: from {least} to {most}", name)
+        raise InputError(f"{quoted(value)} is out of range: from {least} to {most}", name)
     return value
 
 
@@ -209,10 +223,10 @@ def read_real(fields: dict, name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"must be a number, not {_type(value)}", name)
     if not 0 <= value <= 100:  # NaN gives False here
-        raise InputError(f"{value} is out of range: from 0 to 100", name)
+        raise InputError(f"{quoted(value)} is out of range: from 0 to 100", name)
     return float(value)
 
 
 def _type(value: object) -> str:
     names = {bool: "true or false", str: "a string", list: "a list", dict: "an object", type(None): "null"}
-    return names.get(type(value), str(value))
+    return names.get(type(value)) or quoted(value)

@@ -16,13 +16,15 @@ import fastgen
 from fastgen.config import stamps
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, RunFolderError
-from fastgen.input.readers.rows import write_jsonl
+from fastgen.input.readers.python_rows import write_jsonl
 from fastgen.output import artifacts, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
 from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
 SPOOL = "rows.jsonl"
 """Rows from Python are written here, so that they can be read twice."""
+INPUTS = "inputs"
+"""Images that came from Python as objects, named by their content; --fresh leaves them where they are."""
 OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
 _LOCK = ".lock"
 
@@ -43,6 +45,8 @@ class RunFolder:
         self.started = time.time()
         self.warning = ""
         """Notes for the user about what was in the folder."""
+        self.notes: list[str] = []
+        """Notes for run.json besides those of the settings; whoever has more sets them."""
         self._state = ""
         self._fingerprint = settings.fingerprint()  # once: it reads the files of LoRAs
         self._refuse_own_files()
@@ -58,7 +62,7 @@ class RunFolder:
         SettingsError."""
         with self._or_let_go():
             spooled = self.path / PARTIAL / SPOOL
-            write_jsonl(spooled, rows)
+            write_jsonl(spooled, rows, self.path / INPUTS)
             if not self.settings.run.input:
                 self._begin(str(spooled))
             place = self.path / SPOOL
@@ -98,7 +102,7 @@ class RunFolder:
                 "measured": settings.placement.profile.measured.status,
             },
             **({"speed": settings.optimizations.as_table()} if settings.backend.optimizes else {}),
-            "notes": list(settings.run.notes),
+            "notes": [*settings.run.notes, *self.notes],
             **more,
         }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())

@@ -8,7 +8,7 @@ from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
 from fastgen.errors import SettingsError
-from fastgen.input import paths
+from fastgen.input import masks, paths
 from fastgen.resolver.flags import Flags
 
 
@@ -34,7 +34,15 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
     """Also what the user should be told. `input`: of the run's options. Raises SettingsError."""
     task = flags.task
     key = flags.output_key if flags.output_key is not None else OUTPUT_KEYS[task]
-    taken = {"id", "fastgen", "mask", *PROMPT_FIELDS, *PARAM_FIELDS, *(IMAGE_FIELDS if task != "t2i" else ())}
+    taken = {
+        "id",
+        "fastgen",
+        *masks.FIELDS,
+        masks.CONVENTION,
+        *PROMPT_FIELDS,
+        *PARAM_FIELDS,
+        *(IMAGE_FIELDS if task != "t2i" else ()),
+    }
     if not key or key in taken:
         raise SettingsError(
             f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"

@@ -20,6 +20,7 @@ from fastgen.backends.registry import slots
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.readers.rows import RowReader
+from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
@@ -86,7 +87,9 @@ class Run:
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
         self._reader = RowReader(Path(settings.run.input), settings.run.limit)
         self._spool = RowSpool(self.folder.path)
-        feed = triage(settings, self._reader, self._journal, self._spool, lambda text: emit("warning", message=text))
+        unread = UnreadFields(settings.task, self._say)
+        self.folder.notes = unread.notes
+        feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread)
         self._rows = RowsIn(feed, self._route, self._retries, self._progress)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
@@ -95,6 +98,9 @@ class Run:
         )
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = time.monotonic()
+
+    def _say(self, message: str) -> None:
+        self.emit("warning", message=message)
 
     @property
     def state(self) -> str:

@@ -15,6 +15,7 @@ from fastgen.errors import InputError
 from fastgen.input import stamps
 from fastgen.input.readers.rows import Row, RowReader
 from fastgen.input.requests import Identity, Intake, Prefilled, filled, input_paths
+from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import RowSpool, SpooledRow
@@ -34,6 +35,7 @@ def triage(
     journal: Journal | None,
     spool: RowSpool | None,
     warn: Callable[[str], None] = lambda message: None,
+    unread: UnreadFields | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What is to be done about each row, in order, given what the journal has.
 
@@ -47,12 +49,15 @@ def triage(
         journal: None: nothing has been done yet.
         spool: gets every row for the tables; None: there will be none.
         warn: is told, at the end, what became of earlier results.
+        unread: is shown the fields of every row, if it is given.
     """
     intake = Intake(settings)
     earlier = _Earlier(settings, journal) if journal else None
     try:
         for row in reader:
             identity = intake.identify(row)
+            if unread is not None:
+                unread.note(identity.fields)
             if spool is not None:
                 spool.add(_spooled(row, identity, settings.rows.output_key))
             known = journal.get(identity.id, identity.content) if journal else None
@@ -64,6 +69,8 @@ def triage(
                 item = earlier.named(item)
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
     finally:  # also of a run that is interrupted
+        if unread is not None:
+            unread.end()
         for message in earlier.warnings() if earlier else ():
             warn(message)
 

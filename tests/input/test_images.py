@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import warnings
 import zlib
 from io import BytesIO
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin
 
 from fastgen.errors import InputError
-from fastgen.input.images import encode, load, load_mask, locate, probe, stitch, stitched_width
+from fastgen.input.images import encode, load, load_colors, locate, probe, stitch
+from tests.input.profiles import display_p3
 
 NOISE = Image.effect_noise((160, 96), 60).convert("RGB")
 
@@ -184,45 +186,14 @@ def test_values_survive(tmp_path):
     assert load(saved(tmp_path / "none.png", indexed, transparency=0), "images").getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "RGBA", "I;16"])
-def test_white_is_repainted(tmp_path, mode):
-    white = Image.new("L", (8, 4), 0)
-    white.paste(255, (0, 0, 4, 4))
-    image = white.point(lambda value: value * 257, "I").convert("I;16") if mode == "I;16" else white.convert(mode)
-    mask = load_mask(saved(tmp_path / "mask.png", image), (8, 4))
-    assert mask.mode == "L" and ImageChops.difference(mask, white).getbbox() is None
-
-
-def test_opaque_is_repainted_where_transparency_varies(tmp_path):
-    image = Image.new("RGBA", (8, 4), (0, 0, 0, 0))
-    image.paste((0, 0, 0, 255), (0, 0, 4, 4))
-    mask = load_mask(saved(tmp_path / "mask.png", image), (8, 4))
-    assert mask.getbbox() == (0, 0, 4, 4)
-
-
-def test_a_mask_is_scaled_and_stays_black_and_white(tmp_path):
-    image = Image.new("L", (16, 8), 0)
-    image.paste(200, (0, 0, 8, 8))
-    mask = load_mask(saved(tmp_path / "mask.png", image), (8, 4))
-    assert mask.size == (8, 4) and mask.getbbox() == (0, 0, 4, 4) and sorted(set(mask.tobytes())) == [0, 255]
-
-
-def test_masks_that_are_refused(tmp_path):
-    with pytest.raises(InputError, match="selects nothing"):
-        load_mask(saved(tmp_path / "black.png", Image.new("L", (8, 4), 0)), (8, 4))
-    with pytest.raises(InputError, match="shape of its image"):
-        load_mask(saved(tmp_path / "square.png", Image.new("L", (8, 8), 255)), (8, 4))
-
-
-def test_stitched_side_by_side():
-    pictures = [
-        Image.new("RGB", (10, 20), "red"),
-        Image.new("RGB", (30, 10), "blue"),
-        Image.new("RGB", (5, 20), "lime"),
-    ]
-    sheet = stitch(pictures)
-    assert sheet.size == (10 + stitched_width((30, 10), 20) + 5, 20) == (75, 20)
-    assert [sheet.getpixel((x, 10)) for x in (5, 40, 72)] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+def test_pictures_lie_where_they_are_put():
+    sheet = stitch(
+        [Image.new("RGB", (10, 20), "red"), Image.new("RGB", (30, 10), "blue")],
+        (48, 16),
+        ((0, 0, 32, 16), (32, 0, 16, 8)),
+    )
+    assert sheet.size == (48, 16) and sheet.getpixel((31, 15)) == (255, 0, 0) and sheet.getpixel((32, 7)) == (0, 0, 255)
+    assert sheet.getpixel((32, 8)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
@@ -234,3 +205,154 @@ def test_encoded_pictures_open_again(format):
     if format == "png":
         assert {key: image.text[key] for key in about} == about
         assert ImageChops.difference(image, NOISE).getbbox() is None
+
+
+# Formats that turn themselves, colours, and what is no picture
+
+
+@pytest.mark.parametrize("format", ["tiff", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_readers_that_turn_pictures_themselves(tmp_path, format, orientation):
+    """A picture with four colours in its corners is upright after `load`, and as large as `probe` says."""
+    upright = Image.new("RGB", (160, 96), "white")
+    for place, color in [((0, 0), "red"), ((120, 0), "lime"), ((0, 56), "blue"), ((120, 56), "black")]:
+        upright.paste(Image.new("RGB", (40, 40), color), place)
+    lying = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # how to undo each orientation
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = upright if lying is None else upright.transpose(Image.Transpose(lying))
+    path = saved(tmp_path / f"a.{format}", image, exif=exif, **({"quality": 100} if format == "avif" else {}))
+    found = load(path, "images")
+    assert probe(path, "images") == found.size == upright.size
+    corners = [found.getpixel(at) for at in ((5, 5), (150, 5), (5, 90), (150, 90))]
+    wanted = [upright.getpixel(at) for at in ((5, 5), (150, 5), (5, 90), (150, 90))]
+    assert all(
+        abs(a - b) < 40 for got, want in zip(corners, wanted, strict=True) for a, b in zip(got, want, strict=True)
+    )
+
+
+class SelfTurning(PngImagePlugin.PngImageFile):
+    """As the readers of HEIF and the like may be: decoding turns the picture and clears its orientation."""
+
+    format = "SELF-TURNING"
+
+    def load(self):
+        if not getattr(self, "_is_upright", False):
+            self._is_upright = True
+            super().load()
+            ImageOps.exif_transpose(self, in_place=True)
+        return super().load()
+
+
+def test_readers_that_nobody_knows_are_asked(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.png", NOISE, exif=exif)
+    monkeypatch.setattr(Image, "open", lambda path: SelfTurning(path))
+    assert probe(path, "images") == load(path, "images").size == (96, 160)
+
+
+def test_deep_grey_is_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "deep.png", Image.new("I;16", (40, 20), 40000), exif=exif)
+    assert probe(path, "images") == load(path, "images").size == (20, 40)
+
+
+P3 = display_p3()
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
+def test_colours_become_srgb(tmp_path, format):
+    """(200, 60, 40) of sRGB is (185, 71, 51) in Display P3."""
+    image = Image.new("RGB", (32, 32), (185, 71, 51))
+    options = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(format, {})
+    path = saved(tmp_path / f"a.{format}", image, icc_profile=P3, **options)
+    colors = load_colors(path, "images")
+    assert max(abs(a - b) for a, b in zip(colors.srgb.getpixel((9, 9)), (200, 60, 40), strict=True)) <= 3
+    assert max(abs(a - b) for a, b in zip(colors.own.getpixel((9, 9)), (185, 71, 51), strict=True)) <= 1
+    assert colors.profile == P3 and not colors.notes and "icc_profile" not in colors.srgb.info
+    back = colors.as_own(colors.srgb).getpixel((9, 9))
+    assert max(abs(a - b) for a, b in zip(back, colors.own.getpixel((9, 9)), strict=True)) <= 1
+    again = Image.open(BytesIO(encode(colors.own, "png", {}, colors.profile)))
+    assert (
+        again.info["icc_profile"] == P3
+        and "icc_profile" not in Image.open(BytesIO(encode(colors.srgb, "png", {}))).info
+    )
+
+
+def test_profiles_of_srgb_change_nothing(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    colors = load_colors(saved(tmp_path / "a.png", NOISE, icc_profile=profile), "images")
+    assert colors.srgb is colors.own and colors.own.tobytes() == NOISE.tobytes() and colors.profile == profile
+
+
+def test_transparency_and_greys_keep_their_profiles_meaning(tmp_path):
+    clear = Image.new("RGBA", (8, 8), (185, 71, 51, 255))
+    clear.putpixel((0, 0), (1, 2, 3, 0))
+    colors = load_colors(saved(tmp_path / "clear.png", clear, icc_profile=P3), "images")
+    assert colors.srgb.getpixel((0, 0)) == (255, 255, 255)
+    assert max(abs(a - b) for a, b in zip(colors.srgb.getpixel((4, 4)), (200, 60, 40), strict=True)) <= 3
+    grey = load_colors(saved(tmp_path / "grey.png", Image.new("L", (8, 8), 128), icc_profile=P3), "images")
+    assert grey.srgb.getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("profile", [b"junk", P3[:400], P3[:128] + b"\xff" * 300], ids=["junk", "cut", "broken"])
+def test_a_profile_that_cannot_be_read_is_named(tmp_path, profile):
+    colors = load_colors(saved(tmp_path / "a.png", NOISE, icc_profile=profile), "images")
+    assert colors.srgb.tobytes() == NOISE.tobytes() and colors.profile == b""
+    assert len(colors.notes) == 1 and "colour profile cannot be read" in colors.notes[0]
+
+
+def test_lab_is_read(tmp_path):
+    lab = ImageCms.applyTransform(
+        Image.new("RGB", (8, 8), (200, 60, 40)),
+        ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"),
+    )
+    found = load(saved(tmp_path / "a.tiff", lab), "images").getpixel((0, 0))
+    assert max(abs(a - b) for a, b in zip(found, (200, 60, 40), strict=True)) <= 6
+
+
+def test_what_is_no_file_is_refused_without_being_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "fifo.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s.png"))
+        (tmp_path / "link.png").symlink_to("/dev/zero")
+        (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+        (tmp_path / "proc.png").symlink_to("/proc/self/mem")
+        monkeypatch.setattr("builtins.open", lambda *arguments, **options: pytest.fail("it was opened"))
+        paths = [*(str(tmp_path / name) for name in ("fifo.png", "s.png", "link.png", "proc.png"))]
+        paths += ["/dev/zero", "/dev/random", "/dev/stdin", "/proc/self/mem", "/proc/kmsg", "/proc/self/environ"]
+        for path in paths:
+            with pytest.raises(InputError, match=r"not a regular file|no such file|not readable"):
+                probe(path, "images")
+        with pytest.raises(InputError, match="no such file"):
+            probe(str(tmp_path / "loop.png"), "images")
+
+
+def test_programs_that_draw_are_not_run(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(x) print\n%%EOF\n")
+    with pytest.raises(InputError, match="a drawing in EPS"):
+        load(str(path), "images")
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path):
+    path = tmp_path / "a.png"
+    NOISE.save(path)
+    os.truncate(path, (1 << 30) + 1)
+    with pytest.raises(InputError, match=r"1,024 MiB; the most is 1,024 MiB"):
+        probe(str(path), "images")
+
+
+def test_windows_separators_are_known_for_what_they_are(tmp_path):
+    NOISE.save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="write it with / instead of"):
+        probe(f"{tmp_path}/.\\a.png", "images")
+
+
+@pytest.mark.parametrize("value", ["A" * 5_000_000, "data:image/png;base64," + "A" * 5_000_000, "\x1b[2J\n" * 5000])
+def test_messages_quote_little_of_a_value(tmp_path, value):
+    with pytest.raises(InputError) as caught:
+        probe(locate(value, str(tmp_path), "images"), "images")
+    assert len(str(caught.value)) < 400 and str(caught.value).isprintable()

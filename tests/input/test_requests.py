@@ -8,15 +8,13 @@ import math
 from collections import defaultdict
 
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from fastgen.config.checks import MAX_SEED
-from fastgen.config.model_cards import FAKE, KONTEXT_SIZES, Defaults
 from fastgen.input.readers.rows import Row
-from fastgen.input.requests import Intake, Prefilled, filled, fit, row_seed
+from fastgen.input.requests import Intake, Prefilled, filled, row_seed
 from fastgen.input.row_schema import read_dialogue
 from fastgen.resolver import resolve
 from fastgen.types import Failed, Request
@@ -241,25 +239,6 @@ def test_references_are_one_edit_and_turns_are_steps(edit):
     [request] = take(edit, {"conversations": turns, "images": ["wide.png", "tall.png"], "n": 3})
     assert len(request.images) == 2 and request.prompts == ("a", "b") and request.samples == 3
     assert request.reference[0] / request.reference[1] == pytest.approx((300 + 75) / 150, rel=0.2)
-
-
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(width=st.integers(1, 9000), height=st.integers(1, 9000))
-def test_every_shape_fits_the_grid_and_the_budget(edit, width, height):
-    w, h = fit((width, height), edit)
-    assert w % 16 == h % 16 == 0 and min(w, h) >= 16 and w * h <= 2 * 64 * 64
-    aspect = min(max(width / height, 1 / 16), 16)
-    assert w / h == pytest.approx(aspect, rel=0.55)
-
-
-def test_kontext_takes_the_size_nearest_in_shape():
-    import msgspec
-
-    card = msgspec.structs.replace(FAKE, defaults=Defaults(preferred_sizes=KONTEXT_SIZES))
-    settings = msgspec.structs.replace(T2I, model=card)
-    assert fit((1000, 1000), settings) == (1024, 1024)
-    assert fit((1600, 900), settings) == (1392, 752)
-    assert fit((100, 9000), settings) == (672, 1568)
 
 
 @pytest.mark.parametrize(

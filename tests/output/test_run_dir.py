@@ -162,17 +162,17 @@ def test_a_place_that_cannot_be_written_is_refused(claim, tmp_path):
         claim(out=tmp_path / "file" / "out")
 
 
-def test_rows_from_python_are_put_beside_the_results(settings, table):
-    folder = RunFolder(settings("t2i"), [{"prompt": "a"}, {"prompt": "é 🍵"}])
-    assert table(folder.input) == [{"prompt": "a"}, {"prompt": "é 🍵"}] and folder.input.startswith(str(folder.path))
-    folder.close()
+def test_rows_from_python_are_put_beside_the_results(claim, table):
+    folder = claim()
+    path = folder.spool([{"prompt": "a"}, {"prompt": "é 🍵"}])
+    assert table(path) == [{"prompt": "a"}, {"prompt": "é 🍵"}] and path.startswith(str(folder.path))
 
 
-def test_rows_that_cannot_be_had_let_go_of_the_folder(settings, claim):
+def test_rows_that_cannot_be_had_let_go_of_the_folder(claim):
     def rows():
         yield {"prompt": "a"}
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        RunFolder(settings("t2i"), rows())
+        claim().spool(rows())
     claim()

@@ -22,12 +22,13 @@ from fastgen import opt
 from fastgen.backends.diffusion.decode import decode, to_uint8
 from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
-from fastgen.backends.diffusion.files import Inputs, Saver, scaled, token_mask
+from fastgen.backends.diffusion.files import Inputs, Saver, token_mask
 from fastgen.backends.diffusion.load import load
 from fastgen.backends.registry import streams
 from fastgen.config.hardware import Device, is_out_of_memory
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
+from fastgen.input.images import scaled
 from fastgen.opt.compile import enter_thread, graphs
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
@@ -48,6 +49,8 @@ class ImageJob:
         self.prompt = prompt
         self.picture: Image.Image | None = None
         """At the saved size."""
+        self.profile = b""
+        """The colour profile that `picture` is to be saved with; b"" for sRGB."""
         self.patterns: list[str] = []
         """With a step cache: which steps were computed in full, a word a turn."""
 
@@ -150,7 +153,7 @@ class FluxBackend:
         with _timed(stages, "save"):
             written = self._saver.save(
                 [
-                    (r, job.number, job.prompt if r.task == "t2i" else "\n".join(r.prompts), job.picture)
+                    (r, job.number, job.prompt if r.task == "t2i" else "\n".join(r.prompts), job.picture, job.profile)
                     for r in good
                     for job in made[r.id][0]
                 ]
@@ -199,7 +202,7 @@ class FluxBackend:
                 jobs[request.id] = [ImageJob(request, j, prompt) for j, prompt in enumerate(prompts)]
             for turn in range(bucket.turns):
                 self._turn([job for group in jobs.values() for job in group], turn, bucket, inputs, stages)
-        return {request.id: (jobs[request.id], self._warnings(request)) for request in requests}
+        return {request.id: (jobs[request.id], self._warnings(request, inputs.get(request.id))) for request in requests}
 
     def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
         """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1, or what `finish` makes of them.
@@ -279,6 +282,8 @@ class FluxBackend:
                 if given is not None and given.mask is not None:
                     before = job.picture or given.base
                     picture = Image.composite(scaled(picture, before.size), before, given.mask)
+                    if turn == bucket.turns - 1:
+                        picture, job.profile = given.restore(picture), given.first.profile
                 job.picture = picture
 
     def _add_references(self, jobs, samples, turn, bucket, inputs) -> None:
@@ -308,10 +313,12 @@ class FluxBackend:
                 sample.keep = latents[key(job, "keep")]
                 sample.repaint = token_mask(mask, whole).to(self.modules.device)
 
-    def _warnings(self, request: Request) -> tuple[str, ...]:
+    def _warnings(self, request: Request, given: Inputs | None) -> tuple[str, ...]:
         most = self.settings.engine.max_sequence_length
         cut = max(prompt.tokens for prompt in self.prompts.encode(list(request.prompts)))
-        warnings = [f"the prompt has {cut} tokens; the model reads the first {most}"] if cut > most else []
+        warnings = list(given.warnings) if given else []
+        if cut > most:
+            warnings.append(f"the prompt has {cut} tokens; the model reads the first {most}")
         if self.modules.vae.use_tiling:
             warnings.append("decoded in tiles for lack of memory; seams are possible")
         return tuple(warnings)

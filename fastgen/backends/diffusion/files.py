@@ -18,7 +18,9 @@ from PIL import Image
 
 import fastgen
 from fastgen.config.settings import Settings
+from fastgen.errors import InputError, quoted
 from fastgen.input import images
+from fastgen.input.masks import load_mask
 from fastgen.output import artifacts
 from fastgen.types import FileStamp, Request
 
@@ -27,16 +29,46 @@ SAVERS = 4
 
 
 class Inputs:
-    """The pictures that an edit starts from, loaded and checked."""
+    """The images that an edit starts from: loaded, checked and scaled to their places."""
 
     def __init__(self, request: Request):
-        pictures = [images.load(path, request.image_field) for path in request.images]
+        pictures = [images.load_colors(path, request.image_field) for path in request.images]
         self.first = pictures[0]
-        self.sheet = scaled(images.stitch(pictures), request.reference)
-        self.base = scaled(self.first, (request.params.width, request.params.height))
-        self.mask = images.load_mask(request.mask, self.first.size) if request.mask else None
-        if self.mask is not None and self.mask.size != self.base.size:
-            self.mask = self.mask.resize(self.base.size, Image.Resampling.NEAREST)
+        self.warnings = [
+            f"{quoted(path)}: {note}"
+            for path, picture in zip(request.images, pictures, strict=True)
+            for note in picture.notes
+        ]
+        self.sheet = images.stitch([picture.srgb for picture in pictures], request.reference, request.places)
+        self._saved = (request.params.width, request.params.height)
+        self.base = images.scaled(self.first.srgb, self._saved)
+        self.mask: Image.Image | None = None
+        if request.mask:
+            self._read_mask(request)
+
+    def restore(self, picture: Image.Image) -> Image.Image:
+        """A finished masked edit in the colours of its input file, with the file's own values outside the mask.
+
+        Save it with `first.profile`.
+        """
+        own = images.scaled(self.first.own, self._saved)
+        assert self.mask is not None
+        return Image.composite(self.first.as_own(picture), own, self.mask)
+
+    def _read_mask(self, request: Request) -> None:
+        size = self.first.srgb.size
+        found = load_mask(
+            request.mask, size, request.mask_field, request.mask_convention, picture=lambda: self.first.srgb
+        )
+        self.warnings += found.warnings
+        mask = found.image if size == self._saved else found.image.resize(self._saved, Image.Resampling.NEAREST)
+        if not mask.getbbox():
+            raise InputError(
+                f"{quoted(request.mask)} selects nothing once it is scaled to {self._saved[0]}x{self._saved[1]}; "
+                "use a larger size",
+                request.mask_field,
+            )
+        self.mask = mask
 
 
 class Saver:
@@ -52,8 +84,8 @@ class Saver:
         suffix = {"jpeg": "jpg"}.get(self.settings.image.format, self.settings.image.format)
         return artifacts.picture(request, number, suffix)
 
-    def save(self, pictures: list[tuple[Request, int, str, Image.Image]]) -> list[FileStamp]:
-        """Write (request, number, prompt, picture) each, durably. Raises DiskError."""
+    def save(self, pictures: list[tuple[Request, int, str, Image.Image, bytes]]) -> list[FileStamp]:
+        """Write (request, number, prompt, picture, colour profile) each, durably. Raises DiskError."""
         jobs = [self._threads.submit(self._write, *picture) for picture in pictures]
         written = [job.result() for job in jobs]
         artifacts.sync_folder(self.out / artifacts.IMAGES)
@@ -62,7 +94,7 @@ class Saver:
     def close(self) -> None:
         self._threads.shutdown()
 
-    def _write(self, request: Request, number: int, prompt: str, picture: Image.Image) -> FileStamp:
+    def _write(self, request: Request, number: int, prompt: str, picture: Image.Image, profile: bytes) -> FileStamp:
         settings, params = self.settings, request.params
         how = {
             "task": request.task,
@@ -85,12 +117,8 @@ class Saver:
             "seed": str(params.seed + number),
             "settings": json.dumps(how, ensure_ascii=False),
         }
-        data = images.encode(picture, settings.image.format, about)
+        data = images.encode(picture, settings.image.format, about, profile)
         return artifacts.write(self.out, self.path(request, number), data)
-
-
-def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:

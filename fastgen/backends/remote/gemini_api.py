@@ -106,8 +106,11 @@ class GeminiBackend:
         given = [pictures.prepare(path, request.image_field) for path in request.images]
         blobs = [(one.data, one.mime) for one in given]
         first, mask = request.prompts[0], None
+        attempt.warnings += [note for one in given for note in one.notes]
         if request.mask:
-            mask = images.load_mask(request.mask, given[0].size)
+            read = pictures.read_mask(request, given[0].size)
+            mask = read.image
+            attempt.warnings += read.warnings
             written = io.BytesIO()
             mask.save(written, "PNG")
             blobs.append((written.getvalue(), "image/png"))
@@ -136,6 +139,7 @@ class GeminiBackend:
 
         def picture(index: int) -> Any:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            attempt.warnings += found.notes
             return types.Part.from_bytes(data=found.data, mime_type=found.mime)
 
         turns = dialogue.messages(request, text.system, lambda words: types.Part.from_text(text=words), picture)
@@ -229,11 +233,10 @@ class GeminiBackend:
         """The result where the mask is white, the input elsewhere: the model may have changed all of it."""
         from PIL import Image
 
-        before = images.load(request.images[0], request.image_field)
+        colors = images.load_colors(request.images[0], request.image_field)
+        before = colors.own
         with Image.open(io.BytesIO(made.data)) as after:
-            after = after.convert("RGB")
-            after = after if after.size == before.size else after.resize(before.size, Image.Resampling.LANCZOS)
+            after = colors.as_own(images.scaled(after.convert("RGB"), before.size))
         whole = Image.composite(after, before, mask)
-        return Made(
-            images.encode(whole, self.settings.image.format, {}), self.settings.image.format.upper(), whole.size
-        )
+        format = self.settings.image.format
+        return Made(images.encode(whole, format, {}, colors.profile), format.upper(), whole.size)

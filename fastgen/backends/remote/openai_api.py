@@ -127,10 +127,13 @@ class OpenAIBackend:
             given = [pictures.as_png(one) for one in given]
         files = [(one.name, one.data, one.mime) for one in given]
         first: dict = {"image": files[0] if len(files) == 1 else files}
+        attempt.warnings += [note for one in given for note in one.notes]
         if request.variation:
             return self._vary(attempt, files)
         if request.mask:
-            first["mask"] = ("mask.png", pictures.mask_for_openai(request.mask, given[0].size), "image/png")
+            mask = pictures.read_mask(request, given[0].size)
+            attempt.warnings += mask.warnings
+            first["mask"] = ("mask.png", pictures.mask_for_openai(mask.image), "image/png")
         prompt, *later = request.prompts
         for n in _portions(request.params.n, 1 if later else self._most_n):
             for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
@@ -155,6 +158,7 @@ class OpenAIBackend:
 
         def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            attempt.warnings += found.notes
             return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
         words: dict[str, Any] = {"model": self.model, "messages": dialogue.chat(request, text.system, address)}

@@ -1,5 +1,5 @@
-"""Picture files as they travel to an API: their own bytes where those will do, else upright, scaled down and encoded
-once.
+"""Picture files as they travel to an API: their own bytes where those will do, else upright, in sRGB, scaled down and
+encoded once.
 
 Decoding takes memory, so only a few pictures are decoded at the same time, whatever the number of requests.
 """
@@ -11,9 +11,16 @@ import io
 import os
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fastgen.errors import InputError
+from fastgen.errors import InputError, quoted
 from fastgen.input import images
+from fastgen.input.color_profiles import is_srgb
+from fastgen.input.masks import Mask, load_mask
+from fastgen.types import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
@@ -28,6 +35,8 @@ class Picture:
     mime: str
     size: tuple[int, int]
     """(width, height) of what travels."""
+    notes: tuple[str, ...] = ()
+    """What the user should be told of it."""
 
     @property
     def name(self) -> str:
@@ -44,7 +53,8 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
     if (found := _as_it_is(path, field, max_pixels)) is not None:
         return found
     with decoding:
-        picture = images.load(path, field)
+        colors = images.load_colors(path, field)
+        picture, notes = colors.srgb, tuple(f"{quoted(path)}: {note}" for note in colors.notes)
         width, height = picture.size
         if max_pixels and width * height > max_pixels:
             shrink = (max_pixels / (width * height)) ** 0.5
@@ -54,10 +64,10 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
         written = io.BytesIO()
         # Flat drawings and masks suffer from JPEG and are small as PNG; photographs are the other way round.
         if max_pixels and not _is_flat(picture):
-            picture.save(written, "JPEG", quality=92)
-            return Picture(written.getvalue(), MIME["JPEG"], picture.size)
-        picture.save(written, "PNG", compress_level=1)
-        return Picture(written.getvalue(), MIME["PNG"], picture.size)
+            picture.save(written, "JPEG", quality=92, icc_profile=None)
+            return Picture(written.getvalue(), MIME["JPEG"], picture.size, notes)
+        picture.save(written, "PNG", compress_level=1, icc_profile=None)
+        return Picture(written.getvalue(), MIME["PNG"], picture.size, notes)
 
 
 def as_png(picture: Picture) -> Picture:
@@ -73,21 +83,22 @@ def as_png(picture: Picture) -> Picture:
 
 
 def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
-    """The file's own bytes, if it is small enough, upright, opaque and whole."""
-    (width, height), turned = images.look(path, field)
+    """The file's own bytes, if it is small enough, upright, opaque, in sRGB and whole."""
+    header = images.look(path, field)
+    width, height = header.size
     if max_pixels and width * height > max_pixels:
         return None
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}", field) from None
+        raise InputError(f"{quoted(path)}: cannot be read: {error.strerror}", field) from None
     kind = "PNG" if data.startswith(b"\x89PNG") else "JPEG" if data.startswith(b"\xff\xd8") else ""
     if not kind or not data.endswith(_ENDS[kind]):
         return None
     if kind == "PNG" and (data[24] != 8 or data[25] not in (0, 2) or b"tRNS" in data[:4096] or b"eXIf" in data[:4096]):
         return None  # 16 bits, a palette or transparency: what servers make of those differs
-    if turned:
+    if header.turned or header.mode == "CMYK" or not is_srgb(header.profile):
         return None
     return Picture(data, MIME[kind], (width, height))
 
@@ -96,13 +107,22 @@ def _is_flat(picture) -> bool:
     return picture.resize((64, 64)).getcolors(maxcolors=512) is not None
 
 
-def mask_for_openai(path: str, size: tuple[int, int]) -> bytes:
-    """The mask as OpenAI wants it: a PNG of `size` in which what is to be repainted is transparent. Raises
-    InputError."""
+def read_mask(request: Request, size: tuple[int, int]) -> Mask:
+    """The mask of an edit whose first picture has this size. Raises InputError."""
+    return load_mask(
+        request.mask,
+        size,
+        request.mask_field,
+        request.mask_convention,
+        picture=lambda: images.load(request.images[0], request.image_field),
+    )
+
+
+def mask_for_openai(mask: Image) -> bytes:
+    """A mask, white where to repaint, as OpenAI wants it: a PNG in which that part is transparent."""
     from PIL import Image, ImageOps
 
-    mask = images.load_mask(path, size)
-    picture = Image.new("RGBA", size, (255, 255, 255, 255))
+    picture = Image.new("RGBA", mask.size, (255, 255, 255, 255))
     picture.putalpha(ImageOps.invert(mask))
     written = io.BytesIO()
     picture.save(written, "PNG")

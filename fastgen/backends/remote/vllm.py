@@ -132,8 +132,9 @@ class VllmBackend:
 
     def _caption(self, request: Request) -> Result:
         started = time.monotonic()
+        notes: list[str] = []
         try:
-            body = self._body(request)
+            body = self._body(request, notes)
             with up_to(answer_sizes.of_answer(request, 0)):
                 text, usage = self._ask(body)
         except InputError as error:
@@ -142,13 +143,24 @@ class VllmBackend:
             return provider_error.failed(request, "vllm", self.model)
         tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
         seconds = round(time.monotonic() - started, 4)
-        return Done(request.id, "vllm", self.model, (), request.params, seconds, text=text, usage=tokens)
+        return Done(
+            request.id,
+            "vllm",
+            self.model,
+            (),
+            request.params,
+            seconds,
+            text=text,
+            usage=tokens,
+            warnings=tuple(notes),
+        )
 
-    def _body(self, request: Request) -> bytes:
+    def _body(self, request: Request, notes: list[str]) -> bytes:
         text, params = self.settings.text, request.params
 
         def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
+            notes.extend(found.notes)
             return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
         body: dict = {

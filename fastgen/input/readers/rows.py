@@ -1,23 +1,37 @@
 """Reads the user's rows one at a time, and writes them back with fields added. Does not know what the fields mean.
 
-`.jsonl` streams in constant memory; a `.json` list is kept as raw bytes during the run.
-To add a reader, yield `Row`s for one more suffix in `read`.
+`.jsonl` streams in constant memory; a `.json` list is kept as raw bytes during the run. Both are UTF-8, or UTF-16 as
+Windows writes it. To add a reader, yield `Row`s for one more suffix in `read`.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from fastgen.errors import InputError, SettingsError
+from fastgen.errors import InputError, SettingsError, quoted
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Suffixes of files that count as images when INPUT is a folder."""
+MAX_LINE = 64 << 20
+"""Bytes of a row in a .jsonl file, so that a file without line breaks does not fill the memory."""
 _BOM = b"\xef\xbb\xbf"
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"{\0", "utf-16-le"),
+    (b"\0{", "utf-16-be"),
+)
+"""The first bytes of files that are not UTF-8."""
 _decode = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -29,9 +43,13 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     number: int
     """The line in a .jsonl file or the position in a .json list, from 1."""
     raw: bytes
+    problem: str = ""
+    """What is wrong with the row, if that is known before its JSON is read."""
 
     def fields(self) -> dict:
         """The row as a dict. Raises InputError if it is not a JSON object."""
+        if self.problem:
+            raise InputError(self.problem)
         try:
             value = _decode(self.raw)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -42,7 +60,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     def excerpt(self, most: int = 60) -> str:
         text = self.raw[: 4 * most].decode("utf-8", "replace").strip()
-        return text if len(text) <= most else text[:most] + "..."
+        return quoted(text if len(text) <= most else text[:most] + "...")
 
 
 def _lenient(raw: bytes, first: Exception):
@@ -112,29 +130,92 @@ def read(path: Path, limit: int = 0) -> Iterator[Row]:
 
 def _read_lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith(_BOM):
-                line = line[len(_BOM) :]
-            line = line.strip()
-            if line:
+        start = file.read(4)
+        encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), "")
+        file.seek(len(_BOM) if start.startswith(_BOM) else 0)
+        for number, line in enumerate(_decoded(file, encoding) if encoding else _lines(file), 1):
+            if len(line) > MAX_LINE:
+                text = f"the line is longer than {MAX_LINE >> 20} MiB; keep images and the like in files"
+                yield Row(number, line[:1000], text)
+            elif line := line.strip():
                 yield Row(number, line)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines. Of a line that is too long, only the first `MAX_LINE` + 1 bytes."""
+    while line := file.readline(MAX_LINE + 1):
+        yield line
+        while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE + 1)
+
+
+def _decoded(file: BinaryIO, encoding: str) -> Iterator[bytes]:
+    """The lines of a file in UTF-16 or UTF-32, as UTF-8. Bytes that are not text only fail their own row."""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    text, ended, skipping = "", False, False
+    while not ended:
+        chunk = file.read(1 << 20)
+        ended = not chunk
+        try:
+            text += decoder.decode(chunk, ended)
+        except UnicodeDecodeError:  # cut in the middle of a character
+            text += "\ud800"
+        *lines, text = text.split("\n")
+        for line in lines:
+            if not skipping:
+                yield _utf8(line)
+            skipping = False
+        if text and not skipping and (ended or len(text) > MAX_LINE):
+            yield _utf8(text)
+            skipping = True  # the rest of this line
+        text = "" if skipping else text
+
+
+def _utf8(text: str) -> bytes:
+    return text.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
 
 
 def _read_list(path: Path) -> Iterator[Row]:
     data = path.read_bytes().removeprefix(_BOM)
     mend = "a .json file holds one list of rows: [{...}, {...}]; with one row per line, name it .jsonl"
+    items: Iterable[bytes | msgspec.Raw] | None
     try:
         items = msgspec.json.decode(data, type=list[msgspec.Raw])
-    except msgspec.DecodeError:
+    except RecursionError:
+        items = _split(data)
+        if items is None:
+            raise SettingsError(f"INPUT {path}: not valid JSON: it is nested too deep; {mend}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         try:
             value = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"INPUT {path}: not valid JSON: {error}; {mend}") from None
         if not isinstance(value, list):
             raise SettingsError(f"INPUT {path}: {mend}") from None
-        items = [json.dumps(item, ensure_ascii=False).encode() for item in value]
+        items = [_written(item) for item in value]
     for number, item in enumerate(items, 1):
         yield Row(number, bytes(item))
+
+
+def _split(data: bytes) -> list[bytes] | None:
+    """The items of a list in which one is nested too deep for JSON readers, so that only that one fails. None if it is
+    not a list."""
+    items, depth, start = [], 0, 0
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[][{},]', data, re.DOTALL):
+        mark = token.group()
+        if mark in b"[{" and (depth := depth + 1) == 1:
+            start = token.end()
+        elif (mark in b"]}" and (depth := depth - 1) == 0) or (mark == b"," and depth == 1):
+            items.append(data[start : token.start()].strip())
+            start = token.end()
+    return items if not depth and data.lstrip().startswith(b"[") else None
+
+
+def _written(value: object) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which fails its row only
+        return json.dumps(value).encode()
 
 
 def _read_folder(path: Path) -> Iterator[Row]:
@@ -145,7 +226,7 @@ def _read_folder(path: Path) -> Iterator[Row]:
         for name in sorted(names):
             if name.lower().endswith(PICTURES) and not name.startswith("."):
                 number += 1
-                yield Row(number, _encode({"image": os.path.relpath(os.path.join(folder, name), path)}))
+                yield Row(number, _written({"image": os.path.relpath(os.path.join(folder, name), path)}))
 
 
 def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
@@ -173,14 +254,3 @@ def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
     line = encode(fields)
     # In JSON a bare line break can only be whitespace between tokens, so this changes no value.
     return line.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in line or b"\r" in line else line
-
-
-def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
-    """Write rows that come from Python to a file, so that they can be read twice. Returns their number."""
-    count = 0
-    with path.open("wb") as file:
-        for count, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                raise SettingsError(f"row {count}: each row is a dict, not {type(row).__name__}")
-            file.write(_encode(row) + b"\n")
-    return count

@@ -8,10 +8,13 @@ import random
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fastgen.backends.remote import pictures
 from fastgen.errors import InputError
+from fastgen.input.masks import load_mask
+from fastgen.types import ImageParams, Request
+from tests.input.profiles import display_p3
 
 
 def noise(size=(64, 48)) -> Image.Image:
@@ -85,16 +88,20 @@ def test_masks_turn_white_into_clear(tmp_path):
     mask = Image.new("L", (32, 24), 0)
     mask.paste(255, (0, 0, 16, 24))
     mask.save(tmp_path / "mask.png")
-    made = Image.open(io.BytesIO(pictures.mask_for_openai(str(tmp_path / "mask.png"), (64, 48))))
+
+    def sent(size) -> bytes:
+        return pictures.mask_for_openai(load_mask(str(tmp_path / "mask.png"), size).image)
+
+    made = Image.open(io.BytesIO(sent((64, 48))))
     assert (made.format, made.mode, made.size) == ("PNG", "RGBA", (64, 48))
     assert set(np.unique(np.asarray(made.getchannel("A")))) == {0, 255}
     assert made.getpixel((0, 0))[3] == 0 and made.getpixel((63, 0))[3] == 255
     for bad, why in (((64, 64), "shape"), ((48, 64), "shape")):
         with pytest.raises(InputError, match=why):
-            pictures.mask_for_openai(str(tmp_path / "mask.png"), bad)
+            sent(bad)
     Image.new("L", (32, 24), 0).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="selects nothing"):
-        pictures.mask_for_openai(str(tmp_path / "mask.png"), (64, 48))
+        sent((64, 48))
 
 
 def test_a_png_is_turned_wherever_its_header_says_so(tmp_path):
@@ -103,3 +110,37 @@ def test_a_png_is_turned_wherever_its_header_says_so(tmp_path):
     profile = random.Random(0).randbytes(9000)  # it stands before the EXIF data
     Image.new("RGB", (40, 20), "red").save(tmp_path / "a.png", exif=exif, icc_profile=profile)
     assert opened(pictures.prepare(str(tmp_path / "a.png"), "image")).size == (20, 40)
+
+
+def test_colours_travel_as_srgb(tmp_path):
+    """Servers pass over profiles: what has another one than sRGB is converted, what has that one goes as it is."""
+    plain = Image.new("RGB", (40, 20), (185, 71, 51))
+    plain.save(tmp_path / "p3.png", icc_profile=display_p3())
+    plain.save(tmp_path / "p3.jpg", icc_profile=display_p3(), quality=100, subsampling=0)
+    for name in ("p3.png", "p3.jpg"):
+        found = opened(pictures.prepare(str(tmp_path / name), "images"))
+        assert max(abs(a - b) for a, b in zip(found.getpixel((9, 9)), (200, 60, 40), strict=True)) <= 4
+        assert "icc_profile" not in found.info
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    noise().save(tmp_path / "srgb.png", icc_profile=srgb)
+    assert pictures.prepare(str(tmp_path / "srgb.png"), "images").data == (tmp_path / "srgb.png").read_bytes()
+    plain.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    assert opened(pictures.prepare(str(tmp_path / "cmyk.jpg"), "images")).mode == "RGB"
+    noise().save(tmp_path / "junk.png", icc_profile=b"junk")
+    found = pictures.prepare(str(tmp_path / "junk.png"), "images")
+    assert opened(found).tobytes() == noise().tobytes() and "colour profile cannot be read" in found.notes[0]
+
+
+def test_a_mask_in_openais_form_stays_one(tmp_path):
+    noise().save(tmp_path / "in.png")
+    hole = noise().convert("RGBA")
+    hole.paste((0, 0, 0, 0), (8, 8, 40, 30))
+    hole.save(tmp_path / "hole.png")
+    params = ImageParams(0, 0, 1, 1.0, 0, 1)
+    about = {"images": (str(tmp_path / "in.png"),), "mask": str(tmp_path / "hole.png")}
+    mask = pictures.read_mask(Request("a", "edit", ("b",), params, **about), (64, 48))
+    sent = Image.open(io.BytesIO(pictures.mask_for_openai(mask.image)))
+    assert sent.getpixel((20, 20))[3] == 0 and sent.getpixel((2, 2))[3] == 255
+    said = Request("a", "edit", ("b",), params, mask_convention="opaque_is_edited", **about)
+    sent = Image.open(io.BytesIO(pictures.mask_for_openai(pictures.read_mask(said, (64, 48)).image)))
+    assert sent.getpixel((20, 20))[3] == 255 and sent.getpixel((2, 2))[3] == 0

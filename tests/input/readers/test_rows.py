@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import msgspec
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgen.errors import InputError, SettingsError
-from fastgen.input.readers.rows import Row, RowReader, read, splice, write_jsonl
+from fastgen.input.readers import rows as rows_module
+from fastgen.input.readers.python_rows import write_jsonl
+from fastgen.input.readers.rows import Row, RowReader, read, splice
 
 raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -184,7 +187,73 @@ def test_the_number_of_rows_is_judged_by_those_read_so_far(tmp_path):
 def test_rows_from_python_are_spooled(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [{"prompt": "é", "id": 2**64 + 1, "note": None}, {"prompt": "b\nc"}]
-    assert write_jsonl(path, iter(rows)) == 2
+    assert write_jsonl(path, iter(rows), tmp_path) == 2
     assert [row.fields() for row in read(path)] == rows
     with pytest.raises(SettingsError, match="row 2"):
-        write_jsonl(path, [{}, "no row"])
+        write_jsonl(path, [{}, "no row"], tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "bom+utf-16-be"])
+def test_what_windows_writes_is_read(tmp_path, encoding):
+    path = tmp_path / "rows.jsonl"
+    text = '{"a": "café 🍵"}\r\n\r\n{"a": "一\u0a0d\u0d0a"}\r\n{"a": 3}'
+    bom = "\ufeff" if encoding.startswith("bom") else ""
+    path.write_bytes((bom + text).encode(encoding.removeprefix("bom+")))
+    assert [(row.number, row.fields()["a"]) for row in read(path)] == [(1, "café 🍵"), (3, "一\u0a0d\u0d0a"), (4, 3)]
+
+
+def test_utf_16_that_is_cut_or_broken_harms_its_own_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = '{"a": 1}\n'.encode("utf-16")
+    path.write_bytes(
+        good + '{"a": "'.encode("utf-16-le") + b"\x3d\xd8" + '"}\n{"a": 2}\n{"a": 3'.encode("utf-16-le") + b"x"
+    )
+    first, broken, second, cut = read(path)
+    assert (first.fields(), second.fields()) == ({"a": 1}, {"a": 2})
+    assert broken.fields() == {"a": "\ud83d"}
+    with pytest.raises(InputError, match="not valid JSON"):
+        cut.fields()
+
+
+def test_a_line_that_is_too_long_is_named_and_the_next_ones_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "MAX_LINE", 1 << 20)
+    path = tmp_path / "rows.jsonl"
+    long = b'{"a": "' + b"x" * (5 << 20) + b'"}'
+    for encoding in ("utf-8", "utf-16"):
+        path.write_bytes(b"\n".join([b'{"a": 1}', long, b'{"a": 2}', long]).decode().encode(encoding))
+        first, second, third, fourth = read(path)
+        assert (first.fields(), third.fields()) == ({"a": 1}, {"a": 2}) and (third.number, fourth.number) == (3, 4)
+        for row in (second, fourth):
+            assert len(row.raw) <= 1000
+            with pytest.raises(InputError, match="longer than 1 MiB"):
+                row.fields()
+
+
+def test_a_list_with_one_item_that_is_nested_too_deep(tmp_path):
+    path = tmp_path / "rows.json"
+    deep = "[" * 100_000 + "]" * 100_000
+    path.write_text('[{"a": "],[\\""}, {"b": ' + deep + '}, {"c": [1, {"d": 2}]} , 5]')
+    first, bad, third, fourth = read(path)
+    assert first.fields() == {"a": '],["'} and third.fields() == {"c": [1, {"d": 2}]} and fourth.raw == b"5"
+    with pytest.raises(InputError, match="not valid JSON"):
+        bad.fields()
+    for text in (deep, '{"a": ' + deep + "}", "[" * 100_000):
+        path.write_text(text)
+        try:
+            assert len(list(read(path))) == 1
+        except SettingsError as error:
+            assert "one list of rows" in str(error)
+
+
+def test_a_file_name_that_is_no_text_is_a_row_too(tmp_path):
+    (tmp_path / "a.png").touch()
+    open(os.fsencode(tmp_path) + b"/bad\xff.png", "wb").close()
+    rows = list(read(tmp_path))
+    assert sorted(row.fields()["image"] for row in rows) == ["a.png", "bad\udcff.png"]
+
+
+def test_half_a_character_in_a_list_harms_its_row_alone(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": "\\ud83d", "b": NaN}, {"a": 1}]')
+    first, second = read(path)
+    assert first.fields()["a"] == "\ud83d" and second.fields() == {"a": 1}

@@ -1,0 +1,139 @@
+"""Finds fields of rows that are clearly meant for fastgen but are not read: other programs' names, and typing mistakes.
+
+Each is reported once per run, with its count and what is read instead. Columns that are the user's own are never
+reported. Does not read rows itself, and fails none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from fastgen.config.backends import OPTIONS
+from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS
+from fastgen.input import masks
+from fastgen.types import Task
+
+SAID_AFTER = 1000
+"""After this many rows the fields found so far are reported; a long run does not wait until its end."""
+MOST_NAMES = 10_000
+"""At most this many different field names are checked."""
+_TEXT_FIELDS = ("max_tokens", "temperature", "seed")
+_STEPS = ("num_inference_steps", "inference_steps", "sampling_steps", "num_steps", "n_steps")
+_GUIDANCE = ("guidance_scale", "cfg_scale", "cfg", "distilled_guidance")
+_COUNT = ("num_images_per_prompt", "images_per_prompt", "num_images", "n_images", "num_outputs", "batch_count")
+_SEED = ("random_seed", "noise_seed", "manual_seed", "generator")
+_SIZE = ("image_size", "img_size", "output_size")
+_TOKENS = ("max_new_tokens", "max_output_tokens", "max_completion_tokens")
+_QUESTION = ("question", "query", "instruction")
+_LORA = ("lora", "loras", "lora_path", "lora_scale", "lora_weights")
+_STRENGTH = ("strength", "denoising_strength", "denoise_strength")
+_PICTURE = {
+    **dict.fromkeys(_STEPS, "steps"),
+    **dict.fromkeys(_GUIDANCE, "guidance"),
+    **dict.fromkeys(_COUNT, "n"),
+    **dict.fromkeys(_SEED, "seed"),
+    **dict.fromkeys(_SIZE, "size"),
+}
+_CAPTION = {
+    **dict.fromkeys(_TOKENS, "max_tokens"),
+    **dict.fromkeys(_QUESTION, "prompt"),
+    **dict.fromkeys(_SEED, "seed"),
+}
+_NO_FIELD = {
+    **dict.fromkeys(_LORA, "a LoRA applies to the whole run: --lora PATH:SCALE"),
+    **dict.fromkeys(_STRENGTH, "there is no strength: an edit follows its prompt, and `mask` says where"),
+    **dict.fromkeys(("negative_prompt", "true_cfg_scale"), "there is no such field; say in the prompt what you want"),
+    **dict.fromkeys(("scheduler", "sampler", "sampler_name"), "the model's own scheduler is used"),
+    "max_sequence_length": "it applies to the whole run: --max-sequence-length",
+}
+"""Fields of image tasks that have no counterpart, and what to do instead."""
+_NO_TEXT_FIELD = {
+    **dict.fromkeys(("top_p", "top_k", "repetition_penalty", "num_beams"), "`temperature` is the only such field"),
+    **dict.fromkeys(("system", "system_prompt"), "give a turn of `system` in `conversations`, or --system"),
+}
+
+
+class UnreadFields:
+    """Args: say: called with each message, once per field."""
+
+    def __init__(self, task: Task, say: Callable[[str], None]):
+        self.notes: list[str] = []
+        """All messages; complete after `end`."""
+        self._say = say
+        caption = task == "caption"
+        self._renamed = _CAPTION if caption else _PICTURE
+        self._no_field = _NO_TEXT_FIELD if caption else _NO_FIELD
+        self._read = {"id", "fastgen", *PROMPT_FIELDS, *(_TEXT_FIELDS if caption else (*PARAM_FIELDS, *OPTIONS))}
+        if task != "t2i":
+            self._read |= set(IMAGE_FIELDS)
+        if task == "edit":
+            self._read |= {*masks.FIELDS, masks.CONVENTION}
+        self._plain = {_plain(name): name for name in sorted(self._read) if len(name) > 1}
+        self._meant: dict[str, str] = {}
+        """Name in a row -> what is read instead, a field or a sentence; "" if it is the user's own."""
+        self._rows = 0
+        self._counts: Counter[str] = Counter()
+        self._said: set[str] = set()
+
+    def note(self, fields: dict) -> None:
+        """Check the fields of the next row."""
+        self._rows += 1
+        for name, value in fields.items():
+            if name in self._read or value in (None, "", []):
+                continue
+            meant = self._meant.get(name)
+            if meant is None:
+                meant = self._look_up(name) if len(self._meant) < MOST_NAMES else ""
+                if len(self._meant) < MOST_NAMES:
+                    self._meant[name] = meant
+            if meant and fields.get(meant) in (None, "", []):
+                self._counts[name] += 1
+        if self._rows == SAID_AFTER:
+            self.notes[:] = self._tell(f"the first {SAID_AFTER:,} rows")
+
+    def end(self) -> None:
+        """Report what is left, after the last row."""
+        self.notes[:] = self._tell(f"{self._rows:,} rows" if self._rows > 1 else "1 row")
+
+    def _tell(self, of: str) -> list[str]:
+        messages = []
+        for name, count in self._counts.items():
+            meant = self._meant[name]
+            instead = f"`{meant}` is" if meant in self._read else meant
+            messages.append(f"the field `{name}`, in {count:,} of {of}, is not read; {instead}")
+            if name not in self._said:
+                self._said.add(name)
+                self._say(messages[-1])
+        return messages
+
+    def _look_up(self, name: str) -> str:
+        plain = name.lower()
+        if found := self._renamed.get(plain) or self._no_field.get(plain):
+            return found
+        if found := self._plain.get(_plain(name)):
+            return found  # `Size`, `max-tokens`, `aspectRatio`
+        near = [field for plain_field, field in self._plain.items() if _is_slip(_plain(name), plain_field)]
+        return near[0] if len(near) == 1 else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _is_slip(name: str, field: str) -> bool:
+    """Whether a name is a field with one typing mistake. Other words that are close to a field (`weight`, `speed`,
+    `side`) are the user's own columns."""
+    if len(field) < 4 or not name or name[0] != field[0]:
+        return False
+    if name == f"{field}s" or f"{name}s" == field:
+        return True
+    at = next((i for i, (a, b) in enumerate(zip(name, field, strict=False)) if a != b), min(len(name), len(field)))
+    if len(name) == len(field):
+        swapped = name[at : at + 2] == field[at : at + 2][::-1] and name[at + 2 :] == field[at + 2 :]
+        return swapped or (len(field) >= 6 and name[at + 1 :] == field[at + 1 :])
+    if len(name) == len(field) - 1:
+        return len(field) >= 5 and name[at:] == field[at + 1 :]
+    # An extra letter is a typing mistake only if it repeats the one before it.
+    return len(name) == len(field) + 1 and name[at + 1 :] == field[at:] and name[at] == name[at - 1]
