@@ -47,7 +47,7 @@ def check_size(width: int, height: int, card: ModelCard) -> None:
     if max(width, height) > MAX_SIDE or width * height > card.defaults.max_pixels:
         raise ValueError(
             f"{width}x{height} is {width * height / 1e6:,.1f} megapixels; the most is "
-            f"{card.defaults.max_pixels / 1e6:.1f} megapixels and {MAX_SIDE} pixels a side"
+            f"{card.defaults.max_pixels / 1e6:.1f} megapixels and {MAX_SIDE} pixels per side"
         )
     if width % grid or height % grid:
         near = "x".join(str(max(grid, round(side / grid) * grid)) for side in (width, height))

@@ -162,7 +162,7 @@ def test_plural():
 
 def test_the_plan_of_many_bad_rows_stays_short(settings, capsys):
     bad = [Failed(f"r{number}", "input", f"row {number}: broken") for number in range(MOST_FAILURES_SHOWN + 5)]
-    plan = {"rows": 30, "done": 0, "failed": 0, "kept": 0, "bad": bad, "buckets": [], "unread": []}
+    plan = {"rows": 30, "done": 0, "failed": 0, "kept": 0, "bad": bad, "buckets": [], "warnings": [], "unread": []}
     say_plan(plan, settings("t2i"), "human")
     said = capsys.readouterr().out
     assert said.count("bad: ") == MOST_FAILURES_SHOWN and "5 more" in said

@@ -144,4 +144,4 @@ def test_transformer_weights_are_one_file_of_safetensors(tmp_path):
     (tmp_path / "t.bin").touch()
     for wrong in ("none.safetensors", str(tmp_path / "t.bin"), str(tmp_path)):
         with pytest.raises(SettingsError, match="--transformer"):
-            paths.transformer(wrong)
+            resolve("t2i", model="tiny", gpus="cpu", transformer=wrong)
