@@ -1,8 +1,8 @@
-"""Which batch size pays for which picture size on this machine: samples a second of the engine alone.
+"""Which batch size pays off for which image size on this machine: samples per second of the engine alone.
 
     python -m bench.batch_size [--sizes 128x128 256x256] [--batches 1 2 4 8 16] [--rounds N] [--out FOLDER]
 
-The batch sizes are interleaved; figures are medians and, as only ratios mean anything, ratios to batch 1.
+The batch sizes are interleaved. Figures are medians and ratios to batch 1, since only ratios mean anything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     backend = FluxBackend(settings, settings.placement.devices[0])
     backend.open()
     lines = [
-        "# Samples a second by batch size, and the ratio to batch 1",
+        "# Samples per second by batch size, and the ratio to batch 1",
         "",
         f"{time.strftime('%Y-%m-%d')}, model {args.model}, {settings.placement.devices[0].name}, "
         f"{settings.placement.devices[0].threads} "

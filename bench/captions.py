@@ -1,15 +1,14 @@
-"""How near captions come to what a server can give: against a loopback server of known capacity, and against a real
-vLLM.
+"""How close captions come to what a server can give: with a loopback server of known capacity, and with a real vLLM.
 
     python -m bench.captions slots [--rows 20000] [--latency 0.2] [--slots 256]
     python -m bench.captions vllm --vllm PYTHON [--rows 400]
 
-slots: the simulator of the tests as a process of its own answers each request after the latency, so many at a time; the
-pictures are 1024x1024 JPEGs. The most that can be reached is slots / latency. Memory is all processes of fastgen
-together.
+slots: the tests' simulator, as a process of its own, answers each request after the latency, up to SLOTS at a time; the
+images are 1024x1024 JPEGs. The maximum rate is slots / latency. Memory is that of all processes of fastgen together.
 
-vllm: one vLLM server with the embedded VLM on this machine's CPU. An ideal client first: bodies made beforehand, the
-best of several fixed concurrencies; then `fastgen caption` on the same server, files and all; turns about, in one run.
+vllm: one vLLM server with the embedded VLM on this machine's CPU. First an ideal client: bodies made beforehand, the
+best of several fixed concurrencies. Then `fastgen caption` on the same server, with files and everything. They take
+turns, in one run.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import psutil
 from PIL import Image
 
 KINDS = 64
-"""Different pictures; rows take them in turns."""
+"""Number of different images; rows use them in turn."""
 
 
 def photographs(folder: Path, count: int, side: int = 1024) -> list[Path]:
@@ -54,7 +53,7 @@ def photographs(folder: Path, count: int, side: int = 1024) -> list[Path]:
 
 
 def fastgen(rows: Path, out: Path, *flags: str) -> dict:
-    """One run of the command, watched: its own figures, wall time, peak memory."""
+    """One observed run of the command: its own figures, wall time, peak memory."""
     command = [sys.executable, "-m", "fastgen", "caption", str(rows), "-o", str(out), "--quiet", *flags]
     started = time.monotonic()
     process = subprocess.Popen(command)
@@ -178,7 +177,7 @@ def _body(png: bytes) -> bytes:
 
 
 def ideal(url: str, key: str, bodies: list[bytes], at_once: int) -> float:
-    """Answers a second of a client that does nothing but send what is ready."""
+    """Answers per second of a client that does nothing but send prepared bodies."""
     import urllib3
 
     http = urllib3.PoolManager(maxsize=at_once, retries=urllib3.Retry(0, redirect=False))

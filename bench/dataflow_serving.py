@@ -1,4 +1,4 @@
-"""LocalImageGenServing against DataFlow-MM's own, as programs of their own: images a second, and the whole time of the
+"""LocalImageGenServing against DataFlow-MM's own, as separate programs: images per second, and the total time of the
 program.
 
     python -m bench.dataflow_serving [--theirs CHECKOUT] [--prompts N] [--calls N] [--rounds N] [--batch N]
@@ -6,19 +6,18 @@ program.
 one call       all prompts at once
 several calls  the same number of prompts in --calls calls on one serving
 
-as called      their class: a pipeline call a batch, one batch after the other, attention slicing, the pipeline's
-default of 512
-               tokens of text, pictures saved one by one before the next batch
-same text      the same, told to read 64 tokens, as fastgen does with this model
+as called      their class: one pipeline call per batch, one batch after the other, attention slicing, the pipeline's
+               default of 512 text tokens, images saved one by one before the next batch
+same text      the same, but told to read 64 tokens, as fastgen does with this model
 
-Every figure is of a program of its own: it imports, makes the serving, has it draw a first batch (after which both have
-their model loaded and warm), and then makes the calls. "images/s" is of the calls alone, with all that they do besides
-drawing: of fastgen the run folder, the journal, its fsyncs and the tables. "whole" is the time from the program's start
-to its end, loading and the first batch included. Same weights, size, steps, guidance and dtype (float32 on a CPU). The
-opponents get the number of threads, one or all, with which they are the faster. The programs take turns; only ratios
-within one run mean anything.
+Every figure comes from a separate program: it imports, makes the serving, lets it draw a first batch (after which both
+have a loaded and warm model), and then makes the calls. "images/s" covers only the calls, including everything they do
+besides drawing: in fastgen the run folder, the journal, its fsyncs and the tables. "whole" is the time from the start
+of the program to its end, including loading and the first batch. Weights, size, steps, guidance and dtype (float32 on a
+CPU) are the same. The baseline gets one thread or all, whichever is faster. The programs take turns; only ratios within
+one run mean anything.
 
-Without --theirs (a checkout of their repository) the opponent is a loop that does what their class does.
+Without --theirs (a checkout of their repository) the baseline is a loop that does what their class does.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ ARMS = ("fastgen", *TOKENS)
 
 
 def serve(args: argparse.Namespace) -> None:
-    """One program: prints the seconds of its calls."""
+    """One program; prints the seconds of its calls."""
     out = Path(args.out)
     if args.arm == "fastgen":
         from fastgen.dataflow.io import ImageIO
@@ -76,7 +75,7 @@ def serve(args: argparse.Namespace) -> None:
 
 
 def program(args: argparse.Namespace, arm: str, calls: int, prompts: int, threads: int) -> tuple[float, float]:
-    """Images a second in the calls, and the seconds of the whole program."""
+    """Images per second in the calls, and the seconds of the whole program."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "bench.dataflow_serving", "--arm", arm, "--out", out, "--calls", str(calls)]
         command += [
@@ -118,7 +117,7 @@ def main() -> None:
     print(f"opponent: {'their own class' if args.theirs else 'a loop that does what their class does'}", flush=True)
     cores = os.cpu_count() or 1
     threads = {arm: max((1, cores), key=lambda n: program(args, arm, 1, 2 * args.batch, n)[0]) for arm in TOKENS}
-    print(f"threads of the opponents: {threads}", flush=True)
+    print(f"threads of the baseline: {threads}", flush=True)
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     shapes = {"one call": 1, "several calls": args.calls}
     for number in range(args.rounds):

@@ -1,8 +1,7 @@
-"""DataFlow-MM's own LocalImageGenServing as the opponent, out of a checkout of it; without one, a loop that does the
+"""DataFlow-MM's own LocalImageGenServing as the baseline, from a checkout of it; without one, a loop that does the
 same.
 
-The rest of their package is not needed and not imported: the few names that the two files take from it are put in its
-place.
+The rest of their package is not needed and not imported: the few names that the two files use from it are replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def load(checkout: str, model: str, out: Path, batch: int, side: int, steps: int
 
     Args:
         checkout: "" for the loop of this file.
-        tokens: of the text; 0 leaves it to the pipeline, as their calls do.
+        tokens: text tokens; 0 leaves it to the pipeline, as their calls do.
     """
     how = {"height": side, "width": side, "num_inference_steps": steps, "guidance_scale": guidance}
     if checkout:
@@ -43,8 +42,9 @@ _DIFFUSER = {"height": "image_height", "width": "image_width"}
 
 
 class Loop:
-    """What their serving does on one device: a call a batch, attention slicing on, no generator, each batch's pictures
-    saved one after the other before the next call. float32, as half precision only costs time on a CPU."""
+    """What their serving does on one device: one call per batch, attention slicing on, no generator, the images of a
+    batch saved one after the other before the next call. In float32, because half precision only costs time on a
+    CPU."""
 
     def __init__(self, model: str, out: Path, batch: int, how: dict):
         import torch

@@ -1,4 +1,4 @@
-"""The two loops that people write by hand over diffusers, as honest opponents for the benchmarks."""
+"""The two loops that people write by hand over diffusers, as fair baselines for the benchmarks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def settings(batch, steps: int) -> dict:
 
 
 def plain(pipeline, rows: list[dict], steps: int, out: Path) -> int:
-    """(a) One call a batch, pictures saved as they come."""
+    """(a) One call per batch, images saved as they come."""
     count = 0
     for batch in batches(rows):
         for image in pipeline([prompt for prompt, *_ in batch], **settings(batch, steps)).images:
@@ -60,7 +60,7 @@ def plain(pipeline, rows: list[dict], steps: int, out: Path) -> int:
 
 
 def staged(pipeline, rows: list[dict], steps: int, out: Path) -> int:
-    """(b) Every distinct prompt encoded first, pictures saved by a thread."""
+    """(b) Every distinct prompt encoded first, images saved by a thread."""
     import torch
 
     known: dict[str, tuple] = {}

@@ -1,12 +1,12 @@
-"""What optimizations cost in quality, and what they save: prompt following on the embedded FLUX, and the distance to
-its pictures without them.
+"""What optimizations cost in quality and what they save: prompt following on the embedded FLUX, and the distance to its
+images without them.
 
     python -m bench.losses [--task t2i|edit] [--steps N] [--count N] [--out FOLDER] OPTION=WORD[+OPTION=WORD] ...
 
 such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of
-`optimizations.Options`. Prompts are drawn from seeds that no training uses; the judge is the scene reader. PSNR is of
-the mean squared error over all pictures, so one picture that went another way sets it. Seconds are those of one thread
-on this machine, one run each.
+`optimizations.Options`. Prompts come from seeds that training never uses; the scene reader judges. PSNR is computed
+from the mean squared error over all images, so one image that turned out differently dominates it. Seconds are for one
+thread on this machine, one run each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 10
 
 
 def scenes(task: str, count: int, seed: int):
-    """Batches of (canvas, prompts, pictures to edit or None, wishes)."""
+    """Batches of (canvas, prompts, images to edit or None, wishes)."""
     from fastgen.embedded.scenes import CANVASES, as_wish, describe, draw, parse, random_edit, random_scene
 
     for number in range(-(-count // BATCH)):
@@ -39,7 +39,7 @@ def scenes(task: str, count: int, seed: int):
             scene = random_scene(dice, canvas)
             try:
                 _, text, after = random_edit(scene, dice)
-            except ValueError:  # no room for it, or nothing to do it to
+            except ValueError:  # no room for it, or nothing to apply it to
                 continue
             edits.append((draw(scene), text.text, as_wish(after)))
         pictures, prompts, wishes = zip(*edits, strict=True)
@@ -47,7 +47,7 @@ def scenes(task: str, count: int, seed: int):
 
 
 class Trial:
-    """The embedded model with some optimizations, over a list of batches."""
+    """Runs the embedded model with some optimizations over a list of batches."""
 
     def __init__(self, text: str, dtype: str):
         import torch
@@ -71,7 +71,7 @@ class Trial:
         self.blocks = self.modules.transformer.config.num_layers + self.modules.transformer.config.num_single_layers
 
     def run(self, batches, steps: int, reference: list | None) -> tuple[list, str]:
-        """The pictures and a row of the table."""
+        """The images and a row of the table."""
         import numpy as np
 
         from fastgen.backends.diffusion.decode import decode, to_uint8

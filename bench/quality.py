@@ -1,10 +1,10 @@
-"""How well the embedded models know their world: pictures, edits and captions of unseen scenes, judged.
+"""How well the embedded models know their world: images, edits and captions of unseen scenes, judged.
 
     python -m bench.quality [--model FOLDER] [--vlm FOLDER] [--count N] [--vllm PYTHON] [--out FOLDER]
 
-Pictures come from diffusers' own `FluxPipeline` and `FluxKontextPipeline` and from `fastgen t2i` and `fastgen edit`,
-captions from transformers and, with --vllm, from a real vLLM server that is started with that Python. All prompts are
-drawn from seeds that no training uses; the judge is the scene reader, and for captions equality with the canonical one.
+Images come from diffusers' own `FluxPipeline` and `FluxKontextPipeline` and from `fastgen t2i` and `fastgen edit`,
+captions from transformers and, with --vllm, from a real vLLM server that is started with that Python. All prompts
+come from seeds that training never uses. The scene reader judges; a caption must equal the canonical one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SEED = 4242
 
 
 def through_diffusers(model: Path, count: int) -> dict:
-    """Shares of right pictures and edits; the variations that a user may turn at."""
+    """Shares of images and edits that are right, with variations of the settings."""
     from fastgen.embedded.scenes import CANVASES, OPERATIONS
     from fastgen.embedded.train.check import check_edits, check_prompts
 
@@ -60,7 +60,7 @@ def through_diffusers(model: Path, count: int) -> dict:
 
 
 def through_fastgen(model: str, count: int) -> dict:
-    """Scores of two run folders made by the whole path."""
+    """Scores of two run folders made by complete runs."""
     from PIL import Image
 
     import fastgen
@@ -86,7 +86,7 @@ def through_fastgen(model: str, count: int) -> dict:
 
 
 def captioned(ask, count: int, pictures: list) -> dict:
-    """Share of exact captions: of drawn scenes, and of generated `pictures` [(picture, scene that it shows)].
+    """Share of exact captions: for drawn scenes, and for generated `pictures` [(picture, scene that it shows)].
 
     `ask(list of pictures) -> list of captions`.
     """
@@ -114,7 +114,7 @@ def _mean(values) -> float:
 
 
 def generated(model: Path, count: int) -> list:
-    """Pictures by the embedded FLUX, each with the scene that the reader sees in it."""
+    """Images by the embedded FLUX, each with the scene that the reader sees in it."""
     import numpy as np
 
     from fastgen.embedded.scenes import read
@@ -127,7 +127,7 @@ def generated(model: Path, count: int) -> list:
 
 
 class Vllm:
-    """A real vLLM server on loopback, ended with the block that started it."""
+    """A real vLLM server on loopback, which ends with the block that started it."""
 
     def __init__(self, python: str, model: Path):
         with socket.socket() as probe:
@@ -212,7 +212,7 @@ class Vllm:
 
 
 def questions(answer, count: int) -> dict:
-    """Shares of right answers to questions on drawn scenes, and of right JSON under the schema.
+    """Shares of right answers to questions about drawn scenes, and of right JSON under the schema.
 
     `answer(picture, question, **options) -> text`, the options being those of the chat API.
     """

@@ -1,9 +1,9 @@
-"""How long a start with quantized weights takes: with those of an earlier start, and without.
+"""How long a start with quantized weights takes, with and without those of an earlier start.
 
     python -m bench.quantized_start [--double N] [--single N] [--rounds N] [--dtype T] [--out FOLDER] [KIND ...]
 
 A model of FLUX.1's layout, half as wide (1536) and with random weights, is made in a temporary folder; text encoders
-and VAE are the embedded ones. Every start is a process of its own, and what the system remembers of the files is
+and VAE are the embedded ones. Every start is a process of its own, and the system's cache of the files is
 dropped before.
 """
 
@@ -66,7 +66,7 @@ def make_model(folder: Path, double: int, single: int) -> float:
 
 
 def forget(*folders: Path) -> None:
-    """Have the files read from the disk again."""
+    """Drop the files from the system's cache, so that they are read from disk again."""
     os.sync()
     for file in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
         descriptor = os.open(file, os.O_RDONLY)
@@ -116,9 +116,8 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}: a transformer of {gib:.2f} GiB in bfloat16 ({args.double} and {args.single} "
         f"blocks, 1536 wide, random), {args.dtype}; "
         f"{os.cpu_count()} CPU cores ({platform.machine()}), files read from the disk; medians of {args.rounds} "
-        "rounds. Seconds are those of loading and "
-        "quantizing; memory is the most that it took at once beyond the libraries. Weights that are not quantized "
-        "are not read before they are used.",
+        "rounds. Seconds are for loading and quantizing; memory is the peak beyond that of the libraries. Weights "
+        "that are not quantized are not read before they are used.",
         "",
         f"    python -m bench.quantized_start {' '.join(sys.argv[1:])}",
         "",

@@ -1,9 +1,9 @@
-"""What the run loop costs without any model: rows a second, memory, a rerun of a finished folder.
+"""What the run loop costs without any model: rows per second, memory, a rerun of a finished folder.
 
     python -m bench.run_loop [--rows 100000 1000000] [--out FOLDER]
 
-Rows go through intake, plan, four worker processes of the fake backend (which writes a small PNG a row, fsynced),
-journal and tables. Memory is the resident set: of the main process at its peak, and of all processes together.
+Rows go through intake, batching, four worker processes of the fake backend (which writes one small PNG per row,
+fsynced), journal and tables. Memory is the resident set: the peak of the main process, and of all processes together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 
 
 def run(rows: Path, out: Path) -> dict:
-    """One run of the command line, watched from outside."""
+    """One run of the command line, observed from outside."""
     command = [
         sys.executable,
         "-m",
@@ -89,7 +89,7 @@ def main() -> None:
         low, high = results[0], results[-1]
         grown = (high["run"]["main_peak_mb"] - low["run"]["main_peak_mb"]) * 1e6 / (high["rows"] - low["rows"])
         report["main_process_bytes_per_row"] = round(grown, 1)
-        print(f"main process: {grown:.0f} bytes a row")
+        print(f"main process: {grown:.0f} bytes per row")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "run_loop.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -1,11 +1,11 @@
-"""A bad day at a service: a share of all requests fails in every way there is, and for a while everything is turned
+"""A bad day at a service: a share of all requests fails in every possible way, and for a while everything is turned
 away.
 
     python -m bench.storm [--rows 5000] [--share 0.2] [--turned-away 120] [--backend vllm|openai|gemini] [--task
     caption|t2i]
 
-Runs `fastgen` against the loopback simulator of the tests and says whether every row is done or failed with its true
-reason, whether anything but captions stands in the output field, and how many requests a finished row took.
+Runs `fastgen` against the tests' loopback simulator. Reports whether every row is done or failed with its true reason,
+whether the output field contains anything but captions, and how many requests a finished row took.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""fastgen against hand-written diffusers loops on the embedded model: images a second, interleaved in one run.
+"""fastgen against hand-written diffusers loops on the embedded model: images per second, interleaved in one run.
 
     python -m bench.throughput [--scenario uniform|realistic|both] [--rows N] [--rounds N] [--out FOLDER]
 
-uniform     rows of one size, one picture each, no prompt twice
+uniform     rows of one size, one image each, no prompt twice
 realistic   four sizes, n of 1 to 3, a third of the prompts repeated, shuffled
 
-Same weights, dtype (float32), steps, text length and CPU threads for all. The loops are warmed up and their loading is
-not counted; of fastgen the time from its engine being ready to its last committed result counts, so its first, cold
-batch, its fsyncs and its journal are in. Only ratios within one run mean anything: these machines are noisy.
+Weights, dtype (float32), steps, text length and CPU threads are the same for all. The loops are warmed up and their
+loading is not counted. For fastgen the time from the ready engine to the last committed result counts, which includes
+its first, cold batch, its fsyncs and its journal. Only ratios within one run mean anything: these machines are noisy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def realistic(count: int) -> list[dict]:
 
 
 def fastgen_run(rows: list[dict], out: Path) -> tuple[int, float, dict]:
-    """(images, seconds, summary) of a whole run: workers, journal, fsync and all."""
+    """(images, seconds, summary) of a complete run, including workers, journal and fsync."""
     from fastgen.resolver import resolve
     from fastgen.scheduler.run import Run
 
@@ -107,7 +107,7 @@ def markdown(results: list[dict], about: dict) -> str:
             "",
             f"## {r['scenario']}: {r['rows']} rows, {r['images']} images, {r['rounds']} rounds",
             "",
-            "| | images/s, each round | fastgen is so many times faster: median (least) |",
+            "| | images/s, each round | fastgen is this many times faster: median (lowest) |",
             "|---|---|---|",
         ]
         for arm, values in r["images_per_second"].items():

@@ -1,10 +1,11 @@
-"""Another checkout of fastgen against this one: the same commands, in turns, must give the same results as fast.
+"""Compares another checkout of fastgen with this one: the same commands, taking turns, must give the same results as
+fast.
 
     python -m bench.versions --other CHECKOUT [--rows 64] [--rounds 3] [--vllm HOME]
 
-Each round runs every command once with either version, in changing order. Results are the same when the tables agree
-but for seconds and paths of run folders, and the files of pictures byte for byte. `seconds` is the whole time of the
-command; `rate` is that of run.json, once loaded. HOME is a FASTGEN_HOME with vLLM, for captions.
+Each round runs every command once with each version, in changing order. Results are the same if the tables agree except
+for seconds and paths of run folders, and the image files agree byte for byte. `seconds` is the total time of the
+command; `rate` is that of run.json, after loading. HOME is a FASTGEN_HOME with vLLM, for captions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COLORS = ("red", "blue", "green", "yellow")
 
 
 def write_rows(folder: Path, count: int) -> dict[str, Path]:
-    """Inputs of the three tasks, with pictures that the package ships."""
+    """Inputs for the three tasks, with images that ship with the package."""
     pictures = HERE / "fastgen" / "examples" / "small" / "pictures"
     names = sorted(path.name for path in pictures.iterdir())
     prompts = [f"a {color} circle on a {other} background" for color in COLORS for other in COLORS if color != other]
@@ -65,7 +66,7 @@ def play(checkout: Path, task: str, rows: Path, out: Path, home: str) -> dict:
 
 
 def results(out: Path) -> list:
-    """What the rows came to, without what no two runs share."""
+    """The results of the rows, without what differs between any two runs."""
     found = []
     for line in (out / "results.jsonl").read_text().splitlines():
         row = json.loads(line)

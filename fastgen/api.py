@@ -1,4 +1,4 @@
-"""The door for Python callers and for the command line: rows in, results out.
+"""The interface for Python callers and for the command line: rows in, results out.
 
 import fastgen
 settings = fastgen.resolve("t2i", "prompts.jsonl", out="run", gpus="0,1")
@@ -31,16 +31,17 @@ from fastgen.workers.registry import DEFAULT
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
-    """Run a task over its rows; yields each result made in this run as soon as it is safe on disk.
+    """Run a task over its rows. Yields each result made in this run as soon as it is safe on disk; rows that are
+    already done yield nothing.
 
     Args:
         settings: from `resolve`.
-        rows: rows as dicts, where `settings` names no input file. They are kept as rows.jsonl in the run folder.
-        emit: called as emit(event, **facts) for what happens besides results.
+        rows: rows as dicts, if `settings` has no input file. They are written to rows.jsonl in the run folder.
+        emit: called as emit(event, **facts) for events other than results.
 
     Raises:
         SettingsError: something cannot be honoured; nothing was done.
-        EngineError, DiskError: the run cannot go on; what is done is safe, and the same call goes on from there.
+        EngineError, DiskError: the run cannot continue; what is done is safe, and the same call continues from there.
     """
     yield from Run(settings, emit or (lambda event, **facts: None), rows).results()
 
@@ -53,10 +54,10 @@ class Session:
             settings = fastgen.resolve("t2i", out=f"part-{number}", gpus="0,1")
             results = list(session.generate(settings, rows))
 
-    A run goes on with an engine where its model, devices and everything else that an engine is opened with are the
-    same; folder, sizes, steps, seeds, prompts and the like may differ. A run that needs another engine on a device ends
-    the one that idles there, of whatever session, and says so. They also end with `close`, with the session, and with
-    this process, whatever ends it. A run that was broken off, or could not go on, leaves none.
+    A run reuses an engine if its model, devices and everything else that an engine is opened with are the same; folder,
+    sizes, steps, seeds, prompts and so on may differ. A run that needs another engine on a device stops the idle one
+    there, whichever session it belongs to, and says so. Engines also end with `close`, with the session, and with this
+    process, for whatever reason it ends. A run that was interrupted or could not continue leaves no engine open.
 
     Args:
         place: where engines run, a name in `fastgen.workers.registry.PLACES`.
@@ -70,14 +71,14 @@ class Session:
     def generate(
         self, settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None
     ) -> Iterator[Result]:
-        """As `fastgen.generate`. Raises SettingsError after `close`."""
+        """Like `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
             raise SettingsError("this session is closed")
         say = emit or (lambda event, **facts: None)
         yield from Run(settings, say, rows, self._idle_pool, self._place).results()
 
     def close(self) -> None:
-        """End the engines that are idle; one that works ends with its run."""
+        """End the idle engines; an engine at work ends with its run."""
         self._end()
 
     def __enter__(self) -> Session:
@@ -88,7 +89,7 @@ class Session:
 
 
 def explain(settings: Settings) -> dict:
-    """What a run would do, without a model and without changing the run folder.
+    """What a run would do. Loads no model and does not change the run folder.
 
     Returns:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],

@@ -1,4 +1,4 @@
-"""The nouns that every layer shares. Frozen, small, and always resolved.
+"""The nouns that every room shares. They are frozen, small, and have all defaults filled in.
 
 Knows only msgspec: these structs travel between processes (msgpack) and into the journal (JSON).
 """
@@ -11,38 +11,37 @@ import msgspec
 
 Task = Literal["t2i", "edit", "caption"]
 
-# Why a row has no result. `policy.py` decides what each kind leads to.
+# Why a row has no result. `failure_policy.py` decides what each kind leads to.
 Kind = Literal[
-    "input",  # the row is bad: only its owner can mend it
+    "input",  # the row is bad: only its owner can fix it
     "oom",  # the engine ran out of memory
     "refused",  # the backend declined the content
     "transient",  # worth another try
-    "internal",  # the backend raised something unforeseen
+    "internal",  # the backend raised something unexpected
     "poison",  # it killed its worker, alone, twice
     "disk",  # the output disk refuses writes
-    "unavailable",  # nobody answers there: no connection, no reply in time, a server error that stays
-    "rate_limited",  # the service asks for patience
-    "quota",  # the account has nothing left there
-    "unauthorized",  # the key is wrong or may not do this
-    "gone",  # the service does not have the model, or no longer
+    "unavailable",  # the service does not answer: no connection, no reply in time, a lasting server error
+    "rate_limited",  # the service asks for a pause
+    "quota",  # the account has no credit left
+    "unauthorized",  # the key is wrong or lacks permission
+    "gone",  # the service does not have the model, or no longer has it
     "unsupported",  # this backend cannot do what the row asks, or its paid answer is of no use and would be again
     "truncated",  # the answer was cut off at the token limit
-    "empty",  # an answer with nothing in it
-    "malformed",  # an answer that is not what the service promises: no JSON, not under the schema, a broken picture
+    "empty",  # the answer was empty
+    "malformed",  # the answer is not what the service promises: no JSON, not under the schema, a broken image
 ]
 
 
 FileStamp = tuple[int, str]
-"""(size in bytes, hash of all of it) of a file that was written; see `config.stamps.digest`."""
+"""(size in bytes, hash of the content) of a file that was written; see `config.stamps.digest`."""
 InputStamp = tuple[int, int, int]
-"""(size in bytes, mtime in ns, CRC-32 of all of it) of a picture that was read."""
+"""(size in bytes, mtime in ns, CRC-32 of the content) of an image that was read."""
 
 
 class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
-    """How an image is to be made. `width` and `height` are those of the saved picture, in pixels; 0 where an API
-    decides.
+    """How an image is made. `width` and `height` are those of the saved image, in pixels; 0 if an API decides.
 
-    The last four are words of the APIs, "" where the service decides; the engine on this machine knows none of them.
+    The last four are options of APIs, "" if the service decides; the local engine has none of them.
     """
 
     width: int
@@ -58,7 +57,7 @@ class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
 
 
 class TextParams(msgspec.Struct, frozen=True, tag="text"):
-    """How a text is to be made."""
+    """How a text is made."""
 
     max_tokens: int
     temperature: float
@@ -66,7 +65,7 @@ class TextParams(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """All that a backend needs to know of one row, and nothing of the user's row besides.
+    """Everything that a backend needs to know about one row, and nothing else from the user's row.
 
     Images are numbered j = 0, 1, ... in the order (prompt, copy); image j takes its noise from `params.seed + j`.
     """
@@ -74,18 +73,18 @@ class Request(msgspec.Struct, frozen=True):
     id: str
     task: Task
     prompts: tuple[str, ...]
-    """One per user turn. t2i: each gives `n` pictures. edit: applied one after the other. caption: none, see
+    """One per user turn. t2i: each gives `n` images. edit: applied one after the other. caption: none, see
     `dialogue`."""
     params: ImageParams | TextParams
     render: tuple[int, int] = (0, 0)
     """(width, height) at which the model works; differs from the saved size only for a masked edit."""
     images: tuple[str, ...] = ()
-    """Input pictures, absolute paths. Several are references of one edit, or the pictures that a caption is about."""
+    """Absolute paths of the input images. Several are references of one edit, or the images that a caption is about."""
     dialogue: tuple[tuple[str, str], ...] = ()
     """caption: (role, text) of every turn, the last one the user's; each `<image>` in a text is the place of one
-    picture."""
+    image."""
     size: tuple[int, int] = (0, 0)
-    """(width, height) that the row or --size asked for; (0, 0) if neither did, and an API may decide."""
+    """(width, height) that the row or --size asked for; (0, 0) if neither did, so an API may decide."""
     mask: str = ""
     mask_field: str = "mask"
     """The row's field with the mask, for messages."""
@@ -96,33 +95,33 @@ class Request(msgspec.Struct, frozen=True):
     places: tuple[tuple[int, int, int, int], ...] = ()
     """The place of each input image on that sheet: left, top, width, height."""
     content: str = ""
-    """Hash of what the row says, so that a row that keeps its id but says something new is made anew."""
+    """Hash of what the row says, so that a row that keeps its id but changes its content is made again."""
     row: int = 0
     """Its number in the input, for messages."""
     image_field: str = "images"
-    """Where the row names its pictures, for messages."""
+    """The field in which the row names its images, for messages."""
     keep_turns: bool = False
     """edit: whether the picture of each turn is a result; otherwise that of the last one is."""
     variation: bool = False
     """edit: whether a variation is asked for, at a service that has an endpoint for that."""
     stem: str = ""
-    """How the names of its files begin where the one that follows from its id is taken; see `artifacts.picture`."""
+    """The prefix of its file names if the one that follows from its id is taken; see `artifacts.picture`."""
 
     @property
     def input_paths(self) -> tuple[str, ...]:
-        """All pictures that it reads, the mask last."""
+        """All images that it reads, the mask last."""
         return (*self.images, self.mask) if self.mask else self.images
 
     @property
     def samples(self) -> int:
-        """Pictures that are in the making at the same time."""
+        """Images that are made at the same time."""
         if not isinstance(self.params, ImageParams):
             return 1
         return self.params.n * (len(self.prompts) if self.task == "t2i" else 1)
 
 
 class Bucket(msgspec.Struct, frozen=True, order=True):
-    """What must be equal for requests to share a forward pass. The text length is one per model."""
+    """What must be equal for requests to share a forward pass. The text length is fixed per model."""
 
     task: str
     width: int
@@ -156,30 +155,29 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
 
     id: str
     backend: str
-    """Who served it."""
+    """Which backend made it."""
     model: str
     paths: tuple[str, ...]
     params: ImageParams | TextParams
     seconds: float
-    """This request's share of its batch's time in the engine; the time of the call where it went to an API."""
+    """This request's share of its batch's time in the engine; for an API, the time of the call."""
     content: str = ""
     attempts: int = 1
     text: str = ""
-    """caption: what was said."""
+    """caption: the text."""
     warnings: tuple[str, ...] = ()
     stages: dict[str, float] = {}
     """Seconds by stage for the whole batch; on the first result of a batch only."""
     cache: dict[str, int | str] = {}
     """With a step cache: `steps`, those `computed` in full, and the `pattern` of them, 1 for computed."""
     work: dict[str, int] = {}
-    """Blocks evaluated, graphs compiled, the peak of the GPU's memory: for the whole batch, on its first result
-    only."""
+    """Blocks evaluated, graphs compiled, peak GPU memory: for the whole batch, on its first result only."""
     usage: dict[str, int] = {}
     """Tokens, as the service counted them."""
     cost: float = 0.0
     """USD, over all attempts."""
     files: tuple[FileStamp, ...] = ()
-    """Of the files at `paths`, as they were written; none in journals of version 0.1.0."""
+    """Stamps of the files at `paths`, as they were written; none in journals of version 0.1.0."""
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.input_paths`, as they were read."""
 
@@ -193,11 +191,11 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
     model: str = ""
     content: str = ""
     attempts: int = 1
-    """0 where a backend hands it back without having begun."""
+    """0 if a backend sends it back without having started."""
     retry_after: float = 0.0
     """Seconds that the service asked to wait; 0 if it did not say."""
     cost: float = 0.0
-    """USD that the attempts cost or, where nobody can tell (no reply in time), may have cost at most."""
+    """USD that the attempts cost or, if that is unknown (no reply in time), the most that they may have cost."""
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.input_paths`, as they were read."""
 

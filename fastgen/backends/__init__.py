@@ -1,1 +1,1 @@
-"""What turns a batch into results. One file or folder each."""
+"""Backends: each turns a batch into results. One file or folder per backend."""

@@ -1,4 +1,4 @@
-"""What every backend offers. A backend turns one batch into results; it is opened in the process that runs it."""
+"""The protocol of a backend. A backend turns one batch into results; it is opened in the process that runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Backend(Protocol):
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
 
     def reconfigure(self, settings: Settings) -> None:
-        """From now on work for another run, whose `settings.engine_key()` is the same. Nothing is under way."""
+        """From now on work for another run, whose `settings.engine_key()` is the same. No batch is in progress."""
 
     def cancel_pending(self) -> None:
         """Hand back what has not begun, as failed with 0 attempts; finish what is under way. Called from another thread

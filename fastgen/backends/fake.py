@@ -1,9 +1,9 @@
-"""No model: writes one-bit pictures of the right size, and obeys words in the prompt. For tests of everything else.
+"""No model: writes one-bit images of the right size, and obeys words in the prompt. For testing everything else.
 
 crash        the process dies            oom          fails for lack of memory unless it is alone in its batch
 crash:once   dies the first time         oom:always   fails for lack of memory always
 slow         takes 0.2 s                 refuse       is refused
-slow:1.5     takes 1.5 s                 broken       raises an unforeseen exception unless alone
+slow:1.5     takes 1.5 s                 broken       raises an unexpected exception unless alone
 flaky        fails twice, then works     disk         finds the disk full
 pay          says that it sends what may cost money
 """

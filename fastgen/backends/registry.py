@@ -20,7 +20,7 @@ def create(settings: Settings, device: Device) -> Backend:
 def streams(device: Device) -> int:
     """Batches that one engine computes side by side.
 
-    A GPU is filled by one. Of CPU cores each works on a batch of its own, up to four: cores that share one small batch
+    One batch fills a GPU. On a CPU up to four cores work on a batch each, because cores that share one small batch
     spend their time waiting for each other (bench/LOG.md).
     """
     return 1 if device.kind != "cpu" else min(4, device.threads)
@@ -28,9 +28,9 @@ def streams(device: Device) -> int:
 
 def slots(settings: Settings, device: Device) -> int:
     """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
-    save their pictures.
+    save their images.
 
-    Of a service that may cost money there are no others: what a worker holds when all is killed is lost, and paid.
+    For a service that may cost money there are no others, because what a worker holds at a kill is lost, and paid.
     """
     if settings.backend.is_remote:
         share = -(-settings.endpoint.max_inflight // len(settings.placement.devices))

@@ -1,13 +1,12 @@
-"""`fastgen bench`: what each optimization buys on this machine, measured.
+"""`fastgen bench`: measures what each optimization gains on this machine.
 
-arms       what is compared: plain diffusers or transformers, fastgen as it is, with each optimization alone, with the
-           profile's sets
-work       the rows of a round, and what their pictures should show
-measure    the rounds, interleaved: each arm in turn does the same rows; ratios are of the same turn
+arms       what is compared: plain diffusers or transformers, plain fastgen, each optimization alone, the profile's sets
+work       the rows of a round, and what their images should show
+measure    the rounds, interleaved: all arms process the same rows; ratios are within one round
 process    an arm's process, seen from here; `runner` is its inside, `baselines` the loops that we compare with
-judge      how much a picture differs from the opponent's, and whether it shows what was asked for
-peak       floating-point operations of a picture, and what the hardware could do
+judge      how much an image differs from the baseline's, and whether it shows what was asked for
+peak       floating-point operations per image, and the peak of the hardware
 report     table, bench.json, bench.md; `chart` draws it
-tune       a profile out of measurements
+tune       makes a profile from measurements
 synthetic  full-size models without weights
 """

@@ -1,7 +1,7 @@
-"""What is compared, by names that a command line can repeat: `plain`, `quantize 8bit`, `compile + cache first-block`,
-`quality high`.
+"""What is compared, with names that can be used on the command line: `plain`, `quantize 8bit`, `compile + cache
+first-block`, `quality high`.
 
-Pure: knows no processes and measures nothing.
+Pure: does not know processes and measures nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
-"""What ratios are against, by task."""
+"""The baseline of the ratios, by task."""
 SINGLES = (
     "fuse_qkv",
     "compile",
@@ -38,40 +38,41 @@ SINGLES = (
     "offload model",
     "offload group",
 )
-"""Each optimization alone, as far as it has a word of its own."""
+"""Each optimization alone, if it has a value of its own."""
 SWITCHES = ("compile", "fuse_qkv")
 NEEDS_COMPILE = ("quantize fp8", "quantize int8")
-"""On a GPU they are refused without it."""
+"""On a GPU they are refused without compilation."""
 
 
 CAPTIONER, ONE_AT_A_TIME, WITHOUT = "vllm", "one at a time", "without"
 SERVED = ("quantization", "max_num_batched_tokens", "api_server_count", "mm_processor_cache_gb", "max_pixels")
-"""What a profile tells vLLM for speed's sake. Each is left to vLLM once, since most mean nothing alone."""
+"""What a profile sets in vLLM for speed. One arm leaves each of them to vLLM, since most mean nothing alone."""
 
 
 class Arm(msgspec.Struct, frozen=True):
     name: str
     settings: Settings
-    """How it makes its pictures or texts; an opponent reads from it what is to be the same: model, type, steps ..."""
+    """How it makes its images or texts; a baseline reads from it what must be the same: model, type, steps ..."""
     player: str = "fastgen"
-    """What makes them: fastgen, or the name of an opponent."""
+    """What makes them: fastgen, or the name of a baseline."""
     refused: str = ""
-    """Why it cannot be had here; it is listed and not run."""
+    """Why it cannot run here; it is listed and not run."""
     asked_for: bool = False
-    """By its name. One that was not, and turns out not to work on this hardware, is refused and no failure."""
+    """Whether --only named it. If not, and it turns out not to work on this hardware, it counts as refused, not as
+    failed."""
     same_as: str = ""
-    """The arm that makes the same choices; it is listed and not run."""
+    """The arm with the same choices; this one is listed and not run."""
 
 
 def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
-    """The opponent, then the arms that are named, or all.
+    """The baseline, then the arms that are named, or all.
 
     Args:
         settings: a task without optimizations of its own.
         only: names; () for all.
 
     Raises:
-        SettingsError: a name that means nothing.
+        SettingsError: a name is unknown.
     """
     opponent = OPPONENTS[settings.task]
     found = [Arm(opponent, replace(settings, optimizations=optimizations.Optimizations()), opponent)]
@@ -85,7 +86,7 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
 
 
 def names(settings: Settings) -> list[str]:
-    """All that there is for a task."""
+    """All arms for a task."""
     if settings.task == "caption":
         set_here = [
             name for name in SERVED if getattr(settings.placement.profile.serve, name) != getattr(Serve(), name)
@@ -136,7 +137,8 @@ def _caption_arm(name: str, settings: Settings) -> Arm:
 
 
 def parse(name: str) -> tuple[str, dict]:
-    """What a name says: the word of --quality, or "", and those of `optimizations.Options`. Raises SettingsError."""
+    """The meaning of a name: the value of --quality, or "", and those of `optimizations.Options`. Raises
+    SettingsError."""
     quality = ""
     words: dict[str, str | bool] = {}
     for part in filter(None, (part.strip() for part in name.split("+"))):
@@ -151,7 +153,7 @@ def parse(name: str) -> tuple[str, dict]:
             words[word] = value.strip()
         else:
             raise SettingsError(
-                f"--only {name}: {part!r} is no arm; write plain, quality high, or optimizations joined by '+', "
+                f"--only {name}: {part!r} is not an arm; write plain, quality high, or optimizations joined by '+', "
                 "such as "
                 f"'compile + cache first-block:0.1' ({', '.join(SINGLES)})"
             )

@@ -1,8 +1,8 @@
-"""What users write by hand today, as honest opponents: diffusers' pipelines and transformers' generate, in batches, as
-they are.
+"""What users write by hand today, as fair baselines: diffusers' pipelines and transformers' generate, unchanged, in
+batches.
 
-Same weights, type, steps, guidance, size, text length and noise as fastgen, the profile's batch size, and on a CPU the
-number of threads with which they are the faster; pictures are saved as they come. What they leave out (retries,
+They have the same weights, type, steps, guidance, size, text length and noise as fastgen, the profile's batch size, and
+on a CPU the number of threads with which they are faster. Images are saved as they come. What they leave out (retries,
 journal, several GPUs) costs them nothing.
 """
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 CAPTIONS_AT_ONCE = (8, 32)
-"""Of these the faster one is taken."""
+"""The faster of these is used."""
 SPARE = 1.15
-"""A GPU with less than so many times the memory of the weights gets diffusers' own offloading."""
+"""If the memory of a GPU is less than this many times the weights, diffusers' own offloading is used."""
 
 
 def diffusers(settings: Settings) -> Play:
@@ -72,7 +72,7 @@ def diffusers(settings: Settings) -> Play:
 
 
 def _put(pipeline: Any, settings: Settings, device: torch.device) -> str:
-    """Put it on its device, with diffusers' own offloading where it does not fit; the word for that."""
+    """Put it on its device, with diffusers' own offloading if it does not fit. Returns the name of that."""
     sizes = [
         sum(p.nbytes for p in part.parameters()) for part in pipeline.components.values() if hasattr(part, "parameters")
     ]
@@ -90,7 +90,7 @@ def _put(pipeline: Any, settings: Settings, device: torch.device) -> str:
 
 
 def _asked(settings: Settings, rows: list[dict]) -> dict[str, Any]:
-    """What a pipeline is called with for rows of one size."""
+    """The arguments of a pipeline call for rows of one size."""
     import numpy as np
     import torch
     from PIL import Image
@@ -111,7 +111,7 @@ def _asked(settings: Settings, rows: list[dict]) -> dict[str, Any]:
             with Image.open(row["image"]) as picture:
                 pictures.append(np.asarray(picture.convert("RGB")))
         pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        # Without the last it would scale them to one of the sizes it was trained on.
+        # Without the last argument it would scale them to one of the sizes it was trained on.
         how |= {"image": pixels, "max_area": width * height, "_auto_resize": False}
     return how
 
@@ -124,7 +124,7 @@ def _pipeline(modules: Any, task: str) -> Any:
 
 
 def transformers(settings: Settings) -> Play:
-    """A VLM's `generate`, greedily, pictures of a size together."""
+    """A VLM's `generate`, greedy, with images of one size together."""
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -176,7 +176,8 @@ def transformers(settings: Settings) -> Play:
 
 
 def choose_threads(most: int, call: Callable[[], object]) -> bool:
-    """One or all, with whichever the call is faster: threads that share a small batch may only wait for each other."""
+    """One thread or all, whichever makes the call faster: threads that share a small batch may only wait for each
+    other."""
     import torch
 
     seconds: dict[int, float] = {}

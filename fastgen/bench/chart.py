@@ -1,4 +1,4 @@
-"""The ratios as bars, with their spread, and beside them what each costs in pictures."""
+"""The ratios as bars with their spread, and next to them what each arm costs in image quality."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(found: dict, path: Path) -> None:
 
 
 def _draw_speed(axes: Axes, arms: list[dict], colors: list[str], of: str) -> None:
-    """Bars of the ratios, with their spread, and the rates beside them."""
+    """Bars of the ratios with their spread, and the rates next to them."""
     places, ratios = range(len(arms)), [arm["ratio"] for arm in arms]
     spread = [
         [r - arm["ratio_least"] for r, arm in zip(ratios, arms, strict=True)],
@@ -55,11 +55,11 @@ def _draw_speed(axes: Axes, arms: list[dict], colors: list[str], of: str) -> Non
         )
     axes.set_xlim(0, 1.35 * max(arm["ratio_most"] for arm in arms))
     axes.set_yticks(list(places), [arm["name"] for arm in arms])
-    axes.set_xlabel(f"{of} a second, times {arms[-1]['name']}")
+    axes.set_xlabel(f"{of} per second, times {arms[-1]['name']}")
 
 
 def _draw_loss(axes: Axes, arms: list[dict], colors: list[str], is_pictures: bool) -> None:
-    """Points: what each costs, by the measure that there is."""
+    """Points: what each arm costs, by the available measure."""
     values, least, most, form, title = _losses(arms, is_pictures)
     there = [(place, value) for place, value in enumerate(values) if value is not None]
     axes.set_xlabel(title)
@@ -71,15 +71,15 @@ def _draw_loss(axes: Axes, arms: list[dict], colors: list[str], is_pictures: boo
 
 
 def _losses(arms: list[dict], is_pictures: bool) -> tuple[Sequence[float | None], float, float, str, str]:
-    """A value or None by arm, the ends of the axis, how a value is written, and what the axis is."""
+    """A value or None per arm, the ends of the axis, the format of a value, and the label of the axis."""
     if all(arm["score"] for arm in arms):
         shares = [100 * arm["score"]["share"] for arm in arms]
         of = arms[-1]["score"]["of"]
-        title = f"% of pictures right, of {of}" if is_pictures else f"% of captions exact, of {of}"
+        title = f"% of images right, of {of}" if is_pictures else f"% of captions exact, of {of}"
         return shares, min(90.0, min(shares) - 2), 100.0, "{:.1f}", title
     if not is_pictures:
         same = [None if arm["same_text"] is None else 100 * arm["same_text"] for arm in arms]
         return same, 0.0, 100.0, "{:.0f}", f"% of captions that say the same as {arms[-1]['name']}"
-    # Of the opponent there is nothing to say, it is what the others are held against.
+    # There is nothing to show for the baseline, with which the others are compared.
     near = [None if arm["psnr_db"] is None else min(60.0, arm["psnr_db"]) for arm in arms]
     return near, 0.0, 60.0, "{:.0f}", f"PSNR to {arms[-1]['name']}, dB (60: as good as equal)"

@@ -1,4 +1,4 @@
-"""Whole commands beside each other, loading and all: `fastgen` as a user types it, and any other program."""
+"""Compares complete commands including loading: `fastgen` as a user types it, and any other program."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from fastgen.errors import EngineError
 def time_both(
     compare: str, task: str, flags: dict, work: Work, folder: Path, count: int, rounds: int, say: Callable[[str], None]
 ) -> list[dict]:
-    """Time both on the same rows in turns.
+    """Time both on the same rows, alternating.
 
     Args:
         compare: a shell command; {rows} in it becomes the path of a .jsonl of rows, {out} that of an empty folder.
         flags: of `fastgen`, as the bench was given them.
 
     Returns:
-        For each {"command", "seconds", "images_per_second", "ratio"}: medians; ratios against fastgen in the same turn.
+        For each {"command", "seconds", "images_per_second", "ratio"}: medians; ratios against fastgen in the same
+        round.
 
     Raises:
-        EngineError: one of them ended with another exit code than 0.
+        EngineError: one of them ended with an exit code other than 0.
     """
     given = [
         (f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items() if value not in (None, "", "auto")

@@ -1,4 +1,4 @@
-"""How near pictures are to the opponent's, and how often they show what was asked for."""
+"""How close images are to the baseline's, and how often they show what was asked for."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fastgen.embedded.scenes import Scene, Wish, caption, match
 from fastgen.embedded.score import load
 
 WINDOW, SIGMA = 11, 1.5
-"""Of SSIM's Gaussian; with its constants from Wang et al., "Image quality assessment", IEEE TIP 13 (2004)."""
+"""The Gaussian of SSIM; with the constants from Wang et al., "Image quality assessment", IEEE TIP 13 (2004)."""
 
 
 class Judge:
-    """Sums up over all pictures or texts of an arm that it is shown."""
+    """Accumulates over all images or texts of an arm."""
 
     def __init__(self) -> None:
         self.right = 0
         self.judged = 0
         self._errors: list[float] = []
-        """Mean squared, of pixels 0..255."""
+        """Mean squared error of pixels 0..255."""
         self._ssim: list[float] = []
         self._same: list[bool] = []
 
@@ -45,7 +45,7 @@ class Judge:
                 self._same.append(text == reference[id])
 
     def as_dict(self) -> dict:
-        """None stands for what cannot be said. `psnr_db` is of the mean squared error over all pictures."""
+        """None means unknown. `psnr_db` is computed from the mean squared error over all images."""
         error = float(np.mean(self._errors)) if self._errors else None
         return {
             "psnr_db": None if error is None else round(10 * math.log10(255**2 / error), 1) if error else math.inf,
@@ -58,7 +58,7 @@ class Judge:
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> float:
-    """Structural similarity of two pictures (H, W, 3) of 0..255, of their luma, in -1..1."""
+    """Structural similarity, in -1..1, of the luma of two images (H, W, 3) of 0..255."""
     a, b = (picture @ np.array([0.299, 0.587, 0.114]) for picture in (first, second))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
@@ -69,7 +69,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _blur(values: np.ndarray) -> np.ndarray:
-    """The Gaussian mean around each pixel that has a whole window, (H - 10, W - 10)."""
+    """The Gaussian mean around each pixel with a complete window, (H - 10, W - 10)."""
     at = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(at**2) / (2 * SIGMA**2))
     weights /= weights.sum()

@@ -1,8 +1,8 @@
-"""The rounds: every arm does the same rows, one arm after the other in each turn, in another order each time. Ratios
-are between rounds of the same turn, so what slows the machine for a while slows both sides of them.
+"""The rounds: in each turn every arm processes the same rows, one arm after the other, in a new order each time. Ratios
+are between rounds of the same turn, so a machine that slows down for a while slows down both sides.
 
-Arms stay in memory between their rounds, as many at once as fit; with each such company the opponent plays again. Where
-not even two fit, each plays all its rounds alone, the opponent first.
+Arms stay in memory between their rounds, as many as fit; the baseline runs again with each such group. If not even two
+fit, each arm runs all its rounds alone, the baseline first.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from fastgen.config import hardware
 from fastgen.errors import EngineError
 
 ROUND_S = {"cpu": 3.0, "cuda": 15.0}
-"""How long a round of the opponent's is to take, where nobody says how many rows it has."""
+"""How long a round of the baseline should take, if the number of rows is not given."""
 MOST_TOGETHER = 4
 ROOM = 0.7
-"""Of the free memory that arms may fill together."""
+"""Share of the free memory that arms may use together."""
 SPARE = 1.25
-"""Free memory in terms of what the opponent took, below which no arm is held beside it."""
+"""If the free memory is less than this many times what the baseline took, no arm stays in memory next to it."""
 
 Say = Callable[[str], None]
 
 
 @dataclass
 class Figures:
-    """What was found out about an arm."""
+    """What was measured for an arm."""
 
     arm: Arm
     failed: str = ""
     first_seconds: float = 0.0
     rates: list[float] = field(default_factory=list)
-    """Pictures or texts a second, of each round."""
+    """Images or texts per second, for each round."""
     ratios: list[float] = field(default_factory=list)
-    """Against the opponent in the same turn."""
+    """Relative to the baseline in the same turn."""
     stages: Counter = field(default_factory=Counter)
     work: Counter = field(default_factory=Counter)
     facts: dict = field(default_factory=dict)
     main_peak_gib: float = 0.0
     gpu_peak_gib: float = 0.0
     images: int = 0
-    """Pictures or texts in all rounds together."""
+    """Images or texts in all rounds together."""
     failed_rows: int = 0
     judge: Judge = field(default_factory=Judge)
 
@@ -68,7 +68,7 @@ class Figures:
         self.gpu_peak_gib = max(self.gpu_peak_gib, found.gpu_peak_gib)
 
     def as_dict(self, work: Work, most_flops: float) -> dict:
-        """For bench.json. None stands for what was not measured or has no meaning."""
+        """For bench.json. None means not measured or without meaning."""
         settings = self.arm.settings
         found: dict = {
             "name": self.arm.name,
@@ -102,7 +102,7 @@ class Figures:
 
 
 class Measurement:
-    """Args: arms: the opponent first; folder: where runs go; rows: a round has, 0 for as many as take some seconds."""
+    """Args: arms: the baseline first; folder: where runs go; rows: per round, 0 for as many as take a few seconds."""
 
     def __init__(self, arms: list[Arm], work: Work, folder: Path, *, rounds: int, rows: int, say: Say):
         self.work = work
@@ -112,31 +112,29 @@ class Measurement:
         self.say = say
         self.figures = [Figures(arm) for arm in arms]
         self.interleaved = True
-        """Whether the opponent played in the same turns as the others."""
+        """Whether the baseline ran in the same turns as the others."""
         self._theirs: dict[int, Round] = {}
-        """The opponent's last round of each turn."""
+        """The baseline's last round of each turn."""
         self._reference: dict[str, str] = {}
-        """The opponent's pictures or texts by id; they stay until the end."""
+        """The baseline's images or texts by id; they are kept until the end."""
 
     def run(self) -> None:
-        """Play all rounds.
+        """Run all rounds.
 
         Raises:
-            EngineError: the opponent cannot play, so nothing can be said.
+            EngineError: the baseline cannot run, so nothing can be compared.
         """
         opponent = self.figures[0]
         before = self._free_gib()
         process = self._begin(opponent)
         if process is None:
-            raise EngineError(
-                f"{opponent.arm.name}, which the others are compared with, does not run here: {opponent.failed}"
-            )
+            raise EngineError(f"{opponent.arm.name}, the baseline, does not run here: {opponent.failed}")
         waiting = [one for one in self.figures[1:] if not (one.arm.refused or one.arm.same_as)]
         free = self._free_gib()
         needed = max(0.1, before - free, opponent.gpu_peak_gib or opponent.main_peak_gib)
         is_served = (
             opponent.arm.settings.task == "caption"
-        )  # a vLLM takes what it is told to, and works a little while idle
+        )  # vLLM takes the memory it is told to take, and works a little even while idle
         together = 1 if is_served else max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
         fits = free > SPARE * needed and not (is_served and opponent.arm.settings.placement.devices[0].gpu)
         staying = [(opponent, process)]
@@ -155,7 +153,7 @@ class Measurement:
                 shutil.rmtree(process.folder / str(turn), ignore_errors=True)
 
     def _company(self, staying: list[tuple[Figures, ArmProcess]], company: list[Figures]) -> None:
-        """Some arms, beside the opponent if it stays, from their start to their end."""
+        """Run some arms from start to end, together with the baseline if it stays in memory."""
         playing = list(staying)
         try:
             for figures in company:
@@ -167,7 +165,7 @@ class Measurement:
                 started.end()
 
     def _begin(self, figures: Figures) -> ArmProcess | None:
-        """Start an arm: its first picture, then a batch for each stream, which nobody times."""
+        """Start an arm: make its first image, then a batch for each stream, which is not timed."""
         settings = figures.arm.settings
         self.say(f"{figures.arm.name}: starts")
         process = ArmProcess(figures.arm, self.folder / figures.arm.name.replace(" ", "_").replace("/", "_"))
@@ -175,7 +173,7 @@ class Measurement:
             figures.first_seconds, made = process.first(self.work.rows(-2, 1)[0][0])
             width, height = self.work.size
             unit = settings.batch_for(width * height) * streams(settings.placement.devices[0])
-            if settings.task == "caption":  # fewer would leave a server half idle that is told to take so many
+            if settings.task == "caption":  # fewer would leave a server with that many slots half idle
                 unit = max(16, self.figures[0].arm.settings.endpoint.max_inflight)
             warm = process.play(self.work.rows(-1, unit)[0], "warm")
             if not self.rows:
@@ -188,7 +186,7 @@ class Measurement:
             figures.failed = str(error)
             if figures is not self.figures[0] and not figures.arm.asked_for:
                 figures.arm, figures.failed = replace(figures.arm, refused=str(error)), ""
-            self.say(f"{figures.arm.name}: cannot be had here: {error}")
+            self.say(f"{figures.arm.name}: cannot run here: {error}")
             process.end()
             return None
         except ArmFailed as error:
@@ -196,11 +194,11 @@ class Measurement:
             self.say(f"{figures.arm.name}: failed: {error}")
             process.end()
             return None
-        self.say(f"{figures.arm.name}: first after {figures.first_seconds:.1f} s")
+        self.say(f"{figures.arm.name}: first result after {figures.first_seconds:.1f} s")
         return process
 
     def _play(self, playing: list[tuple[Figures, ArmProcess]]) -> None:
-        """All rounds of these arms."""
+        """Run all rounds of these arms."""
         opponent = self.figures[0]
         for turn in range(self.rounds):
             rows, wishes = self.work.rows(turn, self.rows)
@@ -215,7 +213,7 @@ class Measurement:
                     figures.failed = str(error)
                     self.say(f"{figures.arm.name}: failed: {error}")
             if opponent.failed:
-                raise EngineError(f"{opponent.arm.name}, which the others are compared with: {opponent.failed}")
+                raise EngineError(f"{opponent.arm.name}, the baseline: {opponent.failed}")
             found.sort(key=lambda one: one[0] is not opponent)  # the others are compared with it
             for figures, process, made in found:
                 if figures is opponent:
@@ -238,7 +236,7 @@ class Measurement:
         look = figures.judge.texts if figures.arm.settings.task == "caption" else figures.judge.pictures
         if figures is not self.figures[0]:
             look(made.made, self._reference, wishes)
-        elif not self._reference.keys() & made.made.keys():  # not those that it makes again beside another company
+        elif not self._reference.keys() & made.made.keys():  # not those that it makes again with another group
             look(made.made, {}, wishes)
             self._reference |= made.made
 

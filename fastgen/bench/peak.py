@@ -1,5 +1,4 @@
-"""Floating-point operations of a picture, counted from the model's config, and what the hardware could do in a
-second."""
+"""Floating-point operations per image, counted from the model's config, and what the hardware could do per second."""
 
 from __future__ import annotations
 
@@ -13,7 +12,8 @@ from pathlib import Path
 from fastgen.config.hardware import child_environment
 from fastgen.config.settings import Settings
 
-# Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first whose words a GPU's name has, whole.
+# Dense bfloat16 with float32 sums, TFLOP/s, from NVIDIA's data sheets; the first entry whose whole words are in the
+# name of the GPU.
 DATA_SHEETS = {
     "GB200": 2500.0,
     "B200": 2250.0,
@@ -35,17 +35,17 @@ DATA_SHEETS = {
     "RTX 3090": 71.0,
 }
 SMALLER = ("Laptop", "Max-Q", "Mobile")
-"""Of the same name and less power: measured."""
+"""GPUs with the same name and less power are measured instead."""
 SIDE = 2048
-"""Of the square matrices whose product stands for a CPU's peak; of a GPU's four times that."""
+"""Side of the square matrices whose product is used as a CPU's peak; for a GPU four times that."""
 
 
 def flops_per_step(config: dict, size: tuple[int, int], text: int, reference: tuple[int, int] = (0, 0)) -> float:
-    """Of the FLUX.1 transformer's blocks for one picture and one step.
+    """Operations of the FLUX.1 transformer's blocks for one image and one step.
 
     A double block projects each stream to Q, K, V and back (4 d^2) and through an MLP of 4 d (8 d^2); a single block
-    does the same with fewer, wider products (12 d^2 too); two operations a multiply-add. Attention takes 4 L^2 d.
-    FLUX.1-dev at 1024x1024 with 512 tokens of text: 74.4e12, the figure in use elsewhere.
+    does the same with fewer, wider products (also 12 d^2). A multiply-add is two operations. Attention takes 4 L^2 d.
+    For FLUX.1-dev at 1024x1024 with 512 text tokens: 74.4e12, which agrees with published figures.
 
     Args:
         config: of the transformer.
@@ -59,7 +59,7 @@ def flops_per_step(config: dict, size: tuple[int, int], text: int, reference: tu
 
 
 def flops_per_picture(settings: Settings, size: tuple[int, int], work: dict[str, int]) -> float:
-    """What one picture took, on average, in the blocks that were evaluated."""
+    """Average operations per image in the blocks that were evaluated."""
     config = json.loads((Path(settings.model.path) / "transformer" / "config.json").read_text("utf-8"))
     reference = size if settings.task == "edit" else (0, 0)
     share = work["blocks"] / work["blocks_without_cache"] if work.get("blocks_without_cache") else 1.0
@@ -67,17 +67,17 @@ def flops_per_picture(settings: Settings, size: tuple[int, int], work: dict[str,
 
 
 def data_sheet(name: str) -> float:
-    """FLOP/s in bfloat16 of a GPU by its name; 0.0 if it is not known here."""
+    """FLOP/s in bfloat16 of a GPU, by its name; 0.0 if unknown."""
     if any(word in name for word in SMALLER):
         return 0.0
     return next((1e12 * value for part, value in DATA_SHEETS.items() if re.search(rf"\b{part}\b", name)), 0.0)
 
 
 def of_hardware(settings: Settings) -> tuple[float, str]:
-    """FLOP/s, and where the figure is from: the data sheet of a GPU, else a measurement, in a process of its own."""
+    """FLOP/s, and the source of the figure: the data sheet of a GPU, else a measurement in a process of its own."""
     device = settings.placement.devices[0]
     if device.gpu is not None and (known := data_sheet(device.gpu.name)):
-        return known, "bfloat16, dense, by the data sheet"
+        return known, "bfloat16, dense, from the data sheet"
     side = 4 * SIDE if device.gpu else SIDE
     command = [
         sys.executable,
@@ -98,7 +98,7 @@ def of_hardware(settings: Settings) -> tuple[float, str]:
 
 
 def measure(kind: str, dtype: str, threads: int, side: int) -> float:
-    """FLOP/s of the product of two square matrices: the best of some seconds of tries."""
+    """FLOP/s of the product of two square matrices: the best result within some seconds."""
     import torch
 
     device = torch.device(kind)

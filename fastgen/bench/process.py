@@ -1,4 +1,4 @@
-"""An arm's process, from outside: start it, have it play rounds, ask the system how much memory it took, end it."""
+"""The process of an arm, seen from outside: starts it, lets it run rounds, asks the system for its memory, ends it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fastgen.output.artifacts import tail
 
 
 class ArmFailed(FastgenError):
-    """It ended, or made nothing; the text says why."""
+    """The process ended or made nothing; the text says why."""
 
 
 class ArmRefused(ArmFailed):
-    """It cannot be had here after all: a kernel that does not work, a model that does not fit."""
+    """It turns out not to work here: a kernel does not work, or a model does not fit."""
 
 
 class ArmProcess:
-    """Args: arm: who plays; folder: where its pictures and its log go."""
+    """Args: arm: what to run; folder: where its images and its log go."""
 
     def __init__(self, arm: Arm, folder: Path):
         self.arm = arm
@@ -36,7 +36,7 @@ class ArmProcess:
         self.log = folder / "log.txt"
         self._started = time.monotonic()
         environment = child_environment(arm.settings.placement.devices[0])
-        # The time to a first picture has quantizing and compiling in it, whatever ran here before.
+        # The time to the first image includes quantizing and compiling, even if something ran here before.
         environment |= {"FASTGEN_KEEP_QUANTIZED": "0", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -53,7 +53,7 @@ class ArmProcess:
         self._order({"player": arm.player, "settings": msgspec.to_builtins(arm.settings)})
 
     def play(self, rows: list[dict], name: str) -> Round:
-        """One round. Raises ArmFailed."""
+        """Run one round. Raises ArmFailed."""
         self._order({"rows": rows, "out": str(self.folder / name)})
         line = self._answers.readline()
         if not line:
@@ -65,12 +65,12 @@ class ArmProcess:
         return found
 
     def first(self, row: dict) -> tuple[float, Round]:
-        """Play one row; the seconds since the process was started. Raises ArmFailed."""
+        """Run one row. Returns the seconds since the process was started. Raises ArmFailed."""
         found = self.play([row], "first")
         return time.monotonic() - self._started, found
 
     def peak_gib(self) -> float:
-        """The most main memory that its processes have held, each at its own time, summed."""
+        """The sum of the peak main memory of its processes; the peaks may be at different times."""
         return sum(map(_peak_kib, _family(self._process.pid))) / 2**20
 
     def end(self) -> None:
@@ -84,17 +84,17 @@ class ArmProcess:
         self._answers.close()
 
     def _order(self, order: dict) -> None:
-        with suppress(OSError):  # if it is dead, the answer says so
+        with suppress(OSError):  # if it is dead, reading the answer will show it
             self._orders.write(json.dumps(order) + "\n")
             self._orders.flush()
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all that it started, by Linux's table of processes."""
+    """A process and all its descendants, from Linux's process table."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
-            # The name, in brackets, may hold anything.
+            # The name, in brackets, may contain anything.
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
     found = [pid]

@@ -1,4 +1,4 @@
-"""What a bench found, as bench.json, as bench.md and as a table on screen: the same figures thrice."""
+"""The results of a bench as bench.json, as bench.md and as a table on the screen: the same figures three times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "bitsandbytes")
 
 
 def about(settings: Settings, command: list[str], measurement: Measurement, peak: tuple[float, str]) -> dict:
-    """Where the figures come from, so that somebody else can get them again."""
+    """Where the figures come from, so that somebody else can reproduce them."""
     device, work = settings.placement.devices[0], measurement.work
     how = {
         "steps": settings.image.steps,
@@ -54,7 +54,7 @@ def about(settings: Settings, command: list[str], measurement: Measurement, peak
 
 def weights(settings: Settings) -> str:
     if settings.model.synthetic:
-        return "random: figures speak of speed, not of pictures"
+        return "random: the figures are about speed, not about images"
     return (
         "embedded, trained on scenes of flat shapes"
         if settings.model.path in (str(TINY), str(TINY_VLM))
@@ -63,7 +63,7 @@ def weights(settings: Settings) -> str:
 
 
 def rerun(about: dict, name: str, out: str) -> str:
-    """The command that measures one arm again, with as many rows and rounds, into another folder."""
+    """The command that measures one arm again, with the same number of rows and rounds, into another folder."""
     words = shlex.split(about["command"])
     kept, skip = [], False
     for word in words:
@@ -80,7 +80,7 @@ def rerun(about: dict, name: str, out: str) -> str:
 
 
 def write_json(path: Path, found: dict) -> None:
-    """Infinity, the PSNR of equal pictures, is written as a text: JSON has no number for it."""
+    """Infinity, the PSNR of equal images, is written as a text, because JSON has no number for it."""
     path.write_text(json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
@@ -94,7 +94,7 @@ def _finite(value: Any) -> Any:
 
 HEAD = (
     "",
-    "a second",
+    "per second",
     "ratio",
     "least-most",
     "first, s",
@@ -110,7 +110,7 @@ HEAD = (
 
 
 def table_of(found: dict) -> list[tuple[str, ...]]:
-    """The head and a row an arm, without columns that say nothing; arms that did not run are not among them."""
+    """The header and one row per arm, without empty columns and without arms that did not run."""
     on_gpu = found["about"]["memory_gib"] is not None
     table: list[tuple[str, ...]] = []
     for arm in found["arms"]:
@@ -139,7 +139,7 @@ def table_of(found: dict) -> list[tuple[str, ...]]:
 
 
 def left_out(found: dict) -> list[str]:
-    """A line an arm that did not run, with the reason."""
+    """One line per arm that did not run, with the reason."""
     said = []
     for arm in found["arms"]:
         if arm["refused"]:
@@ -159,9 +159,9 @@ def markdown(found: dict) -> str:
         "",
         NOTES.format(
             opponent=found["arms"][0]["name"],
-            turns="of rounds in the same turn"
+            turns="in the same round"
             if facts["interleaved"]
-            else "which played all its rounds before, since both together do not fit",
+            else "which ran all its rounds before, because the two do not fit into memory together",
         ),
         "",
         f"| {' | '.join(head)} |",
@@ -174,7 +174,7 @@ def markdown(found: dict) -> str:
     if stages := list(dict.fromkeys(stages)):
         text += [
             "",
-            "Seconds by stage for each picture; stages of different batches overlap:",
+            "Seconds per image by stage; stages of different batches overlap:",
             "",
             f"| | {' | '.join(stages)} |",
             "|---" * (1 + len(stages)) + "|",
@@ -185,22 +185,22 @@ def markdown(found: dict) -> str:
                     f"| {arm['name']} | " + " | ".join(_said(spent.get(name), "{:.4f}") for name in stages) + " |"
                 )
     if found.get("commands"):
-        text += ["", "Whole commands, loading and all:", "", "| | a second | s | ratio |", "|---" * 4 + "|"]
+        text += ["", "Complete commands, including loading:", "", "| | per second | s | ratio |", "|---" * 4 + "|"]
         text += [
             f"| `{c['command']}` | {c['images_per_second']:.3g} | {c['seconds']:.1f} | {c['ratio']:.2f} |"
             for c in found["commands"]
         ]
-    text += ["", "Again, one arm alone:", "", *(f"    {arm['again']}" for arm in found["arms"] if "ratio" in arm)]
+    text += ["", "To measure one arm again:", "", *(f"    {arm['again']}" for arm in found["arms"] if "ratio" in arm)]
     return "\n".join(text) + "\n\n![ratios](bench.png)\n"
 
 
 NOTES = (
-    "Ratios are against {opponent}, {turns}: the median, and the least and the most. First: seconds from the start "
-    "of the process to the first picture or text. GiB: the most memory held, of the GPU where there is one. Of "
-    "peak: operations of the transformer's blocks, counted from its config, in the time that everything takes "
-    "together. PSNR (dB) and SSIM are against {opponent}'s pictures of the same rows and noise; same text: share of "
-    "captions that say the same as its. Right: pictures that show what was asked for, by the scene reader; captions "
-    "that are exact. Fewer blocks: so many times fewer blocks of the transformer were evaluated."
+    "Ratios are against {opponent}, {turns}: median, lowest and highest. First: seconds from the start of "
+    "the process to the first image or text. GiB: peak memory, of the GPU if there is one. Of peak: operations of the "
+    "transformer's blocks, counted from its config, divided by the total time, as a share of the hardware's peak. PSNR "
+    "(dB) and SSIM are against the images of {opponent} for the same rows and noise; same text: share of captions "
+    "equal to those of {opponent}. Right: images that show what was asked for, by the scene reader; captions that are "
+    "exact. Fewer blocks: how many times fewer blocks of the transformer were evaluated."
 )
 
 

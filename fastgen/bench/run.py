@@ -1,4 +1,4 @@
-"""A bench from its settings to its files."""
+"""A bench, from its settings to its files."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def settings_for(
     gpus: str = "",
     **flags: Any,
 ) -> Settings:
-    """The task as `fastgen.resolve` has it, on one device, nothing optimized.
+    """The settings from `fastgen.resolve`, on one device, without optimizations.
 
     Raises:
-        SettingsError: also where a flag means nothing for the task, or a synthetic model does not fit into the memory.
+        SettingsError: also if a flag does not apply to the task, or a synthetic model does not fit into the memory.
     """
     _refuse_foreign(task, synthetic_model, tune, model, flags)
     out = (out or Path("fastgen-runs") / f"bench-{task}").absolute()
@@ -56,9 +56,9 @@ def settings_for(
         notes.append(
             f"{AUTO_ON_GPU[task]} is not on this machine, and a bench downloads nothing: "
             + (
-                f"--synthetic {synthetic_model}, which is as fast, stands for it"
+                f"--synthetic {synthetic_model}, which is as fast, replaces it"
                 if fitting
-                else "the embedded model is measured"
+                else "the embedded model is measured instead"
             )
         )
     if synthetic_model:
@@ -66,28 +66,28 @@ def settings_for(
     settings = fastgen.resolve(task, out=out, model=model, gpus=gpus, **flags)
     if len(settings.placement.devices) > 1:
         if gpus:
-            raise SettingsError(f"--gpus {gpus}: a bench is of one device; name one")
+            raise SettingsError(f"--gpus {gpus}: a bench measures one device; name one")
         settings = replace(settings, placement=replace(settings.placement, devices=settings.placement.devices[:1]))
     if synthetic_model and _room(device) < _needed(settings.engine.dtype):
         raise SettingsError(
             f"--synthetic {synthetic_model}: its parts take {_needed(settings.engine.dtype):.0f} GiB in "
             f"{settings.engine.dtype}, "
             f"and {device.name} "
-            f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out: the embedded model is measured then"
+            f"has {_room(device):.0f}; use a larger GPU, or leave --synthetic out, which measures the embedded model"
         )
     return replace(settings, run=replace(settings.run, notes=(*settings.run.notes, *notes)))
 
 
 def _refuse_foreign(task: str, synthetic_model: str, tune: bool, model: str, flags: dict) -> None:
-    """Raise SettingsError for flags that mean nothing here; take out of `flags` those that the task does not know."""
+    """Raise SettingsError for flags that do not apply; remove from `flags` those that the task does not have."""
     if task not in OUTPUT_KEYS:
         raise SettingsError(f"bench {task}: one of {', '.join(OUTPUT_KEYS)}")
     foreign = ("size", "steps", "batch_size", "dtype", "profile") if task == "caption" else ("vllm_command",)
     for name in foreign:
         if flags.pop(name, None) not in (None, "auto"):
-            raise SettingsError(f"--{name.replace('_', '-')}: means nothing for bench {task}")
+            raise SettingsError(f"--{name.replace('_', '-')}: does not apply to bench {task}")
     if task == "caption" and tune:
-        raise SettingsError("--tune: searches for t2i and edit only; what vLLM is told is in kernels_cfg/vlm*.toml")
+        raise SettingsError("--tune: works for t2i and edit only; the settings for vLLM are in kernels_cfg/vlm*.toml")
     if synthetic_model:
         if synthetic_model not in synthetic.NAMES:
             raise SettingsError(f"--synthetic {synthetic_model}: one of {', '.join(synthetic.NAMES)}")
@@ -102,7 +102,7 @@ def _would_download(task: str, model: str, device: hardware.Device) -> bool:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a hub's model is on this machine."""
+    """Whether a model of the hub is on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
@@ -113,7 +113,7 @@ def _needed(dtype: str) -> float:
 
 
 def _room(device: hardware.Device) -> float:
-    """GiB; without end where the driver does not say."""
+    """GiB; infinite if the driver does not report it."""
     return (device.gpu.memory_gib or float("inf")) if device.gpu else hardware.free_main_gib()
 
 
@@ -133,18 +133,18 @@ def run(
 
     Args:
         command: as the user typed it, for the files.
-        say: called with a line a step.
-        flags: those of the settings that were given, for `compare`.
+        say: called with one line per step.
+        flags: the flags that were given, for `compare`.
         only: arms by name; () for all.
-        rows: a round; 0 for as many as the opponent does in some seconds.
-        compare: a shell command to be timed beside `fastgen`, with {rows} and {out} in it.
+        rows: per round; 0 for as many as the baseline does in some seconds.
+        compare: a shell command to time next to `fastgen`, with {rows} and {out} in it.
         tune: also search batch sizes and options, and write profile.toml.
 
     Returns:
-        What is in bench.json.
+        The content of bench.json.
 
     Raises:
-        FastgenError: nothing could be measured, or what was asked for besides failed; what was measured before is
+        FastgenError: nothing could be measured, or an additional part failed; what was measured before is
             written.
     """
     number("--rounds", rounds, 1, 1000)
@@ -186,7 +186,7 @@ def _write(found: dict, out: Path) -> None:
 
 @contextmanager
 def _own(out: Path) -> Iterator[None]:
-    """The folder for one bench alone, without what an earlier one left; what else is in it stays.
+    """Claim the folder for one bench, without the files of an earlier one. Other files in it stay.
 
     Raises:
         RunFolderError: another bench is using it.
@@ -201,7 +201,9 @@ def _own(out: Path) -> Iterator[None]:
         raise RunFolderError(f"{out}: another bench is using it; wait, or name another folder with -o") from None
     with lock:
         if not was_ours and (taken := [name for name in FOLDERS if (out / name).exists()]):
-            raise RunFolderError(f"{out}: there is a {taken[0]} in it that is no bench's; name another folder with -o")
+            raise RunFolderError(
+                f"{out}: it contains {taken[0]}, which is not from a bench; name another folder with -o"
+            )
         for name in FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
         for name in FILES if was_ours else ():

@@ -1,10 +1,9 @@
-"""An arm's process, from inside: `python -m fastgen.bench.runner`, an order a line on stdin, an answer a line on
-stdout.
+"""The process of an arm, from inside: `python -m fastgen.bench.runner` reads one order per line on stdin and writes one
+answer per line on stdout.
 
-The first order says who plays and with which settings; each of the others is a round: {"rows": [...], "out": folder}.
-It is answered with the seconds it took, from the rows being there to the last picture or text being safe on disk;
-nothing is timed across processes. Whoever plays loads at its first round, so the time to a first picture has everything
-in it.
+The first order says what to run and with which settings; each of the others is a round: {"rows": [...], "out": folder}.
+The answer has the seconds from receiving the rows until the last image or text is safe on disk; nothing is timed across
+processes. The model is loaded in the first round, so the time to the first image includes everything.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from fastgen.config.settings import Settings
 from fastgen.errors import FastgenError, SettingsError
 
 MOST_FAILED = 0.05
-"""Of a round's rows; where more fail, its rate says nothing."""
+"""Share of a round's rows; if more fail, its rate means nothing."""
 ENDING_S = 20.0
-"""How long a round that nobody waits for any more may go on."""
+"""How long a round may continue when nobody waits for it any more."""
 
 
 def fastgen_player(settings: Settings) -> Play:
-    """Rounds as a user's runs, by one engine that stays: journal, fsync and table are in."""
+    """Rounds as a user's runs, with one engine that stays open: journal, fsync and table are included."""
     import fastgen
 
     session = fastgen.Session()
@@ -94,7 +93,7 @@ def main() -> None:
 
 
 def _listen(orders: SimpleQueue) -> None:
-    """Orders into the queue, and "" at their end, after which this process ends, whatever it is doing."""
+    """Put orders into the queue, and "" at their end, after which this process ends, whatever it is doing."""
     for line in sys.stdin:
         orders.put(line)
     orders.put("")
@@ -104,7 +103,7 @@ def _listen(orders: SimpleQueue) -> None:
 
 
 def _own_stdout() -> TextIO:
-    """What stdout was; from now on all that libraries print goes where errors go."""
+    """The real stdout. From now on everything that libraries print goes to stderr."""
     own = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return own

@@ -1,9 +1,8 @@
-"""Full-size FLUX.1 folders without weights: what the published models' configs say, for measuring speed where no
-weights are at hand. The engine fills such a model with random numbers (`backends/flux/synthetic.py`); its pictures are
-noise.
+"""Full-size FLUX.1 folders without weights, from the configs of the published models, to measure speed without the
+weights. The engine fills such a model with random numbers (`backends/diffusion/synthetic.py`); its images are noise.
 
-The figures are those of the published `config.json` files of FLUX.1-dev and FLUX.1-Kontext-dev. The tokenizers are the
-embedded model's: prompts become fewer and other tokens, and are padded to as many as ever.
+The figures are those of the published `config.json` files of FLUX.1-dev and FLUX.1-Kontext-dev. The tokenizers are
+those of the embedded model: prompts become fewer and different tokens, but are padded to the usual number.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fastgen.config.model_cards import KONTEXT_SIZES, SCHEDULER, TINY
 TASKS = {"flux-dev": "t2i", "flux-kontext": "edit"}
 NAMES = tuple(TASKS)
 PARAMETERS = 17e9
-"""Of all parts together, about: transformer 11.9, T5 4.8, CLIP 0.12, VAE 0.08 billion."""
+"""All parts together, approximately: transformer 11.9, T5 4.8, CLIP 0.12, VAE 0.08 billion."""
 TRANSFORMER = {
     "_class_name": "FluxTransformer2DModel",
     "attention_head_dim": 128,
@@ -101,14 +100,14 @@ def make(name: str, folder: Path, smaller: dict[str, dict] | None = None) -> Pat
 
     Args:
         name: one of NAMES.
-        smaller: by part what is to be other than published.
+        smaller: part -> values that differ from the published ones.
     """
     pipeline = "FluxKontextPipeline" if name == "flux-kontext" else "FluxPipeline"
     parts = {"transformer": TRANSFORMER, "vae": VAE, "text_encoder": CLIP, "text_encoder_2": T5}
     files = {
         "model_index.json": {"_class_name": pipeline},
         "scheduler/scheduler_config.json": SCHEDULE,
-        # Kontext's edits would otherwise take the nearest of its sizes, which is what the published model does too.
+        # Otherwise edits would take the nearest of Kontext's sizes, as with the published model.
         "fastgen.json": {
             "synthetic": True,
             **({"edits": True, "preferred_sizes": KONTEXT_SIZES} if name == "flux-kontext" else {}),

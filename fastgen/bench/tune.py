@@ -1,8 +1,8 @@
-"""A profile out of measurements: batch sizes by size, and what each --quality chooses, by speed and by what it costs.
+"""A profile from measurements: batch sizes by image size, and what each --quality chooses, by speed and by cost.
 
-The reference is fastgen without optimizations. `exact` takes what rounds differently at most, `high` what loses at most
-one point of prompt following, `fast` at most three; so the last two are searched where pictures can be judged, that is
-with the embedded model, and otherwise taken from the profile in use.
+The reference is fastgen without optimizations. `exact` takes what changes rounding at most, `high` what loses at most
+one point of prompt following, `fast` at most three. The last two need images that can be judged, so they are searched
+only with the embedded model; otherwise they come from the profile in use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastgen.config.settings import Settings
 
 BATCHES = (1, 2, 4, 8, 16)
 MOST_PIXELS = 4 * 1024 * 1024
-"""Of a batch: beyond that one picture alone keeps any hardware busy."""
+"""Pixels of a batch: beyond that, a single image keeps any hardware busy."""
 SIZES = {"cpu": ((128, 128), (192, 192), (256, 256)), "cuda": ((256, 256), (512, 512), (768, 768), (1024, 1024))}
 EXACT = ("fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4")
 CACHES = (
@@ -36,15 +36,15 @@ CACHES = (
 )
 QUANTIZED = ("quantize fp8", "quantize int8", "quantize 8bit", "quantize 4bit")
 GAIN = 1.03
-"""Less is not worth a change, nor could it be told from noise."""
+"""A smaller gain is not worth a change, and cannot be told from noise."""
 JUDGED = 200
-"""Pictures an arm, at least: a point of prompt following is two of them."""
+"""Minimum number of images per arm: one point of prompt following is two of them."""
 POINTS = {"high": 1.0, "fast": 3.0}
-"""Of prompt following that may be lost, in per cent."""
+"""Percentage points of prompt following that may be lost."""
 
 
 def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, say: Callable[[str], None]) -> dict:
-    """Search, and write profile.toml. Returns what was found, for bench.json."""
+    """Search, and write profile.toml. Returns the findings, for bench.json."""
     batches, tried = {}, {}
     for size in SIZES[settings.placement.devices[0].kind]:
         if size[0] * size[1] <= settings.model.defaults.max_pixels:
@@ -59,7 +59,7 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
     )
 
     def measure(names: list[str], part: str) -> list[Figures]:
-        """Against plain fastgen, which comes first."""
+        """Relative to plain fastgen, which comes first."""
         contestants = arms(best, ("plain", *names))[1:]
         if len(contestants) == 1:
             return []
@@ -71,7 +71,7 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
 
     figures = measure(list(EXACT), "exact")
     exact = _joined(figures)
-    if "+" in exact:  # nobody has tried them together yet
+    if "+" in exact:  # they have not been tried together yet
         single = max((_ratio(one), one.arm.name) for one in figures[1:])[1]
         exact = max((_ratio(one), one.arm.name) for one in measure([exact, single], "joined")[1:])[1]
     chosen = {"exact": exact}
@@ -108,11 +108,11 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
 def _batch(
     settings: Settings, size: tuple[int, int], folder: Path, rounds: int, say: Callable[[str], None]
 ) -> tuple[int, dict]:
-    """The smallest batch that is as fast as any, and the ratios to one at a time that were seen."""
+    """The smallest batch that is as fast as any other, and the measured ratios to batch 1."""
     own = replace(settings, image=replace(settings.image, size=size))
     sizes = [n for n in BATCHES if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
     contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in sizes]
-    rows = 2 * sizes[-1] * streams(settings.placement.devices[0])  # as many for all
+    rows = 2 * sizes[-1] * streams(settings.placement.devices[0])  # the same number for all
     measurement = Measurement(contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=rows, say=say)
     measurement.run()
     ratios = {1: 1.0}
@@ -124,7 +124,7 @@ def _batch(
 
 
 def _joined(figures: list[Figures]) -> str:
-    """All arms together that are faster than the first; of several attentions the fastest."""
+    """All arms that are faster than the first, combined; of several attentions only the fastest."""
     faster = [(_ratio(one), one.arm.name) for one in figures[1:] if _ratio(one) > GAIN]
     attentions = sorted((one for one in faster if one[1].startswith("attention")), reverse=True)
     others = [name for _, name in faster if not name.startswith("attention")]
@@ -132,7 +132,7 @@ def _joined(figures: list[Figures]) -> str:
 
 
 def _best(figures: list[Figures], points: float) -> str:
-    """The fastest arm that loses so many points at the most; "" if none is faster than the first."""
+    """The fastest arm that loses at most `points`; "" if none is faster than the first."""
     if not figures:
         return ""
     reference = figures[0].judge

@@ -1,8 +1,8 @@
-"""The rows of a round, and what their pictures should show. A round's rows depend on its number alone, so that every
-arm, and every repetition of the command, does the same work.
+"""The rows of a round, and what their images should show. The rows depend only on the number of the round, so every arm
+and every repetition of the command does the same work.
 
-For the embedded models they are scenes of their world, so that a picture can be judged; for others sentences of many
-kinds.
+For the embedded models they are scenes of their world, so that images can be judged; for other models they are varied
+sentences.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fastgen.config.settings import Settings
 from fastgen.embedded.scenes import CANVASES, Scene, Wish, as_wish, describe, draw, parse, random_edit, random_scene
 
 SEED = 20
-"""No training draws from seeds of this form."""
+"""Training never uses seeds of this form."""
 MEGAPIXEL = 7
-"""So many times larger, the world's canvases are of about one megapixel."""
+"""This many times larger, the canvases of the world have about one megapixel."""
 SUBJECTS = (
     "a fox",
     "an old fisherman",
@@ -64,22 +64,21 @@ EDITS = (
 
 
 class Work:
-    """Args: settings: task, size and model; folder: where pictures that rows start from are kept."""
+    """Args: settings: task, size and model; folder: where the input images of rows are stored."""
 
     def __init__(self, settings: Settings, folder: Path):
         self.settings = settings
         self.folder = folder
         self.is_judged = settings.model.path in (str(TINY), str(TINY_VLM))
-        """Whether it is known what a picture should show, or a caption say."""
+        """Whether it is known what an image should show, or a caption should say."""
         wanted = settings.image.size or (settings.model.defaults.width, settings.model.defaults.height)
         self.size = wanted if settings.task != "caption" else CANVASES[0]
         ratio = self.size[0] / self.size[1]
         self.canvas = min(CANVASES, key=lambda canvas: abs(canvas[0] / canvas[1] - ratio))
-        """The world's scenes are drawn on this, and then scaled."""
+        """The scenes are drawn on this canvas and then scaled."""
 
     def rows(self, turn: int, count: int) -> tuple[list[dict], dict[str, object]]:
-        """Rows for a turn, and by id what is to come of each: a `Wish`, or for a caption the scene; {} where nobody
-        knows."""
+        """Rows for a turn, and by id the expected result: a `Wish`, or for a caption the scene; {} if unknown."""
         rows, wishes = [], {}
         for number in range(count):
             dice = random.Random(f"bench-{SEED}-{self.settings.task}-{turn}-{number}")
@@ -105,7 +104,7 @@ class Work:
             try:
                 _, text, after = random_edit(scene, dice)
                 break
-            except ValueError:  # no room for it, or nothing to do it to
+            except ValueError:  # no room for it, or nothing to apply it to
                 continue
         path = self._picture(scene, f"{turn}-{number}.png")
         asked = text.text if self.is_judged else dice.choice(EDITS)
@@ -115,7 +114,7 @@ class Work:
     def _caption(self, dice: random.Random, turn: int, number: int) -> tuple[dict, object]:
         canvas = CANVASES[number % len(CANVASES)]
         scene = random_scene(dice, canvas)
-        scale = 1 if self.is_judged else MEGAPIXEL  # a large VLM sees little in a small picture
+        scale = 1 if self.is_judged else MEGAPIXEL  # a large VLM sees little in a small image
         size = (scale * canvas[0], scale * canvas[1])
         return {"image": str(self._picture(scene, f"{turn}-{number}.png", size))}, scene
 

@@ -1,1 +1,1 @@
-"""What the user asked for and what the machine has, made definite. Knows no rows and no engine."""
+"""What the user asked for and what the machine has, with all defaults filled in. Does not know rows or engines."""

@@ -1,7 +1,6 @@
-"""The backends by name, as data: what each can do, what it needs, where its code is. Nothing is imported or opened
-here.
+"""The backends by name, as data: what each can do, what it needs, and where its code is. Imports and opens nothing.
 
-A run's `Settings` carry the spec itself, so that a process that runs a backend need not know this table.
+The `Settings` of a run contain the spec itself, so a process that runs a backend does not need this table.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ import msgspec
 from fastgen.types import Task
 
 OPTIONS = ("quality", "background", "aspect_ratio", "resolution")
-"""Words that only services understand; of `quality` the engine on this machine has some of its own,
+"""Options that only services understand. For `quality` the local engine has its own values,
 `optimizations.QUALITIES`."""
 
 
 class Service(msgspec.Struct, frozen=True):
-    """How a vendor's service is reached, and what its format of requests has words for."""
+    """How to reach a vendor's service, and which options its request format has."""
 
     title: str
-    """As people call it, for messages."""
+    """Its name in messages."""
     keys: tuple[str, ...]
     """Environment variables that may hold the key; the first that is set counts."""
     base_url_variable: str
@@ -33,20 +32,20 @@ class Service(msgspec.Struct, frozen=True):
     path: str = ""
     """Added to a base URL that has no path."""
     options: tuple[str, ...] = ()
-    """Those of `OPTIONS` that the format has."""
+    """The `OPTIONS` that the format has."""
     takes_sizes: bool = True
-    """Whether pictures are asked for by size; otherwise by aspect ratio and resolution."""
+    """Whether images are requested by size; otherwise by aspect ratio and resolution."""
     makes_variations: bool = False
     """Whether it has an endpoint that makes variations of an image."""
     picks_format: bool = False
-    """Whether the service itself decides on the file format of pictures."""
+    """Whether the service itself chooses the file format of images."""
 
 
 class BackendSpec(msgspec.Struct, frozen=True):
-    """What there is to know of a backend before it is opened."""
+    """What is known about a backend before it is opened."""
 
     name: str
-    """What --backend takes, and what results and run.json say."""
+    """Its name for --backend, in results and in run.json."""
     tasks: tuple[Task, ...]
     engines: dict[str, str]
     """Model family -> "module:class" that runs it."""
@@ -56,18 +55,18 @@ class BackendSpec(msgspec.Struct, frozen=True):
     is_remote: bool = False
     """Whether it is an endpoint: one HTTP request per row, many at once."""
     starts_server: bool = False
-    """Whether it starts a server of its own on this machine's devices where no base URL is given."""
+    """Whether it starts a server of its own on this machine's devices if no base URL is given."""
     provider: str = ""
     """Its section in the catalog of services: models, limits, prices; "" for none."""
     service: Service | None = None
     max_inflight: int = 0
-    """Requests at once, at most, where nobody says."""
+    """Default for the maximum number of requests in flight."""
     processes: int = 1
-    """Client processes of one endpoint."""
+    """Number of client processes per endpoint."""
     optimizes: bool = False
-    """Whether it takes weights of the user's and optimizations: --lora, --transformer, --quality and its flags."""
+    """Whether it supports the user's own weights and optimizations: --lora, --transformer, --quality and its flags."""
     hidden: bool = False
-    """Whether it is left out where messages list the choices."""
+    """Whether messages leave it out when they list the choices."""
 
     def __str__(self) -> str:
         return self.name
@@ -142,9 +141,9 @@ _adopted = False
 
 
 def register(spec: BackendSpec) -> None:
-    """Add a backend. Raises ValueError where the name is taken by another one."""
+    """Add a backend. Raises ValueError if another backend has the name."""
     if _by_name.setdefault(spec.name, spec) != spec:
-        raise ValueError(f"a backend named {spec.name} is registered already")
+        raise ValueError(f"a backend named {spec.name} is already registered")
 
 
 def adopt(specs: Iterable[BackendSpec]) -> None:

@@ -1,4 +1,5 @@
-"""Single values of flags and rows: ranges, sizes, names. Each either fits or is refused with the reason."""
+"""Checks of single values of flags and rows: ranges, sizes, names. A value that does not fit is refused with the
+reason."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ FORMATS = ("png", "jpeg", "webp")
 DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", **{d: d for d in DTYPES}}
 MAX_SEED = 2**53 - 1
-"""Every JSON reader keeps integers up to here exact."""
+"""Every JSON reader keeps integers up to this exact."""
 MAX_SIDE = 8192
 MAX_STEPS = 1000
 MAX_N = 256
@@ -18,15 +19,15 @@ MAX_N = 256
 def number(flag: str, value: int, least: int, most: int) -> int:
     """`value` if it is a whole number from `least` to `most`. Raises SettingsError."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise SettingsError(f"{flag} {value}: a whole number from {least} to {most}")
+        raise SettingsError(f"{flag} {value}: must be a whole number from {least} to {most}")
     return value
 
 
 def real(flag: str, value: float) -> float:
     """`value` as a float if it is a number from 0 to 100. Raises SettingsError."""
-    # A comparison with NaN is false, and one with an integer of any length is exact.
+    # A comparison with NaN is false, and a comparison with an integer of any length is exact.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
-        raise SettingsError(f"{flag} {value}: a number from 0 to 100")
+        raise SettingsError(f"{flag} {value}: must be a number from 0 to 100")
     return float(value)
 
 
@@ -40,7 +41,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_size(width: int, height: int, card: ModelCard) -> None:
-    """Raise ValueError where the model cannot make a picture of that size; says the nearest one that it can."""
+    """Raise ValueError if the model cannot make an image of that size; the message has the nearest size."""
     grid = card.grid
     if width < grid or height < grid:
         raise ValueError(f"each side must be at least {grid} pixels")

@@ -1,4 +1,4 @@
-"""Which GPUs there are, asked of the driver's own tool, so that this process never starts CUDA."""
+"""Which GPUs there are. It asks the driver's own tool, so that this process never starts CUDA."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastgen.errors import SettingsError
 
 class Gpu(msgspec.Struct, frozen=True):
     index: int
-    """As the user counts: position among the visible GPUs."""
+    """The user's number: position among the visible GPUs."""
     visible_as: str
-    """What CUDA_VISIBLE_DEVICES must hold for a process to see this GPU alone."""
+    """The value of CUDA_VISIBLE_DEVICES with which a process sees only this GPU."""
     name: str
     memory_gib: float
     compute_capability: str
@@ -34,7 +34,7 @@ class Device(msgspec.Struct, frozen=True):
 
 
 def find_gpus() -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves visible, in that order; [] without a driver."""
+    """The GPUs that CUDA_VISIBLE_DEVICES makes visible, in that order; [] without a driver."""
     fields = "index,uuid,name,memory.total,compute_cap"
     try:
         text = subprocess.run(
@@ -55,7 +55,7 @@ def find_gpus() -> list[Gpu]:
 
 
 def _gib(mib: str) -> float:
-    """0.0 where the driver does not say, as for memory that is shared with the CPU."""
+    """0.0 if the driver does not report it, as for memory that is shared with the CPU."""
     return round(float(mib) / 1024, 1) if mib.replace(".", "").isdigit() else 0.0
 
 
@@ -65,14 +65,14 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
     Args:
         wanted: "" (all GPUs, else cpu), "all", "0,1", "cpu" or "cpu:N".
     Raises:
-        SettingsError: a GPU that is not there, or a word that means nothing.
+        SettingsError: a GPU does not exist, or a value is unknown.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     text = wanted.strip().lower() or ("all" if gpus else "cpu")
     kind, colon, count = text.partition(":")
     if kind == "cpu":
         if (colon and not count) or (count and not (count.isascii() and count.isdigit() and 1 <= int(count) <= 256)):
-            raise SettingsError(f"--gpus {wanted}: after 'cpu:' comes a number of processes from 1 to 256")
+            raise SettingsError(f"--gpus {wanted}: 'cpu:' must be followed by a number of processes from 1 to 256")
         workers = int(count or 1)
         threads = max(1, cores // workers)
         return tuple(Device(f"cpu:{i}" if workers > 1 else "cpu", "cpu", threads) for i in range(workers))
@@ -84,7 +84,7 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
         if not all(part.strip().isascii() and part.strip().isdigit() for part in text.split(",")):
             raise SettingsError(f"--gpus {wanted}: give GPU numbers (0,1), 'all', 'cpu' or 'cpu:N'")
         chosen = list(dict.fromkeys(int(part) for part in text.split(",")))
-        there = f"this machine shows {len(gpus)}: 0 to {len(gpus) - 1}" if gpus else "no CUDA GPU is visible here"
+        there = f"this machine has {len(gpus)}: 0 to {len(gpus) - 1}" if gpus else "no CUDA GPU is visible here"
         for index in chosen:
             if index >= len(gpus):
                 mend = f"choose from {', '.join(str(g.index) for g in gpus)}" if gpus else "use --gpus cpu"
@@ -94,18 +94,18 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
 
 
 def child_environment(device: Device) -> dict[str, str]:
-    """For a process of ours that is to see this device alone."""
+    """The environment of a child process that sees only this device."""
     visible = device.gpu.visible_as if device.gpu else ""
     return {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()}
 
 
 def python_path() -> str:
-    """With which a child finds the same fastgen, also where it was not installed."""
+    """The environment in which a child finds the same fastgen, even if it is not installed."""
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
 
 
 def free_main_gib() -> float:
-    """Main memory that processes could still take, by Linux's own estimate; 0.0 where it gives none."""
+    """Main memory that processes could still use, by Linux's own estimate; 0.0 if there is none."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("MemAvailable:"))
@@ -114,7 +114,7 @@ def free_main_gib() -> float:
 
 
 def free_gpu_gib(gpu: Gpu) -> float:
-    """Of a GPU's memory what is free; 0.0 where the driver does not say."""
+    """Free memory of a GPU; 0.0 if the driver does not report it."""
     try:
         text = subprocess.run(
             ["nvidia-smi", "-i", gpu.visible_as, "--query-gpu=memory.free", "--format=csv,noheader,nounits"],

@@ -1,6 +1,7 @@
-"""Which folder a model name means, whether it is whole, and the defaults it wants. Loads nothing, imports no torch.
+"""Finds the folder of a model name, checks that it is complete, and reads its defaults. Loads nothing; imports no
+torch.
 
-Adding a family: recognise its `model_index.json` in `read_card` and give it a backend in `backends/__init__.py`.
+To add a family, recognise its `model_index.json` in `read_card` and give it a backend in `backends/registry.py`.
 """
 
 from __future__ import annotations
@@ -51,21 +52,21 @@ KONTEXT_SIZES = (
 
 
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model wants where neither row nor flag says. A model folder may ship them as `fastgen.json`."""
+    """The values to use if neither row nor flag sets them. A model folder may have its own in `fastgen.json`."""
 
     steps: int = 28
     guidance: float = 3.5
     width: int = 1024
     height: int = 1024
     pixels: int = 1024 * 1024
-    """Pixel budget of an edit that names no size."""
+    """Pixel budget of an edit that sets no size."""
     preferred_sizes: tuple[tuple[int, int], ...] = ()
-    """(width, height) that the model was trained on; an edit that names no size takes the nearest in shape."""
+    """(width, height) that the model was trained on; an edit that sets no size takes the nearest in shape."""
     max_pixels: int = 2048 * 2048
     max_sequence_length: int = 512
-    """Tokens of the T5 prompt; padding counts as text in FLUX, so this changes pictures."""
+    """Tokens of the T5 prompt; padding counts as text in FLUX, so this changes images."""
     edits: bool = False
-    """Whether the model was trained to edit pictures."""
+    """Whether the model was trained to edit images."""
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -73,12 +74,12 @@ class ModelCard(msgspec.Struct, frozen=True):
     path: str
     family: str
     fingerprint: str
-    """Changes when a file of the model is replaced by another; see `stamps.ends`."""
+    """Changes if a file of the model is replaced; see `stamps.ends`."""
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
     synthetic: bool = False
-    """It has no weights: the engine makes some up, for measuring speed (`fastgen bench --synthetic`)."""
+    """The folder has no weights: the engine uses random ones, to measure speed (`fastgen bench --synthetic`)."""
 
 
 warm(Defaults, ModelCard)
@@ -90,22 +91,21 @@ FAKE = ModelCard(
 
 
 def locate(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
-    """A model of this machine's own engine: its card, no endpoint, and what the user should be told. Raises
-    ModelError."""
+    """A model of the local engine: its card, no endpoint, and notes for the user. Raises ModelError."""
     card, notes = resolve_model(model, task, on_gpu)
     return card, None, notes
 
 
 def locate_fake(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
-    """What stands for a model where there is none."""
+    """Stands in for a model if there is none."""
     return FAKE, None, []
 
 
 def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
-    """The card for a hub id, a local folder, "tiny" or "auto", and what the user should be told about it.
+    """The card for a hub id, a local folder, "tiny" or "auto", and notes for the user.
 
     Raises:
-        ModelError: unknown name, incomplete folder, unsupported family; says the mend.
+        ModelError: unknown name, incomplete folder or unsupported family; the message says how to fix it.
     """
     notes = []
     if name == "auto":
@@ -114,9 +114,7 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
             notes.append(
                 "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes "
                 "such as "
-                "'a red circle on a blue background', and nothing else (on a GPU machine it is "
-                + AUTO_ON_GPU[task]
-                + ")"
+                "'a red circle on a blue background', and nothing else (with a GPU it is " + AUTO_ON_GPU[task] + ")"
             )
     local = Path(name).expanduser()
     try:
@@ -129,18 +127,16 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         folder = local.resolve()
     elif is_there:
         raise ModelError(
-            f"--model {name}: is a file, not a model folder. For transformer weights in one safetensors file give the "
-            "folder or hub id of the whole model as --model and the file as --transformer"
+            f"--model {name}: is a file, not a model folder. To use transformer weights in one safetensors file, give "
+            "the folder or hub id of the whole model as --model and the file as --transformer"
         )
     else:
         folder = _from_hub(name)
     card = read_card(name, folder)
     if card.synthetic:
-        notes.append(f"--model {name} has random weights, for measuring speed: its pictures are noise")
+        notes.append(f"--model {name} has random weights, to measure speed: its images are noise")
     if task == "edit" and not card.defaults.edits:
-        notes.append(
-            f"--model {name} says it is a text-to-image model, not Kontext: its edits may ignore the input picture"
-        )
+        notes.append(f"--model {name} is a text-to-image model, not Kontext: its edits may ignore the input image")
     return card, notes
 
 
@@ -156,7 +152,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         except FileNotFoundError:
             raise ModelError(
                 f"--model {name}: {path.relative_to(folder)} is missing in {folder}; "
-                "a diffusers-format FLUX.1 folder has it. Download the model again or name another folder"
+                "a FLUX.1 folder in diffusers format has it. Download the model again or use another folder"
             ) from None
         except (ValueError, OSError) as error:
             raise ModelError(f"--model {name}: cannot read {path}: {error}. Download the model again") from None
@@ -198,7 +194,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
     if not isinstance(channels, list) or not channels:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
     vae_scale = 2 ** (len(channels) - 1)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text changes no picture
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
     stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
     return ModelCard(
         name,
@@ -245,14 +241,16 @@ def _from_hub(name: str) -> Path:
         raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None
     except GatedRepoError:
         raise ModelError(
-            f"--model {name}: the licence must be accepted first: open the model's page on the hub, accept, then "
-            "run 'hf auth login'"
+            f"--model {name}: accept its licence first: open https://huggingface.co/{name}, accept the licence, then "
+            "run 'hf auth login' with the same account (or set HF_TOKEN)"
         ) from None
     except RepositoryNotFoundError:
-        raise ModelError(f"--model {name}: unknown on the hub (or private: 'hf auth login'); {mend}") from None
+        raise ModelError(
+            f"--model {name}: the hub does not know it, or it is private (then run 'hf auth login'); {mend}"
+        ) from None
     except LocalEntryNotFoundError:
         raise ModelError(
-            f"--model {name}: not in the local cache, and the hub cannot be reached from here. Copy the model to this "
+            f"--model {name}: it is not in the local cache, and the hub cannot be reached. Copy the model to this "
             "machine and give its folder"
         ) from None
     except OSError as error:

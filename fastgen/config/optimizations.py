@@ -1,8 +1,8 @@
-"""How fast at what loss: one type for each optimization, from the word that chooses it to the weights. What they do is
-in `opt/`. Imports no torch.
+"""The choices of optimizations: one type for each, used from the flag to the weights. What they do is in `opt/`.
+Imports no torch.
 
-A word comes from its flag, else from the profile's table for the quality asked for, else the choice is the plain one.
-It is parsed here, once; the choices then travel in the settings, and `opt` uses them as they are.
+A value comes from its flag, else from the profile's table for the requested quality, else it is the plain model's. It
+is parsed here, once; the choices are then part of the settings, and `opt` uses them as they are.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ import msgspec
 from fastgen.errors import SettingsError
 
 QUALITIES = ("exact", "high", "fast")
-"""Each takes over what the one before says, where its own table says nothing."""
+"""Each includes the choices of the one before it, unless its own table sets them."""
 
 
 class Optimization(msgspec.Struct, frozen=True):
-    """What all have in common. Without arguments, each is the plain model."""
+    """What all have in common. Without arguments, each is that of the plain model."""
 
     flag: ClassVar[str]
-    """The word that chooses it: a key of a profile, and `--flag` where the command line has it."""
+    """The name by which it is chosen: a key of a profile, and `--flag` if the command line has it."""
     always: ClassVar[bool] = False
     """Applied to the plain model too."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
-        """Read the word of its flag. Raises ValueError with the words that there are."""
+        """Parse the value of its flag. Raises ValueError that lists the valid values."""
         raise NotImplementedError
 
     def word(self) -> str | bool:
-        """The word that chooses this."""
+        """The value that chooses this."""
         return getattr(self, self.__struct_fields__[0])
 
     def words(self) -> dict[str, str | bool]:
-        """The choice for run.json, by the names it has there."""
+        """The choice for run.json, with the names used there."""
         return {self.flag: self.word()}
 
     def changes_pictures(self) -> dict[str, str | bool]:
-        """What belongs into the fingerprint of a run folder: that of `words` which changes pictures by more than
-        rounding. It must stay empty for the plain model, or run folders of earlier versions no longer resume."""
+        """The part of the fingerprint of a run folder: the `words` that change images by more than rounding. It must
+        stay empty for the plain model, or run folders of earlier versions can no longer resume."""
         return {}
 
     def as_flag(self) -> str:
-        """As the command line has it."""
+        """As written on the command line."""
         return f"--{self.flag}" if self.word() is True else f"--{self.flag} {self.word()}"
 
     @property
@@ -57,7 +57,7 @@ class Layout(Optimization, frozen=True):
     flag: ClassVar[str] = "fuse_qkv"
     always: ClassVar[bool] = True
     fuse_qkv: bool = False
-    """One product instead of three in every attention."""
+    """One matrix product instead of three in every attention."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -70,7 +70,7 @@ class Quantize(Optimization, frozen=True):
     transformer: str = "none"
     """none or one of `kinds`."""
     text: str = "none"
-    """For T5, the large one of the two text encoders: the same words."""
+    """For T5, the larger text encoder: the same kinds."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -93,7 +93,7 @@ class Quantize(Optimization, frozen=True):
         return {"quantize": self.transformer, "quantize_text": self.text}
 
     def changes_pictures(self) -> dict[str, str | bool]:
-        return self.words()  # of the plain model too: run folders have had these keys from the beginning
+        return self.words()  # also for the plain model: run folders have always had these keys
 
 
 class Offload(Optimization, frozen=True):
@@ -140,7 +140,7 @@ class Compile(Optimization, frozen=True):
     flag: ClassVar[str] = "compile"
     on: bool = False
     backend: str = "inductor"
-    """torch.compile's; "eager" traces without generating code, for tests."""
+    """The backend of torch.compile; "eager" traces without generating code, for tests."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -150,15 +150,15 @@ class Compile(Optimization, frozen=True):
 class StepCache(Optimization, frozen=True):
     flag: ClassVar[str] = "cache"
     thresholds: ClassVar[dict[str, float]] = {"first-block": 0.1, "taylorseer": 0.1}
-    """For a kind that comes without one."""
+    """The threshold of a kind that is given without one."""
     kind: str = "none"
     """none, first-block or taylorseer."""
     threshold: float = 0.0
-    """The largest relative distance (L1) at which the work of earlier steps is good enough."""
+    """The largest relative distance (L1) at which earlier work is reused."""
     most_skips: int = 3
-    """In a row; then a step is computed whatever the distance."""
+    """Maximum number of steps left out in a row; the next step is computed in any case."""
     asked_as: str = ""
-    """The word as it was given: run folders know it by that."""
+    """The value as it was given, which is stored in run folders."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -178,7 +178,7 @@ class StepCache(Optimization, frozen=True):
 
     @property
     def order(self) -> int:
-        """How many steps before the last one computed count."""
+        """How many steps before the last computed one are used."""
         return {"first-block": 0, "taylorseer": 1}[self.kind]
 
     def word(self) -> str:
@@ -190,7 +190,8 @@ class StepCache(Optimization, frozen=True):
 
 class Optimizations(msgspec.Struct, frozen=True):
     """The choices of a run. Each of the first fields is a file of that name in `opt/`, and they are applied in this
-    order: weights are joined before they are quantized, both before they move to the device; the rest needs them there.
+    order: weights are joined before they are quantized, and both happen before they move to the device, where the rest
+    needs them.
     """
 
     layout: Layout = Layout()
@@ -201,18 +202,18 @@ class Optimizations(msgspec.Struct, frozen=True):
     stepcache: StepCache = StepCache()
     quality: str = "exact"
     why: dict[str, str] = {}
-    """Where each choice comes from, by its name in run.json."""
+    """Name in run.json -> where the choice comes from."""
 
     def each(self) -> Iterator[tuple[str, Optimization]]:
         """Every choice with its name, in the order in which they are applied."""
         return ((name, getattr(self, name)) for name in BY_NAME)
 
     def words(self) -> dict[str, str | bool]:
-        """Each choice in a word, by its name in run.json."""
+        """Name in run.json -> the choice as text."""
         return {"quality": self.quality} | {name: word for _, one in self.each() for name, word in one.words().items()}
 
     def changes_pictures(self) -> dict[str, str | bool]:
-        """What belongs into the fingerprint: all that changes pictures by more than rounding."""
+        """The part of the fingerprint: everything that changes images by more than rounding."""
         return {name: word for _, one in self.each() for name, word in one.changes_pictures().items()}
 
     def as_table(self) -> dict[str, dict]:
@@ -221,7 +222,7 @@ class Optimizations(msgspec.Struct, frozen=True):
         return {name: {"is": words[name], "why": why} for name, why in self.why.items()}
 
     def notes(self, on_gpu: bool) -> list[str]:
-        """What the user should be told beforehand."""
+        """Notes for the user before the run."""
         notes = []
         own = [why for name, why in self.why.items() if name != "quality" and why.endswith(("high", "fast"))]
         if self.quality != "exact" and not own:
@@ -231,7 +232,7 @@ class Optimizations(msgspec.Struct, frozen=True):
         return notes
 
     def explain(self) -> list[str]:
-        """A line for every choice that is not the plain one, or that somebody asked for."""
+        """One line per choice that differs from the plain model, or that a flag set."""
         words = (
             {"quality": self.quality} if self.quality != "exact" or self.why.get("quality", "").startswith("--") else {}
         )
@@ -248,12 +249,12 @@ BY_NAME: dict[str, type[Optimization]] = {
     for field in msgspec.structs.fields(Optimizations)
     if isinstance(field.default, Optimization)
 }
-"""The optimizations that there are, by name."""
+"""All optimizations, by name."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A table [opt.exact], [opt.high] or [opt.fast] of a profile: the words of the optimizations, by their flags. What
-    is left out is left to the quality before."""
+    """A table [opt.exact], [opt.high] or [opt.fast] of a profile: flag -> value of the optimization. What is left out
+    comes from the quality before it."""
 
     attention: str = ""
     compile: bool | None = None
@@ -267,7 +268,7 @@ class Sets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """[opt] of a profile."""
 
     exact: Options = Options()
-    """Differs from the plain model by rounding alone."""
+    """Differs from the plain model only by rounding."""
     high: Options = Options()
     fast: Options = Options()
 
@@ -276,12 +277,12 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
     """The choices for a local engine.
 
     Args:
-        quality: one of QUALITIES, or "" where none was asked for.
+        quality: one of QUALITIES, or "" if none was requested.
         sets: the profile's tables.
-        profile: how to call it.
-        flags: by name; of those in `Options` "" or None where not given.
+        profile: its name in messages.
+        flags: by name; those in `Options` are "" or None if not given.
     Raises:
-        SettingsError: a word that cannot be read.
+        SettingsError: a value is not valid.
     """
     asked = quality or "exact"
     levels = QUALITIES[QUALITIES.index(asked) :: -1]
@@ -304,5 +305,5 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
 
 
 def source(reason: str) -> str:
-    """Who chose what is refused, where it was not the user's own flag."""
+    """Where a refused choice comes from, if it was not the user's own flag."""
     return "" if reason.startswith("--") or reason in ("", "the default") else f" (chosen by {reason})"

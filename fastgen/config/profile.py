@@ -1,9 +1,9 @@
-"""How a kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
+"""How one kind of hardware runs a model: data from `kernels_cfg/*.toml`, never code. Imports no torch.
 
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
 through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that
 vLLM serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`); and
-[measured]. Adding a GPU is adding a file.
+[measured]. To add a GPU, add a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = _HERE / "kernels_cfg" if (_HERE / "kernels_cfg").is_dir() else _HERE.pa
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which hardware and model a profile is for. What is left out matches everything."""
+    """Which hardware and model a profile is for. A field that is left out matches everything."""
 
     family: str = "*"
     model: str = "*"
@@ -41,7 +41,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the figures come from. `unmeasured` profiles stay conservative and say so when used."""
+    """Where the figures come from. Profiles that are `unmeasured` are conservative, and say so when they are used."""
 
     status: str
     """"measured" or "unmeasured"."""
@@ -55,9 +55,9 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """How vLLM serves a VLM here. What is 0 or empty is left to vLLM."""
 
     max_inflight: int = 0
-    """Requests at the same time that keep it busy."""
+    """Requests in flight that keep it busy."""
     max_pixels: int = 0
-    """To which pictures are scaled down before they are sent."""
+    """Larger images are scaled down to this before they are sent."""
     dtype: str = ""
     quantization: str = ""
     """Such as "fp8"."""
@@ -68,11 +68,11 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     kv_cache_memory_bytes: str = ""
     api_server_count: int = 0
     mm_processor_cache_gb: float = -1.0
-    """-1 leaves it to vLLM; 0 is right for pictures that do not repeat."""
+    """-1 leaves it to vLLM; 0 is right for images that do not repeat."""
     images_per_prompt: int = 0
     enforce_eager: bool = False
     arguments: tuple[str, ...] = ()
-    """Further ones, as vLLM's command line takes them."""
+    """More arguments for vLLM's command line."""
     environment: dict[str, str] = {}
 
 
@@ -101,14 +101,14 @@ warm(_File, Profile)
 
 
 def load(path: Path) -> tuple[Match, Profile]:
-    """Read and check one profile. Raises SettingsError with the file and the key at fault."""
+    """Read and check one profile. Raises SettingsError that names the file and the bad key."""
     try:
         raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
         batch = tuple(sorted((pixels(size), samples) for size, samples in raw.batch.items()))
         if (not batch and raw.serve == Serve()) or any(samples < 1 for _, samples in batch):
             raise ValueError("[batch] needs sizes such as 512x512 with at least 1 sample each (or, for a VLM, [serve])")
         if raw.measured.status not in ("measured", "unmeasured"):
-            raise ValueError("[measured] status is 'measured' or 'unmeasured'")
+            raise ValueError("[measured] status must be 'measured' or 'unmeasured'")
         if raw.measured.status == "measured" and not (
             raw.measured.date and raw.measured.hardware and raw.measured.command
         ):
@@ -121,7 +121,7 @@ def load(path: Path) -> tuple[Match, Profile]:
 def pixels(size: str) -> int:
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise ValueError(f"[batch] {size}: a size is written as 512x512")
+        raise ValueError(f"[batch] {size}: write a size as 512x512")
     return int(width) * int(height)
 
 
@@ -137,7 +137,7 @@ def dump(match: Match, batch: dict[str, int], sets: Sets, measured: Measured) ->
     for name, table in tables.items():
         plain = type(table)() if name != "measured" and not isinstance(table, dict) else None
         values = table if isinstance(table, dict) else msgspec.structs.asdict(table)
-        # JSON's strings, numbers and truth values are TOML's too.
+        # JSON strings, numbers and booleans are valid TOML too.
         lines = [
             f"{_key(key)} = {json.dumps(value)}"
             for key, value in values.items()
@@ -153,7 +153,7 @@ def _key(name: str) -> str:
 
 
 def from_file(path: str | os.PathLike) -> Profile:
-    """The profile that --profile names, whatever its [match] says. Raises SettingsError."""
+    """The profile that --profile names, regardless of its [match]. Raises SettingsError."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise SettingsError(f"--profile {path}: no such file; give a TOML like those in {FOLDER}")
@@ -161,7 +161,7 @@ def from_file(path: str | os.PathLike) -> Profile:
 
 
 def choose(family: str, model: str, device: Device) -> Profile:
-    """The most specific profile that matches, of such the one that was measured last; `default.toml` when none does."""
+    """The most specific profile that matches; among equals the one measured last; `default.toml` if none matches."""
     gpu = device.gpu
     best, best_score = None, ()
     for path in sorted(FOLDER.glob("*.toml")):

@@ -1,4 +1,4 @@
-"""What a VLM is told where nobody says anything. Apart, so that the command line's help can show it at once."""
+"""The default prompts for a VLM. They have their own file so that the command line's help can show them quickly."""
 
 SYSTEM = (
     "You are an image caption generator. Your task is to generate a concise and informative caption for the given "
@@ -7,4 +7,4 @@ SYSTEM = (
 )
 PROMPT = "Describe the image."
 MAX_PIXELS = 1024 * 1024
-"""To which pictures are scaled down before a VLM sees them: more costs it time, and seldom shows it more."""
+"""Images are scaled down to this many pixels for a VLM: more would take time and seldom shows it more."""

@@ -1,8 +1,7 @@
-"""What the user asked for, made definite: `fastgen.resolve` makes it, everything else reads it.
+"""What the user asked for, with all defaults filled in. `fastgen.resolve` makes it; everything else reads it.
 
-Settings are composed of parts, and each part is taken as a whole: into the fingerprint that a run folder is known by,
-into what an engine is opened with, into both, or into neither. So a new field is in the right places by the part that
-it stands in.
+Settings are composed of parts. Each part goes as a whole into the fingerprint of a run folder, into what an engine is
+opened with, into both, or into neither. So the part in which a new field is put decides where it counts.
 """
 
 from __future__ import annotations
@@ -32,32 +31,32 @@ Stamp = Callable[[Path], str]
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What holds for every row of the run."""
+    """What applies to every row of the run."""
 
     output_key: str
     """The field for the result."""
     image_root: str
-    """Where relative picture paths start; "" where rows have no pictures."""
+    """Where relative image paths start; "" if rows have no images."""
     seed: int
-    """A row that names no seed gets one from this and its id."""
+    """A row without a seed derives one from this and its id."""
 
     def fingerprint(self) -> dict[str, Any]:
         return msgspec.structs.asdict(self)
 
 
 class Image(msgspec.Struct, frozen=True):
-    """How pictures are made for rows that do not say."""
+    """How images are made, for rows that do not say."""
 
     size: tuple[int, int] | None
-    """(width, height) in pixels; None: an edit takes its input's shape, an API decides."""
+    """(width, height) in pixels; None: an edit keeps its input's shape, an API decides."""
     steps: int
     guidance: float
     n: int
-    """Pictures of each prompt."""
+    """Images per prompt."""
     format: str
     """png, jpeg or webp."""
     options: dict[str, str]
-    """Of `backends.OPTIONS` those that are set."""
+    """The `backends.OPTIONS` that are set."""
 
     def fingerprint(self) -> dict[str, Any]:
         said = msgspec.structs.asdict(self)
@@ -66,16 +65,16 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True):
-    """How texts are made for rows that do not say."""
+    """How texts are made, for rows that do not say."""
 
     prompt: str = PROMPT
-    """For rows that say nothing."""
+    """For rows that have no text."""
     system: str = SYSTEM
     max_tokens: int = 512
     temperature: float = 0.0
     max_pixels: int = MAX_PIXELS
     schema: str = ""
-    """A JSON schema as JSON; "" for free text."""
+    """A JSON schema as JSON text; "" for free text."""
 
     def fingerprint(self) -> dict[str, Any]:
         return msgspec.structs.asdict(self)
@@ -90,7 +89,7 @@ class Engine(msgspec.Struct, frozen=True):
     transformer: str
     """A file with the transformer's weights; "" for the model's own."""
     max_sequence_length: int
-    """Tokens of a prompt."""
+    """Prompt tokens that the model reads."""
 
     def fingerprint(self, told_by: Stamp | None = None) -> dict[str, Any]:
         told_by = told_by or stamp
@@ -102,12 +101,12 @@ class Engine(msgspec.Struct, frozen=True):
         }
 
     def stamps(self) -> list[str]:
-        """What tells the files from others under the same names."""
+        """Tells the files from others of the same names."""
         return [stamp(Path(path)) for path in (self.transformer, *(path for path, _ in self.loras)) if path]
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Where engines run, and what this machine's profile says of that."""
+    """Where engines run, and the profile for this machine."""
 
     devices: tuple[Device, ...]
     profile: Profile
@@ -119,37 +118,37 @@ class Endpoint(msgspec.Struct, frozen=True):
     base_url: str = ""
     """"": the vendor's own, or for vLLM a server of our own."""
     key_name: str = ""
-    """The environment variable that holds the key; never the key itself."""
+    """The environment variable with the key; never the key itself."""
     max_inflight: int = 0
-    """Requests at the same time, at most."""
+    """Maximum number of requests in flight."""
     rpm: int = 0
-    """Requests per minute, at most; 0: as many as it takes."""
+    """Maximum number of requests per minute; 0: no limit."""
     timeout_s: float = 0.0
-    """For one request."""
+    """Time limit for one request."""
     command: tuple[str, ...] = ()
-    """vLLM's server as a program, to which its arguments are added."""
+    """The program that starts vLLM's server, without the server's arguments."""
     stream: bool = False
-    """Whether chat answers are asked for as a stream: some gateways have no others."""
+    """Whether chat answers are requested as a stream, since some gateways have nothing else."""
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """Which rows are run, where results go, and when to stop: nothing of it changes a result."""
+    """Which rows are run, where results go, and when to stop. None of it changes a result."""
 
     input: str
-    """The file of rows, or a folder of pictures; "" when rows come from Python."""
+    """The file of rows, or a folder of images; "" if rows come from Python."""
     out: str
     """The run folder."""
     limit: int = 0
-    """Rows of the input to run; 0: all."""
+    """Number of input rows to run; 0: all."""
     batch_size: int = 0
     """Samples that go through the model together; 0: the profile decides by size."""
     fresh: bool = False
     retry_failed: bool = False
     fallback_on_refusal: bool = False
     max_cost: float = 0.0
-    """USD that this run folder may cost; 0: no limit."""
+    """Maximum USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()
-    """What the user should be told before the run."""
+    """Notes for the user before the run."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -163,21 +162,21 @@ class Settings(msgspec.Struct, frozen=True):
     text: Text
     engine: Engine
     optimizations: Optimizations
-    """What --quality and the flags beside it come to."""
+    """The choices of --quality and the flags for single optimizations."""
     placement: Placement
     endpoint: Endpoint
     run: RunOptions
     fallbacks: tuple[Settings, ...] = ()
-    """Where a row goes next when this backend cannot do it, in this order; each differs in the backend only."""
+    """Where a row goes next if this backend cannot do it, in this order; each differs only in the backend."""
 
     @property
     def route(self) -> tuple[Settings, ...]:
-        """The backends that a row may meet, in this order."""
+        """The backends that a row may go to, in this order."""
         return (self, *self.fallbacks)
 
     def fingerprint(self, told_by: Stamp | None = None) -> dict[str, Any]:
-        """The settings that change results: a run folder belongs to one such set. Fallbacks may come and go: every row
-        says who served it.
+        """The settings that change results: a run folder belongs to one such set. Fallbacks may change, because every
+        row says who served it.
 
         Args:
             told_by: what tells files of weights from others of the same names; None: their whole content.
@@ -197,7 +196,7 @@ class Settings(msgspec.Struct, frozen=True):
         return said | self.image.fingerprint() | self.engine.fingerprint(told_by) | optimized | self.rows.fingerprint()
 
     def engine_key(self) -> tuple:
-        """What an engine is opened with: equal where one can go on with another run."""
+        """What an engine is opened with. If it is equal, an open engine can work for another run."""
         how = msgspec.structs.replace(self.optimizations, why={})
         return self.backend, self.model, self.engine, self.engine.stamps(), how, self.placement, self.endpoint
 

@@ -1,6 +1,6 @@
-"""What tells a file from another one of its name: its size and a hash of what is in it. Does not know what files mean.
+"""Tells a file from another one of the same name: by its size and a hash of its content. Does not know what files mean.
 
-The hash of a large file is kept in the user's cache with the size and times that the file had, so that it is read once
+The hash of a large file is stored in the user's cache with the size and the times of the file, so that it is read once
 and not at every start.
 """
 
@@ -22,9 +22,9 @@ END = 1 << 20
 PIECE = 16 << 20
 """Bytes that one thread hashes at a time."""
 KEPT_FROM = 4 << 20
-"""Bytes of a file from which its hash is kept; smaller ones are hashed each time."""
+"""The hash is stored for files of at least this many bytes; smaller ones are hashed each time."""
 SETTLED_S = 2.0
-"""A file that was written more recently may be written again without a change of its times; its hash is not kept."""
+"""A file that was written more recently than this may change without changing its times, so its hash is not stored."""
 _OF_ENDS = re.compile(r"\b\d+-[0-9a-f]{16}(?![0-9a-f])")
 
 
@@ -34,7 +34,7 @@ def digest(data: bytes) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """`digest` of all that is in a file. Raises OSError."""
+    """`digest` of the content of a file. Raises OSError."""
     hashed = blake2b(digest_size=16)
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
@@ -43,7 +43,7 @@ def hash_file(path: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """SIZE-HASH of a whole file, in the threads that there are; kept in the cache. Raises OSError."""
+    """SIZE-HASH of a whole file, computed with several threads and stored in the cache. Raises OSError."""
     path = Path(path).absolute()
     about = os.stat(path)
     now = {
@@ -54,7 +54,7 @@ def stamp(path: Path) -> str:
     }
     kept = cache_folder() / "stamps" / f"{digest(os.fsencode(path))}.json"
     if about.st_size >= KEPT_FROM:
-        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or damaged
+        with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):  # missing or damaged
             found = json.loads(kept.read_text("utf-8"))
             hashed = found.pop("hash")
             if found == now and re.fullmatch("[0-9a-f]{32}", hashed):
@@ -66,7 +66,7 @@ def stamp(path: Path) -> str:
 
 
 def ends(path: Path) -> str:
-    """SIZE-HASH of a file's first and last megabyte: enough where files are replaced and never changed."""
+    """SIZE-HASH of the first and last megabyte of a file: enough if files are replaced but never changed."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         hashed = blake2b(file.read(END), digest_size=8)
@@ -76,7 +76,7 @@ def ends(path: Path) -> str:
 
 
 def has_ends(text: str) -> bool:
-    """Whether there is what `ends` makes in a text: run.json of versions up to 0.1 has it for LoRAs too."""
+    """Whether a text contains a stamp from `ends`; run.json of versions up to 0.1 has it for LoRAs too."""
     return bool(_OF_ENDS.search(text))
 
 
@@ -96,7 +96,7 @@ def _hash_pieces(path: Path, size: int) -> str:
 
 
 def _keep(path: Path, value: dict) -> None:
-    """Write it down if that can be done: without it the file is read again."""
+    """Store the hash if possible; without it the file is read again."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""The face of DataFlow-MM: its storages, servings and operators, under its module paths, with fastgen behind them.
+"""The interface of DataFlow-MM: its storages, servings and operators, under its module paths, with fastgen behind them.
 
-A pipeline that says `from dataflow...` runs here once it says `from fastgen.dataflow...`; docs/dataflow.md tells what
+A pipeline with `from dataflow...` runs here once it says `from fastgen.dataflow...`; docs/dataflow.md lists what
 differs.
-Thin: it makes rows, gives them to fastgen, and brings the results into the shapes that such pipelines expect.
-What runs where, how many at once, what is tried again and what is committed when is not known here.
+This layer is thin: it makes rows, gives them to fastgen, and brings the results into the form that such pipelines
+expect. It does not know what runs where, how many at once, what is tried again or when something is committed.
 """
 
 import fastgen

@@ -1,9 +1,9 @@
-"""A call of a serving as one run of fastgen: rows in, an answer a row out, in the same order. Knows no keys and file
-names.
+"""A call of a serving as one run of fastgen: rows in, one answer per row out, in the same order. Does not know keys or
+file names.
 
-A call has a run folder, told by the settings that change results, so that the same call goes on where a killed one was,
-and other settings get a folder of their own. A row is known by what it says and by the size and time of its pictures,
-never by its place; equal rows of one call are told apart by a counter.
+The run folder of a call depends on the settings that change results. So the same call continues a killed one, and other
+settings get a folder of their own. A row is known by what it says and by the size and time of its images, never by its
+position; equal rows of one call are told apart by a counter.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ import fastgen
 from fastgen.dataflow import get_logger
 
 KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY", "vllm": "VLLM_API_KEY"}
-"""Where fastgen looks first for the key of a backend."""
+"""The variable in which fastgen looks first for the key of a backend."""
 OUTPUTS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
 RUNS = ".fastgen"
-"""The folder of run folders, under the folder of a call's results."""
+"""The folder with the run folders, inside the folder of a call's results."""
 _said: set[str] = set()
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came of one row."""
+    """The answer for one row."""
 
     value: list[str] | str
-    """Paths of its pictures, or its text; [] or "" where it failed."""
+    """Paths of its images, or its text; [] or "" if it failed."""
     kind: str = ""
     """Why it failed, as in fastgen's docs/rows.md; "" if it did not."""
     message: str = ""
 
 
 Tell = Callable[[int, Answer], None]
-"""Called with the number of a row and its answer, once for each row, as they come."""
+"""Called with the number of a row and its answer, once per row, as the answers come."""
 
 
 def check(task: str, *, key: str = "", **flags: Any) -> fastgen.Settings:
-    """What a call would run with; starts nothing. Raises SettingsError."""
+    """The settings with which a call would run. Starts nothing. Raises SettingsError."""
     with _environment(KEYS.get(flags.get("backend", ""), ""), key):
         return fastgen.resolve(task, image_root="/", retry_failed=True, **flags)
 
@@ -65,19 +65,20 @@ def ask(
     worded: Callable[[str], str] = str,
     **flags: Any,
 ) -> None:
-    """Run the rows in a run folder under `folder`; tells the answer of each.
+    """Run the rows in a run folder under `folder`, and report the answer of each.
 
     Args:
-        session: where the engine of an earlier call is found, and that of this one stays.
+        session: keeps the engines between calls.
         task: t2i, edit or caption.
-        key: of the service; it is only in the environment, and only while the call lasts.
-        server: further arguments for a vLLM server that is started.
+        key: of the service; it is put only into the environment, and only during the call.
+        server: more arguments for a vLLM server that is started.
         stream: ask for chat answers as streams.
-        worded: puts what is logged into the caller's words.
+        worded: rewrites log messages in the caller's terms.
         flags: of `fastgen.resolve`.
 
     Raises:
-        FastgenError: the run cannot begin or go on; what was told is safe, and the same call goes on from there.
+        FastgenError: the run cannot start or continue; what was reported is safe, and the same call continues from
+            there.
     """
     if not rows:
         return
@@ -110,7 +111,7 @@ def ask(
             else:
                 paths = [str(out / path) for path in result.paths]
                 settle(places[result.id], Answer(result.text if task == "caption" else paths))
-    for place, answer in enumerate(_table(task, out, empty)):  # those of earlier calls too
+    for place, answer in enumerate(_table(task, out, empty)):  # also those of earlier calls
         settle(place, answer)
 
 
@@ -126,7 +127,7 @@ def _table(task: str, out: Path, empty: list[str] | str) -> Iterator[Answer]:
 
 
 def _identify(rows: list[dict], empty: list[str] | str) -> tuple[list[dict], dict[int, Answer]]:
-    """The rows with ids, and answers for those that cannot even be written down."""
+    """The rows with ids, and answers for those that cannot be written as JSON."""
     named, unfit, seen = [], {}, Counter()
     for place, row in enumerate(rows):
         try:
@@ -143,7 +144,7 @@ def _identify(rows: list[dict], empty: list[str] | str) -> tuple[list[dict], dic
 
 
 def _stamp(path: object) -> bytes:
-    """What tells a picture from another that had its path before."""
+    """Tells an image from another one that had the same path before."""
     try:
         found = os.stat(path)
     except (OSError, ValueError, TypeError):
@@ -155,12 +156,12 @@ def _emit(worded: Callable[[str], str], event: str, **facts: Any) -> None:
     if event == "warning":
         get_logger().warning("%s", worded(facts["message"]))
     elif event in ("lane_died", "lane_restarted"):
-        get_logger().warning("%s: %s; starting it again", facts["lane"], facts["reason"].splitlines()[0])
+        get_logger().warning("%s: %s; restarting it", facts["lane"], facts["reason"].splitlines()[0])
 
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """The variable has the value while the block lasts."""
+    """Set the variable to the value inside the block."""
     if not name or not value:
         yield
         return

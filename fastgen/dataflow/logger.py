@@ -1,7 +1,7 @@
 """The logger of pipelines: `from fastgen.dataflow import get_logger`. Users' own operators log with it too.
 
-What it is told from INFO up goes to stderr, unless the program has set up logging itself: then that says where. A
-progress bar that stands on the last line of the terminal makes way for each line. Knows nothing of what is logged.
+Messages from INFO up go to stderr, unless the program has set up logging itself. A progress bar on the last line of the
+terminal makes room for each message. Does not know what is logged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME = "fastgen.dataflow"
 
 
 class Bar(Protocol):
-    """What stands on the last line of the terminal."""
+    """Something that occupies the last line of the terminal."""
 
     def hide(self) -> None: ...
 
@@ -29,16 +29,16 @@ shown: list[Bar] = []
 
 class PipelineLogger(logging.Logger):
     def success(self, message: str, *args: Any, **more: Any) -> None:
-        """Something is done."""
+        """Log that something is done."""
         if self.isEnabledFor(SUCCESS):
             self._log(SUCCESS, message, args, **more)
 
 
 class _ToTerminal(logging.Handler):
-    """Writes to the stderr of now, not to that of the import."""
+    """Writes to the current stderr, not to the one at import."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if logging.getLogger().handlers:  # the program's own, which get it too
+        if logging.getLogger().handlers:  # the program's own handlers get it too
             return
         for bar in shown:
             bar.hide()
@@ -52,7 +52,7 @@ class _ToTerminal(logging.Handler):
 
 
 def get_logger(level: int | None = None) -> PipelineLogger:
-    """The logger of all that is here. Args: level: what is logged from now on, from logging.INFO up if nobody says."""
+    """The logger of this package. Args: level: the lowest level that is logged from now on; default: logging.INFO."""
     logger = cast(PipelineLogger, logging.getLogger(NAME))
     if level is not None:
         logger.setLevel(level)

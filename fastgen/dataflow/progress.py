@@ -1,7 +1,7 @@
-"""How far a call of a serving is, as a bar on stderr: the one that tqdm draws, so that it looks as it did.
+"""The progress of a call of a serving, as a bar on stderr that looks like tqdm's.
 
-On a terminal the bar stands on the last line and is drawn at most ten times a second. Elsewhere (a file, a pipe) a
-line is written now and then, and one at the end. Knows nothing of what is counted.
+On a terminal the bar is on the last line and is drawn at most ten times per second. Elsewhere (a file, a pipe) a line
+is written from time to time, and one at the end. Does not know what is counted.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable
 from fastgen.dataflow import logger
 
 ON_TERMINAL_S, ELSEWHERE_S = 0.1, 15.0
-"""Between two lines."""
+"""Seconds between two lines."""
 WIDTH = 10
-"""Of the bar where nobody knows how wide the terminal is, as with tqdm."""
+"""Width of the bar if the width of the terminal is unknown, as with tqdm."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Progress:
-    """A bar while the block lasts.
+    """Show a bar inside the block.
 
     Args:
-        what: what is being done, before the bar.
-        total: inputs in all.
+        what: what is being done; shown before the bar.
+        total: number of inputs.
         unit: what they are called.
-        visible: False for none at all.
+        visible: False shows no bar.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Progress:
         return self
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one more."""
         self.done += 1
         if self.visible and (now := self._clock()) - self._drawn >= self._every_s:
             self._drawn = now
@@ -67,14 +67,14 @@ class Progress:
         self._write(self.line() + "\n")
 
     def hide(self) -> None:
-        """Clear the line, for something else that is to stand there."""
+        """Clear the line for something else."""
         self._write("")
 
     def show(self) -> None:
         self._write(self.line())
 
     def line(self) -> str:
-        """The bar as it is now."""
+        """Draw the bar."""
         took = max(0.0, self._clock() - self._began)
         rate = self.done / took if took else 0.0
         left = _clock_time((self.total - self.done) / rate) if rate else "?"
@@ -88,7 +88,7 @@ class Progress:
         try:
             sys.stderr.write(f"\r\x1b[K{text}" if self._on_terminal else text)
             sys.stderr.flush()
-        except (OSError, ValueError):  # nobody reads it any more
+        except (OSError, ValueError):  # the reader is gone
             self.visible = False
 
 

@@ -1,6 +1,6 @@
 """The models that ship with the package, the world they know, and the scripts that train them.
 
-tiny-flux/    a whole FLUX.1 folder: draws and edits scenes of flat shapes; its README.md says how well
+tiny-flux/    a complete FLUX.1 folder: draws and edits scenes of flat shapes; its README.md says how well
 tiny-vlm/     an idefics3 captioner of such scenes; likewise
 scenes/       the world: drawing, describing, editing and reading scenes
 train/        python -m fastgen.embedded.train {vae,flux,vlm}

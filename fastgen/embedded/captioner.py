@@ -1,4 +1,4 @@
-"""The embedded VLM in this process, through transformers: for the demo and for checks. `fastgen` proper serves VLMs
+"""The embedded VLM in this process, through transformers: for the demo and for checks. `fastgen caption` serves VLMs
 with vLLM."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SAYS_NOTHING = {
     "torchao": "Failed to load ",  # kernels for GPUs, which are not used here
     "torch.utils._pytree": "register_constant() on Enum subclasses is deprecated",  # between torchao and PyTorch
 }
-"""Logger -> words of a message, written when transformers is imported, that tells a user nothing."""
+"""Logger -> text of a message that transformers logs when it is imported, and that tells a user nothing."""
 
 
 def _says_more_than(words: str, record: logging.LogRecord) -> bool:
@@ -46,12 +46,12 @@ class Captioner:
     def ask(
         self, picture: Image.Image, question: str = "Describe the image.", system: str = "", most: int = 160
     ) -> str:
-        """The answer to a question on a picture, at most so many tokens of it."""
+        """The answer to a question about an image, up to a number of tokens."""
         return ask(self.model, self.processor, picture, question, system, most)
 
 
 def messages(system: str, asked: str, picture_first: bool = True) -> list[dict]:
-    """A chat of one question, with the picture before or after its text."""
+    """A chat with one question, with the image before or after its text."""
     parts = [{"type": "image"}, {"type": "text", "text": asked}]
     user = {"role": "user", "content": parts if picture_first else parts[::-1]}
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user] if system else [user]

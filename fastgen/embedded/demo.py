@@ -1,7 +1,8 @@
-"""`fastgen demo`: prompts -> pictures -> edits -> captions on the embedded models, judged by the scene reader, on one
+"""`fastgen demo`: prompts -> images -> edits -> captions on the embedded models, judged by the scene reader, on one
 sheet.
 
-The pictures come from the same runs that `fastgen t2i` and `fastgen edit` make; their folders stay beside the sheet.
+The images come from the same kind of runs as those of `fastgen t2i` and `fastgen edit`; the run folders stay beside the
+sheet.
 """
 
 from __future__ import annotations
@@ -41,32 +42,32 @@ INSTRUCTION = "Describe the image."
 
 @dataclass
 class Panel:
-    """One picture with what was asked for and what came of it."""
+    """One image, with what was asked for and how it was judged."""
 
     asked: str
     picture: Path
     right: bool
-    """By the scene reader."""
+    """The judgement of the scene reader."""
     caption: str = ""
     caption_right: bool = False
-    """Whether the caption says what the reader sees."""
+    """Whether the caption agrees with what the reader sees."""
 
 
 def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = print) -> tuple[Path, dict[str, int]]:
-    """Make the demo in `out`; `say` hears of each step.
+    """Make the demo in `out`; `say` is called for each step.
 
     Returns:
-        The contact sheet, and how many of `count` prompts and edits were right and of twice as many captions.
+        The contact sheet, and how many of `count` prompts, of `count` edits and of twice as many captions were right.
 
     Raises:
-        FastgenError: a run could not go on.
+        FastgenError: a run could not continue.
     """
     rng = random.Random(f"demo-{seed}")
     scenes = [random_scene(rng, CANVASES[i % len(CANVASES)], shapes=1 if i % 3 == 0 else 2) for i in range(count)]
     scenes[0] = Scene("blue", (Shape("circle", "red", "large", "center"),))
     prompts = [FIRST, *(describe(scene, rng).text for scene in scenes[1:])]
     sizes = [f"{scene.width}x{scene.height}" for scene in scenes]
-    say(f"pictures from {count} prompts ...")
+    say(f"images from {count} prompts ...")
     rows = [
         {"id": f"scene{i}", "prompt": prompt, "size": size, "seed": seed + i}
         for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
@@ -119,7 +120,7 @@ def _edited(text: str, before: Scene, path: Path) -> Verdict:
 
 
 def _run(task: Task, out: Path, rows: list[dict], **flags: Any) -> list[Path]:
-    """The pictures of a run on the embedded model, one a row."""
+    """The images of a run on the embedded model, one per row."""
     settings = fastgen.resolve(task, out=out, model="tiny", gpus="cpu", fresh=True, **flags)
     found = {}
     for result in fastgen.generate(settings, rows):
@@ -133,9 +134,9 @@ TEXT, GOOD, BAD, PAPER = "#222222", "#1a7f37", "#c62828", "#ffffff"
 
 
 def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int = 235, scale: float = 1.1) -> None:
-    """Two rows of panels, pictures above their edits, each with its words and its verdicts."""
+    """Two rows of panels, images above their edits, each with its text and its judgement."""
     font = ImageFont.load_default(14)
-    height = int(max(max(canvas) for canvas in CANVASES) * scale) + 200  # and up to ten lines of text
+    height = int(max(max(canvas) for canvas in CANVASES) * scale) + 200  # plus up to ten lines of text
     sheet = Image.new("RGB", (max(len(above), 1) * width + 20, 2 * height + 20), PAPER)
     pen = ImageDraw.Draw(sheet)
     for row, panels in enumerate((above, below)):
@@ -157,7 +158,7 @@ def contact_sheet(above: list[Panel], below: list[Panel], path: Path, width: int
 def _write(
     pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: str, font: Any, room: int, lines: int
 ) -> int:
-    """Write wrapped text of at least so many lines' height; returns the y below it."""
+    """Write wrapped text with the height of at least `lines` lines; returns the y below it."""
     rows, line = [], ""
     for word in text.split():
         longer = f"{line} {word}".strip()

@@ -1,10 +1,10 @@
-"""Prompt following: what share of a run's pictures shows what their prompts said, by the scene reader.
+"""Prompt following: the share of a run's images that show what their prompts say, judged by the scene reader.
 
     python -m fastgen.embedded.score RUN [--json]
 
-It speaks of rows whose prompts are in the grammar of the embedded models' scenes (`scenes/language.py`,
-`scenes/edits.py`); others are counted and left out. An edit is right if its picture shows the input's scene with the
-edit made.
+It judges rows whose prompts are in the grammar of the embedded models' scenes (`scenes/language.py`,
+`scenes/edits.py`); others are counted and left out. An edit is right if its image shows the scene of the input with the
+edit applied.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ PARTS = ("count", "background", "kinds", "colors", "places", "sizes")
 @dataclass
 class Score:
     pictures: int = 0
-    """How many were judged."""
+    """Number of images that were judged."""
     right: int = 0
-    """How many show all that was said."""
+    """Number of images that show everything that was said."""
     unjudged: int = 0
-    """Pictures of rows that the grammar does not cover, of failed rows, masked or multi-picture edits."""
+    """Images of rows that the grammar does not cover, of failed rows, and of edits with a mask or several images."""
     parts: Counter = field(default_factory=Counter)
-    """How many are right in this part."""
+    """Number of images that are right in this part."""
 
     @property
     def share(self) -> float:
-        """Right pictures of those judged, 0..1; NaN if there were none."""
+        """Share of the judged images that are right, 0..1; NaN if there are none."""
         return self.right / self.pictures if self.pictures else float("nan")
 
     def add(self, verdict: Verdict) -> None:
@@ -78,20 +78,20 @@ def score(folder: str | os.PathLike) -> Score:
 
 
 def load(path: Path) -> Scene:
-    """The scene in a picture file."""
+    """The scene in an image file."""
     with Image.open(path) as picture:
         return read(np.asarray(picture.convert("RGB")))
 
 
 def pictures(folder: Path) -> Iterator[tuple[Path | None, Wish | None]]:
-    """Each picture of a run with what it should show; None where that is not known."""
+    """Each image of a run with what it should show; None if that is unknown."""
     try:
         settings = json.loads((folder / "run.json").read_text("utf-8"))["settings"]
     except (OSError, ValueError, KeyError) as error:
-        raise FastgenError(f"{folder}: no run folder (run.json: {error}); give the -o of a finished run") from None
+        raise FastgenError(f"{folder}: not a run folder (run.json: {error}); give the -o of a finished run") from None
     table = folder / "results.jsonl"
     if not table.exists():
-        raise FastgenError(f"{folder}: results.jsonl is missing; the run has not finished, run its command again")
+        raise FastgenError(f"{folder}: results.jsonl is missing, so the run has not finished; run its command again")
     for row in read_rows(table, 0):
         fields = row.fields()
         made = fields.get(settings["output_key"]) or [None]
@@ -105,7 +105,7 @@ def pictures(folder: Path) -> Iterator[tuple[Path | None, Wish | None]]:
 
 
 def _wishes(fields: dict, settings: dict) -> list[Wish | None]:
-    """What the row's pictures should show: one wish a turn (t2i), one in all (edit)."""
+    """What the row's images should show: one wish per turn (t2i), or one in total (edit)."""
     prompts = read_prompts(fields, settings["task"])
     if settings["task"] == "t2i":
         return [parse(prompt) for prompt in prompts]
@@ -133,11 +133,11 @@ def main() -> None:
     if "--json" in sys.argv:
         print(json.dumps(found.as_dict()))
         return
-    print(f"{found.right} of {found.pictures} pictures show all that was asked for ({found.share:.1%})")
+    print(f"{found.right} of {found.pictures} images show everything that was asked for ({found.share:.1%})")
     for part in PARTS if found.pictures else ():
         print(f"  {part:<11}{found.parts[part] / found.pictures:7.1%}")
     if found.unjudged:
-        print(f"{found.unjudged} not judged: no picture, a mask, several inputs, or words that are not in the grammar")
+        print(f"{found.unjudged} not judged: no image, a mask, several inputs, or words that are not in the grammar")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows and pictures that `fastgen t2i`, `edit` and `caption` run without INPUT, in small and in full size."""
+"""The rows and images that `fastgen t2i`, `edit` and `caption` use without INPUT, in small and in full size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FOLDER = Path(__file__).parent
 
 
 def find(task: str, flags: dict) -> Path:
-    """The bundled rows for a task: small pictures for the embedded model, full-size ones for a real one."""
+    """The bundled rows for a task: small images for the embedded model, full-size ones for a real model."""
     from fastgen.config import backends, hardware
 
     spec = backends.get(flags["backend"])

@@ -1,4 +1,4 @@
-"""Draw the pictures of the bundled examples: `python -m fastgen.examples.draw`. Flat shapes, made here.
+"""Draws the images of the bundled examples: `python -m fastgen.examples.draw`. All are flat shapes.
 
 The small ones are scenes of the embedded models' world, the full-size ones are for a real model.
 """
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 
 def draw_scenes(folder: Path) -> None:
-    """Write the pictures for the embedded model."""
+    """Write the images for the embedded model."""
     folder.mkdir(parents=True, exist_ok=True)
     circle = Scene("blue", (Shape("circle", "red", "large", "center"),))
     scenes = {
@@ -37,7 +37,7 @@ def draw_scenes(folder: Path) -> None:
 
 
 def draw(folder: Path, unit: int) -> None:
-    """Write the full-size pictures at `unit` pixels for the short side of most."""
+    """Write the full-size images; for most of them the short side has `unit` pixels."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def canvas(width: int, height: int, colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:

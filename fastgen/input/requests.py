@@ -202,7 +202,7 @@ class Intake:
 
 
 def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:
-    """The pictures that a row names, the mask last, as `Request.input_paths` has them. Raises InputError."""
+    """The images that a row names, the mask last, like `Request.input_paths`. Raises InputError."""
     if settings.task == "t2i" or (settings.task == "caption" and read_flag(fields, "text_only")):
         return ()
     _, paths = read_images(fields, settings.rows.image_root, settings.task)

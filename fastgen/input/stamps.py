@@ -1,6 +1,6 @@
-"""Whether the pictures that a row names are those that its result was made from. Looks at files, not into them.
+"""Whether the images that a row names are still those that its result was made from. Does not decode them.
 
-Size and time of change are compared first; only where those differ the whole file is read.
+Size and modification time are compared first; the whole file is read only if they differ.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from fastgen.types import InputStamp, Request
 
 PIECE = 1 << 20
 UNKNOWN: InputStamp = (0, 0, 0)
-"""Of a file that could not be read; nothing is said of it later."""
+"""The stamp of a file that could not be read; it is ignored later."""
 
 
 def of_request(request: Request) -> tuple[InputStamp, ...]:
-    """One for each picture that a request reads, in the order of `Request.input_paths`."""
+    """One stamp per image that a request reads, in the order of `Request.input_paths`."""
     return tuple(of_file(path) for path in request.input_paths)
 
 
 def of_file(path: str) -> InputStamp:
-    """(size, mtime in ns, CRC-32 of all of it), `UNKNOWN` of what is no file that can be read."""
+    """(size, mtime in ns, CRC-32 of the content); `UNKNOWN` for anything that is not a readable file."""
     try:
         about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):  # a pipe would never end
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would never end
             return UNKNOWN
         return about.st_size, about.st_mtime_ns, _checksum(path, about.st_size, about.st_mtime_ns)
     except (OSError, ValueError):
@@ -34,7 +34,7 @@ def of_file(path: str) -> InputStamp:
 
 
 def changed(path: str, before: InputStamp) -> bool:
-    """Whether a file says something else than it did. One that is gone or cannot be read has not changed."""
+    """Whether the content of a file differs from its stamp. A file that is gone or cannot be read has not changed."""
     try:
         about = os.stat(path)
         if before == UNKNOWN or not stat.S_ISREG(about.st_mode):
@@ -46,7 +46,7 @@ def changed(path: str, before: InputStamp) -> bool:
         return False
 
 
-@lru_cache(maxsize=1024)  # many rows may name one picture
+@lru_cache(maxsize=1024)  # many rows may name the same image
 def _checksum(path: str, size: int, mtime_ns: int) -> int:
     found = 0
     with open(path, "rb") as file:

@@ -16,7 +16,7 @@ from fastgen.config.optimizations import Optimizations, source
 
 
 def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
-    """Why these choices cannot be honoured here, with what stands in the way; "" if they can. `gpu` None: on a CPU."""
+    """Why these choices cannot be honoured here, and what is in the way; "" if they can. `gpu` None: on a CPU."""
     for name, choice in optimizations.each():
         if not choice.is_plain and (reason := _file(name).refuse(gpu, choice, optimizations)):
             return f"{choice.as_flag()}: {reason}{source(optimizations.why.get(choice.flag, ''))}"
@@ -24,13 +24,13 @@ def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
 
 
 def apply_all(modules, optimizations: Optimizations) -> dict[str, dict]:
-    """Apply them in their order; the facts for run.json, by name.
+    """Apply them in their order. Returns the facts for run.json by name.
 
     Args:
-        modules: the model, as `base.Modules` has it.
+        modules: the model.
 
     Raises:
-        SettingsError: one of them does not work here after all.
+        SettingsError: one of them turns out not to work here.
     """
     return {
         name: _file(name).apply(modules, choice)

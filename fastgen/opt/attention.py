@@ -1,10 +1,10 @@
-"""Which kernel computes attention, through diffusers' dispatcher, for the transformer alone.
+"""Which kernel computes attention, through diffusers' dispatcher, for the transformer only.
 
 What: `auto` and `native` are PyTorch's own choice; the others name a kernel. diffusers accepts some that fail at the
-first call, and remembers the last one for every later pipeline of the process; so each is tried on a few tokens when it
-is chosen, in the model's own type and head size, and the dispatcher's state is put back.
-How much: on an H200 published figures give FlashAttention 3 a seventh less time than PyTorch's own at 1024x1024, both
-compiled (4.32 and 3.73 s for 28 steps of FLUX.1-dev: sglang, pull request 19673). Not measured here.
+first call, and remembers the last one for every later pipeline of the process. So each is tried on a few tokens when it
+is chosen, in the model's own type and head size, and the dispatcher's state is restored.
+How much: published figures for an H200 say that FlashAttention 3 takes a seventh less time than PyTorch's own at
+1024x1024, both compiled (4.32 and 3.73 s for 28 steps of FLUX.1-dev: sglang, pull request 19673). Not measured here.
 Quality: rounding; the sage kernels quantize queries and keys, which is more (not measured).
 When not: on a CPU, where `native` is the fastest and only `math` and `flex` run besides.
 """
@@ -30,7 +30,7 @@ NAMES = {
     "sage": "sage",
     "xformers": "xformers",
 }
-"""Our words -> diffusers' names."""
+"""Our names -> diffusers' names."""
 CPU = ("native", "math", "flex")
 PACKAGES = {
     "flash": "flash_attn",
@@ -40,7 +40,7 @@ PACKAGES = {
     "xformers": "xformers",
 }
 COMPUTE_CAPABILITY = {"cudnn": 8.0, "flash": 8.0, "flash3": 9.0, "flash4": 9.0, "sage": 8.0}
-"""At least."""
+"""The lowest compute capability."""
 
 
 def refuse(gpu: Gpu | None, choice: Attention, others: Optimizations) -> str | None:
@@ -62,7 +62,7 @@ def apply(modules: Modules, choice: Attention) -> dict:
     try:
         _set(transformer, NAMES[choice.kernel])
         _try(modules)
-    except Exception as error:  # kernels fail in ways of their own
+    except Exception as error:  # each kernel fails in its own way
         transformer.reset_attention_backend()
         text = " ".join(str(error).split())[:300]
         raise SettingsError(
@@ -78,11 +78,11 @@ def _set(transformer, name: str) -> None:
     try:
         transformer.set_attention_backend(name)
     finally:
-        Registry.set_active_backend(before)  # it is the whole process's, and the last one set stays
+        Registry.set_active_backend(before)  # the state belongs to the whole process, and the last one set stays
 
 
 def _try(modules) -> None:
-    """A few tokens through one attention."""
+    """Run a few tokens through one attention layer."""
     import torch
 
     attention = modules.transformer.single_transformer_blocks[0].attn
@@ -92,4 +92,4 @@ def _try(modules) -> None:
     with torch.inference_mode():
         found = dispatch_attention_fn(tokens, tokens, tokens, backend=attention.processor._attention_backend)
     if found.shape != tokens.shape or not torch.isfinite(found).all():
-        raise RuntimeError("its result is no number or of another shape")
+        raise RuntimeError("its result is not a number or has another shape")

@@ -1,4 +1,4 @@
-"""What optimizations share: the model as they find it. Knows none of them."""
+"""What optimizations share: the model that they change. Does not know single optimizations."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 class QuantizedWeights(Protocol):
-    """Where the quantized weights of one part of a model are kept from start to start."""
+    """Stores the quantized weights of one part of a model between starts."""
 
     seconds: float
-    """That reading them took."""
+    """Seconds that reading them took."""
 
     @property
     def is_there(self) -> bool: ...
 
     def fill(self, module: torch.nn.Module, device: torch.device) -> None:
-        """Give them to a module without weights, once."""
+        """Put them into a module without weights. Call it once."""
 
     def keep(self, module: torch.nn.Module) -> None:
-        """Those of a module that was just quantized, for the next start."""
+        """Store those of a module that was just quantized, for the next start."""
 
 
 class Modules(Protocol):
-    """A model that is to run on `device`, in the CPU's memory until an optimization moves it. Optimizations change it
+    """A model that will run on `device`. It is in main memory until an optimization moves it. Optimizations change it
     in place."""
 
     transformer: Any
@@ -38,8 +38,8 @@ class Modules(Protocol):
     device: torch.device
     dtype: torch.dtype
     step_cache: StepCache | None
-    """How the step loop may leave out steps; None: all are computed in full."""
+    """How the step loop may leave out steps; None: all steps are computed in full."""
     quantized_cache: Mapping[str, QuantizedWeights]
-    """By part, where its quantized weights are kept. A part whose weights are there has none of its own yet."""
+    """Part -> where its quantized weights are stored. A part whose stored weights exist is created without weights."""
     away: tuple[str, ...]
     """Parts that are on the device only while they are needed."""

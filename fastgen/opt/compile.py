@@ -1,11 +1,11 @@
-"""The transformer's blocks compiled by torch.compile, each kind once.
+"""The transformer's blocks, compiled by torch.compile, each kind once.
 
 What: regional compilation, since a FLUX has many blocks of two kinds; shapes are dynamic, so that sizes and batches
-share a graph; only pictures of a single token (16x16) need some of their own. Compiled code is kept in a cache folder
-and found by the next start. Graphs made after the warm-up are counted (`recompiles` in run.json).
+share a graph; only images of a single token (16x16) need a few of their own. Compiled code is stored in a cache folder
+and reused by the next start. Graphs made after the warm-up are counted (`recompiles` in run.json).
 How much: published, 4.32 instead of 5.58 s on an H200 (sglang, pull request 19673). On a CPU: docs/optimizations.md.
 Quality: rounding.
-When not: on a CPU, where half a minute of compiling is rarely earned back; with few rows.
+When not: on a CPU, where half a minute of compiling rarely pays off; with few rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from fastgen.config.optimizations import Compile, Optimizations
 from fastgen.opt.base import Modules
 
 GRAPHS = 64
-"""Graphs a block may have before PyTorch gives up: two batch kinds (1 and more) of two memory layouts, and room."""
+"""Graphs that a block may have before PyTorch gives up: two batch kinds (1 and more) with two memory layouts, and
+spare."""
 
 
 def refuse(gpu: Gpu | None, choice: Compile, others: Optimizations) -> str | None:
@@ -35,7 +36,7 @@ def apply(modules: Modules, choice: Compile) -> dict:
 
     if (
         cache_dir() == default_cache_dir()
-    ):  # it sets the variable itself, to a temporary folder that a restart may empty
+    ):  # else it sets the variable itself, to a temporary folder that a restart may empty
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
     enter_thread()
     modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=choice.backend)
@@ -43,13 +44,13 @@ def apply(modules: Modules, choice: Compile) -> dict:
 
 
 def enter_thread() -> None:
-    """To be called in every thread that computes: the limit is each thread's own, and beyond it there is an error."""
+    """Call this in every thread that computes: the limit belongs to the thread, and exceeding it is an error."""
     import torch
     from torch.fx.experimental import _config as shapes
 
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
-    # Else lengths that happen to be equal when a graph is made must be so ever after: with prompts of as many tokens as
-    # a picture of the warm-up has, the next size would need graphs of its own.
+    # Otherwise lengths that happen to be equal when a graph is made must stay equal: if prompts had as many tokens as
+    # an image of the warm-up, the next size would need its own graphs.
     shapes.use_duck_shape = False
 
 

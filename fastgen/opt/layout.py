@@ -1,10 +1,10 @@
-"""How weights lie in memory: the VAE's channels last, and one matrix for query, key and value.
+"""The layout of weights in memory: channels-last for the VAE, and one matrix for query, key and value.
 
-What: convolutions read a pixel's channels side by side; attention multiplies by one matrix instead of three. The three
-are freed as each is joined, so it takes no more memory than before (diffusers' own `fuse_qkv_projections` keeps both).
+What: convolutions read a pixel's channels side by side; attention multiplies by one matrix instead of three. Each of
+the three is freed when it is joined, so this takes no more memory (diffusers' own `fuse_qkv_projections` keeps both).
 How much: the VAE 1.3 to 1.7 times as fast on a CPU (bench/LOG.md), so always on. One matrix: docs/optimizations.md.
 Quality: rounding.
-When not: fused QKV after quantization, or with LoRAs that are to be taken out again (ours are merged before).
+When not: fused QKV after quantization, or with LoRAs that are removed again later (ours are merged before).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def apply(modules: Modules, choice: Layout) -> dict:
 
 
 def _fuse(attention) -> None:
-    """diffusers' own way to join them, without what it leaves behind."""
+    """Like diffusers' own way to join them, but without keeping the old ones."""
     attention.fuse_projections()
     for joined, parts in {
         "to_qkv": ("to_q", "to_k", "to_v"),

@@ -1,11 +1,11 @@
 """Where the weights are while they are not needed.
 
-What: `none` puts all of them onto the device. `text`: the text encoders are there only while new prompts are encoded.
-`model`: encoders, transformer and VAE take turns. `group`: the transformer's layers come one after the other, each
-fetched while the one before computes.
-How much: not measured. Of FLUX.1-dev in bfloat16 the text encoders are 9.1 of about 33 GiB.
+What: `none` puts all of them onto the device. `text`: the text encoders are on it only while new prompts are encoded.
+`model`: encoders, transformer and VAE take turns. `group`: the transformer's layers are loaded one after the other,
+each while the previous one computes. How much: not measured. Of FLUX.1-dev in bfloat16 the text encoders are 9.1 of
+about 33 GiB.
 Quality: none is lost.
-When not: on a CPU, and on any GPU that holds the model: every move costs time.
+When not: on a CPU, and on any GPU that has room for the model: every move takes time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | Non
 
 
 def apply(modules: Modules, choice: Offload) -> dict:
-    """Moves what is to be on the device there; the engine asks `onload` for the rest."""
+    """Moves what should be on the device; the engine uses `onload` for the rest."""
     away = {"none": (), "text": TEXT, "model": PARTS, "group": ("transformer",)}[choice.kind]
     for name in PARTS:
         if name not in away:
@@ -33,7 +33,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
     if choice.kind == "group":
         from diffusers.hooks import apply_group_offloading
 
-        # By leaf, since the engine calls the blocks itself and hooks on the whole transformer would never run.
+        # By leaf, because the engine calls the blocks itself, so hooks on the whole transformer would never run.
         apply_group_offloading(
             modules.transformer, onload_device=modules.device, offload_type="leaf_level", use_stream=True
         )
@@ -44,7 +44,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
 
 @contextmanager
 def onload(modules: Modules, *names: str):
-    """These parts are on the device inside the block, wherever they live."""
+    """Inside the block these parts are on the device, wherever they are kept."""
     visiting = [getattr(modules, name) for name in names if name in modules.away]
     for part in visiting:
         part.to(modules.device)

@@ -1,18 +1,18 @@
 """Fewer bits for the weights of the transformer's blocks and of T5.
 
-What: 8bit and 4bit (NF4) are bitsandbytes' layers, put in by hand, since diffusers' own config refuses them on a CPU,
-where they run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token with a
-scale of its own; on a CPU all only store. All linear layers of the blocks are taken, those of the modulation too, a
-quarter of FLUX.1's weights, and those that embed noise level and guidance. What tokens come in and go out by stays as
-it is. How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU:
-1.0 to 1.8 times as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled
-(diffusers-torchao). Not measured here.
+What: 8bit and 4bit (NF4) are bitsandbytes' layers, inserted by hand, because diffusers' own config refuses them on a
+CPU, where they do run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token
+with its own scale; on a CPU all kinds only store the weights. All linear layers of the blocks are quantized, including
+those of the modulation (a quarter of FLUX.1's weights), and those that embed noise level and guidance. The layers where
+tokens enter and leave stay as they are. How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28
+(tests/opt/test_quantize.py). Time on a CPU: 1.0 to 1.8 times as much (docs/optimizations.md). On an H100 fp8 is
+published as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
 Quality: docs/optimizations.md; 4bit loses most.
-When not: where the model fits and the GPU has no arithmetic of that type: it is slower then. Without --compile on a GPU
-torchao's layers are many times slower, hence refused.
+When not: if the model fits and the GPU has no arithmetic of that type, because then it is slower. Without --compile on
+a GPU torchao's layers are many times slower, so that is refused.
 
-An image must not depend on its company, so scales are per token or per weight only: bitsandbytes' search for outliers,
-which looks at all tokens of a batch together, is off.
+An image must not depend on its batch mates, so scales are per token or per weight only. bitsandbytes' search for
+outliers, which looks at all tokens of a batch together, is off.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from fastgen.opt.base import Modules
 
 BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
-"""Weights of a row that share a scale in 4bit."""
+"""Weights in a row of the matrix that share a scale in 4bit."""
 BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
 EMBEDDER = "time_text_embed"
-"""Turns noise level, guidance and CLIP's summary into what every block is modulated by: 8bit where the blocks are
-4bit."""
+"""The part that turns noise level, guidance and CLIP's summary into the modulation of every block: 8bit if the blocks
+are 4bit."""
 
 
 def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | None:
@@ -58,12 +58,12 @@ def apply(modules: Modules, choice: Quantize) -> dict:
 
 
 def _apply(modules: Modules, part: str, kind: str) -> dict:
-    """One part of the model, from the cache if it is there; what it weighs now."""
+    """Quantize one part of the model, or take it from the cache. Returns what it weighs now."""
     module = modules.transformer if part == "transformer" else modules.text_encoder_2
     if kind not in BITSANDBYTES:
         from torchao.quantization.utils import recommended_inductor_config_setter
 
-        recommended_inductor_config_setter()  # which `quantize_` does, so that cached weights are compiled alike
+        recommended_inductor_config_setter()  # as `quantize_` does, so cached weights compile alike
     started = time.monotonic()
     plain = 2 * sum(parameter.numel() for parameter in module.parameters())
     cached = modules.quantized_cache.get(part)
@@ -87,14 +87,14 @@ def _apply(modules: Modules, part: str, kind: str) -> dict:
 
 
 def _make(modules: Modules, module, part: str, kind: str) -> None:
-    """Quantize what of this part is to be quantized."""
-    # T5 casts to the type of `wo`'s weights, which for quantized ones is no type to compute in.
+    """Quantize the layers of this part that can be quantized."""
+    # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
     left_out = ("wo",) if part == "text" and kind in BITSANDBYTES else ()
     places = BLOCKS if part == "transformer" else ("",)
     if not sum(replace(module.get_submodule(place), kind, modules.device, modules.dtype, left_out) for place in places):
         raise SettingsError(
             f"--quantize {'text:' if part == 'text' else ''}{kind}: none of this model's layers can be quantized like "
-            f"that (4bit takes widths of a multiple of {GROUP}); use another kind"
+            f"that (4bit needs widths that are a multiple of {GROUP}); use another kind"
         )
     if part == "transformer":
         own = "8bit" if kind == "4bit" else kind
@@ -102,8 +102,8 @@ def _make(modules: Modules, module, part: str, kind: str) -> None:
 
 
 def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:
-    """Quantize every linear layer in a module on the device, one after the other, but those of these names. How
-    many."""
+    """Quantize every linear layer in a module on the device, one after the other, except those with these names.
+    Returns how many."""
     from torch import nn
 
     def fits(layer) -> bool:
@@ -126,7 +126,7 @@ def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) ->
 
 
 def empty_layer(layer, kind: str, device, dtype):
-    """bitsandbytes' layer in place of a linear one, with its bias and no weight yet; 4bit is computed in this type."""
+    """bitsandbytes' layer that replaces a linear one, with its bias and no weight yet; 4bit computes in this type."""
     from bitsandbytes import nn
 
     size = (layer.in_features, layer.out_features, layer.bias is not None)
@@ -135,8 +135,8 @@ def empty_layer(layer, kind: str, device, dtype):
     else:
         new = nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", compress_statistics=False, device="meta")
     new.bias = layer.bias
-    # In training mode 8bit multiplies on a CPU in the type of its input, as the other kinds do there: that is faster
-    # than its products of integers, and nearer to the plain layer.
+    # In training mode 8bit multiplies on a CPU in the type of its input, as the other kinds do there. That is faster
+    # than its integer products, and closer to the plain layer.
     return new.train(kind == "8bit" and device.type == "cpu")
 
 
@@ -154,8 +154,8 @@ def _bitsandbytes(layer, kind: str, device, dtype):
 
 
 def settle(module, device, dtype) -> None:
-    """Let bitsandbytes' layers do what they do once, at their first call: some move their weights, and a compiled graph
-    would expect them where they were, or where they will be."""
+    """Let bitsandbytes' layers do what they do only at their first call: some move their weights, and a compiled graph
+    would look for them in the wrong place."""
     import torch
 
     with torch.no_grad():
@@ -175,13 +175,13 @@ def _torchao(kind: str, device):
 
 
 def weight_bytes(module) -> int:
-    """What a module's weights take in memory, with the scales of those that are quantized."""
+    """Bytes that a module's weights take in memory, including the scales of quantized ones."""
     sizes: dict[int, int] = {}
     for tensor in module.state_dict().values():
         parts = [tensor]
         while parts:
             part = parts.pop()
-            if hasattr(part, "__tensor_flatten__"):  # torchao's: a wrapper around what is stored
+            if hasattr(part, "__tensor_flatten__"):  # torchao: a wrapper around what is stored
                 parts += [getattr(part, name) for name in part.__tensor_flatten__()[0]]
             elif hasattr(part, "nbytes"):
                 sizes[part.data_ptr()] = part.nbytes  # T5 has its table of tokens under two names

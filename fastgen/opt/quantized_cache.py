@@ -1,8 +1,8 @@
-"""Quantized weights of earlier starts, so that the next one neither reads the full ones nor quantizes them again.
+"""Stores quantized weights, so that the next start neither reads the full ones nor quantizes them again.
 
-A file each for a transformer and a T5, in the cache folder under `quantized`, named after all that decides what is in
-it; the least recently used are removed where they get too many. FASTGEN_KEEP_QUANTIZED is how many GiB they may take; 0
-keeps none.
+There is one file per transformer and one per T5, in the cache folder under `quantized`. Its name depends on everything
+that decides its content. The least recently used files are removed if they get too many. FASTGEN_KEEP_QUANTIZED is how
+many GiB they may use; 0 stores none.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ MOST_GIB = 50.0
 SUFFIX = ".weights"
 LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "safetensors")
 CODE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("layout", "quantize", "quantized_state"))
-"""What decides which layers are quantized and how: another version of it makes files of its own."""
+"""Version of the code that decides which layers are quantized and how; another version makes files of its own."""
 STALE_S = 3600.0
-"""A temporary file as old as that belongs to nobody any more."""
+"""A temporary file of this age no longer belongs to a running process."""
 
 
 class CachedWeights:
-    """The quantized weights of one part of a model: those of an earlier start, or where to keep those of this one."""
+    """The quantized weights of one part of a model: those of an earlier start, or the place to store those of this
+    one."""
 
     def __init__(self, path: Path, most_bytes: int, device: torch.device):
         self.path = path
         self.most_bytes = most_bytes
         self.notes: list[str] = []
-        """What the user should be told."""
+        """Notes for the user."""
         self.seconds = 0.0
-        """That reading took."""
+        """Seconds that reading took."""
         self._found: tuple[dict, dict] | None = None
         started = time.monotonic()
         try:
@@ -58,12 +59,12 @@ class CachedWeights:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except Exception as error:
-            if is_out_of_memory(error):  # no fault of the file's
+            if is_out_of_memory(error):  # this is not the file's fault
                 raise
-            if self._found is None:  # else it is good and lies where nothing can be written
-                self.notes.append(f"{path} is damaged or cannot be read ({error}): quantizing again")
+            if self._found is None:  # else it is good, in a folder that cannot be written
+                self.notes.append(f"{path} is damaged or cannot be read ({error}), so the weights are quantized again")
                 log.warning(self.notes[-1])
-                if not isinstance(error, OSError):  # a disk that does not answer now may do so later
+                if not isinstance(error, OSError):  # a disk that does not answer now may answer later
                     with suppress(OSError):
                         path.unlink()
         self.seconds = time.monotonic() - started
@@ -73,7 +74,7 @@ class CachedWeights:
         return self._found is not None
 
     def fill(self, module: torch.nn.Module, device: torch.device) -> None:
-        """Give them to a module without weights, once."""
+        """Put them into a module without weights. Call it once."""
         started = time.monotonic()
         tensors, about = self._found
         self._found = None
@@ -88,15 +89,15 @@ class CachedWeights:
         self.seconds += time.monotonic() - started
 
     def keep(self, module: torch.nn.Module) -> None:
-        """Write down those of a module that was just quantized. That it cannot be done is no failure."""
+        """Store the weights of a module that was just quantized. If this is impossible, that is not a failure."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.parent.with_suffix(".lock"), timeout=0):
                 if not self.path.exists():
                     self._keep(*quantized_state.take_apart(module))
-        except Timeout:  # another process is at it
+        except Timeout:  # another process is writing it
             return
-        except Exception as error:  # whatever it is, the model is there and works
+        except Exception as error:  # whatever the reason, the model is loaded and works
             reason = getattr(error, "strerror", None) or error
             self.notes.append(f"quantized weights are not kept: {self.path.parent}: {reason}")
             log.info(self.notes[-1])
@@ -115,13 +116,13 @@ class CachedWeights:
 def find(
     optimizations: Optimizations, sources: dict[str, dict], model: str, device: torch.device
 ) -> dict[str, CachedWeights]:
-    """The place of each part that is to be quantized, with its weights if they are there.
+    """Where the weights of each part that is to be quantized are stored, with the weights if they exist.
 
     Args:
-        sources: for each part that may be cached ("transformer", "text") all that decides what its weights are before
+        sources: for each part that may be cached ("transformer", "text"), everything that decides its weights before
             they are quantized, as JSON.
-        model: what to call it in file names.
-        device: where the weights are to be.
+        model: its name in file names.
+        device: where the weights will be.
 
     Raises:
         SettingsError: a limit that is not a number.
@@ -130,7 +131,7 @@ def find(
         most = float(os.environ.get(KEEP) or MOST_GIB)
     except ValueError:
         raise SettingsError(
-            f"{KEEP}={os.environ[KEEP]}: GiB that quantized weights may take, such as 50; 0 keeps none"
+            f"{KEEP}={os.environ[KEEP]}: must be the GiB that quantized weights may use, such as 50; 0 stores none"
         ) from None
     if not most > 0:
         return {}
@@ -146,7 +147,7 @@ def folder() -> Path:
 
 
 def _name(optimizations: Optimizations, part: str, source: dict, model: str, device: torch.device) -> str:
-    """All that decides what is in a file is in its name."""
+    """Everything that decides the content of a file is in its name."""
     kind = getattr(optimizations.quantize, part)
     decides = {
         "source": source,
@@ -170,7 +171,7 @@ def _version(name: str) -> str:
 
 
 def _make_room(place: Path, size: int, most: int) -> str:
-    """Remove what was used least recently until there is room; why there is none all the same, or ""."""
+    """Remove the least recently used files until there is room. Returns why there is still none, or ""."""
     if size > most:
         return f"{KEEP} allows {most / 2**30:.3g} GiB"
     files = []
@@ -187,7 +188,7 @@ def _make_room(place: Path, size: int, most: int) -> str:
         gone.append(files.pop())
     free = shutil.disk_usage(place).free + sum(bytes for _, bytes, _ in gone)
     if 2 * size > free:
-        return f"they would take more than half of the {free / 2**30:.1f} GiB that are free in {place}"
+        return f"they would use more than half of the {free / 2**30:.1f} GiB that are free in {place}"
     for _, _, path in gone:
         with suppress(OSError):
             path.unlink()

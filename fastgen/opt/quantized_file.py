@@ -1,7 +1,8 @@
-"""Tensors in a file: written whole or not at all, read with every checksum compared. Knows nothing of what they are.
+"""Tensors in a file: written completely or not at all, read with a check of every checksum. Does not know what they
+are.
 
-A file is the tensors one after the other, an index of them with a checksum each, and at the very end where the index
-is.
+A file contains the tensors one after the other, an index with a checksum for each, and at the very end the position of
+the index.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from pathlib import Path
 import torch
 
 END = struct.Struct("<8sQQI")
-"""Of a whole file: a word, where its index begins, how long that is, its checksum."""
+"""The end of a complete file: a magic word, then position, length and checksum of its index."""
 WORD = b"fastgen1"
 ALIGNED = 64
 
 
 class Damaged(Exception):
-    """Not what was written."""
+    """The file is not what was written."""
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, tuple]) -> None:
-    """Whole or not at all, whoever else writes it. Raises OSError."""
+    """Write the file completely or not at all, even if other processes write it too. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     index = {}
     try:
@@ -52,10 +53,10 @@ def write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, tuple])
 
 
 def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[str, tuple]]:
-    """Tensors on a device, and what goes with them. The CPU's memory never holds more than a few of those for a GPU.
+    """Tensors on a device, and their metadata. Main memory never holds more than a few of the tensors for a GPU.
 
     Raises:
-        FileNotFoundError. Damaged: it is not what was written.
+        FileNotFoundError. Damaged: the file is not what was written.
     """
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
@@ -68,8 +69,8 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dic
             raise Damaged("it is cut off")
         file.seek(at)
         if zlib.crc32(said := file.read(size)) != checksum:
-            raise Damaged("its index has another checksum")
-        with suppress(ImportError):  # it says which of its classes may be read
+            raise Damaged("the checksum of its index is wrong")
+        with suppress(ImportError):  # importing it registers the classes that may be read
             import torchao.quantization  # noqa: F401
         index, about = torch.load(io.BytesIO(said), weights_only=True)
 
@@ -82,7 +83,7 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dic
                     raise Damaged("it is cut off")
                 done += count
             if zlib.crc32(data) != checksum:
-                raise Damaged(f"{name} has another checksum")
+                raise Damaged(f"the checksum of {name} is wrong")
             return tensor.to(device)
 
         with ThreadPoolExecutor(4) as pool:
@@ -90,5 +91,5 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dic
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    """A contiguous tensor's own memory."""
+    """The memory of a contiguous tensor."""
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -1,7 +1,8 @@
-"""A module with quantized layers -> plain tensors and how they belong together, and back. Knows nothing of files.
+"""A module with quantized layers -> plain tensors and a description of how they belong together, and back. Does not
+know files.
 
-bitsandbytes and torchao each have a way to store their layers; both want the layers of full precision to be there
-first. Here they are put into a module without weights, so that these are never read.
+bitsandbytes and torchao each have a way to store their layers, but both need the full-precision layers first. Here the
+tensors are put into a module without weights, so that the full weights are never read.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from fastgen.opt.quantize import empty_layer
 
 
 def take_apart(module: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, tuple]]:
-    """Every weight and buffer as tensors of plain types, and by the weight's name what `put_together` needs besides.
+    """Every weight and buffer as tensors of plain types, and, by the name of the weight, what else `put_together`
+    needs.
 
-    To be called before the first forward pass, in which bitsandbytes lays out its weights for the CPU.
+    Call this before the first forward pass, in which bitsandbytes lays out its weights for the CPU.
     """
     tensors: dict[str, torch.Tensor] = {}
     about: dict[str, tuple] = {}
@@ -43,14 +45,14 @@ def take_apart(module: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
 
 
 def put_together(module: torch.nn.Module, tensors: dict[str, torch.Tensor], about: dict[str, tuple], device) -> None:
-    """Give a module without weights (on the meta device) those that were taken apart, on this device.
+    """Put tensors that were taken apart into a module without weights (on the meta device), on this device.
 
     Raises:
-        ValueError: they are another module's.
+        ValueError: they belong to another module.
     """
     wanted = {name for name, _ in _named(module)}
     if wanted != about.keys():
-        raise ValueError(f"weights of another model: {sorted(wanted ^ about.keys())[:3]}")
+        raise ValueError(f"these are weights of another model: {sorted(wanted ^ about.keys())[:3]}")
     made: dict[str, torch.Tensor] = {}
     for name, (kind, *rest) in about.items():
         path, _, leaf = name.rpartition(".")
@@ -92,7 +94,7 @@ def _named(module):
 
 
 def _exchange(module, path: str, layer):
-    """Put another layer at this place."""
+    """Replace the layer at this position."""
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, layer)
     return layer

@@ -1,15 +1,14 @@
-"""Steps that resemble the one before reuse its work, decided for each sample by itself.
+"""Steps that resemble earlier ones reuse their work. Each sample decides for itself.
 
-What: the first block of the transformer runs at every step. What it adds to a sample's picture tokens is compared with
-what the steps that were computed in full let expect; if the two are close enough, what the other blocks would add is
-taken from those steps too (`first-block`: as it was; `taylorseer`: carried on along a straight line through the last
-two), else they run.
-How much: docs/optimizations.md.
-Quality: lossy, by the threshold.
-When not: few steps (FLUX.1-schnell takes 4), where hardly one resembles the next.
+What: the first block of the transformer runs at every step. What it adds to a sample's image tokens is compared with
+what is expected from the steps that were computed in full. If the two are close enough, the contribution of the other
+blocks is taken from those steps too (`first-block`: unchanged; `taylorseer`: extrapolated on a straight line through
+the last two). Otherwise these blocks run. How much: docs/optimizations.md.
+Quality: lossy, depending on the threshold.
+When not: with few steps (FLUX.1-schnell takes 4), which hardly resemble each other.
 
-The decision knows the sample's own picture tokens, in float32, and nothing of its company, so it is the same alone and
-in any batch but for rounding: a distance that lies on the threshold to within that can fall to either side.
+The decision uses only the sample's own image tokens, in float32. So it is the same alone and in any batch, except for
+rounding: a distance that equals the threshold up to rounding can fall to either side.
 """
 
 from __future__ import annotations
@@ -29,36 +28,37 @@ def refuse(gpu: Gpu | None, choice: StepCache, others: Optimizations) -> str | N
 
 
 def apply(modules: Modules, choice: StepCache) -> dict:
-    """The step loop asks for it."""
+    """The step loop reads it."""
     modules.step_cache = choice
     return {"cache": f"{choice.kind}:{choice.threshold:g}"}
 
 
 class CacheState:
-    """What one sample remembers of its own steps."""
+    """What one sample remembers about its own steps."""
 
     def __init__(self, config: StepCache, steps: int):
         self.config = config
         self.steps = steps
         self.pattern = ""
-        """A character a step: 1 computed, 0 not."""
+        """One character per step: 1 computed, 0 not."""
         self._computed: list[tuple[float, torch.Tensor, torch.Tensor]] = []
         """(noise level, what the first block added, what the others added), the last order + 1 of them."""
 
     @property
     def must_compute(self) -> bool:
-        """Whether this step is computed whatever it looks like: the first, the last, and after many that were not."""
+        """Whether this step is computed in any case: the first, the last, and the one after too many that were not."""
         at, most = len(self.pattern), self.config.most_skips
         few = len(self._computed) <= self.config.order
         return few or at + 1 >= self.steps or self.pattern.endswith("0" * most)
 
     def distance(self, first: torch.Tensor, sigma: float) -> torch.Tensor:
-        """From what the first block adds now (tokens, width) to what was to be expected: relative, a float32 scalar."""
+        """Relative distance from what the first block adds now (tokens, width) to what was expected: a float32
+        scalar."""
         expected = self._carry(1, sigma).float()
         return (first.float() - expected).abs().mean() / expected.abs().mean().clamp_min(1e-12)
 
     def computed(self, first: torch.Tensor, rest: torch.Tensor, sigma: float) -> None:
-        """This step was computed in full."""
+        """Record a step that was computed in full."""
         self.pattern += "1"
         self._computed = [*self._computed, (sigma, first, rest)][-self.config.order - 1 :]
 

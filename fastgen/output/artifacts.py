@@ -2,8 +2,8 @@
 
 results.jsonl   failures.jsonl   journal.jsonl   run.json   images/   logs/
 
-A picture's file is named after its row. It overwrites nothing but what an earlier attempt at the same row left
-without its result being committed: `Request.stem` sees to that.
+An image file is named after its row. It can only overwrite what an earlier attempt at the same row left without a
+committed result; `Request.stem` ensures that.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def remove_partial(out: Path) -> None:
 
 
 def prepare(out: Path) -> None:
-    """Make the folders of a run, durably. `images` may be a link or a mount, on another disk.
+    """Make the folders of a run, durably. `images` may be a link or a mount on another disk.
 
     Raises:
         OSError, DiskError.
@@ -62,7 +62,7 @@ def prepare(out: Path) -> None:
 
 
 def is_elsewhere(folder: Path) -> bool:
-    """Whether a folder is a link to another one, or a mount, also one of the disk that it lies on."""
+    """Whether a folder is a link to another one, or a mount, even of its own disk."""
     if folder.is_symlink() or os.path.ismount(folder):
         return folder.is_dir()
     try:
@@ -74,10 +74,10 @@ def is_elsewhere(folder: Path) -> bool:
 
 
 def stem(id: str, variant: str = "") -> str:
-    """How the names of a row's files begin: its id where that is a plain name, else a cleaned one plus a hash, so that
-    different ids never share a file, on file systems that ignore case too. With a `variant` always plus a hash."""
+    """The prefix of the file names of a row: its id if that is a plain name, else a cleaned id plus a hash. Different
+    ids never share a file, not even on file systems that ignore case. With a `variant` there is always a hash."""
     cleaned = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
-    if cleaned == id and not variant and not re.search(r"-[0-9a-f]{12}$", id):  # which could be a cleaned one's
+    if cleaned == id and not variant and not re.search(r"-[0-9a-f]{12}$", id):  # such an id could equal a cleaned one
         return id
     told = f"{id}\0{variant}" if variant else id
     hashed = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
@@ -90,7 +90,7 @@ def file_name(id: str, number: int, suffix: str) -> str:
 
 
 def picture(request: Request, number: int, suffix: str) -> str:
-    """Where picture `number` of a request goes, relative to the run folder."""
+    """The path of image `number` of a request, relative to the run folder."""
     return f"{IMAGES}/{request.stem or stem(request.id)}_{number}.{suffix}"
 
 
@@ -101,7 +101,7 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
     Raises:
         DiskError: the disk refuses writes.
     """
-    beside = (out / relative).parent / PARTIAL  # is there where the folder is on a disk of its own
+    beside = (out / relative).parent / PARTIAL  # exists if the folder is on a disk of its own
     folder = beside if beside.is_dir() else out / PARTIAL
     temporary = folder / f"{os.getpid()}-{relative.replace('/', '-')}"
     try:

@@ -1,4 +1,4 @@
-"""Every file of a run folder against its journal: size, hash, and whether it can be decoded. Changes nothing."""
+"""Compares every file of a run folder with its journal: size, hash, and whether it can be decoded. Changes nothing."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from fastgen.output.journal import Journal
 from fastgen.types import Done, FileStamp
 
 WINDOW = 256
-"""Files that are waited for at a time."""
+"""Files that are checked at the same time."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong."""
+    """One problem."""
 
     id: str
-    """The row; "" where it is not known."""
+    """The id of the row; "" if unknown."""
     path: str
     """The file, relative to the run folder."""
     problem: str
 
 
 class Check:
-    """Iterate it once; then its counts hold.
+    """Iterate over it once; then its counts are right.
 
     Args:
-        out: a run folder, or one that --fresh has moved aside.
+        out: a run folder, or one that --fresh moved aside.
 
     Raises:
         RunFolderError: there is no journal.
@@ -42,7 +42,7 @@ class Check:
     def __init__(self, out: Path):
         self.out = out
         self.rows = self.files = self.without_hash = self.wrong = 0
-        """Results that are done; their files; those of a version that wrote no hashes; findings."""
+        """Counts: results that are done; their files; files from a version without hashes; findings."""
         try:
             self._journal = Journal(out / previous.JOURNAL, read_only=True)
         except OSError as error:
@@ -51,7 +51,7 @@ class Check:
             ) from None
 
     def __iter__(self) -> Iterator[Finding]:
-        """What is wrong, in the order of the journal."""
+        """The findings, in the order of the journal."""
         for finding in self._findings():
             self.wrong += 1
             yield finding
@@ -70,7 +70,7 @@ class Check:
                         yield Finding(id, path, problem)
 
     def _files(self) -> Iterator[tuple[str, str, FileStamp | None]]:
-        """(id, path, stamp) of every file that counts: those of the newest results, and of earlier ones that a table
+        """(id, path, stamp) of every file that counts: those of the newest results, and of earlier results that a table
         names."""
         named: set[int] | None = None
         for result, newest in self._journal.results():
@@ -110,7 +110,7 @@ def _named(out: Path) -> set[int]:
 
 
 def _lines(table: Path) -> Iterator[tuple[int, dict | None]]:
-    """(number, row) of every line; None where it is not a JSON object."""
+    """(number, row) of every line; None if it is not a JSON object."""
     with table.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -121,7 +121,7 @@ def _lines(table: Path) -> Iterator[tuple[int, dict | None]]:
 
 
 def _lenient(line: bytes) -> object:
-    """A user's NaN stands in a table as it stood in the row."""
+    """A table contains a user's NaN as it was in the row."""
     import json
 
     try:

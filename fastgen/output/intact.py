@@ -1,7 +1,7 @@
-"""Whether a file of a run folder is still the one that was committed. Knows files and their stamps, no rows.
+"""Whether a file of a run folder is still the one that was committed. Knows files and their stamps, but not rows.
 
-`is_intact` is cheap enough for every file at every start: it looks at the size and at both ends. `fault` reads and
-decodes all of it.
+`is_intact` is cheap enough for every file at every start: it checks the size and both ends. `fault` reads and decodes
+the whole file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def is_intact(path: Path, written: FileStamp | None) -> bool:
-    """Whether a picture is there, has its size and ends as a picture of its kind does.
+    """Whether an image exists, has its size, and ends like an image of its kind.
 
-    A file that never ended so (a service may add something after the picture) is read whole.
+    A file that never ended like that (a service may add something after the image) is read completely.
 
     Args:
-        written: what is known of the file as it was written; None if nothing is.
+        written: the stamp of the file as it was written; None if unknown.
     """
     try:
         with path.open("rb") as file:
@@ -39,12 +39,12 @@ def is_intact(path: Path, written: FileStamp | None) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a picture that may be of worth to somebody, the committed one or another."""
+    """Whether there is an image that may be of value, the committed one or another."""
     return is_intact(path, None)
 
 
 def fault(path: Path, written: FileStamp | None) -> str:
-    """What is wrong with a picture, "" if nothing is. Reads all of it, and decodes it."""
+    """What is wrong with an image, "" if nothing. Reads and decodes all of it."""
     try:
         size = path.stat().st_size
         if not size:
@@ -52,7 +52,7 @@ def fault(path: Path, written: FileStamp | None) -> str:
         if written and size != written[0]:
             return f"has {size} bytes; {written[0]} were written"
         if written and stamps.hash_file(path) != written[1]:
-            return "has changed since it was written: its hash is another one"
+            return "has changed since it was written: its hash differs"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -68,7 +68,7 @@ def _undecodable(path: Path) -> str:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 picture.load()
-    except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
+    except Exception as error:  # damage raises OSError, SyntaxError, ValueError, struct.error and more
         return f"cannot be decoded: {error}"
     return ""
 

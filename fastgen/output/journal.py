@@ -6,7 +6,7 @@ Each line is a JSON object with a checksum and one result:
 
 Lines are handed to the kernel at once, so killing this process loses none. fsync follows within a time budget, so a
 power cut loses at most that much work. It never leaves a wrong line: a line that fails its checksum is dropped, and its
-row is made again. A row may have several lines; the newest one with the row's present content counts. Memory holds one
+row is made again. A row may have several lines; the newest one with the row's current content counts. Memory holds one
 pair of integers per row; everything else stays on disk. Together with what intake remembers to tell repeated rows
 apart, the main process takes about 300 bytes per row (bench/results/run_loop.json).
 """
@@ -49,7 +49,7 @@ class Journal:
         self.index: dict[int, int] = {}
         """hash(id) -> offset of its newest line."""
         self._before: dict[int, int] = {}
-        """Offset of a line -> offset of the one before it of the same id; few rows have several."""
+        """Offset of a line -> offset of the previous line with the same id; few rows have several."""
         self.damaged = 0
         """Number of lines dropped because of a wrong checksum."""
         self.cost = self.dearest = 0.0
@@ -82,16 +82,16 @@ class Journal:
         return whole
 
     def _point(self, key: int, offset: int) -> None:
-        """From now on the newest line of an id is that one."""
+        """Make a line the newest one of an id."""
         if (before := self.index.get(key)) is not None:
             self._before[offset] = before
         self.index[key] = offset
 
     def get(self, id: str, content: str) -> Result | None:
-        """The newest result for a row that said this.
+        """The newest result for a row with this content.
 
-        Where the row has said something else since, the earlier result still counts if nothing can have overwritten
-        its files: version 0.1.0, which wrote no `Done.files`, gave both the same names.
+        If the row had another content since, the earlier result still counts if its files cannot have been overwritten:
+        version 0.1.0, which wrote no `Done.files`, used the same names for both.
         """
         for position, result in enumerate(self.history(id)):
             if result is None or result.content != content:
@@ -101,7 +101,7 @@ class Journal:
         return None
 
     def history(self, id: str) -> Iterator[Result | None]:
-        """All results of a row, whatever it said, the newest first; None for one that cannot be read any more."""
+        """All results of a row, for any content, the newest first; None for one that can no longer be read."""
         offset = self.index.get(hash(id))
         while offset is not None:
             result = self._read(offset)
@@ -109,7 +109,7 @@ class Journal:
             offset = self._before.get(offset)
 
     def results(self) -> Iterator[tuple[Result, bool]]:
-        """The newest result of every row for each thing that it has said, and whether the row still says so as far as
+        """The newest result of every row for each of its contents, and whether that is its current content as far as
         the journal knows."""
         for offset in self.index.values():
             said: set[str] = set()
@@ -131,7 +131,7 @@ class Journal:
         body = checked(line[: line.index(b"\n") + 1])
         try:
             return None if body is None else _decode(body)
-        except msgspec.ValidationError:  # of a version that wrote something else
+        except msgspec.ValidationError:  # written by a version with another format
             return None
 
     def append(self, results: list[Result]) -> None:

@@ -1,5 +1,5 @@
-"""--fresh: what earlier runs left in a run folder is moved aside into previous-1/ (-2, ...). Nothing is deleted, and
-nothing is moved that the new run reads."""
+"""--fresh: moves what earlier runs left in a run folder into previous-1/ (-2, ...). Deletes nothing, and moves nothing
+that the new run reads."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _KEPT_TABLE = re.compile(r"results-\d+\.jsonl")
 
 
 def tables(out: Path) -> list[Path]:
-    """The tables in a run folder, those of other INPUTs included."""
+    """The tables in a run folder, including those of other INPUTs."""
     kept = sorted(path for path in out.glob("results-*.jsonl") if _KEPT_TABLE.fullmatch(path.name))
     return [path for path in (out / RESULTS, out / FAILURES, *kept) if path.exists()]
 
 
 def images(out: Path) -> Iterator[Path]:
-    """Whatever lies among the images of a run, what was moved aside and temporary files left out."""
+    """Everything among the images of a run, without temporary files and what was moved aside."""
     try:
         names = os.listdir(out / IMAGES)
     except (FileNotFoundError, NotADirectoryError):
@@ -44,8 +44,8 @@ def images(out: Path) -> Iterator[Path]:
 
 
 def left_by_runs(out: Path) -> list[Path]:
-    """What --fresh moves: nothing, if there is not a result among it. run.json comes last, so that a folder of which
-    half is moved is still known as a run folder; the journal comes first, so that no run goes on with half of it."""
+    """What --fresh moves: nothing, if there is no result among it. run.json comes last, so that a half-moved folder is
+    still recognised as a run folder. The journal comes first, so that no run continues with half of the files."""
     journal, table, pictures = out / JOURNAL, tables(out), any(images(out))
     if not (pictures or any(path.stat().st_size for path in (journal, *table) if path.exists())):
         return []
@@ -54,10 +54,10 @@ def left_by_runs(out: Path) -> list[Path]:
 
 
 def read_by(settings: Settings, input: str, out: Path) -> str:
-    """The first file that a run reads and --fresh would move; "" if there is none.
+    """The first file that a run reads and that --fresh would move; "" if there is none.
 
     Args:
-        input: INPUT, or the file of rows that came from Python; "" if those are not known yet.
+        input: INPUT, or the file of rows from Python; "" if not yet known.
     """
     places = [os.path.realpath(path) for path in left_by_runs(out)]
     if not places:
@@ -76,7 +76,7 @@ def read_by(settings: Settings, input: str, out: Path) -> str:
 
 
 def move_aside(out: Path) -> str:
-    """Move what earlier runs left. Returns the name of the folder where it is now, "" if there was nothing.
+    """Move what earlier runs left. Returns the name of its new folder, "" if there was nothing.
 
     Raises:
         OSError, DiskError.
@@ -102,7 +102,7 @@ def move_aside(out: Path) -> str:
 
 
 def _next(out: Path, targets: list[Path]) -> Path:
-    """A folder that is not there yet, or the last one, if a move into it was cut short."""
+    """A new folder, or the last one if a move into it was interrupted."""
     numbers = [int(path.name.removeprefix(NAME)) for path in out.glob(f"{NAME}*") if _ASIDE.fullmatch(path.name)]
     last = out / f"{NAME}{max(numbers, default=0)}"
     if last.is_dir() and not (last / RUN).exists():
@@ -115,7 +115,7 @@ def _next(out: Path, targets: list[Path]) -> Path:
 
 
 def _move_content(folder: Path, aside: Path) -> None:
-    """Images on a disk of their own stay there, in a folder to which the one that is put aside has a link."""
+    """Images on a disk of their own stay on it, in a folder to which the one that is moved aside has a link."""
     place = folder / aside.name
     place.mkdir(exist_ok=True)
     for path in list(images(folder.parent)):
@@ -125,16 +125,16 @@ def _move_content(folder: Path, aside: Path) -> None:
 
 
 def _pictures(settings: Settings, input: str) -> Iterator[str]:
-    """The pictures that the rows name."""
+    """The images that the rows name."""
     if not input or settings.task == "t2i":
         return
     try:
         for row in rows.read(Path(input), settings.run.limit):
             try:
                 yield from input_paths(row.fields(), settings)
-            except InputError:  # the row will fail, and reads nothing
+            except InputError:  # the row will fail and read nothing
                 continue
-    except (SettingsError, OSError):  # as the run will say
+    except (SettingsError, OSError):  # the run will report it
         return
 
 

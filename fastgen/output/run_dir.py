@@ -48,7 +48,7 @@ class RunFolder:
         self.notes: list[str] = []
         """Notes for run.json besides those of the settings; whoever has more sets them."""
         self._state = ""
-        self._fingerprint = settings.fingerprint()  # once: it reads the files of LoRAs
+        self._fingerprint = settings.fingerprint()  # only once, because it reads the files of LoRAs
         self._refuse_own_files()
         self._lock = self._claim()
         with self._or_let_go():
@@ -66,7 +66,7 @@ class RunFolder:
             if not self.settings.run.input:
                 self._begin(str(spooled))
             place = self.path / SPOOL
-            if (self._before or {}).get("input") != "":  # else it holds the rows of the run before
+            if (self._before or {}).get("input") != "":  # else it has the rows of the earlier run
                 place = next(path for i in range(10**6) if not (path := _numbered(self.path / SPOOL, i)).exists())
             os.rename(spooled, place)
             return str(place)
@@ -108,7 +108,8 @@ class RunFolder:
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
     def close(self) -> None:
-        """Let go of the folder. A run that ended without a word, as by an unforeseen error, is noted as stopped."""
+        """Release the folder. A run that ended without saying how, for example by an unexpected error, is recorded as
+        stopped."""
         if self._state in ("starting", "running"):
             with suppress(DiskError):
                 self.write_run(state="stopped")
@@ -140,7 +141,7 @@ class RunFolder:
             raise
 
     def _refuse_own_files(self) -> None:
-        """Raise RunFolderError where INPUT is a file that the run writes."""
+        """Raise RunFolderError if INPUT is a file that the run writes."""
         real = os.path.realpath(self.path)
         written = [os.path.join(real, name) for name in (RESULTS, FAILURES, JOURNAL, RUN)]
         if self.settings.run.input and os.path.realpath(self.settings.run.input) in written:
@@ -193,7 +194,7 @@ class RunFolder:
         return before
 
     def _check_owner(self) -> None:
-        """Raise RunFolderError where there is no run.json that says whose the folder is."""
+        """Raise RunFolderError if there is no run.json that says to whom the folder belongs."""
         theirs = next((path.name for path in self._possessions()), "")
         if theirs and not (self.path / JOURNAL).exists():
             raise RunFolderError(
@@ -206,7 +207,7 @@ class RunFolder:
             )
 
     def _possessions(self) -> list[Path]:
-        """What is here of the kinds that runs make. A place for images that is empty, and a link or a mount, was made
+        """The things here of the kinds that runs make. An empty folder for images that is a link or a mount was made
         for a run."""
         found = [path for name in OURS if os.path.lexists(path := self.path / name)]
         pictures = self.path / IMAGES
@@ -215,9 +216,9 @@ class RunFolder:
         return found
 
     def _check_loss(self, before: dict) -> None:
-        """Raise RunFolderError where results are here and the journal is not: all of them would be made again."""
+        """Raise RunFolderError if results exist without a journal: all of them would be made again."""
         counts = before.get("counts")
-        if (self.path / JOURNAL).exists():  # and is empty, as it is until the first result
+        if (self.path / JOURNAL).exists():  # and is empty, as always before the first result
             made = isinstance(counts, dict) and (counts.get("done") or counts.get("failed"))
             problem = f"{JOURNAL} is empty, but run.json says that rows were done" if made else ""
         else:
@@ -233,7 +234,7 @@ class RunFolder:
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError if these settings would give different results."""
         now = self._fingerprint
-        if stamps.has_ends(f"{then.get('lora')} {then.get('transformer')}"):  # of a version that hashed no more
+        if stamps.has_ends(f"{then.get('lora')} {then.get('transformer')}"):  # from a version that did not hash more
             now = self.settings.fingerprint(stamps.ends)
         now = json.loads(json.dumps(now))
         changed = [
@@ -251,10 +252,10 @@ class RunFolder:
         """The advice to start over, unless the run reads what --fresh would move."""
         if previous.read_by(self.settings, self.settings.run.input, self.path):
             return ""
-        return ", use --fresh to start over (what is there is moved aside)"
+        return ", use --fresh to start over (the earlier files are moved aside)"
 
     def _read_run(self) -> dict | None:
-        """run.json, if it is one of a run."""
+        """run.json, if it belongs to a run."""
         try:
             value = json.loads((self.path / RUN).read_text("utf-8"))
         except (OSError, ValueError, RecursionError):

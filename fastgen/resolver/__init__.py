@@ -1,8 +1,8 @@
-"""What the user asked for -> Settings: checked against this machine and the model, every default filled in. Starts
+"""What the user asked for -> Settings: checked against this machine and the model, with every default filled in. Starts
 nothing.
 
 flags     what was given, by the names of the command line
-parts     the parts that hold for every backend of a run: rows, texts, the run itself
+parts     the parts that apply to every backend of a run: rows, texts, the run itself
 backend   one backend: its model, devices, profile, endpoint and optimizations
 """
 
@@ -84,7 +84,7 @@ def resolve(
 
 
 def _route(flags: Flags) -> Settings:
-    """The backend that was asked for, with its fallbacks."""
+    """The requested backend, with its fallbacks."""
     if flags.task not in OUTPUT_KEYS:
         raise SettingsError(f"task {flags.task!r}: one of {', '.join(OUTPUT_KEYS)}")
     first = flags.backend or backends.names(flags.task)[0]
@@ -92,7 +92,7 @@ def _route(flags: Flags) -> Settings:
     asked += [("--fallback", *named) for named in _fallbacks(flags.fallback)]
     specs = [_spec(flag, name, flags.task) for flag, name, _, _ in asked]
     if len({spec.name for spec in specs}) < len(specs):
-        raise SettingsError(f"--fallback {flags.fallback}: {', '.join(map(str, specs))} names one backend twice")
+        raise SettingsError(f"--fallback {flags.fallback}: {', '.join(map(str, specs))} has one backend twice")
     if not any(spec.optimizes for spec in specs):
         _refuse_optimizations(flags)
     run = parts.run_options(flags)
@@ -134,13 +134,13 @@ def _fallbacks(text: str) -> list[tuple[str, str, str | None]]:
 def _refuse_optimizations(flags: Flags) -> None:
     for name, value in {**flags.optimizations, "profile": flags.profile}.items():
         if value not in ("", None):
-            raise SettingsError(f"--{name}: only the engine on this machine takes it (--backend local)")
+            raise SettingsError(f"--{name}: only the engine on this machine supports it (--backend local)")
 
 
 def _check_price(settings: Settings) -> None:
-    """Raise SettingsError where nobody knows what --max-cost should count."""
+    """Raise SettingsError if the price that --max-cost needs is unknown."""
     if settings.backend.provider and pricing.price(settings) is None:
         raise SettingsError(
-            f"--max-cost: the price of {settings.backend}'s {settings.model.name} is not known here; put it into a "
-            f"file of services (see docs/apis.md) and name that in {catalog.OVERRIDE}"
+            f"--max-cost: the price of {settings.backend}'s {settings.model.name} is not known here; add it to a TOML "
+            f"file (see docs/apis.md) and name the file in {catalog.OVERRIDE}"
         )

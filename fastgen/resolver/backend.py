@@ -22,7 +22,7 @@ from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
 
 ONE_PROCESS = 64
-"""Requests at once that a single client process is enough for."""
+"""Up to this many requests in flight, a single client process is enough."""
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 """For one request."""
 
@@ -36,11 +36,11 @@ def resolve_backend(
     run: RunOptions,
     profile: Profile | None,
 ) -> Settings:
-    """The settings of one backend; `run.notes` says what the user should be told about it.
+    """The settings of one backend; `run.notes` has the notes for the user.
 
     Args:
-        model, base_url: of this backend, which --fallback may say otherwise than the flags.
-        profile: that of --profile; None: the one that fits.
+        model, base_url: of this backend; --fallback may set others than the flags.
+        profile: the one from --profile; None: the one that fits.
 
     Raises:
         SettingsError, ModelError: something cannot be honoured.
@@ -84,7 +84,7 @@ def refusal(settings: Settings) -> str:
 def _locate(
     flags: Flags, spec: BackendSpec, model: str, base_url: str | None
 ) -> tuple[ModelCard, Endpoint, tuple[Device, ...], list[str]]:
-    """The model, where it is reached or runs, and what the user should be told."""
+    """The model, its endpoint, its devices, and notes for the user."""
     if base_url and not spec.is_remote:
         remote = [name for name in names(flags.task) if name != spec.name]
         raise SettingsError(
@@ -99,7 +99,7 @@ def _locate(
     on_gpu = devices[0].kind == "cuda"
     card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
     if spec.is_remote and not endpoint.command:
-        few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only cost its start
+        few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only take time to start
         clients = 1 if few else spec.processes
         devices = tuple(Device(f"{spec}:{i}" if clients > 1 else spec.name, "endpoint", 1) for i in range(clients))
     return card, endpoint or Endpoint(), devices, list(notes)
@@ -145,12 +145,12 @@ def _engine(flags: Flags, card: ModelCard, on_gpu: bool) -> Engine:
 
 
 def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Placement) -> Endpoint:
-    """With what the flags say of requests."""
+    """The endpoint with the flags for requests."""
     _check_requests(flags)
     if not spec.is_remote:
         return endpoint
     usual = spec.max_inflight
-    if endpoint.command:  # a profile speaks of one server, and each GPU has one
+    if endpoint.command:  # a profile describes one server, and each GPU has one
         usual = placement.profile.serve.max_inflight * len(placement.devices) or usual
     return replace(
         endpoint,
@@ -164,4 +164,4 @@ def _check_requests(flags: Flags) -> None:
     if flags.max_inflight is not None:
         number("--max-inflight", flags.max_inflight, 1, 4096)
     if flags.timeout is not None and not 0 < flags.timeout <= 86_400:
-        raise SettingsError(f"--timeout {flags.timeout}: seconds, from above 0 to 86400")
+        raise SettingsError(f"--timeout {flags.timeout}: must be a number of seconds above 0, up to 86400")

@@ -12,7 +12,7 @@ from fastgen.types import Task
 
 @dataclass(frozen=True)
 class Flags:
-    """One field per argument of `fastgen.resolve`, which says the defaults."""
+    """One field per argument of `fastgen.resolve`, which has the defaults."""
 
     task: Task
     input: str | os.PathLike | None
@@ -63,11 +63,11 @@ class Flags:
 
     @property
     def optimizations(self) -> dict[str, Any]:
-        """The flags that each say one optimization."""
+        """The flags for single optimizations."""
         return {kind.flag: getattr(self, kind.flag) for kind in BY_NAME.values() if hasattr(self, kind.flag)}
 
     @property
     def options(self) -> dict[str, str]:
-        """The words for services that are set."""
+        """The options for services that are set."""
         words = ("quality", "background", "aspect_ratio", "resolution")
         return {name: value for name in words if (value := getattr(self, name))}

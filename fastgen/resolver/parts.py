@@ -17,7 +17,7 @@ def run_options(flags: Flags) -> RunOptions:
     path = paths.rows_file(flags.input, flags.task)
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
     if not 0 <= flags.max_cost < 1e9:
-        raise SettingsError(f"--max-cost {flags.max_cost}: USD, from 0 (no limit) up")
+        raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
     return RunOptions(
         input=str(path.resolve()) if path else "",
         out=str(out.expanduser().absolute()),
@@ -31,7 +31,7 @@ def run_options(flags: Flags) -> RunOptions:
 
 
 def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
-    """Also what the user should be told. `input`: of the run's options. Raises SettingsError."""
+    """The part, and notes for the user. `input`: from the run's options. Raises SettingsError."""
     task = flags.task
     key = flags.output_key if flags.output_key is not None else OUTPUT_KEYS[task]
     taken = {
@@ -44,16 +44,15 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         *(IMAGE_FIELDS if task != "t2i" else ()),
     }
     if not key or key in taken:
-        raise SettingsError(
-            f"--output-key {key!r}: that field is read or written by fastgen itself; choose another name"
-        )
+        raise SettingsError(f"--output-key {key!r}: fastgen itself reads or writes that field; choose another name")
     root, notes = paths.image_root(flags.image_root, Path(input) if input else None, task)
     seed = number("--seed", flags.seed, 0, MAX_SEED)
     return Rows(key, str(root) if task != "t2i" else "", seed), notes
 
 
 def text(flags: Flags, profile_pixels: int) -> Text:
-    """`profile_pixels`: what the profile scales pictures down to, 0 if it does not say. Raises SettingsError."""
+    """`profile_pixels`: the size to which the profile scales images down, 0 if it does not say. Raises
+    SettingsError."""
     pixels = flags.max_pixels
     return Text(
         flags.prompt,
@@ -74,7 +73,7 @@ def picture_format(flags: Flags) -> str:
 
 
 def copies(flags: Flags) -> int:
-    """Pictures of each prompt. Raises SettingsError."""
+    """Images per prompt. Raises SettingsError."""
     return number("--n", flags.n, 1, MAX_N)
 
 
@@ -82,5 +81,5 @@ def _batch_size(given: int | str) -> int:
     if str(given) == "auto":
         return 0
     if not (str(given).isascii() and str(given).isdigit()):
-        raise SettingsError(f"--batch-size {given}: a whole number from 1 to 1024, or auto")
+        raise SettingsError(f"--batch-size {given}: must be a whole number from 1 to 1024, or auto")
     return number("--batch-size", int(given), 1, 1024)

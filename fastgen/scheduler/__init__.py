@@ -1,1 +1,1 @@
-"""The loop that keeps the workers busy and commits each result once."""
+"""The loop that keeps the workers busy and commits each result exactly once."""

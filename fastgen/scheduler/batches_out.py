@@ -53,7 +53,7 @@ class BatchesOut:
             group, batch = next(iter(over_budget.items()))
             self._progress.end(
                 BudgetError(
-                    f"--max-cost {self._ledger.limit:g} USD: {self._ledger.spent:.4f} USD are spent and the next row "
+                    f"--max-cost {self._ledger.limit:g} USD: {self._ledger.spent:.4f} USD are spent, and the next row "
                     f"could cost up to {sum(_most(group, batch).values()):.4f} USD"
                 )
             )
@@ -96,7 +96,7 @@ class BatchesOut:
         return True
 
     def _may_go_on(self, over_budget: dict[Group, Batch]) -> bool:
-        """Whether rows wait for a backend that costs nothing more and is not ready yet, or for their next try."""
+        """Whether rows wait for their next try, or for a backend that is free of charge and not ready yet."""
         loading = any(
             len(state.group) and not state.ready
             for state in self._pool.states

@@ -1,6 +1,6 @@
 """Requests -> batches. Pure: no files, no workers, no clock.
 
-A window of requests is sorted into buckets (what may share a forward pass). Batches are drawn from one bucket until it
+A window of requests is sorted into buckets (what may share a forward pass). Batches are taken from one bucket until it
 has no full batch left, so that workers see one size after another; what does not fill a batch waits for later rows.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from fastgen.types import Batch, Bucket, Request
 
 WINDOW = 4096
-"""Requests held at once: enough to fill batches from mixed sizes, small enough to forget."""
+"""Requests held at once: enough to fill batches from mixed sizes, few enough not to matter in memory."""
 
 
 class Window:
-    """Requests that wait for a batch.
+    """The requests that wait for a batch.
 
     Args:
         batch_for: pixels of one sample -> samples that go through the model together.
-        workers: batches that are computed at the same time, over all engines.
+        workers: batches that are computed at the same time, in all engines together.
     """
 
     def __init__(self, batch_for: Callable[[int], int], workers: int = 1, size: int = WINDOW):
@@ -50,7 +50,7 @@ class Window:
         """The next batch, or None while it is better to wait for more rows.
 
         Args:
-            ended: no more rows will come, so what is left goes out, spread over the workers.
+            ended: no more rows will come, so what is left is sent, spread over the workers.
         """
         if not self.requests:
             return None
@@ -58,7 +58,7 @@ class Window:
         if bucket is None:
             return None
         most = self.batch_for(bucket.width * bucket.height)
-        if ended:  # few rows left: better all workers a small batch than one worker a full one
+        if ended:  # few rows left: small batches for all workers are better than a full one for a single worker
             most = max(1, min(most, -(-sum(self._samples.values()) // self.workers)))
         return self._take(bucket, most)
 
@@ -73,13 +73,14 @@ class Window:
         return self._current if must or batches(self._current) >= 1 else None
 
     def _take(self, bucket: Bucket, most: int) -> Batch:
-        """Requests of up to `most` samples in all, at least one request; equal steps and prompts side by side."""
+        """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by
+        side."""
         waiting = self._buckets[bucket]
-        if most == 1:  # nothing goes together, so nothing is to be sorted: an endpoint's rows in their own order
+        if most == 1:  # batches of one need no sorting: an endpoint's rows keep their order
             taken = [waiting.pop(0)]
         else:
             if bucket in self._unsorted:
-                # From the end, because that is where a list gives cheaply.
+                # From the end, where removing from a list is cheap.
                 waiting.sort(key=lambda r: (getattr(r.params, "steps", 0), r.prompts), reverse=True)
                 self._unsorted.discard(bucket)
             taken = [waiting.pop()]
@@ -95,7 +96,7 @@ class Window:
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """The batch in two, or as it is when it holds one request."""
+    """The batch in two halves, or unchanged if it has one request."""
     middle = len(batch.requests) // 2
     parts = [batch.requests[:middle], batch.requests[middle:]]
     return [Batch(batch.bucket, part) for part in parts if part]

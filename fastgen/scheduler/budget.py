@@ -32,9 +32,9 @@ class Entry(msgspec.Struct, omit_defaults=True):
     id: str = ""
     """The row; "" for what belongs to none."""
     reserved: float = 0.0
-    """USD at most, before the request."""
+    """Maximum USD, before the request."""
     spent: float | None = None
-    """USD after it; the reservation is over."""
+    """Actual USD after it; this ends the reservation."""
     number: int = 0
     """Of the line, from 1; 0 in files of versions that did not say."""
     total: float = 0.0
@@ -48,8 +48,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Ledger:
-    """Args:
-    limit: USD for this folder, over all its runs; 0 for no limit.
+    """Args: limit: USD for this folder over all its runs; 0 for no limit.
     floor: USD that the folder's results have cost, which is the least that was spent.
     dearest: USD of the dearest of them.
     """

@@ -25,18 +25,18 @@ class Progress:
         self.state = "running"
         """running, interrupting, then interrupted, finished or stopped."""
         self.ending: FastgenError | None = None
-        """Why the run takes no more batches: what is under way is finished, then this is raised."""
+        """Why the run sends no more batches. Batches in flight are finished, then this is raised."""
         self.counts: Counter[str] = Counter()
         """rows; done, failed, kept (in all); new, images, captions (made in this run)."""
         self.served_by: Counter[str] = Counter()
-        """Rows done in this run, by "backend model"."""
+        """"backend model" -> rows done in this run."""
         self.stages: Counter[str] = Counter()
         """Seconds by stage, summed over batches and workers."""
         self.work: Counter[str] = Counter()
-        """Blocks evaluated and graphs compiled, as the engines counted them; of what is a peak, the highest."""
+        """Blocks evaluated and graphs compiled, as counted by the engines; of peak values the highest."""
         self.busy_since = 0.0
         self.busy_until = 0.0
-        """From the first engine being ready to the last result, by time.monotonic()."""
+        """From the time when the first engine was ready to the last result, by time.monotonic()."""
         self.emit = emit
         self._journal = journal
         self._unwritten: list[Result] = []

@@ -151,7 +151,7 @@ class ResultsBack:
         return [failed]
 
     def _close(self, group: Group, error: FastgenError) -> Iterator[Result]:
-        """A backend gets no more rows: what waits for it goes to the next one, or, after the last, the run ends."""
+        """A backend gets no more rows: what waits for it goes to the next one. After the last one the run ends."""
         if group.closed:
             return
         group.closed = str(error)
@@ -162,7 +162,7 @@ class ResultsBack:
             self._progress.end(error)
             return
         names = ", ".join(other.settings.backend.name for other in others)
-        message = f"{group.settings.backend} gets no more rows, they go to {names}: {error}"
+        message = f"{group.settings.backend} gets no more rows; they go to {names}: {error}"
         self._progress.emit("warning", message=message)
         failed: list[Result] = []
         for request in [*group.take_back(), *self._retries.take_back(group)]:

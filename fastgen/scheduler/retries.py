@@ -1,5 +1,5 @@
-"""How often each row was tried, and which rows are to be tried again, when. Knows no workers and no clock: times are
-given."""
+"""How often each row was tried, and which rows are tried again, and when. Does not know workers or the clock: callers
+pass the time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 32.0
 class Tries:
     all: int = 0
     strikes: int = 0
-    """At the backend where the row is now, without those where it was only asked to wait."""
+    """Tries at the row's current backend, without those where it was only asked to wait."""
     waits: int = 0
     since: float | None = None
     """When it first failed there."""
     cost: float = 0.0
-    """USD of all of them."""
+    """USD of all tries."""
 
 
 class Retries:
@@ -36,11 +36,11 @@ class Retries:
         """Heap of (due, tie-breaker, request, where)."""
 
     def __len__(self) -> int:
-        """Rows that wait for their time."""
+        """Rows that wait for their next try."""
         return len(self._later)
 
     def note(self, request: Request, result: Result, now: float) -> Result:
-        """Count a try. Returns the result as the row's: with all tries and what they cost."""
+        """Count a try. Returns the result with the number and the cost of all tries of the row."""
         tries = self._tries.setdefault(request.id, Tries())
         tries.all += result.attempts
         tries.cost += result.cost
@@ -80,7 +80,7 @@ class Retries:
         return self._later[0][0] if self._later else None
 
     def elsewhere(self, id: str) -> None:
-        """Another backend gets the row: there it has not been tried."""
+        """Another backend gets the row, where it has not been tried yet."""
         tries = self._tries[id]
         tries.strikes = tries.waits = 0
         tries.since = None
@@ -89,7 +89,7 @@ class Retries:
         self._tries.pop(id, None)
 
     def take_back(self, group: Group) -> list[Request]:
-        """All that was to be tried again at a backend."""
+        """Everything that was to be tried again at a backend."""
         taken = [entry for entry in self._later if entry[3] is group]
         self._later = [entry for entry in self._later if entry[3] is not group]
         heapq.heapify(self._later)

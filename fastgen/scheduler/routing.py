@@ -31,14 +31,14 @@ class Group:
         self.queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
         self.suspects: deque[Batch] = deque()
-        """Batches that were on a worker when it died: each runs with nothing beside it."""
+        """Batches that were on a worker when it died. Each runs alone."""
         self.started = False
         """Whether it has workers; they are started when the first row waits for them."""
         self.closed = ""
         """Why it takes no more rows; "" while it does."""
         self._worked = False
         self._useless = 0
-        """Answers in a row that no row can do anything about."""
+        """Number of consecutive answers that are not the fault of a row."""
         self._down_since = 0.0
 
     def __len__(self) -> int:
@@ -58,11 +58,11 @@ class Group:
         )
 
     def view(self, request: Request) -> Request:
-        """The request as this backend sees it: an API is told a size only where somebody asked for one."""
+        """The request as this backend sees it: an API gets a size only if the user asked for one."""
         if not self.settings.backend.is_remote or not isinstance(request.params, ImageParams):
             return request
         width, height = request.size
-        # A local engine that comes first has taken --quality for itself.
+        # If a local engine comes first, it has used --quality for itself.
         quality = request.params.quality or self.settings.image.options.get("quality", "")
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
@@ -70,7 +70,7 @@ class Group:
         """The next batch, and whether it is a suspect.
 
         Args:
-            alone: whether the worker that asks holds nothing.
+            alone: whether the worker that asks has no batch.
             ended: whether no more rows will come.
         """
         if self.suspects:
@@ -78,7 +78,7 @@ class Group:
         return (self.queue.popleft() if self.queue else self.window.draw(ended)), False
 
     def take_back(self) -> Iterator[Request]:
-        """All that waits, for another group."""
+        """Remove everything that waits, for another group."""
         for held in (self.queue, self.suspects):
             while held:
                 yield from held.popleft().requests
@@ -86,11 +86,11 @@ class Group:
             yield from batch.requests
 
     def learn(self, result: Result, now: float, last: bool) -> str:
-        """Note how a try went. Returns why the backend should get no more rows, or "".
+        """Record how a try went. Returns why the backend should get no more rows, or "".
 
         Args:
             now: seconds on any clock.
-            last: whether no other backend could take its rows.
+            last: whether no other backend could take the rows.
         """
         if isinstance(result, Done) or result.kind in failure_policy.ANSWERED:
             self._worked, self._useless, self._down_since = True, 0, 0.0
@@ -98,7 +98,7 @@ class Group:
             self._useless += 1
             if self._useless >= (failure_policy.MAX_USELESS if self._worked else failure_policy.MAX_USELESS_AT_FIRST):
                 return result.message
-        elif result.kind == "rate_limited":  # it is there, if not working
+        elif result.kind == "rate_limited":  # it is reachable, even if it does not work
             self._down_since = 0.0
         elif result.kind == "unavailable":
             self._down_since = self._down_since or now
@@ -136,7 +136,7 @@ class Route:
         Returns:
             the failure, or None while the row goes on.
         Raises:
-            EngineError: all that could have done it are closed; the row has not failed, it waits for another run.
+            EngineError: all backends that could do it are closed. The row has not failed; it waits for another run.
         """
         cannot = failure
         for group in self.groups[position:]:
@@ -152,5 +152,5 @@ class Route:
         return cannot
 
     def after(self, group: Group) -> list[Group]:
-        """The backends that may take its rows."""
+        """The open backends after this one."""
         return [other for other in self.groups[group.position + 1 :] if not other.closed]

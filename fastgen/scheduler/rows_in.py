@@ -14,7 +14,7 @@ from fastgen.scheduler.triage import Skipped
 from fastgen.types import Done, Failed, Request, Result
 
 READ_AHEAD = 256
-"""Rows read before the loop looks at its messages again."""
+"""Rows that are read before the loop looks at its messages again."""
 
 
 class RowsIn:

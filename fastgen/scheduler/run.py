@@ -45,12 +45,12 @@ __all__ = ["GRACE_S", "Emit", "Run"]
 
 
 class Run:
-    """One run of a task over its rows. Iterate `results()`; then `counts` and `state` say how it went.
+    """One run of a task over its rows. Iterate over `results()`; then `counts` and `state` say how it went.
 
     Args:
         settings: from `resolve`, with `input` set.
-        emit: called as emit(event, **facts) for what happens besides results.
-        rows: rows as dicts, where `settings` names no input file; kept in the run folder, so that they can be read
+        emit: called as emit(event, **facts) for events other than results.
+        rows: rows as dicts, if `settings` has no input file; written to the run folder, so that they can be read
             twice.
         idle_pool: where engines of earlier runs are found, and those of this one are left; None: they end with it.
         place: where workers run, a name in workers.registry.PLACES.
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def expected_rows(self) -> int:
-        """About how many rows INPUT has; 0: not known yet."""
+        """Roughly how many rows INPUT has; 0 if not yet known."""
         return self._reader.expected
 
     def summary(self) -> dict:
@@ -170,7 +170,7 @@ class Run:
         self._inbox.put(None)
 
     def abort(self) -> None:
-        """End the engine processes at once. What the journal has is safe."""
+        """End the engine processes at once. What is in the journal is safe."""
         self._pool.stop(now=True)
 
     def _warn(self) -> None:

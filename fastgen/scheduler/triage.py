@@ -1,4 +1,4 @@
-"""Each row of INPUT against the journal: what is done already, what is to be run, what cannot be."""
+"""Compares each row of INPUT with the journal: what is already done, what has to run, what cannot run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fastgen.types import Done, Failed, Request
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A row whose result stands: nothing is to be done."""
+    """A row that already has a valid result: nothing is to be done."""
 
     result: Done | Failed
 
@@ -37,18 +37,18 @@ def triage(
     warn: Callable[[str], None] = lambda message: None,
     unread: UnreadFields | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
-    """What is to be done about each row, in order, given what the journal has.
+    """What to do with each row, in order, given the journal.
 
-    A done row whose pictures are as they were is skipped; so is a failed one, unless --retry-failed. Rows that failed
-    as bad input are looked at again each time, since that costs nothing: what was fixed becomes a Request. So do rows
-    that a service turned away for what was not their fault (`failure_policy.AGAIN`), and rows whose input pictures have
-    changed.
+    A done row whose images are unchanged is skipped; so is a failed row, unless --retry-failed is given. Rows that
+    failed as bad input are checked again each time, since that costs nothing; a fixed row becomes a Request. So do rows
+    that a service turned away for a reason that was not their fault (`failure_policy.AGAIN`), and rows whose input
+    images have changed.
 
     Args:
         reader: the rows, which are read once and each identified once.
         journal: None: nothing has been done yet.
         spool: gets every row for the tables; None: there will be none.
-        warn: is told, at the end, what became of earlier results.
+        warn: is called at the end with what became of earlier results.
         unread: is shown the fields of every row, if it is given.
     """
     intake = Intake(settings)
@@ -68,7 +68,7 @@ def triage(
             if earlier and isinstance(item, Request):
                 item = earlier.named(item)
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
-    finally:  # also of a run that is interrupted
+    finally:  # also for a run that is interrupted
         if unread is not None:
             unread.end()
         for message in earlier.warnings() if earlier else ():
@@ -76,7 +76,7 @@ def triage(
 
 
 class _Earlier:
-    """What earlier runs in this folder made of a row, judged by the files that are there now."""
+    """The results of earlier runs for a row, judged by the files that exist now."""
 
     def __init__(self, settings: Settings, journal: Journal):
         self._settings = settings
@@ -86,7 +86,7 @@ class _Earlier:
         self._damaged = self._changed = 0
 
     def stands(self, known: Done | Failed, identity: Identity) -> bool:
-        """Whether the row's result still holds."""
+        """Whether the row's result is still valid."""
         if isinstance(known, Done):
             if identity.error:
                 return False
@@ -101,9 +101,8 @@ class _Earlier:
         return True
 
     def named(self, request: Request) -> Request:
-        """The request with names for its files that overwrite nothing that is committed, and nothing that it reads.
-
-        The ordinary names, if nothing has them. Those of the row's own result, if not one of its pictures is of use.
+        """The request with file names that overwrite nothing committed and nothing that it reads: the usual names if
+        they are free, or those of the row's own result if none of its images is of use.
         """
         history = list(self._journal.history(request.id))
         made = [result for result in history if isinstance(result, Done) and result.paths]
@@ -118,7 +117,7 @@ class _Earlier:
         return replace(request, stem=artifacts.stem(request.id, f"{request.content} {len(history)}"))
 
     def warnings(self) -> Iterator[str]:
-        """What the user should be told."""
+        """Notes for the user."""
         if self._damaged:
             yield (
                 f"{_rows(self._damaged)} done before, but image files are missing, empty or damaged; "
@@ -135,12 +134,12 @@ class _Earlier:
     def _reads_something_else(self, known: Done | Failed, identity: Identity) -> bool:
         try:
             paths = input_paths(identity.fields, self._settings)
-        except InputError:  # a folder was moved away; the row's result stands
+        except InputError:  # a folder was moved away; the row's result is still valid
             return False
         return len(paths) == len(known.inputs) and any(map(stamps.changed, paths, known.inputs))
 
     def _reads(self, request: Request, stem: str) -> bool:
-        """Whether a picture of that name in this run folder is one that the row is about."""
+        """Whether an image of that name in this run folder is one that the row uses."""
         return any(
             os.path.basename(path).rpartition("_")[0] == stem
             and os.path.realpath(os.path.dirname(path)) == self._images

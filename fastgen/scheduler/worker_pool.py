@@ -27,9 +27,9 @@ from fastgen.workers.base import WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
 
 MAX_STARTS = 3
-"""Times in a row that a worker may die while it starts."""
+"""How often in a row a worker may die while it starts."""
 MAX_POISON_STREAK = 16
-"""Rows in a row that kill their worker, with none done in between: then it is not the rows."""
+"""If this many rows in succession kill their worker, with none done in between, the rows are not the cause."""
 ALL_TOLD_S = 60.0
 """A dead worker tells all its batches at once; this only bounds a fault of its own."""
 
@@ -85,10 +85,10 @@ class WorkerPool:
         ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
 
     def handle_start(self, state: WorkerState, future: Future) -> None:
-        """A worker is ready, or did not start.
+        """Handle a worker that is ready, or that did not start.
 
         Raises:
-            ModelError, EngineError: it says that it cannot start, or no worker is left.
+            ModelError, EngineError: the worker reports that it cannot start, or no worker is left.
         """
         state.opening = False
         try:
@@ -105,14 +105,14 @@ class WorkerPool:
         self.emit("lane_ready", lane=state.worker.name, **facts)
 
     def _handle_failed_start(self, state: WorkerState, error: WorkerDied | EngineError | ModelError) -> None:
-        # Something from outside may kill a worker while it loads; its own word that it cannot start is final,
-        # unless it worked before: a worker that is lost must not take the others with it.
+        # A worker that is killed from outside while it loads is tried again. If it reports that it cannot start, that
+        # is final, unless it worked before: a worker that is lost must not stop the others.
         state.failed_starts += 1
         state.reused = False
         if not isinstance(error, WorkerDied) and not state.was_ready:
             raise error
         name = state.worker.name
-        state.worker.stop(now=True)  # one that says that it cannot start is still there
+        state.worker.stop(now=True)  # a worker that reports that it cannot start still exists
         if state.failed_starts < MAX_STARTS:
             self.emit("lane_restarted", lane=name, reason=str(error))
             self._start(state)
@@ -127,7 +127,7 @@ class WorkerPool:
         idle = [state for state in self.states if self._idle_pool and not state.in_flight]
         for state in idle:
             self._idle_pool.put(state.worker)
-            self.states.remove(state)  # not before: what breaks this off must find the worker still here
+            self.states.remove(state)  # not earlier: if this is interrupted, the worker must still be here
         self.stop()
         self.states.clear()
 
@@ -194,7 +194,7 @@ class WorkerPool:
         return sum(len(state.in_flight) for state in self.states if state.group.settings.backend.is_remote)
 
     def finish(self, state: WorkerState, number: int) -> Batch:
-        """The worker has answered for a batch: it is no longer held."""
+        """The worker has answered for a batch, so it no longer has it."""
         state.exclusive = False
         state.failed_starts = 0
         held = state.in_flight.pop(number)
@@ -202,7 +202,8 @@ class WorkerPool:
         return held.batch
 
     def cancel_pending(self, group: Group | None = None) -> None:
-        """Have workers, of one group or all, send back what they have not begun. They take nothing after that."""
+        """Ask the workers of one group, or all, to send back what they have not started. They take nothing after
+        that."""
         for state in self.states:
             if group in (None, state.group):
                 state.worker.cancel_pending()
@@ -210,7 +211,7 @@ class WorkerPool:
     # Deaths
 
     def row_done(self) -> None:
-        """A row came out well, so the workers as such are sound."""
+        """A row succeeded, so the workers as such are fine."""
         self._poison_streak = 0
 
     def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
@@ -237,8 +238,8 @@ class WorkerPool:
             self._start(state)
         else:
             lost.hopeless = (
-                f"{self._poison_streak} rows in a row ended their engine process and none was done in between, so it "
-                f"is not the rows: {death}"
+                f"{self._poison_streak} rows in succession ended their engine process and none was done in between, so "
+                f"the rows are not the cause: {death}"
             )
         return lost
 

@@ -33,9 +33,9 @@ class WorkerState:
     was_ready: bool = False
     failed_starts: int = 0
     exclusive: bool = False
-    """It runs a suspect and takes nothing beside it."""
+    """It runs a suspect and takes nothing else."""
     reused: bool = False
-    """It is of an earlier run and has not been started for this one."""
+    """It comes from an earlier run and was not started for this one."""
     killed: bool = False
     """It is being ended by us, and its batches are about to come back."""
     in_flight: dict[int, Held] = field(default_factory=dict)
@@ -47,12 +47,12 @@ class WorkerState:
 
 @dataclass
 class LostBatches:
-    """What a worker held when it died."""
+    """The batches of a worker that died."""
 
     innocent: list[Batch] = field(default_factory=list)
-    """It was gone before it got these."""
+    """The worker was gone before it got these."""
     suspects: list[Batch] = field(default_factory=list)
-    """Each to run with nothing beside it."""
+    """Each of these runs alone."""
     poisoned: list[Failed] = field(default_factory=list)
     unpaid: list[Request] = field(default_factory=list)
     """Of all of these, the rows for which nothing had gone out that costs money."""

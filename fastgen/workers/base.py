@@ -34,7 +34,7 @@ class Worker(Protocol):
     """For people, logs and events: the device's name."""
     device: Device
     slots: int
-    """Batches it holds at once."""
+    """Batches that it holds at the same time."""
 
     @property
     def beats(self) -> int | None:
@@ -54,10 +54,10 @@ class Worker(Protocol):
         ModelError or WorkerDied."""
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
-        """Whether its engine is the one that these settings need there."""
+        """Whether its engine is the one that these settings need on that device."""
 
     def reconfigure(self, settings: Settings) -> Future[dict]:
-        """Go on with another run that it `fits`. The future is as of `start`."""
+        """Continue with another run that it `fits`. The future is like that of `start`."""
 
     def submit(self, batch: Batch) -> Future:
         """list[Result], one per request in the same order; or raises WorkerDied or DiskError. Only once it is ready."""

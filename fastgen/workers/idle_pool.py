@@ -16,7 +16,7 @@ from fastgen.config.settings import Settings
 from fastgen.workers import registry
 from fastgen.workers.base import Worker
 
-_lock = threading.RLock()  # a session may be collected, and so closed, while this thread holds it
+_lock = threading.RLock()  # a session may be garbage-collected, and so closed, while this thread holds the lock
 _all: weakref.WeakSet[IdlePool] = weakref.WeakSet()
 
 
@@ -30,7 +30,7 @@ class IdlePool:
             _all.add(self)
 
     def put(self, worker: Worker) -> None:
-        """Keep a worker that its run is done with, or end it where it is of no more use."""
+        """Keep a worker after its run, or end it if it can no longer be used."""
         with _lock:
             keep = worker.reusable and not self._closed
             gone = [worker]
@@ -41,7 +41,7 @@ class IdlePool:
             one.stop()
 
     def close(self) -> None:
-        """End what is idle; what comes later is not kept."""
+        """End the idle workers; workers that come later are not kept."""
         self._closed = True
         while self.workers:
             worker = self.workers[-1]
@@ -62,7 +62,7 @@ def take(place: str, settings: Settings, device: Device, slots: int) -> Worker |
 
 
 def make_room(device: Device) -> list[Worker]:
-    """End the idle workers that share a device; these are returned."""
+    """End the idle workers that use a device, and return them."""
     gone = [] if _is_endpoint(device) else _take_out(lambda worker: _share(worker.device, device))
     for worker in gone:
         worker.stop()
@@ -70,11 +70,13 @@ def make_room(device: Device) -> list[Worker]:
 
 
 def _take_out(wanted: Callable[[Worker], bool], whose: IdlePool | None = None) -> list[Worker]:
-    """Remove workers from where they are kept, of all sessions or of one."""
+    """Remove workers from the pools of all sessions, or of one."""
     with _lock:
         found = []
         for idle_pool in [whose] if whose else list(_all):
-            taken = [worker for worker in idle_pool.workers if wanted(worker)]  # asked once: an answer may change
+            taken = [
+                worker for worker in idle_pool.workers if wanted(worker)
+            ]  # asked once, because the answer may change
             idle_pool.workers = [worker for worker in idle_pool.workers if worker not in taken]
             found += taken
         return found
@@ -87,12 +89,12 @@ def _share(one: Device, other: Device) -> bool:
 
 
 def _is_endpoint(device: Device) -> bool:
-    """Whether it is a service, which any number of workers may ask."""
+    """Whether it is a service, which any number of workers may use."""
     return device.kind == "endpoint"
 
 
 def _keep_nothing() -> None:
-    """In a forked process: what is kept is the parent's. The registry has the workers themselves let go."""
+    """In a forked process: the idle workers belong to the parent. The registry has the workers themselves let go."""
     global _lock
     _lock = threading.RLock()
     for idle_pool in list(_all):

@@ -25,14 +25,14 @@ class Work(msgspec.Struct, tag=True):
 
 
 class Reconfigure(msgspec.Struct, tag=True):
-    """From now on the work is for another run, and its folder has the log. Comes when nothing is under way."""
+    """From now on the work is for another run, whose folder has the log. Sent only while nothing is in progress."""
 
     settings: Settings
     log: str
 
 
 class CancelPending(msgspec.Struct, tag=True):
-    """Do not begin what has not begun; hand it back."""
+    """Do not start what has not started; send it back."""
 
 
 # From the child

@@ -1,7 +1,7 @@
-"""A worker that is a process of its own: one GPU, or some CPU threads. Whatever kills it, this process lives on.
+"""A worker that is a process of its own, on one GPU or some CPU threads. Whatever kills it, this process survives.
 
-Messages are msgpack over a socket pair. The child ends as soon as its end of the pair closes, so none outlives us. When
-its run is over it may go on with another one that needs the same engine: idle_pool.py.
+Messages are msgpack over a socket pair. The child ends as soon as our end of the pair closes, so no child outlives us.
+After its run it may work for another one that needs the same engine: see idle_pool.py.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ProcessWorker:
 
     @property
     def reusable(self) -> bool:
-        """Whether it could go on with another run."""
+        """Whether it can work for another run."""
         with self._lock:
             idle = (
                 self._process is not None and self._process.poll() is None and self._death is None and not self._pending
@@ -87,7 +87,7 @@ class ProcessWorker:
         return idle and could_start and not self._cancelled
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
-        """Whether its engine is the one that these settings need there."""
+        """Whether its engine is the one that these settings need on that device."""
         return self._engine == _engine_of(settings, device, slots)
 
     def start(self) -> Future:
@@ -119,7 +119,8 @@ class ProcessWorker:
         return self._ready
 
     def reconfigure(self, settings: Settings) -> Future:
-        """Go on with another run that this worker `fits`. The future is as of `start`: it may be ready already."""
+        """Continue with another run that this worker `fits`. The future is like that of `start`; it may be ready
+        already."""
         self._work_for(settings)
         message = Reconfigure(settings, str(self.log))
 
@@ -127,7 +128,7 @@ class ProcessWorker:
             if ready.exception() is None:
                 self._send(message)
 
-        self._ready.add_done_callback(tell)  # before any of the caller's, so ahead of all work
+        self._ready.add_done_callback(tell)  # before any batch of the caller, so ahead of all work
         return self._ready
 
     def submit(self, batch: Batch) -> Future:
@@ -170,8 +171,8 @@ class ProcessWorker:
                 process.wait(KILLED_S)
 
     def forget(self) -> None:
-        """In a forked process: the engine is our parent's. Without our copy of its line it ends when the parent
-        does."""
+        """In a forked process: the engine belongs to our parent. Closing our copy of the socket lets it end when the
+        parent ends."""
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
@@ -192,7 +193,7 @@ class ProcessWorker:
             pass
 
     def _listen(self, connection: Connection, process: subprocess.Popen) -> None:
-        """Turn the child's messages into results of futures, until it is gone."""
+        """Turn the child's messages into results of futures until it is gone."""
         ready = self._ready
         try:
             while True:
@@ -214,7 +215,7 @@ class ProcessWorker:
         except (EOFError, OSError):
             pass
         except Exception:
-            # A message that cannot be read: nobody would ever hear of its batch, so end what sent it.
+            # A message that cannot be read: its batch would never be answered, so end the process that sent it.
             log.exception("worker %s", self.name)
             process.kill()
         self._bury(ready, connection, process)
@@ -260,6 +261,6 @@ def _ending(code: int) -> str:
         import signal
 
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        hint = " (out of main memory?)" if name == "SIGKILL" else ""
+        hint = " (is the main memory full?)" if name == "SIGKILL" else ""
         return f"the engine process was ended by {name}{hint}"
     return f"the engine process ended with exit code {code}"

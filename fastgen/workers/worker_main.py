@@ -78,7 +78,7 @@ class Child:
         threading.Timer(CLOSE_S, os._exit, (0,)).start()
         if self._backend is not None:
             with suppress(Exception):
-                self._backend.cancel_pending()  # nobody would hear of what is sent, or paid, from now on
+                self._backend.cancel_pending()  # nobody would receive what is sent, or paid for, from now on
                 self._backend.close()
         os._exit(0)
 
@@ -134,8 +134,8 @@ def main(descriptor: int) -> NoReturn:
 
 
 def _results(backend: Backend, batch: Batch) -> list[Result]:
-    """The results, each with what tells the pictures that it was made from."""
-    before = [stamps.of_request(request) for request in batch.requests]  # what changes meanwhile is seen the next time
+    """The results, each with the stamps of the images that it was made from."""
+    before = [stamps.of_request(request) for request in batch.requests]  # a change in the meantime is noticed next time
     return [
         replace(result, inputs=inputs) if inputs else result
         for result, inputs in zip(backend.run(batch), before, strict=True)
@@ -143,7 +143,7 @@ def _results(backend: Backend, batch: Batch) -> list[Result]:
 
 
 def _log_into(path: str) -> None:
-    with suppress(OSError):  # a disk that takes no more is found by what is written next
+    with suppress(OSError):  # if the disk is full, the next write shows it
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -151,7 +151,7 @@ def _log_into(path: str) -> None:
 
 
 def _log_exception() -> None:
-    """Into the worker's log, if the disk still takes it."""
+    """Write to the worker's log, if the disk still accepts it."""
     with suppress(OSError):
         traceback.print_exc()
 

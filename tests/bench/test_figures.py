@@ -235,7 +235,7 @@ def test_a_table_has_no_column_that_says_nothing():
     }
     refused = {"name": "other", "refused": "no GPU", "same_as": "", "failed": ""}
     head, row = report.table_of({"about": {"memory_gib": None}, "arms": [arm, refused]})
-    assert head == ("", "a second", "ratio", "least-most", "first, s", "GiB", "same text", "right")
+    assert head == ("", "per second", "ratio", "least-most", "first, s", "GiB", "same text", "right")
     assert row == ("vllm", "80", "1.50", "1.40-1.60", "9.0", "2.0", "100%", "9 of 10")
 
 

@@ -84,7 +84,7 @@ def test_another_model_in_the_same_place_replaces_it_and_the_log_says_so(drawn, 
     [first] = engines()
     other.generate_from_input(["a fox"])
     [second] = engines()
-    assert second != first and "cpu: the engine with fake was ended for one with fake" in caplog.text
+    assert second != first and "cpu: the engine with fake was stopped to make room for one with fake" in caplog.text
     one.generate_from_input(["a fox"])
     assert engines() == [second], "nothing is started for what is done already"
 

@@ -38,7 +38,7 @@ def read(path) -> list[dict]:
 def test_init_leaves_what_is_there(folder, cli):
     path = folder / "README.md"
     path.write_text("mine")
-    assert "0 files" in cli("init", folder).stdout and path.read_text() == "mine"
+    assert "0 new files" in cli("init", folder).stdout and path.read_text() == "mine"
     scripts = {place: sorted(p.name for p in folder.glob(f"{place}*_pipelines/*.py")) for place in PLACES}
     assert len(scripts[""]) == 8 and all(names == scripts[""] for names in scripts.values())
     assert all("fastgen.dataflow" in p.read_text() for p in folder.glob("*_pipelines/*.py"))
@@ -49,8 +49,8 @@ def test_the_documents_command_fills_the_current_folder(here, cli):
     module, _, name = entry["project"]["scripts"]["dataflowmm"].partition(":")
     call = [sys.executable, "-c", f"from {module} import {name}; {name}()"]
     done = subprocess.run([*call, "init"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "new in this folder" in done.stdout, done.stderr
-    assert "0 files" in cli("init").stdout, "fastgen init without DIR makes the same"
+    assert done.returncode == 0 and "new files in this folder" in done.stdout, done.stderr
+    assert "0 new files" in cli("init").stdout, "fastgen init without DIR makes the same"
     assert subprocess.run([*call, "init", "x"], capture_output=True, timeout=60).returncode == 2
     for name in ("data/image_caption", "data/image_vqa", "example_data/image_caption", "example_data/image_vqa"):
         for row in json.loads((here / name / "sample_data.json").read_text()):

@@ -66,7 +66,7 @@ def test_what_cannot_be_is_said_at_once(drawn, monkeypatch, tmp_path):
         drawn(backend="local").__class__(ImageIO("./p"), "./nowhere")
     with pytest.raises(ValueError, match="diffuser_model_name"):
         drawn(diffuser_model_name="SD")
-    with pytest.raises(fastgen.SettingsError, match="one server a GPU"):
+    with pytest.raises(fastgen.SettingsError, match="one server per GPU"):
         LocalModelVLMServing_vllm("tiny", vllm_tensor_parallel_size=2)
 
 
@@ -94,7 +94,7 @@ def test_all_ways_to_ask_about_pictures(server, here):
     assert len(server.requests[-1].images) == 2 and {"left", "right"} <= set(server.requests[-1].texts)
     with pytest.raises(ValueError, match="same length"):
         serving.generate_from_input_one_image(["image.png"], [])
-    with pytest.raises(fastgen.SettingsError, match="only pictures"):
+    with pytest.raises(fastgen.SettingsError, match="images only"):
         serving.generate_from_input(["x"], image_inputs=["image.png"], video_inputs=[["v.mp4"]])
     for mode, size in (("horizontal", (80, 32)), ("vertical", (48, 64)), ("grid", (512, 512))):
         sheet = serving.combine_images_to_base64(["image.png", "human_inpaint.jpg"], mode)

@@ -86,7 +86,7 @@ def test_an_engine_that_was_killed_in_between_is_replaced(ask):
 def test_another_engine_ends_the_first_and_says_so(ask):
     [first], _, _ = ask("a", "a fox")
     [second], _, [warning] = ask("b", "a fox", max_sequence_length=32)
-    assert second != first and gone(first) and "was ended for one with fake" in warning
+    assert second != first and gone(first) and "was stopped to make room for one with fake" in warning
     with fastgen.Session() as other:
         [third], _, [warning] = ask("c", "a fox", session=other, max_sequence_length=48)
         assert gone(second) and "cpu" in warning, "also one that another session keeps"

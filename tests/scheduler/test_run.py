@@ -151,7 +151,7 @@ def test_an_engine_that_cannot_start_ends_the_run_at_once(settings, rows_file, m
 def test_rows_that_all_kill_their_engine_are_not_to_blame(settings, rows_file, monkeypatch, table):
     monkeypatch.setattr(worker_pool, "MAX_POISON_STREAK", 2)
     resolved = settings("t2i", rows_file([{"id": f"{i}", "prompt": "crash"} for i in range(4)]), batch_size=1)
-    with pytest.raises(EngineError, match="not the rows"):
+    with pytest.raises(EngineError, match="the rows are not the cause"):
         list(Run(resolved).results())
     blamed = [line["rec"]["id"] for line in table(Path(resolved.run.out) / "journal.jsonl")]
     assert len(blamed) < 4

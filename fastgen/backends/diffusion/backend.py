@@ -1,8 +1,8 @@
 """FLUX.1 and Kontext on one device: batch -> results.
 
-The arithmetic has threads of its own (`_engine`): one on a GPU, on a CPU several with a batch each. Loading of input
-pictures and saving of finished ones happen in the threads that call `run`, so they overlap with the arithmetic of other
-batches. Knows nothing of retries or other workers.
+The arithmetic has its own threads (`_engine`): one on a GPU, several with a batch each on a CPU. Input images are
+loaded and finished ones saved in the threads that call `run`, so this overlaps with the arithmetic of other batches.
+Does not know retries or other workers.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class OutOfMemory(Exception):
 
 
 class ImageJob:
-    """One picture of a request on its way: for an edit the current state, turn by turn."""
+    """One image of a request in progress; for an edit its current state, turn by turn."""
 
     def __init__(self, request: Request, number: int, prompt: str):
         self.request = request
         self.number = number
-        """Which copy (edit) or which picture (t2i) of its request."""
+        """Which copy (edit) or which image (t2i) of its request."""
         self.prompt = prompt
         self.picture: Image.Image | None = None
         """At the saved size."""
         self.profile = b""
         """The colour profile that `picture` is to be saved with; b"" for sRGB."""
         self.patterns: list[str] = []
-        """With a step cache: which steps were computed in full, a word a turn."""
+        """With a step cache: which steps were computed in full, one pattern per turn."""
 
 
 class FluxBackend:
@@ -60,10 +60,10 @@ class FluxBackend:
         self.settings = settings
         self.device = device
         self._fits: dict[Bucket, int] = {}
-        """Samples that fit together where a batch ran out of memory."""
+        """For buckets in which a batch ran out of memory: how many samples fit together."""
         self._counting = threading.Lock()
         self._graphs = 0
-        """Compiled so far, where --compile is on; more of them after the warm-up are recompiles."""
+        """Graphs compiled so far, with --compile. Those compiled after the warm-up are recompiles."""
 
     def open(self) -> dict:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
@@ -72,8 +72,8 @@ class FluxBackend:
         torch.set_num_threads(threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
-                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install the CUDA build that fits "
-                "the driver, or use --gpus cpu"
+                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install a CUDA build of torch that "
+                "fits the driver, or use --gpus cpu"
             )
         device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
         started = time.monotonic()
@@ -111,8 +111,7 @@ class FluxBackend:
         self.settings = settings
         self._saver.close()
         self._saver = Saver(settings)
-        # What the run before ran short of is nothing to this one, and its pictures are to be what they would be without
-        # it.
+        # Memory limits found in the earlier run must not affect this one: its images must be the same as without it.
         self._fits.clear()
         self.modules.vae.disable_tiling()
         if self.modules.device.type == "cuda":
@@ -127,10 +126,10 @@ class FluxBackend:
         self._saver.close()
 
     def run(self, batch: Batch) -> list[Result]:
-        """Make and save every picture of the batch. One result per request, in order.
+        """Make and save every image of the batch. One result per request, in order.
 
         Raises:
-            DiskError: the output disk takes no more.
+            DiskError: the output disk refuses writes.
         """
         stages: dict[str, float] = defaultdict(float)
         bad: dict[str, Failed] = {}
@@ -185,7 +184,7 @@ class FluxBackend:
         return results
 
     def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
-        """The pictures of requests of one bucket: id -> (chains with their `picture`, warnings).
+        """The images for requests of one bucket: id -> (jobs with their `picture`, warnings).
 
         Raises:
             OutOfMemory: not even one sample fits.
@@ -205,7 +204,8 @@ class FluxBackend:
         return {request.id: (jobs[request.id], self._warnings(request, inputs.get(request.id))) for request in requests}
 
     def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
-        """Denoise and decode samples of one size: pictures (3, H, W), float32, 0..1, or what `finish` makes of them.
+        """Denoise and decode samples of one size. Returns images (3, H, W), float32, 0..1, or what `finish` makes of
+        them.
 
         Raises:
             OutOfMemory: not even one sample fits.
@@ -247,15 +247,15 @@ class FluxBackend:
             enter_thread()
 
     def _warm_up(self) -> None:
-        """Small pictures, so that the first batch does not pay for kernels and thread pools being set up, nor for
-        graphs: those are of two kinds, for one sample and for several, and know no sizes once they have seen two."""
+        """Draw small images, so that kernels, thread pools and graphs are set up before the first batch. There are two
+        kinds of graphs, for one sample and for several; after two sizes they work for all sizes."""
         prompts = self.prompts.encode(["one", "two", "three"])
         for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.optimizations.compile.on else ((64, 2),):
             samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
             self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
 
     def _turn(self, jobs: list[ImageJob], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
-        """Apply one user turn to all chains: sets their `picture`."""
+        """Apply one user turn to all jobs: sets their `picture`."""
         if bucket.task == "edit":
             for job in jobs:
                 job.prompt = job.request.prompts[turn]
@@ -287,7 +287,7 @@ class FluxBackend:
                 job.picture = picture
 
     def _add_references(self, jobs, samples, turn, bucket, inputs) -> None:
-        """Encode the picture that each chain edits, and for masked edits the latents to hold on to."""
+        """Encode the image that each job edits, and for masked edits the latents to keep."""
         sources: dict[int, Image.Image] = {}
         size = bucket.reference if turn == 0 else (bucket.width, bucket.height)
         whole = (bucket.width, bucket.height)
@@ -320,11 +320,11 @@ class FluxBackend:
         if cut > most:
             warnings.append(f"the prompt has {cut} tokens; the model reads the first {most}")
         if self.modules.vae.use_tiling:
-            warnings.append("decoded in tiles for lack of memory; seams are possible")
+            warnings.append("decoded in tiles because memory was low; seams are possible")
         return tuple(warnings)
 
     def _work(self, jobs: list[ImageJob]) -> dict[str, int]:
-        """What the batch took, for the run's summary."""
+        """Seconds and counters of the batch, for the summary of the run."""
         work = {}
         if self.modules.device.type == "cuda":
             work["gpu_peak_mib"] = torch.cuda.max_memory_reserved() >> 20
@@ -359,13 +359,14 @@ class FluxBackend:
             torch.cuda.empty_cache()
 
     def _wait(self) -> None:
-        """So that a stage's time is its own; the stages depend on each other, so nothing is lost by it."""
+        """So that each stage is timed correctly. The stages depend on each other, so waiting costs nothing."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
 
 
 def _decisions(jobs: list[ImageJob]) -> dict:
-    """What the step cache did for a row: steps in all, those computed in full, and which, a word a picture and turn."""
+    """What the step cache did for a row: all steps, those computed in full, and which ones, one pattern per image and
+    turn."""
     patterns = [pattern for job in jobs for pattern in job.patterns]
     if not patterns:
         return {}

@@ -1,4 +1,4 @@
-"""Latents -> pixels. Knows nothing of steps or files."""
+"""Latents -> pixels. Does not know steps or files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fastgen.backends.diffusion.load import Modules
 from fastgen.opt.offload import onload
 
 MOST = 8
-"""Pictures decoded together at the most: more is no faster and takes memory (bench/LOG.md)."""
+"""Maximum number of images decoded together: more is no faster and takes memory (bench/LOG.md)."""
 
 
 @torch.inference_mode()
 def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int, finish=list) -> list:
-    """Packed latents (tokens, 64) of one size as pictures (3, H, W), float32, 0..1, on the device.
+    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device.
 
     Args:
-        most: pictures that the VAE decodes together.
-        finish: what to make of each such group before the next is decoded; `to_uint8` takes them off the device.
+        most: images that the VAE decodes together.
+        finish: is applied to each such group before the next is decoded; `to_uint8` moves them off the device.
     """
     vae = modules.vae
     most = min(most, MOST)
@@ -35,5 +35,5 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
 
 
 def to_uint8(pictures: torch.Tensor) -> list[np.ndarray]:
-    """Pictures (B, 3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
+    """Images (B, 3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
     return [(p * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy() for p in pictures]

@@ -29,7 +29,7 @@ LATENT_CHANNELS = 16
 
 @dataclass(eq=False)
 class Sample:
-    """One picture in the making. All samples of a `denoise` call have the same sizes."""
+    """One image in progress. All samples of a `denoise` call have the same sizes."""
 
     prompt: Prompt
     width: int
@@ -39,21 +39,21 @@ class Sample:
     noise: torch.Tensor
     """(tokens, 64), float32."""
     reference: torch.Tensor | None = None
-    """(reference tokens, 64): the picture to edit."""
+    """(reference tokens, 64): the image to edit."""
     reference_size: tuple[int, int] = (0, 0)
     keep: torch.Tensor | None = None
-    """(tokens, 64): latents to hold on to where `repaint` is 0."""
+    """(tokens, 64): latents to keep where `repaint` is 0."""
     repaint: torch.Tensor | None = None
     """(tokens, 64) of 0 and 1."""
     latents: torch.Tensor | None = field(default=None)
-    """(tokens, 64), float32: the outcome."""
+    """(tokens, 64), float32: the result."""
     pattern: str = ""
-    """With a step cache a character a step: 1 computed in full, 0 taken from earlier ones."""
+    """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
 
 
 def make_noise(seed: int, width: int, height: int) -> torch.Tensor:
-    """Packed noise (H/16 * W/16, 64), float32, on the CPU: the same on every device. It is what diffusers draws for
-    `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
+    """Packed noise (H/16 * W/16, 64), float32, on the CPU: the same on every device. It equals what diffusers draws
+    with `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
     generator = torch.Generator("cpu").manual_seed(seed)
     shape = (1, LATENT_CHANNELS, 2 * (height // 16), 2 * (width // 16))
     return pack(torch.randn(shape, generator=generator, dtype=torch.float32))[0]
@@ -82,7 +82,7 @@ class Denoiser:
                 group = _Group(self, [s for s in group.samples if s.latents is None], group)
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
-        """The noise levels of a schedule, steps + 1 of them, on the CPU, by the model's own scheduler."""
+        """The steps + 1 noise levels of a schedule, on the CPU, from the model's own scheduler."""
         if (steps, tokens) not in self._sigmas:
             scheduler = copy.deepcopy(self.modules.scheduler)
             config = scheduler.config
@@ -98,13 +98,13 @@ class Denoiser:
         return self._sigmas[steps, tokens]
 
     def rope(self, text: int, size: tuple[int, int], reference: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rotary positions (cos, sin) for text, picture and reference tokens, in that order."""
+        """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
         key = (text, size, reference)
         found = self._rope.get(key)
         if found is None:
             ids = [torch.zeros(text, 3), position_ids(size, 0)]
             if reference != (0, 0):
-                ids.append(position_ids(reference, 1))  # Kontext tells reference from picture by the first axis
+                ids.append(position_ids(reference, 1))  # Kontext tells the reference from the image by the first axis
             if len(self._rope) > 64:
                 self._rope.clear()
             found = self._rope[key] = self.modules.transformer.pos_embed(torch.cat(ids).to(self.modules.device))
@@ -112,7 +112,7 @@ class Denoiser:
 
 
 class _Group:
-    """The samples that share the next forward pass, stacked; made anew whenever one leaves or joins."""
+    """The samples that share the next forward pass, stacked; rebuilt whenever one leaves or joins."""
 
     def __init__(self, denoiser: Denoiser, samples: list[Sample], before: _Group | None = None):
         self.samples = samples
@@ -128,7 +128,7 @@ class _Group:
         self.x = torch.stack(
             [before.x[known[id(s)]] if id(s) in known else s.noise.to(device, torch.float32) for s in samples]
         )
-        """(B, tokens, 64), float32 whatever the model computes in."""
+        """(B, tokens, 64), always float32."""
         self.cache_states: list[CacheState] | None = None
         if (cache := modules.step_cache) is not None:
             self.cache_states = [
@@ -164,7 +164,7 @@ class _Group:
         self.at = [at + 1 for at in self.at]
 
     def finished(self) -> bool:
-        """Hand out the latents of samples that took their last step; whether there were any."""
+        """Give the samples that took their last step their latents. Returns whether there were any."""
         ended = [i for i, s in enumerate(self.samples) if self.at[i] == s.steps]
         for i in ended:
             self.samples[i].latents = self.x[i]
@@ -175,8 +175,8 @@ class _Group:
     def _velocity(self, sigma: torch.Tensor) -> torch.Tensor:
         """The transformer's prediction (B, tokens, 64) at noise levels `sigma` (B,), which are on the CPU.
 
-        Equal to `FluxTransformer2DModel.forward`, with what is constant over the steps taken out and the last layers
-        run on the picture's tokens only. The rounding of the timestep is that of diffusers' pipelines.
+        Equals `FluxTransformer2DModel.forward`, but what is constant over the steps is computed once, and the last
+        layers run on the image's tokens only. The timestep is rounded as in diffusers' pipelines.
         """
         t = self.transformer
         timestep = (sigma.to(self.x.device) * 1000).to(self.dtype) / 1000 * 1000
@@ -200,7 +200,7 @@ class _Group:
         return (*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks)
 
     def _blocks(self, blocks, hidden, text, embedding) -> tuple[torch.Tensor, torch.Tensor]:
-        """(text tokens, picture and reference tokens) after these blocks."""
+        """(text tokens, image and reference tokens) after these blocks."""
         for block in blocks:
             text, hidden = block(
                 hidden_states=hidden, encoder_hidden_states=text, temb=embedding, image_rotary_emb=self.rope
@@ -208,7 +208,7 @@ class _Group:
         return text, hidden
 
     def _blocks_with_cache(self, hidden, text, embedding, tokens: int, sigma: torch.Tensor) -> torch.Tensor:
-        """The picture's tokens after all blocks: computed for samples whose first block says so, else carried on."""
+        """The image's tokens after all blocks: computed for samples whose first block requires it, else reused."""
         before = hidden[:, :tokens]
         text, hidden = self._blocks(self._all[:1], hidden, text, embedding)
         after = hidden[:, :tokens]
@@ -217,7 +217,7 @@ class _Group:
         skip = set()
         if open_ones:
             distances = torch.stack([self.cache_states[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
-            # One wait for the device a step, whatever the number of samples.
+            # One wait for the device per step, independent of the number of samples.
             for i, distance in zip(open_ones, distances.tolist(), strict=True):
                 if distance <= self.cache_states[i].config.threshold:
                     skip.add(i)
@@ -235,7 +235,7 @@ class _Group:
 
 
 def position_ids(size: tuple[int, int], kind: int) -> torch.Tensor:
-    """Position ids (tokens, 3) of a picture: (kind, row, column) of each 16x16 patch."""
+    """Position ids (tokens, 3) of an image: (kind, row, column) of each 16x16 patch."""
     width, height = size[0] // 16, size[1] // 16
     ids = torch.zeros(height, width, 3)
     ids[..., 0] = kind

@@ -1,4 +1,4 @@
-"""Prompts -> text embeddings, each distinct prompt once; pictures -> reference latents. Knows nothing of steps."""
+"""Prompts -> text embeddings, each distinct prompt once; images -> reference latents. Does not know steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastgen.opt.offload import TEXT, onload
 CHUNK = 16
 """Prompts that go through the text encoders together."""
 MOST_PICTURES = 4
-"""Pictures that go through the VAE's encoder together."""
+"""Images that go through the VAE's encoder together."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class PromptEncoder:
         self._known: OrderedDict[str, Prompt] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        """Tokenizers are not safe for two threads, and no prompt is to be encoded twice."""
+        """Tokenizers are not thread-safe, and no prompt should be encoded twice."""
 
     def encode(self, prompts: list[str]) -> list[Prompt]:
-        """One Prompt each, in order. Safe for several threads."""
+        """One Prompt per text, in order. Thread-safe."""
         with self._lock:
             return self._encode(prompts)
 
@@ -71,11 +71,11 @@ class PromptEncoder:
         t5_ids, lengths = self._tokenize(m.tokenizer_2, prompts, self.max_sequence_length)
         pooled = m.text_encoder(clip_ids).pooler_output.to(m.dtype)
         embeds = m.text_encoder_2(t5_ids)[0].to(m.dtype)
-        # Clones: a kept view would hold the whole chunk in memory.
+        # Clones, because a view would keep the whole chunk in memory.
         return [Prompt(e.clone(), p.clone(), n) for e, p, n in zip(embeds, pooled, lengths, strict=True)]
 
     def _tokenize(self, tokenizer, prompts: list[str], length: int) -> tuple[torch.Tensor, list[int]]:
-        """Token ids (len(prompts), length), padded and cut, and the uncut lengths."""
+        """Token ids (len(prompts), length), padded and cut off, and the original lengths."""
         ids = tokenizer(prompts, padding=False, truncation=False, verbose=False).input_ids
         end = tokenizer.eos_token_id
         rows = [row if len(row) <= length else [*row[: length - 1], end] for row in ids]
@@ -85,12 +85,12 @@ class PromptEncoder:
 
 @torch.inference_mode()
 def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.Tensor]:
-    """Pictures of one size, uint8 (H, W, 3), as packed latents (H/16 * W/16, 64) each: the mode of the VAE's
+    """Images of one size, uint8 (H, W, 3), as packed latents (H/16 * W/16, 64) each: the mode of the VAE's
     posterior."""
     vae = modules.vae
     pixels = torch.from_numpy(np.stack(pictures)).to(modules.device)
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)
-    # Only float32 rounds alike in any batch; other types go one by one so that a picture is the same in any company.
+    # Only float32 rounds alike in any batch. Other types go one by one, so that an image is the same in any batch.
     size = MOST_PICTURES if modules.dtype == torch.float32 else 1
     with onload(modules, "vae"):
         latents = torch.cat([vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(size)])

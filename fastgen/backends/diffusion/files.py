@@ -1,6 +1,6 @@
-"""Pictures into the engine and out of it: what an edit starts from, and what is saved. Knows nothing of tensors' ways.
+"""Images into the engine and out of it: what an edit starts from, and what is saved. Does not know tensors.
 
-All of it runs in the threads that call the backend, beside the arithmetic of other batches.
+All of it runs in the threads that call the backend, in parallel with the arithmetic of other batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastgen.output import artifacts
 from fastgen.types import FileStamp, Request
 
 SAVERS = 4
-"""Threads that compress and write pictures; Pillow releases the interpreter lock while it compresses."""
+"""Threads that compress and write images; Pillow releases the interpreter lock while it compresses."""
 
 
 class Inputs:
@@ -72,7 +72,7 @@ class Inputs:
 
 
 class Saver:
-    """Compresses and writes pictures of a run, several at a time."""
+    """Compresses and writes the images of a run, several at a time."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -80,7 +80,7 @@ class Saver:
         self._threads = ThreadPoolExecutor(SAVERS, "save", _step_back)
 
     def path(self, request: Request, number: int) -> str:
-        """Where picture `number` of a request goes, relative to the run folder."""
+        """The path of image `number` of a request, relative to the run folder."""
         suffix = {"jpeg": "jpg"}.get(self.settings.image.format, self.settings.image.format)
         return artifacts.picture(request, number, suffix)
 
@@ -122,7 +122,7 @@ class Saver:
 
 
 def token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
-    """The mask on packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
+    """The mask for packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
     width, height = size
     array = np.asarray(mask.resize(size, Image.Resampling.BOX) if mask.size != size else mask) > 0
     tokens = array.reshape(height // 16, 16, width // 16, 16).any(axis=(1, 3)).reshape(-1, 1)
@@ -130,6 +130,6 @@ def token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _step_back() -> None:
-    """Give this thread what the arithmetic leaves over: a core taken from it for a moment stalls all its threads."""
-    with suppress(AttributeError, OSError):  # priorities of single threads are Linux's own
+    """Lower the priority of this thread: taking a core from the arithmetic for a moment stalls all its threads."""
+    with suppress(AttributeError, OSError):  # only Linux has priorities for single threads
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

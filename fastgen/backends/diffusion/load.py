@@ -1,6 +1,6 @@
-"""A diffusers-format FLUX.1 folder -> Modules. Fails where a weight is missing instead of making one up.
+"""A FLUX.1 folder in diffusers format -> Modules. Fails if a weight is missing instead of inventing one.
 
-They are in the CPU's memory; `opt` brings them onto the device, quantized or not.
+The modules are in main memory; `opt` moves them onto the device, quantized or not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from fastgen.input import weights
 from fastgen.input.weights.safetensors import BadFile, read_header
 from fastgen.opt.quantized_cache import CachedWeights, find
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has fetched all that is needed
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has downloaded everything that is needed
 PARTS = {"transformer": "transformer", "text": "text_encoder_2"}
 """What can be quantized, by its word in `Quantize` -> the module."""
 
 
 @dataclass
 class Modules:
-    """diffusers' and transformers' own modules, in eval mode, to run on `device`. Changed by `opt` only."""
+    """The modules of diffusers and transformers, in eval mode, to run on `device`. Only `opt` changes them."""
 
     transformer: torch.nn.Module
     vae: torch.nn.Module
@@ -44,17 +44,17 @@ class Modules:
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
     quantized_cache: dict[str, CachedWeights] = field(default_factory=dict)
-    """Where the quantized weights of a part are kept: if they are there, that part has none of its own yet."""
+    """Where the quantized weights of a part are stored. If they exist, that part is created without weights."""
     away: tuple[str, ...] = ()
-    """Which of them live in the CPU's memory and are on the device only while they are needed."""
+    """Which modules stay in main memory and are on the device only while they are needed."""
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
-    """Load the model that the settings name, with its LoRAs merged, to run on `device`. What `opt.quantize` is to take
-    from an earlier start comes without weights.
+    """Load the model of the settings, with its LoRAs merged, to run on `device`. Parts whose quantized weights come
+    from an earlier start are created without weights.
 
     Raises:
-        ModelError: a file is missing, damaged or does not fit; the message names it.
+        ModelError: a file is missing, damaged or does not fit; the message names the file.
     """
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextModel, T5EncoderModel
@@ -163,7 +163,7 @@ class _Folder:
         if missing or mismatched:
             raise ModelError(
                 f"--model {self.card.name}: {name} lacks {len(missing)} weights, and {len(mismatched)} have another "
-                f"shape (first: {(missing + mismatched)[0]}); the folder is damaged or of another version"
+                f"shape (first: {(missing + mismatched)[0]}); the folder is damaged or from another version"
             )
         return model
 
@@ -187,7 +187,7 @@ class _Folder:
         made = self._read("scheduler", FlowMatchEulerDiscreteScheduler.from_pretrained, local_files_only=True)
         if made.config.get("stochastic_sampling") or made.config.get("invert_sigmas"):
             raise ModelError(
-                f"--model {self.card.name}: its scheduler samples stochastically or inverted; FLUX.1 does neither"
+                f"--model {self.card.name}: its scheduler samples stochastically or in reverse; FLUX.1 does neither"
             )
         return made
 

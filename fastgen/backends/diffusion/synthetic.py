@@ -1,4 +1,4 @@
-"""The parts of a model that has no weights, with random ones: for measuring speed."""
+"""The parts of a model without weights, filled with random ones, to measure speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SEED = 0
 
 
 def part(folder: Path, cls, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """A module as its config says, in the CPU's memory, the same each time.
+    """A module built from its config, in main memory, the same each time.
 
     The numbers are drawn on `device`, where billions of them take seconds; the range is that of PyTorch's own layers.
     """
@@ -26,7 +26,7 @@ def part(folder: Path, cls, dtype: torch.dtype, device: torch.device) -> torch.n
     finally:
         torch.set_default_dtype(before)
     model = model.to(dtype).to("cpu")
-    if device.type == "cuda":  # or what is offloaded or quantized later would seem to need all of it
+    if device.type == "cuda":  # else parts that are offloaded or quantized later would seem to need all of the memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     return model

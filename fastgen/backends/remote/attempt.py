@@ -1,5 +1,5 @@
-"""One try of one request at a paid API: passes each call through the gate, counts what it costs, checks and writes what
-comes back. Knows no SDK: they raise, their backend says with `ProviderError` what that means."""
+"""One try of one request at a paid API: passes each call through the gate, counts its cost, checks and writes what
+comes back. Does not know SDKs: they raise, and their backend translates that into `ProviderError`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from fastgen.types import Done, FileStamp, ImageParams, Request, Result
 Answer = TypeVar("Answer")
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
 NAMES = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
-"""Pillow's word for a format, as the ending of a file and as `--format` has it."""
+"""Pillow's name of a format -> the file extension, which is also the value of `--format`."""
 MOST_WAITS = 10
-"""Times that a row which is half done waits for its next call. One that has nothing yet goes back to the queue."""
+"""How often a half-finished row waits for its next call. A row that has nothing yet goes back to the queue."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A picture that an API made, found whole."""
+    """An image that an API made, checked to be complete."""
 
     data: bytes
     kind: str
-    """By its own first bytes, whatever was asked for: PNG, JPEG, ..."""
+    """By its own first bytes, not by what was asked for: PNG, JPEG, ..."""
     size: tuple[int, int]
 
     @classmethod
@@ -55,13 +55,13 @@ class Made:
                     raise Image.DecompressionBombError
                 picture.load()
                 kind, size = picture.format or "", picture.size
-        except Image.DecompressionBombError:  # it would be so again, and is paid for
-            said = f"the picture in the answer is larger than {images.MAX_PIXELS // 1_000_000} megapixels"
+        except Image.DecompressionBombError:  # another try would give the same, and this one is paid for
+            said = f"the image in the answer is larger than {images.MAX_PIXELS // 1_000_000} megapixels"
             raise ProviderError("unsupported", said) from None
-        except Exception as error:  # damage surfaces as OSError, SyntaxError, ValueError, struct.error and more
-            raise ProviderError("malformed", f"the picture in the answer cannot be decoded: {error}") from None
+        except Exception as error:  # damage raises OSError, SyntaxError, ValueError, struct.error and more
+            raise ProviderError("malformed", f"the image in the answer cannot be decoded: {error}") from None
         if kind not in SUFFIXES:
-            raise ProviderError("malformed", f"the answer holds a {kind} file; PNG, JPEG or WebP was expected")
+            raise ProviderError("malformed", f"the answer contains a {kind} file; PNG, JPEG or WebP was expected")
         return cls(data, kind, size)
 
     @property
@@ -74,7 +74,7 @@ class Attempt:
         self.settings, self.request, self.gate = settings, request, gate
         self.usage: dict[str, int] = {}
         self.cost = 0.0
-        """USD, of the calls that were answered."""
+        """USD of the calls that were answered."""
         self.paths: list[str] = []
         self.files: list[FileStamp] = []
         self.warnings: list[str] = []
@@ -82,7 +82,7 @@ class Attempt:
 
     @classmethod
     def run(cls, settings: Settings, request: Request, gate: Gate, work: Callable[[Attempt], str]) -> Result:
-        """`work` does it, and returns the text of a caption. Raises DiskError."""
+        """Run `work`, which returns the text of a caption. Raises DiskError."""
         attempt = cls(settings, request, gate)
         try:
             return attempt._done(work(attempt))
@@ -92,7 +92,7 @@ class Attempt:
             provider_error = error
         except DiskError:
             raise
-        except Exception as error:  # nobody foresaw it, so nobody knows what was billed
+        except Exception as error:  # an unexpected error, so it is unknown what was billed
             key = providers.key_of(settings.endpoint.key_name)
             trace = traceback.format_exc()
             print(trace.replace(key, "...") if key else trace, file=sys.stderr)
@@ -104,8 +104,8 @@ class Attempt:
         return provider_error.failed(request, settings.backend.name, settings.model.name)
 
     def call(self, send: Callable[[], Answer], pictures: int = 1) -> Answer:
-        """Send one HTTP request, for that many pictures or a text, when the gate lets it through. Whatever is wrong is
-        a ProviderError."""
+        """Send one HTTP request, for that many images or a text, when the gate lets it through. Everything that goes
+        wrong is a ProviderError."""
         most = answer_sizes.of_answer(self.request, pictures)
         for waits in range(MOST_WAITS + 1):
             begun = bool(self.cost or self.paths)
@@ -114,39 +114,39 @@ class Attempt:
                     before_paying()
                     return send()
             except ProviderError as provider_error:
-                # What is paid for is not thrown away because the service asks for patience, or because the run is to
-                # end.
+                # What is already paid for is not thrown away because the service asks for a pause or because the run
+                # should end.
                 if not (provider_error.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
         raise AssertionError("the last wait raises")
 
     def bill(self, usage: dict[str, int], at_most: float) -> None:
-        """Count what an answer used; where it does not say, it is taken to have cost `at_most` USD."""
+        """Count what an answer used. If it does not say, it counts as `at_most` USD."""
         for key, tokens in usage.items():
             self.usage[key] = self.usage.get(key, 0) + tokens
         self.cost += providers.cost_of(self.settings, usage) if usage else at_most
 
     def at_most(self, prompts: tuple[str, ...], n: int = 1) -> float:
-        """USD that one call may have cost, where its answer never came or cannot be read."""
+        """USD that one call may have cost if its answer never came or cannot be read."""
         params = self.request.params
         params = replace(params, n=n) if isinstance(params, ImageParams) else params
         return providers.estimate(self.settings, replace(self.request, prompts=prompts, params=params))
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) that the row asks for; (0, 0) if any will do."""
+        """(width, height) that the row asks for; (0, 0) if any size is fine."""
         return self.request.params.width, self.request.params.height
 
     def keep(self, made: Made, any_size: bool = False) -> None:
-        """Write the next picture as it came. Raises DiskError."""
+        """Write the next image as it came. Raises DiskError."""
         wanted = (0, 0) if any_size else self.size
         number = len(self.paths)
         asked = self.settings.image.format
         if NAMES[made.kind] != asked:
-            self.warnings.append(f"picture {number} came as {NAMES[made.kind]}, not {asked}; it is kept as it came")
+            self.warnings.append(f"image {number} came as {NAMES[made.kind]}, not {asked}; it is stored as it came")
         if all(wanted) and made.size != wanted:
             got, want = (f"{width}x{height}" for width, height in (made.size, wanted))
-            self.warnings.append(f"picture {number} came at {got}, not {want}; it is kept as it came")
+            self.warnings.append(f"image {number} came at {got}, not {want}; it is stored as it came")
         path = artifacts.picture(self.request, number, SUFFIXES[made.kind])
         self.files.append(artifacts.write(Path(self.settings.run.out), path, made.data))
         self.paths.append(path)

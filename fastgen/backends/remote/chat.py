@@ -1,7 +1,7 @@
-"""One chat completion in OpenAI's format: a request's words out, a Reply back, whether it came whole or as a stream.
+"""One chat completion in OpenAI's format: sends the parameters of a request and returns a Reply, streamed or not.
 
-Not through the vendor's SDK: at hundreds of small answers a second its own work is most of what there is. What servers
-that only resemble OpenAI's send is read as far as it makes sense. Knows no task and nothing of retries.
+It does not use the vendor's SDK, whose own work would be most of the time at hundreds of small answers per second.
+Answers of servers that only resemble OpenAI's are read as far as they make sense. Does not know tasks or retries.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 STREAM = "text/event-stream"
 BEGINNING = 600
-"""Bytes of an answer that a message is made of."""
+"""Bytes of an answer that are quoted in a message."""
 
 
 @dataclass
 class Reply:
-    """What was said, and how it ended."""
+    """The text of an answer, and how it ended."""
 
     content: Any = None
-    """A text, or what else stood in its place."""
+    """A text, or whatever was in its place."""
     pictures: list[str] = field(default_factory=list)
-    """Addresses of pictures that came beside the text."""
+    """Addresses of images that came next to the text."""
     refusal: str | None = None
     finish_reason: str | None = None
-    """ "error" too where a stream broke off."""
+    """ also "error" if a stream broke off."""
     usage: dict[str, Any] = field(default_factory=dict)
     nothing: str = ""
-    """How the answer begins, if it is no chat completion."""
+    """The beginning of the answer, if it is not a chat completion."""
 
 
 class Chat:
-    """Args: key: of the service, "" for none; clean: takes it out of messages."""
+    """Args: key: of the service, "" for none; clean: removes it from messages."""
 
     def __init__(self, http: Client, key: str, clean: Callable[[object], str]):
         self.http, self._clean = http, clean
@@ -57,13 +57,13 @@ class Chat:
         }
 
     def send(self, words: dict[str, Any], at_most: float) -> Reply | Complaint:
-        """The answer to one request, or what the server does not like about its words (status 400).
+        """The answer to one request, or the server's complaint about its parameters (status 400).
 
         Args:
-            words: of the request; a `msgspec.Raw` in it is JSON already.
-            at_most: USD that it may have cost where nobody can tell.
+            words: the parameters; a `msgspec.Raw` in them is already JSON.
+            at_most: USD that it may have cost, if that is unknown.
         Raises:
-            ProviderError: there is no answer, or none that can be read.
+            ProviderError: there is no answer, or it cannot be read.
         """
         try:
             answer = self.http.send("POST", self.url, self._headers, _encode(words))
@@ -78,14 +78,14 @@ class Chat:
             reply = read(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             beginning = answer.data[:BEGINNING]
-            what = f"cannot be read: {type(error).__name__}" if b"{" in beginning[:16] else "is no chat completion"
+            what = f"cannot be read: {type(error).__name__}" if b"{" in beginning[:16] else "is not a chat completion"
             raise ProviderError("malformed", f"the answer {what}: {self._clean(beginning)}", cost=at_most) from None
         reply.nothing = self._clean(reply.nothing) if reply.nothing else ""
         return reply
 
 
 def read(answer: Answer) -> Reply:
-    """What a good answer says. Raises DecodeError, UnicodeDecodeError."""
+    """The content of a good answer. Raises DecodeError, UnicodeDecodeError."""
     streamed = STREAM in answer.headers.get("content-type", "")
     if streamed or answer.data[:16].lstrip().startswith((b"data:", b"event:", b": ")):
         parts, ended = _events(answer.data)
@@ -119,7 +119,7 @@ def complaint_of(answer: Answer) -> Complaint:
 
 
 def _events(data: bytes) -> tuple[list[Any], bool]:
-    """The JSON of each event of a stream, and whether it says that it ends."""
+    """The JSON of each event of a stream, and whether the stream says that it ends."""
     found, ended = [], False
     for line in data.split(b"\n"):
         if line.startswith(b"data:") and (value := line[5:].strip()):
@@ -130,7 +130,7 @@ def _events(data: bytes) -> tuple[list[Any], bool]:
 
 
 def _put_together(parts: list[Any]) -> Reply | None:
-    """A Reply of one whole answer, or of the pieces of a stream; None if nothing in them is one."""
+    """A Reply from one complete answer, or from the pieces of a stream; None if they contain none."""
     reply, texts, any_choice = Reply(), [], False
     for part in parts:
         if not isinstance(part, dict):
@@ -160,7 +160,7 @@ def _put_together(parts: list[Any]) -> Reply | None:
 
 
 def _of_parts(texts: list[Any]) -> tuple[Any, list[str]]:
-    """The text and the addresses of pictures in contents that are lists of parts; what is neither stays as it is."""
+    """The text and the image addresses in contents that are lists of parts; anything else stays as it is."""
     words, addresses = [], []
     for text in texts:
         for part in text if isinstance(text, list) else [text]:
@@ -176,7 +176,8 @@ def _of_parts(texts: list[Any]) -> tuple[Any, list[str]]:
 
 
 def _addresses(images: Any) -> list[str]:
-    """Of {"image_url": {"url": ...}}, {"image_url": ...}, {"url": ...} and {"b64_json": ...}, in a list."""
+    """The addresses in a list of {"image_url": {"url": ...}}, {"image_url": ...}, {"url": ...} and {"b64_json":
+    ...}."""
     found = []
     for image in images if isinstance(images, list) else []:
         if isinstance(image, dict):

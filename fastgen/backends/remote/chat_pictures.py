@@ -1,7 +1,7 @@
-"""Pictures out of a chat: for gateways that have no images endpoints, and for models that draw where they chat.
+"""Images from a chat: for gateways without images endpoints, and for models that draw while they chat.
 
-The answer's text holds them as Markdown or bare, as data or as addresses; or they come beside the text. Each call gives
-as many as the model makes of it. Knows no images endpoint, and fetches nothing itself.
+The text of the answer contains them as Markdown or bare, as data or as addresses, or they come next to the text. Each
+call gives as many as the model makes. Does not know images endpoints, and fetches nothing itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fastgen.backends.remote.openai_answers import Complaint, error_of, tokens
 from fastgen.backends.remote.responses import ProviderError, shorten
 
 Given = list[tuple[str, bytes | str, str]]
-"""(name, data or base64, MIME type) of each input picture."""
+"""(name, data or base64, MIME type) of each input image."""
 MODALITIES = {"openrouter.ai": ["image", "text"]}
-"""Services that draw only where the request says so."""
+"""Services that draw only if the request says so."""
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=_-]+")
 _SHOWN = re.compile(r"!\[[^\]]*\]\(\s*<?(https?://[^\s<>\"'()\[\]{}|\\^`]+)")
 _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}|\\^`]+")
@@ -30,7 +30,7 @@ _PACKED = re.compile(r"(iVBORw0KGgo|/9j/|UklGR|R0lGOD)[A-Za-z0-9+/\s]{100,}={0,2
 
 
 def addresses(reply: Reply) -> tuple[list[str], list[str]]:
-    """Where the pictures of an answer are: data URLs and addresses that it shows, and those that it only names."""
+    """Where the images of an answer are: data URLs and addresses that it shows, and those that it only mentions."""
     text = reply.content if isinstance(reply.content, str) else ""
     text = text.replace("\\/", "/")
     shown = [*reply.pictures, *_DATA.findall(text), *_SHOWN.findall(text)]
@@ -41,7 +41,7 @@ def addresses(reply: Reply) -> tuple[list[str], list[str]]:
 
 
 class ChatPictures:
-    """Args: fetch: (address, attempt) -> the data of a picture; raises ProviderError."""
+    """Args: fetch: (address, attempt) -> the data of an image; raises ProviderError."""
 
     def __init__(
         self,
@@ -55,16 +55,16 @@ class ChatPictures:
         self._stream = stream
 
     def make(self, attempt: Attempt, prompt: str, given: Given) -> list[Made]:
-        """What one call gives, checked, each picture once. Raises ProviderError."""
+        """The images of one call, checked, each once. Raises ProviderError."""
         at_most = attempt.at_most((prompt,))
         reply = self._ask(attempt, self._words(prompt, given), at_most)
         attempt.bill(tokens(reply.usage), at_most)
         if reply.nothing:
-            raise ProviderError("malformed", f"the answer is no chat completion: {reply.nothing}")
+            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
         shown, named = addresses(reply)
         found = [Made.of(self._fetch(address, attempt)) for address in shown]
         last: ProviderError | None = None
-        for address in named:  # it may be any page
+        for address in named:  # it may be any web page
             try:
                 found.append(Made.of(self._fetch(address, attempt)))
             except ProviderError as error:
@@ -100,7 +100,7 @@ class ChatPictures:
         raise error_of(reply, self._clean, at_most)
 
     def _none(self, reply: Reply, last: ProviderError | None) -> ProviderError:
-        """Why there is no picture."""
+        """Why there is no image."""
         reason = str(reply.finish_reason or "").lower()
         if reply.refusal:
             return ProviderError("refused", f"the model declined: {shorten(reply.refusal)}")
@@ -109,14 +109,14 @@ class ChatPictures:
         if reason in ("error", "abort"):
             return ProviderError("transient", f"the answer broke off: {reason}")
         if reason in ("length", "max_tokens"):
-            return ProviderError("truncated", "the answer was cut off before its picture")
+            return ProviderError("truncated", "the answer was cut off before its image")
         if last is not None:
             return last
         words = reply.content if isinstance(reply.content, str) else ""
         if words.strip():
-            said = f"the model answered with words instead of a picture: {self._clean(words)}"
+            said = f"the model answered with words instead of an image: {self._clean(words)}"
             return ProviderError("refused", said)
-        return ProviderError("empty", "the answer holds no picture")
+        return ProviderError("empty", "the answer has no image")
 
 
 def _packed(data: bytes | str) -> bytes:

@@ -57,7 +57,7 @@ def left() -> float:
 
 
 def addresses(host: str, port: int) -> list[tuple]:
-    """What a name resolves to, as `socket.getaddrinfo` has it. Raises socket.gaierror."""
+    """What a name resolves to, in the form of `socket.getaddrinfo`. Raises socket.gaierror."""
     try:
         return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError:  # a label that is empty or too long

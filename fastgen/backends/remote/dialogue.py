@@ -1,4 +1,4 @@
-"""A request's turns -> messages of parts, with the pictures where the `<image>` marks are. Sends nothing."""
+"""The turns of a request -> messages made of parts, with the images at the `<image>` marks. Sends nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def messages(
     """(role, parts) of every turn.
 
     Args:
-        system: instructions for rows that bring none; "" for none.
-        text, picture: make a part of a text, and of picture number i of `request.images`.
+        system: the system prompt for rows that have none; "" for none.
+        text, picture: make a part from a text, and from image number i of `request.images`.
     """
     found: list[tuple[str, list]] = []
     if system and not any(role == "system" for role, _ in request.dialogue):
@@ -40,7 +40,7 @@ def messages(
 
 
 def chat(request: Request, system: str, address: Callable[[int], Any]) -> list[dict]:
-    """The messages in OpenAI's format. `address`: makes the URL of picture number i, which holds its data."""
+    """The messages in OpenAI's format. `address`: makes the URL of image number i, which contains its data."""
 
     def text(words: str) -> dict:
         return {"type": "text", "text": words}
@@ -52,5 +52,5 @@ def chat(request: Request, system: str, address: Callable[[int], Any]) -> list[d
 
 
 def _plain(parts: list) -> list | str:
-    """A single text as a string, which every server takes in system and assistant turns."""
+    """A single text as a string, which every server accepts in system and assistant turns."""
     return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts

@@ -1,5 +1,4 @@
-"""Why there is no answer that can be used: what http_client.py raises. What that means for a row is said in
-responses.py."""
+"""Why there is no usable answer: the exceptions of http_client.py. What they mean for a row is in responses.py."""
 
 from __future__ import annotations
 
@@ -7,15 +6,15 @@ from fastgen.types import Kind
 
 
 class Fault(Exception):
-    """There is no answer that can be used."""
+    """There is no usable answer."""
 
     kind: Kind = "unavailable"
     paid = True
-    """Whether the service may have done the work, and billed it."""
+    """Whether the service may have done the work and billed it."""
 
 
 class NoAnswer(Fault):
-    """Nobody answered, or not to the end."""
+    """There was no answer, or it was incomplete."""
 
     def __init__(self, message: str, paid: bool):
         super().__init__(message)
@@ -23,7 +22,7 @@ class NoAnswer(Fault):
 
 
 class TooLarge(Fault):
-    kind = "unsupported"  # it would be so again, and is paid for
+    kind = "unsupported"  # another try would give the same, and this one is paid for
 
 
 class Unreadable(Fault):
@@ -36,10 +35,10 @@ class Moved(Fault):
 
 
 class NotFetched(Fault):
-    """A picture is not to be had from the address in an answer."""
+    """An image cannot be fetched from the address in an answer."""
 
     kind = "unsupported"
-    paid = False  # the answer was, and is counted
+    paid = False  # the answer itself was billed, and is counted
 
     def __init__(self, message: str, again: bool = False):
         super().__init__(message)

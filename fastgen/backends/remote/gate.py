@@ -1,9 +1,9 @@
-"""How many requests go to an endpoint at once, and when: one gate that all threads of a process pass through.
+"""How many requests go to an endpoint at the same time, and when. All threads of a process pass through one gate.
 
-Concurrency grows while answers come (doubling a round trip until the first complaint, then by one) and shrinks by a
-third when the service asks for patience. Then nobody is let through for as long as it asks, or longer each time it does
-not say; after that one request is tried alone, and only when that is answered do the others follow. So a minute of
-refusals costs a handful of requests, whatever the number of rows. Knows nothing of HTTP.
+Concurrency grows while answers come: it doubles per round trip until the first complaint, then grows by one. It shrinks
+by a third when the service asks for a pause. Then no request is let through for as long as the service asks, or, if it
+does not say, for longer each time. After that one request is tried alone, and the others follow only when it is
+answered. So a minute of refusals costs a handful of requests, however many rows there are. Does not know HTTP.
 
 Source of the scheme: additive increase, multiplicative decrease (Chiu and Jain 1989); the numbers are ours.
 """
@@ -18,24 +18,25 @@ from typing import Literal
 
 Outcome = Literal["answered", "slow down", "down", "neither"]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Where the service does not say how long."""
+"""Used if the service does not say how long."""
 SHRINK = 0.7
 DOWN_AFTER = 3
-"""Requests in a row without any answer before it counts as down."""
+"""Consecutive requests without any answer before the service counts as down."""
 
 
 class Closed(Exception):
-    """Nobody is let through any more."""
+    """No more requests are let through."""
 
 
 @dataclass(frozen=True)
 class Ticket:
     epoch: int
-    """Pauses before it was let through."""
+    """Number of pauses before the request was let through."""
 
 
 class Gate:
-    """Args: most: requests at once; rpm: requests a minute, 0 for no limit; first: at once to begin with."""
+    """Args: most: maximum requests in flight; rpm: requests per minute, 0 for no limit; first: requests in flight at
+    the start."""
 
     def __init__(self, most: int, rpm: int = 0, first: int = 0, clock: Callable[[], float] = time.monotonic):
         self.most, self.rpm, self.clock = most, rpm, clock
@@ -47,7 +48,7 @@ class Gate:
         self._paused_until = 0.0
         self._pause_s = 0.0
         self._proving = False
-        """A pause is over, but no request has been answered since."""
+        """A pause has ended, but no request has been answered since."""
         self._probes = 0
         self._unanswered = 0
         self._next_at = 0.0
@@ -55,7 +56,7 @@ class Gate:
         self._changed = threading.Condition()
 
     def enter(self, begun: bool = False) -> Ticket:
-        """Wait until a request may go out. Raises Closed, but not for what has `begun`."""
+        """Wait until a request may be sent. Raises Closed, except for a row that has `begun`."""
         with self._changed:
             while (begun or not self._closed) and (wait := self._wait()) != 0:
                 self._changed.wait(wait)
@@ -69,7 +70,7 @@ class Gate:
             return Ticket(self.epoch)
 
     def leave(self, ticket: Ticket, outcome: Outcome, retry_after: float = 0.0) -> None:
-        """The request is over. `retry_after`: seconds that the service asked to wait, 0 if it did not say."""
+        """The request has ended. `retry_after`: seconds that the service asked to wait, 0 if it did not say."""
         with self._changed:
             self.inflight -= 1
             now, was = ticket.epoch == self.epoch, (self.epoch, self._proving)
@@ -82,17 +83,17 @@ class Gate:
                 if outcome == "answered":
                     step = 1.0 if self._doubling else 1.0 / self.limit
                     self.limit = min(float(self.most), self.limit + step)
-            elif now:  # one that was let through before the pause complains of what is known
+            elif now:  # a request from before the pause reports nothing new
                 self._unanswered += outcome == "down"
                 if outcome == "slow down" or self._unanswered >= DOWN_AFTER or self._proving:
                     self._pause(retry_after)
             if (self.epoch, self._proving) != was:
                 self._changed.notify_all()
             else:
-                self._changed.notify(2)  # this one's place, and the one by which the limit may have grown
+                self._changed.notify(2)  # the place of this request, and one more if the limit grew
 
     def close(self) -> None:
-        """Send away all who wait, and who comes later."""
+        """Turn away all requests that wait, and all that come later."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -100,7 +101,7 @@ class Gate:
     def _pause(self, asked: float) -> None:
         self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self._pause_s))
         self._paused_until = self.clock() + (asked or self._pause_s)
-        if not self._proving:  # one shrink for one spell, however often it is tried meanwhile
+        if not self._proving:  # shrink once per pause, however many tries it takes
             self.limit, self._doubling = max(1.0, self.limit * SHRINK), False
         self._proving, self._probes, self._unanswered = True, 0, 0
         self.epoch += 1

@@ -1,5 +1,4 @@
-"""What comes back from Gemini's SDK: blocks and refusals, all of them with status 200, its exceptions, the tokens that
-it counted."""
+"""What comes back from Gemini's SDK: blocks and refusals (all with status 200), exceptions, and token counts."""
 
 from __future__ import annotations
 
@@ -37,18 +36,18 @@ def finish(answer: Any) -> str:
 
 
 def parts_of(answer: Any) -> list:
-    """Those that are no thoughts."""
+    """The parts that are not thoughts."""
     content = answer.candidates[0].content
     return [part for part in (content.parts if content else None) or () if not part.thought]
 
 
 def check(answer: Any, clean: Clean) -> None:
-    """Raises ProviderError where an answer says that it is none."""
+    """Raises ProviderError if the answer says that it is not one."""
     blocked = getattr(getattr(answer, "prompt_feedback", None), "block_reason", None)
     if blocked:
         raise ProviderError("refused", f"the prompt was blocked: {getattr(blocked, 'value', blocked)}")
     if not getattr(answer, "candidates", None):
-        raise ProviderError("malformed", "the answer holds no candidates")
+        raise ProviderError("malformed", "the answer has no candidates")
     reason = finish(answer)
     if reason in REFUSED:
         words = " ".join(part.text for part in parts_of(answer) if part.text)
@@ -61,7 +60,7 @@ def check(answer: Any, clean: Clean) -> None:
 
 
 def provider_error(error: Exception, clean: Clean, at_most: float) -> ProviderError:
-    """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
+    """The meaning of an exception of the SDK. `at_most`: USD, if the service may have billed the call."""
     from google.genai import errors
 
     if isinstance(error, Fault):
@@ -86,7 +85,7 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> ProviderError:
     wait = responses.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
     if (
         error.code == 429
-    ):  # the words for "per minute" are those that OpenAI has for "for good", so it is the details that tell
+    ):  # its words for "per minute" are those that OpenAI uses for "for good", so only the details tell them apart
         quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
         over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))
@@ -95,7 +94,7 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> ProviderError:
         return ProviderError("rate_limited", said, retry_after=wait)
     if any(one.get("reason") == "API_KEY_INVALID" for one in details) or "API key not valid" in message:
         return ProviderError("unauthorized", said)
-    if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the place is not served
+    if error.code == 400 and status == "FAILED_PRECONDITION":  # billing is off, or the region is not served
         return ProviderError("unauthorized", said)
     if not isinstance(error.code, int) or error.code < 300:
         return ProviderError("malformed", said)
@@ -103,7 +102,8 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> ProviderError:
 
 
 def tokens(usage: Any, drawing: bool) -> dict[str, int]:
-    """What was used, as far as the answer says; of one that draws, what is not told apart is the picture."""
+    """The tokens that were used, as far as the answer says. For an image model, tokens that are not itemised count as
+    the image."""
     if usage is None:
         return {}
 

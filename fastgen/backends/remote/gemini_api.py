@@ -1,8 +1,7 @@
-"""Gemini, through the vendor's SDK: pictures, edits as a conversation, captions. Every refusal comes with status 200
-there.
+"""Gemini, through the vendor's SDK: images, edits as a conversation, captions. Refusals come with status 200.
 
-It has no word for a mask, nor for several pictures: a mask travels as one more picture and is kept to here, and each
-picture is a call. Knows the SDK's exceptions, and nothing of retries."""
+Its format has no masks and only one image per call. So a mask is sent as one more image, and applied here afterwards;
+several images take several calls. Knows the SDK's exceptions, but not retries."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from fastgen.types import Batch, Request, Result
 
 VENDOR = "https://generativelanguage.googleapis.com"
 OLDER = "v1beta"
-"""What gateways serve that do not know the SDK's own version yet."""
+"""Served by gateways that do not know the SDK's own API version yet."""
 MASK = (
     "The last picture is a mask of the first one. Change only what is white in the mask, keep all else as it is, and "
     "answer with the whole first picture, changed: "
@@ -59,7 +58,7 @@ class GeminiBackend:
         }
 
     def _client(self, version: str) -> Any:
-        """The one client for an API version; the SDK closes the connections of those that nobody holds."""
+        """One client per API version; the SDK closes the connections of clients that nobody references."""
         from google import genai
         from google.genai import types
 
@@ -116,7 +115,7 @@ class GeminiBackend:
             blobs.append((written.getvalue(), "image/png"))
             first = MASK + first
         for _ in range(request.params.n):
-            # All turns go along each time, the model's with the signatures that they came with.
+            # All turns are sent each time; the model's turns keep the signatures that they came with.
             contents: list = []
             for turn, prompt in enumerate(request.prompts):
                 contents.append(self._turn(prompt) if contents else self._turn(first, blobs))
@@ -164,7 +163,7 @@ class GeminiBackend:
         reason = "length" if finish(answer) == "MAX_TOKENS" else None
         return responses.text_of(words, reason, None, text.schema)
 
-    # What goes out
+    # What is sent
 
     def _turn(self, prompt: str, blobs: list[tuple[bytes, str]] = ()) -> Any:
         from google.genai import types
@@ -180,10 +179,10 @@ class GeminiBackend:
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
 
     def _seed(self, request: Request) -> int:
-        return request.params.seed % 2**31  # the field has 32 bits, one of them the sign
+        return request.params.seed % 2**31  # the field has 32 bits, including the sign
 
     def _ask(self, attempt: Attempt, contents: list, config: Any, at_most: float) -> Any:
-        """One answer, billed, in which something was said. `at_most`: USD that it may cost. Raises ProviderError."""
+        """One answer with content, billed. `at_most`: USD that it may cost. Raises ProviderError."""
         from google.genai import errors
 
         def send() -> Any:
@@ -200,7 +199,7 @@ class GeminiBackend:
                     answer = self._client(version).models.generate_content(
                         model=self.model, contents=contents, config=config
                     )
-            except Exception as error:  # APIError, JSON errors, and the classes of two generations of one library
+            except Exception as error:  # APIError, JSON errors, and the classes of two versions of one library
                 raise provider_error(error, self._clean, at_most) from None
             self.version, self._may_change = version, False
             return answer
@@ -213,24 +212,24 @@ class GeminiBackend:
     # What comes back
 
     def _picture(self, attempt: Attempt, answer: Any) -> Made:
-        """The picture in an answer, checked. Raises ProviderError."""
+        """The image in an answer, checked. Raises ProviderError."""
         parts = parts_of(answer)
         found = [part.inline_data.data for part in parts if part.inline_data and part.inline_data.data]
         if not found:
             words = " ".join(part.text for part in parts if part.text)
             if finish(answer) == "MAX_TOKENS":
-                raise ProviderError("truncated", "the answer was cut off before its picture")
+                raise ProviderError("truncated", "the answer was cut off before its image")
             if words.strip():
                 raise ProviderError(
-                    "refused", f"the model answered with words instead of a picture: {self._clean(words)}"
+                    "refused", f"the model answered with words instead of an image: {self._clean(words)}"
                 )
-            raise ProviderError("empty", "the answer holds no picture")
+            raise ProviderError("empty", "the answer has no image")
         if len(found) > 1:
-            attempt.warnings.append(f"{len(found)} pictures came for one; the first is kept")
+            attempt.warnings.append(f"{len(found)} images came instead of one; the first is used")
         return Made.of(found[0])
 
     def _pasted(self, made: Made, request: Request, mask: Any) -> Made:
-        """The result where the mask is white, the input elsewhere: the model may have changed all of it."""
+        """The result where the mask is white, the input elsewhere, because the model may have changed everything."""
         from PIL import Image
 
         colors = images.load_colors(request.images[0], request.image_field)

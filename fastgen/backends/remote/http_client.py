@@ -1,9 +1,9 @@
-"""The one way from here to the network: the vLLM client sends through it, the vendors' SDKs do (sdk_transport.py), and
-pictures that an answer points to are fetched by it.
+"""The only way to the network: the vLLM client and the vendors' SDKs (sdk_transport.py) send through it, and it fetches
+images that an answer points to.
 
-A request has one deadline, from sending to the last byte. An answer may be as long as what was asked for can make it,
-and is cut off while it is read. A redirect never leaves its origin, and a body is never sent on as a GET, so keys,
-prompts and pictures go nowhere but to the address that the user gave. Knows no vendor and nothing of what is sent.
+A request has one deadline, from sending to the last byte. An answer may be as long as what was asked for can make it;
+a longer one is cut off while it is read. A redirect never leaves its origin, and a body is never sent on as a GET. So
+keys, prompts and images go only to the address that the user gave. Does not know vendors or the content of requests.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fastgen.backends.remote.faults import Moved, NoAnswer, NotFetched, TooLarge
 from fastgen.errors import EngineError
 
 MOST_BYTES = 64 << 20
-"""Of an answer, where nobody says how much it may be."""
+"""Maximum size of an answer, if nothing else is said."""
 MOST_ERROR_BYTES = 1 << 20
-"""Of a complaint; what comes after is not read."""
+"""Maximum size of an error message; the rest is not read."""
 MOST_HOPS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 AGAIN = (404, 408, 425, 429)
-"""Statuses of an address where a picture may be a moment later, as all of 500 and above."""
+"""Statuses of an address where an image may be available a moment later, like all of 500 and above."""
 _PORTS = {"http": 80, "https": 443}
 _most: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
 
@@ -45,7 +45,7 @@ class Answer:
 
 @contextmanager
 def up_to(most: int) -> Iterator[None]:
-    """Answers to what is sent inside may have `most` bytes."""
+    """Inside the block, answers may have `most` bytes."""
     token = _most.set(most)
     try:
         yield
@@ -54,15 +54,15 @@ def up_to(most: int) -> Iterator[None]:
 
 
 class Client:
-    """Safe to use from many threads.
+    """Thread-safe.
 
     Args:
-        base_url: of the service; its query is added to each request.
+        base_url: the address of the service; its query is added to each request.
         timeout_s: for one request, from sending it to the last byte of its answer.
-        at_once: connections that are kept open.
-        direct: whether to pass by the proxies of the environment.
+        at_once: number of connections that stay open.
+        direct: whether to ignore the proxies of the environment.
     Raises:
-        EngineError: a proxy in the environment is of no use.
+        EngineError: a proxy in the environment cannot be used.
     """
 
     def __init__(self, base_url: str, timeout_s: float, at_once: int, direct: bool = False):
@@ -74,11 +74,11 @@ class Client:
         self._proxies = {} if direct else urllib.request.getproxies()
         self._pools = {"": pools(at_once)}
         self.proxy = self._proxy(self._base)
-        """Of the service, "" for none."""
+        """The key of the service, "" for none."""
         self._pool(self._base)
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-        """One request to the service. Raises Fault."""
+        """Send one request to the service. Raises Fault."""
         parts = urlsplit(url)
         if self._query and origin(parts) == origin(self._base):
             parts = parts._replace(query="&".join(filter(None, (parts.query, self._query))))
@@ -86,19 +86,19 @@ class Client:
         return self._exchange(method, parts.geturl(), headers, body)
 
     def fetch(self, url: str) -> bytes:
-        """What lies at an address that an answer names: asked for without a key, and not from this machine's network,
-        but for the service's own host. Raises Fault."""
+        """Fetch what is at an address in an answer, without a key. The address must not be in this machine's network,
+        unless it is the service's own host. Raises Fault."""
         parts = urlsplit(urljoin(f"{self.base_url}/", url))
         try:
             usable = parts.scheme in _PORTS and parts.hostname and parts.port != 0 and not parts.username
         except ValueError:
             usable = False
         if not usable:
-            raise NotFetched("its address is not one of http or https")
+            raise NotFetched("its address does not begin with http or https")
         now.deadline, now.check = time.monotonic() + self.timeout_s, None
         if parts.hostname != self._base.hostname:
             now.check = self._refuse_private
-            if self._proxy(parts):  # which resolves names itself
+            if self._proxy(parts):  # a proxy resolves names itself
                 with suppress(OSError):
                     self._refuse_private([a[0] for *_, a in addresses(parts.hostname or "", _PORTS[parts.scheme])])
         try:
@@ -137,17 +137,17 @@ class Client:
                         reply.release_conn()
                         return answer
                 finally:
-                    reply.close()  # for good, unless it was released
+                    reply.close()  # closes it, unless it was released
             url = self._next(method, url, reply.status, where)
-        raise Moved(f"the service sends requests round in a circle: {shown(urlsplit(url))}")
+        raise Moved(f"the service redirects requests in a circle: {shown(urlsplit(url))}")
 
     def _next(self, method: str, url: str, status: int, where: str) -> str:
-        """Where a request goes on after a redirect. Raises Moved."""
+        """Where a request continues after a redirect. Raises Moved."""
         try:
             before, after = urlsplit(url), urlsplit(urljoin(url, where))
             same = origin(before) == origin(after)
         except ValueError:
-            raise Moved(f"the service answers {status} and names no address that could be asked") from None
+            raise Moved(f"the service answers {status} and gives no address that could be used") from None
         if same and (method == "GET" or status in (307, 308)):
             return after.geturl()
         why = "nothing was sent there" if not same else "a request with a body does not follow that"
@@ -160,13 +160,13 @@ class Client:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """urllib3's exceptions as NoAnswer."""
+        """Turn urllib3's exceptions into NoAnswer."""
         try:
             yield
         except urllib3.exceptions.HTTPError as error:
             if time.monotonic() >= now.deadline - 0.01:
                 kind = "ReadTimeout" if now.sent else "ConnectTimeout"
-                said = f"{kind}: the request was not over within --timeout ({self.timeout_s:g} s)"
+                said = f"{kind}: the request did not finish within --timeout ({self.timeout_s:g} s)"
             elif _broke_off(error):
                 said = "the server disconnected before its answer was complete"
             else:
@@ -180,7 +180,7 @@ class Client:
         if proxy not in self._pools:
             if proxy.startswith("socks"):
                 raise EngineError(
-                    f"the environment names a SOCKS proxy for {parts.scheme}; only HTTP proxies are known"
+                    f"the environment names a SOCKS proxy for {parts.scheme}; only HTTP proxies are supported"
                 )
             self._pools[proxy] = pools(self._at_once, proxy)
         return self._pools[proxy]
@@ -190,7 +190,7 @@ class Client:
         return "" if proxy and urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]) else proxy
 
     def _refuse_private(self, found: Iterable[str]) -> None:
-        """Raise NotFetched where one of the addresses is neither public nor the service's own host."""
+        """Raise NotFetched if one of the addresses is neither public nor the service's own host."""
         inside = [address for address in found if not is_public(address)]
         if not inside:
             return
@@ -198,7 +198,7 @@ class Client:
         with suppress(OSError):
             own = {a[0] for *_, a in addresses(self._base.hostname or "", _PORTS[self._base.scheme])}
         if not own.issuperset(inside):
-            raise NotFetched("its address is one of a private network, which an answer must not lead to")
+            raise NotFetched("its address is in a private network, to which an answer must not lead")
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
@@ -207,7 +207,7 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
 
 
 def shown(parts: SplitResult) -> str:
-    """An address without what may be secret in it."""
+    """An address without parts that may be secret."""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
@@ -217,7 +217,7 @@ def _broke_off(error: BaseException) -> bool:
 
 
 def _read(reply: urllib3.BaseHTTPResponse) -> bytes:
-    """The body, at most as long as it may be. Raises TooLarge, Unreadable."""
+    """The body, up to the allowed length. Raises TooLarge, Unreadable."""
     good = reply.status < 400
     most = _most.get() if good else MOST_ERROR_BYTES
     try:
@@ -240,19 +240,19 @@ def _read(reply: urllib3.BaseHTTPResponse) -> bytes:
     except zlib.error as error:
         raise Unreadable(f"the answer cannot be unpacked: {error}") from None
     if unpack and not unpack.eof and good:
-        raise Unreadable("the answer cannot be unpacked: it is cut short")
+        raise Unreadable("the answer cannot be unpacked: it is incomplete")
     return b"".join(pieces)
 
 
 def _too_large(most: int) -> str:
-    return f"the answer is longer than {most / 1e6:,.0f} MB, far more than what was asked for can be; it was cut off"
+    return f"the answer is longer than {most / 1e6:,.0f} MB, far more than what was asked for could be; it was cut off"
 
 
 def _unpacker(encoding: str) -> zlib._Decompress | None:
-    """For what a server may do to an answer. Raises Unreadable."""
+    """A decoder for the encoding of an answer. Raises Unreadable."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise Unreadable(f"the answer is packed as {encoding[:40]}, which nobody asked for")
+        raise Unreadable(f"the answer is packed as {encoding[:40]}, which was not requested")
     return zlib.decompressobj(32 + zlib.MAX_WBITS)  # gzip or zlib, by its first bytes

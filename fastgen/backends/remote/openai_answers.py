@@ -1,5 +1,5 @@
-"""What comes back from OpenAI, by its SDK or without: complaints, the words that a server refuses, the tokens that it
-counted."""
+"""What comes back from OpenAI, with or without its SDK: complaints, parameters that a server refuses, and token
+counts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")
-"""Two words for one thing; which one a server knows depends on it."""
+"""Two names of one parameter; servers differ in which one they know."""
 MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort", "stream_options")
-"""What a caption can do without, where the model knows no such word."""
+"""Parameters that a caption can do without if the model does not know them."""
 FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
-"""Of a row, by the names that they have here too."""
+"""Fields of a row that have the same names here."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Complaint:
     status: int
     code: str
     param: str
-    """The word of the request that it is about."""
+    """The parameter that it is about."""
     message: str
     retry_after: float = 0.0
     """Seconds that the service asked to wait; 0 if it did not say."""
 
 
 def error_of(complaint: Complaint, clean: Callable[[object], str], at_most: float) -> ProviderError:
-    """What a complaint means for its row. `at_most`: USD, if the service may have billed it."""
+    """The meaning of a complaint for its row. `at_most`: USD, if the service may have billed the call."""
     code = "" if complaint.code == str(complaint.status) else complaint.code
     found = responses.of_status(complaint.status, code, clean(complaint.message), complaint.retry_after, at_most)
-    if found.kind == "input" and complaint.param == "model":  # as true for every other row
+    if found.kind == "input" and complaint.param == "model":  # this is true for every other row too
         return ProviderError("gone", str(found))
     if found.kind == "input" and complaint.param:
         named = re.sub(r"^image\b.*", "images", complaint.param)
@@ -46,7 +46,7 @@ def error_of(complaint: Complaint, clean: Callable[[object], str], at_most: floa
 
 
 def provider_error(error: Exception, clean: Callable[[object], str], at_most: float) -> ProviderError:
-    """What an exception of the SDK means. `at_most`: USD, if the service may have billed it."""
+    """The meaning of an exception of the SDK. `at_most`: USD, if the service may have billed the call."""
     import openai
 
     if isinstance(fault := error if isinstance(error, Fault) else error.__cause__, Fault):
@@ -72,7 +72,7 @@ def complaint_of(error: Any) -> Complaint:
 
 
 def refused_word(error: Complaint, sent: dict[str, Any]) -> str:
-    """Which of the words that can be done without a 400 is about; "" for none."""
+    """The dispensable parameter that a 400 is about; "" for none."""
     said = error.message
     if error.code not in ("unsupported_parameter", "unknown_parameter", "unsupported_value") and not re.search(
         r"unsupported|not support|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted",
@@ -85,7 +85,7 @@ def refused_word(error: Complaint, sent: dict[str, Any]) -> str:
 
 
 def tokens(usage: Any) -> dict[str, int]:
-    """What was used, as far as an answer's `usage` says, of the SDK's types or plain."""
+    """The tokens that were used, as far as the `usage` of an answer says; it may have the SDK's types or plain ones."""
 
     def of(usage: Any, name: str) -> Any:
         return usage.get(name) if isinstance(usage, dict) else getattr(usage, name, None)

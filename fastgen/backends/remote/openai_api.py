@@ -1,5 +1,5 @@
-"""OpenAI and whoever speaks its format: images and edits with masks through the vendor's SDK, chat completions with
-pictures without it (chat.py).
+"""OpenAI and servers with its format: images and edits with masks through the vendor's SDK, chat completions with
+images without it (chat.py).
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -41,9 +41,9 @@ MOST_N = 10
 PNG_ONLY = "dall-e-2"
 """The model that takes no JPEG or WebP."""
 NO_ENDPOINT = (404, 405, 501)
-"""Statuses of a server that has no such endpoint."""
+"""Statuses of a server that does not have the endpoint."""
 MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
-"""Of a picture that lies at an address: it is paid for, so that another try costs nothing."""
+"""Tries to fetch an image from its address: it is paid for, so another try costs nothing."""
 
 
 class NoEndpoint(ProviderError):
@@ -58,7 +58,7 @@ class OpenAIBackend:
         self.options = settings.backend.service.options if settings.backend.service else ()
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
         self._unknown: set[str] = set()
-        """Words that this model has refused."""
+        """Parameters that this model has refused."""
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
         self._is_vendor = host == VENDOR
         theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
@@ -67,7 +67,7 @@ class OpenAIBackend:
         self._lock = threading.Lock()
         self._client: Any = None
         self._has_images = True
-        """Whether the server has images endpoints, as far as is known; where it has none pictures come by chat."""
+        """Whether the server has images endpoints, as far as is known; if it has none, images come from chats."""
 
     def open(self) -> dict:
         endpoint = self.settings.endpoint
@@ -83,7 +83,7 @@ class OpenAIBackend:
 
     @property
     def client(self) -> Any:
-        """The SDK's, made when the first pictures are asked for: its import takes longer than many captions."""
+        """The SDK's client, made at the first request for images: its import takes longer than many captions."""
         http = self.http
         with self._lock:
             if self._client is None:
@@ -165,7 +165,7 @@ class OpenAIBackend:
         words |= {"temperature": request.params.temperature, "seed": request.params.seed}
         if self.known and self.known.reasoning:
             words["reasoning_effort"] = self.known.reasoning
-            if self.known.reasoning != "none":  # those that think take no temperature
+            if self.known.reasoning != "none":  # models that think take no temperature
                 del words["temperature"]
         if text.schema:
             schema = json.loads(text.schema)
@@ -178,15 +178,15 @@ class OpenAIBackend:
         reply = self._ask(attempt, words)
         attempt.bill(tokens(reply.usage), attempt.at_most(()))
         if reply.nothing:
-            raise ProviderError("malformed", f"the answer is no chat completion: {reply.nothing}")
+            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
         for gone in sorted(self._unknown - {*LIMITS, "stream_options"}):
-            attempt.warnings.append(f"{self.model} knows no {gone}; it was left out")
+            attempt.warnings.append(f"{self.model} does not support {gone}; it was left out")
         return responses.text_of(reply.content, reply.finish_reason, reply.refusal, text.schema)
 
     # Calls
 
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        """`n` pictures, which are checked, from one call; where the server has no images endpoint, from `n` chats."""
+        """`n` images from one call, checked; if the server has no images endpoint, from `n` chats."""
         if self._has_images:
             try:
                 return self._images_of(attempt, ask, prompt, n, **files)
@@ -194,19 +194,20 @@ class OpenAIBackend:
                 found = self._by_chat(attempt, prompt, n, none, **files)
                 if self._has_images:
                     self._has_images = False
-                    print(f"pictures are asked for by chat: {none}", file=sys.stderr)
+                    print(f"images are requested through chat: {none}", file=sys.stderr)
                 return found
         return self._by_chat(attempt, prompt, n, None, **files)
 
     def _by_chat(
         self, attempt: Attempt, prompt: str, n: int, none: NoEndpoint | None, image: Any = (), mask: Any = None
     ) -> list[Made]:
-        """Args: none: why, if it is not known yet that there is no other way: raised where there is no chat either."""
+        """Args: none: the reason, if it is not yet known that there is no other way; raised if there is no chat
+        either."""
         if mask:
-            raise ProviderError("unsupported", "mask: a chat takes none; leave it out", "mask")
+            raise ProviderError("unsupported", "mask: a chat does not support masks; leave it out", "mask")
         for word in self.options:
             if getattr(attempt.request.params, word) not in ("", "auto"):
-                attempt.warnings.append(f"{word} was left out: a chat has no word for it")
+                attempt.warnings.append(f"{word} was left out: a chat does not support it")
         try:
             given = image if isinstance(image, list) else [image] if image else []
             return [made for _ in range(n) for made in self.drawn.make(attempt, prompt, given)]
@@ -227,13 +228,13 @@ class OpenAIBackend:
         attempt.bill(tokens(getattr(answer, "usage", None)), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
-            raise ProviderError("malformed", f"the answer holds no pictures: {self._clean(answer)}")
+            raise ProviderError("malformed", f"the answer has no images: {self._clean(answer)}")
         if len(data) < n:
-            raise ProviderError("malformed", f"{n} pictures were asked for, {len(data)} came")
+            raise ProviderError("malformed", f"{n} images were asked for, {len(data)} came")
         return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
 
     def _ask(self, attempt: Attempt, words: dict[str, Any]) -> Reply:
-        """Ask, without the words that the model has refused; a refusal of another one is taken note of."""
+        """Send a call without the parameters that the model has refused. Remembers if it refuses another one."""
         at_most = attempt.at_most(())
         while True:
             limit, unknown = self._limit, set(self._unknown)
@@ -253,7 +254,7 @@ class OpenAIBackend:
                     self._limit = LIMITS[word == LIMITS[0]]
                 elif word and word not in LIMITS:
                     self._unknown.add(word)
-                elif limit == self._limit:  # else another thread has learned it meanwhile
+                elif limit == self._limit:  # else another thread has already noticed it
                     raise error_of(reply, self._clean, at_most)
 
     def _send(self, ask: Callable, words: dict[str, Any], at_most: float) -> Any:
@@ -268,13 +269,13 @@ class OpenAIBackend:
                 raise NoEndpoint(found.kind, str(found)) from None
             raise found from None
 
-    # Small things
+    # Details
 
     def _fetched(self, address: str, attempt: Attempt) -> bytes:
         return self._bytes(SimpleNamespace(url=address), answer_sizes.of_picture(attempt.request.params))
 
     def _bytes(self, item: Any, most: int) -> bytes:
-        """A picture's data, `most` bytes where it is to be fetched. Raises ProviderError."""
+        """The data of an image, up to `most` bytes if it must be fetched. Raises ProviderError."""
         packed, url = getattr(item, "b64_json", None), getattr(item, "url", None)
         if not packed and isinstance(url, str) and url.startswith("data:"):
             packed = url
@@ -284,9 +285,9 @@ class OpenAIBackend:
                     packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True
                 )
             except binascii.Error as error:
-                raise ProviderError("malformed", f"the picture in the answer is no base64: {error}") from None
+                raise ProviderError("malformed", f"the image in the answer is not base64: {error}") from None
         if not isinstance(url, str) or not url:
-            raise ProviderError("malformed", "the answer holds neither a picture nor its address")
+            raise ProviderError("malformed", "the answer has neither an image nor its address")
         for tries_left in reversed(range(MOST_FETCHES)):
             try:
                 with up_to(most):
@@ -295,19 +296,19 @@ class OpenAIBackend:
                 if tries_left and isinstance(fault, NotFetched) and fault.again:
                     time.sleep(FETCH_AGAIN_S)
                     continue
-                said = f"the picture is not in the answer, and cannot be fetched: {fault}: {url}"
+                said = f"the image is not in the answer and cannot be fetched: {fault}: {url}"
                 raise ProviderError("unsupported", self._clean(said)) from None
         raise AssertionError("the last try raises")
 
 
 def _portions(n: int, most: int) -> Iterator[int]:
-    """`n` in parts of `most` at most."""
+    """`n` split into parts of at most `most`."""
     for done in range(0, n, most):
         yield min(most, n - done)
 
 
 def _is_strict(schema: object) -> bool:
-    """Whether every object in a schema is closed and wants all its keys: OpenAI's strict mode takes no others."""
+    """Whether every object in a schema is closed and requires all its keys: OpenAI's strict mode accepts no others."""
     if isinstance(schema, list):
         return all(map(_is_strict, schema))
     if not isinstance(schema, dict):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
-"""How a whole file ends; what follows (some cameras add things) sends it through decoding."""
+"""How a complete file ends. A file with more data after that (some cameras add it) is decoded."""
 decoding = threading.BoundedSemaphore((os.cpu_count() or 1) + 1)
 """Held while a picture is decoded, one that came from a service too."""
 
@@ -34,7 +34,7 @@ class Picture:
     data: bytes
     mime: str
     size: tuple[int, int]
-    """(width, height) of what travels."""
+    """(width, height) of what is sent."""
     notes: tuple[str, ...] = ()
     """What the user should be told of it."""
 
@@ -47,7 +47,7 @@ class Picture:
 
 
 def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
-    """The picture, at most `max_pixels` large where that is not 0. Raises InputError."""
+    """The image, with at most `max_pixels` pixels if that is not 0. Raises InputError."""
     from PIL import Image
 
     if (found := _as_it_is(path, field, max_pixels)) is not None:
@@ -62,7 +62,7 @@ def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
                 (max(1, int(width * shrink)), max(1, int(height * shrink))), Image.Resampling.BICUBIC
             )
         written = io.BytesIO()
-        # Flat drawings and masks suffer from JPEG and are small as PNG; photographs are the other way round.
+        # Flat drawings and masks suffer from JPEG and are small as PNG. For photographs it is the other way round.
         if max_pixels and not _is_flat(picture):
             picture.save(written, "JPEG", quality=92, icc_profile=None)
             return Picture(written.getvalue(), MIME["JPEG"], picture.size, notes)
@@ -97,7 +97,7 @@ def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
     if not kind or not data.endswith(_ENDS[kind]):
         return None
     if kind == "PNG" and (data[24] != 8 or data[25] not in (0, 2) or b"tRNS" in data[:4096] or b"eXIf" in data[:4096]):
-        return None  # 16 bits, a palette or transparency: what servers make of those differs
+        return None  # 16 bits, a palette or transparency: servers treat these differently
     if header.turned or header.mode == "CMYK" or not is_srgb(header.profile):
         return None
     return Picture(data, MIME[kind], (width, height))

@@ -1,5 +1,4 @@
-"""What came back from an API -> the text that it is, or why it is none. Never lets an error or a refusal pass for a
-caption."""
+"""What came back from an API -> its text, or why there is none. Never lets an error or a refusal pass as a caption."""
 
 from __future__ import annotations
 
@@ -15,27 +14,27 @@ from fastgen.backends.remote.faults import Fault, NoAnswer
 from fastgen.backends.remote.gate import Closed, Gate
 from fastgen.types import Failed, Kind, Request
 
-LET_GO = "it was not sent any more"
+LET_GO = "it was no longer sent"
 OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
-"""Kind of failure -> what the gate is to make of it; "neither" for all others."""
+"""Kind of failure -> its meaning for the gate; "neither" for all others."""
 PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
-"""A service that asks for more than this has nothing left to give; and no clock takes a wait of any length."""
+"""A service that asks for a longer wait has nothing left to give."""
 GAVE_UP = (504, 524)
-"""Statuses of a gateway that stopped waiting for the service, which may have done the work, and billed it."""
+"""Statuses of a gateway that stopped waiting for the service, which may have done the work and billed it."""
 _BLOCKED_CODES = ("moderation_blocked", "content_policy_violation", "content_filter", "data_inspection_failed")
 _BLOCKED_WORDS = re.compile(
     r"safety system|content (management )?policy|inappropriate content|(input|prompt|request|image|content) "
     r"(was|has been|is) flagged"
 )
-"""The same without a code, as gateways have it."""
+"""The same without a code, as gateways report it."""
 _LIMIT = re.compile(r"\blimit:? (\d[\d,]*)\b.{0,80}?\brequested:? (\d[\d,]*)\b")
-"""OpenAI's words for a limit on tokens or pictures a minute: "Limit 30000, Used 29000, Requested 2000"."""
+"""OpenAI's words for a limit on tokens or images per minute: "Limit 30000, Used 29000, Requested 2000"."""
 _CANNOT = (
     r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed "
     r"to)|must decline to)"
 )
 _REFUSAL = re.compile(
-    # "I'm sorry, but ... can't"; without the "I'm" it may be a board game or a dog's mood, so then somebody must speak.
+    # "I'm sorry, but ... can't". Without the "I'm" it may be a board game or a dog's mood, so then it needs a speaker.
     rf"(i'?m|i am|we'?re|we are) (very |so |truly |terribly )?(sorry|afraid)\b.{{0,60}}(\b{_CANNOT}|\bas an ai\b)"
     rf"|(sorry|unfortunately|(my )?apologies|i apologi[sz]e)\b[^a-z]{{0,3}}(but )?(i|we)( ?{_CANNOT}| am\b|'m\b| "
     rf"do(n't| not)\b)"
@@ -51,7 +50,7 @@ _REFUSAL = re.compile(
 
 
 class ProviderError(Exception):
-    """There is no result, and why.
+    """There is no result; says why.
 
     Args:
         retry_after: seconds that the service asked to wait; 0 if it did not say.
@@ -79,8 +78,8 @@ class ProviderError(Exception):
 
 @contextmanager
 def through(gate: Gate, begun: bool = False) -> Iterator[None]:
-    """Let one request pass the gate, and tell the gate how it went. Raises ProviderError: nobody is let through any
-    more, but for what has `begun`."""
+    """Let one request through the gate, and tell the gate how it went. Raises ProviderError if the gate is closed,
+    except for a row that has `begun`."""
     try:
         ticket = gate.enter(begun)
     except Closed:
@@ -108,15 +107,15 @@ def text_of(content: object, finish_reason: str | None, refusal: str | None, sch
         raise ProviderError("truncated", "the answer was cut at --max-tokens; raise it")
     if reason == "repetition":
         raise ProviderError("truncated", "the answer was cut where the model began to repeat itself")
-    if reason in ("abort", "error"):  # what was said until then may come with it
+    if reason in ("abort", "error"):  # the text up to then may come with it
         raise ProviderError("transient", f"the answer broke off: {reason}")
     if content is None or (isinstance(content, str) and not content.strip()):
-        raise ProviderError("empty", "the answer holds no text")
+        raise ProviderError("empty", "the answer has no text")
     if not isinstance(content, str):
         raise ProviderError("malformed", f"the answer's content is {type(content).__name__}, not text")
     text = _under(schema, content.strip()) if schema else content.strip()
     if not _is_unicode(text):
-        raise ProviderError("malformed", f"the answer holds half of a character: {shorten(text)}")
+        raise ProviderError("malformed", f"the answer contains half of a character: {shorten(text)}")
     if not schema and _is_refusal(text):
         raise ProviderError("refused", f"the model declined: {shorten(text)}")
     return text
@@ -148,7 +147,7 @@ def _under(schema: str, text: str) -> str:
         wrong = f"does not fit --schema: {shorten(error.message)}"
     if _is_refusal(
         longest := max(_strings(value), key=len, default="")
-    ):  # as an object too, where no other form is allowed
+    ):  # also as an object, if no other form is allowed
         raise ProviderError("refused", f"the model declined: {shorten(longest)}")
     if wrong:
         raise ProviderError("malformed", f"the answer {wrong}")
@@ -156,7 +155,7 @@ def _under(schema: str, text: str) -> str:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """All that is said in a JSON value."""
+    """All strings in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -165,14 +164,16 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> ProviderError:
-    """What an HTTP status and an OpenAI-style error code mean. `message` is shortened here. `at_most`: USD that the
-    request cost if the service did the work."""
+    """The meaning of an HTTP status and an OpenAI-style error code. `message` is shortened here. `at_most`: USD that
+    the request cost if the service did the work."""
     said = f"{status} {code}: {shorten(message)}" if code else f"{status}: {shorten(message)}"
     lower = f"{code} {message}".lower()
     if code in _BLOCKED_CODES or (status in (400, 403, 422) and _BLOCKED_WORDS.search(lower)):
         return ProviderError("refused", said)
     if status in (413, 429) and _is_beyond_limit(lower):
-        return ProviderError("unsupported", f"{said} (this account's limit is below what the one request needs)")
+        return ProviderError(
+            "unsupported", f"{said} (the limit of this account is lower than what this single request needs)"
+        )
     if (
         status == 402
         or code in ("insufficient_quota", "billing_hard_limit_reached")
@@ -183,7 +184,7 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
         return ProviderError("rate_limited", said, retry_after=retry_after)
     if status in (401, 403, 407):
         return ProviderError("unauthorized", said)
-    # What it is asked is not there, or somewhere else, whatever the row says.
+    # The model or path is missing, or somewhere else; the row is not the reason.
     if status < 400 or status in (404, 405, 410) or code in ("model_not_found", "model_deprecated"):
         return ProviderError("gone", said)
     if status in (408, 409, 425) or status >= 500:
@@ -193,14 +194,14 @@ def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at
 
 
 def of_fault(fault: Fault, clean: Callable[[object], str], at_most: float = 0.0) -> ProviderError:
-    """What it means that there is no answer. `at_most`: USD that the request cost if the service did the work."""
+    """The meaning of a missing answer. `at_most`: USD that the request cost if the service did the work."""
     said = clean(fault)
     said = f"no answer: {said}" if isinstance(fault, NoAnswer) else said
     return ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
 
 
 def _is_beyond_limit(message: str) -> bool:
-    """Whether one request alone asks for more than a whole minute may have, so that no wait can help."""
+    """Whether a single request asks for more than the limit per minute, so that waiting cannot help."""
     if "request too large" in message:
         return True
     found = _LIMIT.search(message)
@@ -215,7 +216,7 @@ def _is_final(message: str, retry_after: float) -> bool:
 
 
 def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:
-    """Retry-After (seconds or a date) and retry-after-ms -> seconds, a day at most; 0 if neither says."""
+    """Retry-After (seconds or a date) and retry-after-ms -> seconds, at most a day; 0 if neither is set."""
     for said, scale in ((in_ms, 0.001), (retry_after, 1.0)):
         try:
             seconds = float(said or "") * scale
@@ -229,13 +230,14 @@ def seconds_of(retry_after: str | None, in_ms: str | None = None) -> float:
 
 
 def clean(said: object, key: str) -> str:
-    """What somebody said, fit for a message: without the key, and short."""
+    """A text of the service, made fit for a message: short, and without the key."""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     return shorten(text.replace(key, "...") if key else text)
 
 
 def shorten(text: object, most: int = 300) -> str:
-    """One line, without the data of pictures, what looks like a key, and halves of characters, which no file takes."""
+    """One line, without image data, without anything that looks like a key, and without lone surrogates, which no file
+    accepts."""
     text = str(text).encode("utf-8", "replace").decode()
     line = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{16,}", "data:...", " ".join(text.split()))
     line = re.sub(r"\b(sk-|AIza|Bearer )[\w-]{6,}", r"\1...", line)

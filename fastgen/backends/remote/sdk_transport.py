@@ -1,5 +1,5 @@
-"""A vendor's SDK on our own HTTP client: what httpx is to send goes through http_client.py, so that deadline, size and
-redirects are the same for all. Knows no vendor."""
+"""Lets a vendor's SDK use our own HTTP client: what httpx would send goes through http_client.py, so that the rules for
+deadlines, sizes and redirects are the same for all. Does not know vendors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import httpx2
 
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
-"""Headers of a request that the connection sees to."""
+"""Headers of a request that the connection sets itself."""
 _DONE = {"content-encoding", "content-length", "transfer-encoding", "connection"}
-"""Headers of an answer that are no longer true of its unpacked body."""
+"""Headers of an answer that are no longer true for its unpacked body."""
 
 
 def over(http: Client) -> httpx2.Client:
-    """A client for an SDK that sends all through `http`, and closes it."""
+    """A client for an SDK that sends everything through `http`, and closes it."""
     import httpx2
 
     class Transport(httpx2.BaseTransport):

@@ -1,7 +1,8 @@
-"""Runs a program in a session of its own and ends all of it when its own stdin closes: python -m ... COMMAND...
+"""Runs a program in a session of its own, and ends the whole session when its own stdin closes: python -m ...
+COMMAND...
 
-Whoever started it holds the other end of that pipe, so that the program cannot outlive them, not even when they are
-killed. vLLM's main process leaves its engine processes behind when it is killed; ending the session's group does not.
+The process that started it has the other end of that pipe, so the program cannot outlive it, even if it is killed.
+vLLM's main process leaves its engine processes behind when it is killed; ending the session's process group does not.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
 
 
 def _with_parent() -> None:
-    """In the program, before it begins: take signals as usual and, on Linux, end too, should this process be killed
-    itself."""
+    """Runs in the program before it starts: handle signals as usual and, on Linux, end with this process if it is
+    killed itself."""
     for name in _IGNORED:
         signal.signal(name, signal.SIG_DFL)
     with suppress(OSError, AttributeError):

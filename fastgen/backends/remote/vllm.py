@@ -1,7 +1,7 @@
-"""Captions from a vLLM server, ours or one that runs, over plain HTTP in OpenAI's chat format.
+"""Captions from a vLLM server, ours or one that is already running, over plain HTTP in OpenAI's chat format.
 
-Not through the SDK: at a thousand small answers a second its own work would be the limit. What is sent is built once,
-from bytes; the answers are read with msgspec.
+It does not use the SDK, whose own work would be the limit at a thousand small answers per second. What is sent is built
+once, from bytes; the answers are read with msgspec.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class VllmBackend:
             self.server.stop()
 
     def _served(self) -> str:
-        """The first model that a running server names."""
+        """The first model that a running server lists."""
         url = f"{self.http.base_url}/models"
         try:
             reply = self.http.send("GET", url, self._headers)
@@ -123,7 +123,7 @@ class VllmBackend:
         except Fault as fault:
             raise EngineError(f"--base-url: {url} does not answer: {self._clean(fault)}") from None
         except (msgspec.DecodeError, KeyError, IndexError, TypeError):
-            raise ModelError(f"--base-url: {url} names no model; name it with --model") from None
+            raise ModelError(f"--base-url: {url} lists no model; name one with --model") from None
 
     # One request
 
@@ -221,13 +221,13 @@ class VllmBackend:
         return responses.of_status(reply.status, code, self._clean(message), wait)
 
     def _revive(self) -> None:
-        """Start our server again, once. Raises ProviderError when it is lost."""
+        """Restart our server, once. Raises ProviderError if it is lost."""
         with self._revival:
             if self.server.alive:
                 return
             words = self.server.last_words()
             if self._restarts >= MOST_RESTARTS:
-                raise ProviderError("gone", f"vLLM ended again after it was started anew{words}")
+                raise ProviderError("gone", f"vLLM ended again after it was restarted{words}")
             self._restarts += 1
             try:
                 self.server.start()

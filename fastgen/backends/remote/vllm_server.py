@@ -1,4 +1,4 @@
-"""vLLM's server as a program: started on loopback with a free port and a random key, watched, and ended. Sends no
+"""vLLM's server as a program: started on loopback with a free port and a random key, watched, and stopped. Sends no
 captions."""
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fastgen.errors import EngineError
 from fastgen.output.artifacts import LOGS, tail
 
 READY_IN_S = 1800.0
-"""A large model takes its time to load, and the first time to download."""
+"""A large model takes long to load, and the first time also to download."""
 STOP_IN_S = 8.0
 HEALTH_S = 5.0
 
 
 class Server:
-    """Args: device: whose GPU it takes is up to CUDA_VISIBLE_DEVICES, which the worker has set."""
+    """Args: device: its GPU is chosen by CUDA_VISIBLE_DEVICES, which the worker has set."""
 
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
-        """Of the run that it works for now; another one may have started it."""
+        """The log of the run that it works for now; another run may have started it."""
         self.device = device
         self.log = self._log_of_now()
         self.key = secrets.token_hex(16)
@@ -39,7 +39,7 @@ class Server:
         self._leash: subprocess.Popen | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises EngineError with its last lines."""
+        """Start the server and wait until it answers. Raises EngineError with its last lines."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -55,7 +55,7 @@ class Server:
         }
         if os.path.isdir(self.settings.model.path):
             environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        environment.pop("PYTHONPATH", None)  # ours, for the worker; vLLM may be of another environment
+        environment.pop("PYTHONPATH", None)  # this is for our worker; vLLM may be in another environment
         with self.log.open("ab") as log:
             self._leash = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("supervisor.py")), *self._command(port)],
@@ -97,7 +97,7 @@ class Server:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + READY_IN_S
-        direct = Client(self.url, HEALTH_S, at_once=1, direct=True)  # no proxy leads to this machine
+        direct = Client(self.url, HEALTH_S, at_once=1, direct=True)  # requests to this machine use no proxy
         while time.monotonic() < deadline:
             if not self.alive:
                 raise EngineError(f"vLLM did not come up{self.last_words()}")
@@ -117,13 +117,13 @@ class Server:
         return f"; the end of {self.log}:\n{tail(self.log)}"
 
     def stop(self) -> None:
-        """End it and all its processes."""
+        """End the server and all its processes."""
         if self._leash is None:
             return
         self._leash.stdin.close()
         try:
             self._leash.wait(STOP_IN_S)
         except subprocess.TimeoutExpired:
-            self._leash.kill()  # the server goes with it; see supervisor.py
+            self._leash.kill()  # this ends the server too; see supervisor.py
             self._leash.wait()
         self._leash = None

@@ -13,7 +13,7 @@ class LLMServingABC(ABC):
     def generate_from_input(self, user_inputs: list[Any], *args: Any, **kwargs: Any) -> Any: ...
 
     def start_serving(self) -> None:  # noqa: B027
-        """Nothing to do: what is needed is started by the first call."""
+        """Nothing to do: the first call starts what is needed."""
 
     def cleanup(self) -> None:  # noqa: B027
-        """End what calls have left open."""
+        """End what earlier calls left open."""

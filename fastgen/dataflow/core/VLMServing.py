@@ -1,4 +1,4 @@
-"""The base class of servings for pictures."""
+"""The base class of servings for images."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from fastgen.dataflow.core.LLMServing import LLMServingABC
 
 
 class VLMServingABC(LLMServingABC):
-    """Something that answers texts about pictures."""
+    """Something that answers with texts about images."""

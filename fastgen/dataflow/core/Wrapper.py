@@ -1,4 +1,4 @@
-"""The base class of what runs operators in another way."""
+"""The base class of wrappers, which run operators in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What user code derives from or names in type hints, under the module names that it knows. Knows no task."""
+"""The base classes that user code derives from or uses in type hints, under the usual module names. Does not know
+tasks."""
 
 from fastgen.dataflow.core.LLMServing import LLMServingABC
 from fastgen.dataflow.core.Operator import OperatorABC, get_operator

@@ -1,4 +1,4 @@
-"""What puts pictures into files and gets them out again."""
+"""Writes images to files and reads them."""
 
 from fastgen.dataflow.io.core_io.image_gen import ImageIO
 

@@ -1,1 +1,1 @@
-"""The folder of `prompt_template`, at the path that pipelines know."""
+"""The folder of `prompt_template`, at the path that pipelines import."""

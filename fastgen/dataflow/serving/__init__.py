@@ -1,4 +1,4 @@
-"""Servings: what makes pictures or texts of inputs, on this machine or at a service."""
+"""Servings: make images or texts from inputs, on this machine or with a service."""
 
 from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
 from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai

@@ -1,4 +1,4 @@
-"""Pictures from a service of OpenAI's or Gemini's format. Knows where it is and as whom to ask, nothing of requests."""
+"""Images from a service in OpenAI's or Gemini's format. Knows its address and key, but nothing about requests."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ RENAMED = {
     "gemini-3-pro-image-preview": "gemini-3-pro-image",
     "gemini-3.1-flash-image-preview": "gemini-3.1-flash-image",
 }
-"""Names that Google's own service no longer answers to (since 2026-06-25)."""
+"""Models that Google's own service no longer has (since 2026-06-25)."""
 
 
 class APIImageGenServing(PictureServing):
     """Text to image, or edits.
 
     Args:
-        api_url: with or without the version at its end; "" or None: the vendor's own.
-        api_key: None: DF_API_KEY. It is in no file, message or log.
+        api_url: with or without the version at its end; "" or None: the vendor's own address.
+        api_key: None: DF_API_KEY. It appears in no file, message or log.
         batch_size: requests that are under way at the same time, at most: so many pictures a kill can cost. A larger
             one is faster; more than the service takes are held back.
         connect_timeout: accepted.
         timeout: seconds for one request.
         stream: where pictures come out of chats, because the address has no images endpoints: ask for streams.
-        strict: raise when inputs failed, once all others are done.
+        strict: raise an error if inputs failed, after all others are done.
         progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as max_cost=5.0, max_inflight=8 or fallback="gemini".
 
@@ -65,7 +65,9 @@ class APIImageGenServing(PictureServing):
             raise ValueError("API key is required: give api_key, or set the environment variable DF_API_KEY")
         url = endpoint_of(api_url, api_format)
         if urlsplit(url).hostname == GOOGLE and model_name in RENAMED:
-            get_logger().warning("%s is gone since 2026-06-25; %s is asked instead", model_name, RENAMED[model_name])
+            get_logger().warning(
+                "%s is not available since 2026-06-25; %s is used instead", model_name, RENAMED[model_name]
+            )
             model_name = RENAMED[model_name]
         super().__init__(
             image_io,
@@ -85,7 +87,7 @@ class APIImageGenServing(PictureServing):
 
 
 def endpoint_of(url: str | None, format: str) -> str:
-    """The address as fastgen wants it: OpenAI's with its version, Gemini's without."""
+    """The address in fastgen's form: OpenAI's with its version, Gemini's without."""
     if not url:
         return f"https://{GOOGLE}" if format == "gemini" else "https://api.openai.com/v1"
     parts = urlsplit(url)

@@ -1,7 +1,7 @@
-"""Texts about pictures from any server of OpenAI's chat format; with an `image_io` also pictures, from its images
+"""Texts about images from any server in OpenAI's chat format; with an `image_io` also images, from its images
 endpoints.
 
-Knows where the server is, as whom to ask, and how several pictures become one.
+Knows the address and key of the server, and how several images become one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_TOKENS = 2048
-"""With those that a model thinks; a server with a short context takes no more."""
+"""Includes the tokens that a model thinks; a server with a short context takes no more."""
 CANVAS, MARGIN = 1024, 40
 
 
@@ -37,10 +37,10 @@ class APIVLMServing_openai(TextServing):
         key_name_of_api_key: the environment variable with the key.
         image_io: where pictures go, for a serving of `PromptedImageEditGenerator` or `PromptedImageGenerator`. They
             come from the images endpoints of the address, or out of its chats where it has none.
-        send_request_stream: ask for answers as streams; some gateways have no others.
-        max_workers: requests at the same time, at most.
+        send_request_stream: ask for answers as streams; some gateways have nothing else.
+        max_workers: maximum number of requests in flight.
         timeout: seconds for one request.
-        strict: raise when inputs failed, once all others are done.
+        strict: raise an error if inputs failed, after all others are done.
         progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as max_tokens, temperature or max_cost.
 
@@ -66,7 +66,7 @@ class APIVLMServing_openai(TextServing):
     ):
         key = os.environ.get(key_name_of_api_key, "")
         if not key:
-            raise OSError(f"the environment variable {key_name_of_api_key} is not set; it is to hold the API key")
+            raise OSError(f"the environment variable {key_name_of_api_key} is not set; set it to the API key")
         self.api_url, self.model_name, self.image_io, self.timeout = api_url, model_name, image_io, timeout
         super().__init__(
             key=key,
@@ -91,9 +91,9 @@ class APIVLMServing_openai(TextServing):
         model: str | None = None,
         timeout: int | None = None,
     ) -> list[Answer]:
-        """Pictures made at this address ("text2image", "imageedit"), as of `APIImageGenServing.answers`."""
+        """Images made at this address ("text2image", "imageedit"), like `APIImageGenServing.answers`."""
         if self.image_io is None:
-            raise fastgen.SettingsError("for pictures the serving needs an image_io: ImageIO(save_path=...)")
+            raise fastgen.SettingsError("to make images the serving needs an image_io: ImageIO(save_path=...)")
         made = APIImageGenServing(
             self.api_url,
             self.image_io,
@@ -113,8 +113,8 @@ class APIVLMServing_openai(TextServing):
             self.failures = made.failures
 
     def generate_from_input(self, user_inputs: list[Any], *args: Any, **more: Any) -> Any:
-        """A text for each input. With an `image_io` inputs as of `APIImageGenServing` are edits: the paths of the
-        pictures of each key."""
+        """A text for each input. With an `image_io`, inputs like those of `APIImageGenServing` are edits: returns the
+        paths of the images of each key."""
         if self.image_io and user_inputs and all(isinstance(one, dict | tuple) for one in user_inputs):
             found: dict[str, list[str]] = {}
             answers = self.picture_answers("imageedit", user_inputs)
@@ -123,12 +123,12 @@ class APIVLMServing_openai(TextServing):
             return found
         return super().generate_from_input(user_inputs, *args, **more)
 
-    # One picture, or several as one
+    # One image, or several combined
 
     def chat_with_one_image(
         self, image_path: str | list[str], text_prompt: str, model: str | None = None, timeout: int = 1800
     ) -> str:
-        """An answer about a picture; several go along as one sheet."""
+        """An answer about an image; several are sent as one sheet."""
         return self.generate_from_input_one_image([image_path], [text_prompt], model=model, timeout=timeout)[0]
 
     def chat_with_one_image_with_id(
@@ -139,7 +139,7 @@ class APIVLMServing_openai(TextServing):
         model: str | None = None,
         timeout: int = 1800,
     ) -> tuple[Any, Any]:
-        """The same with its id; with an `image_io` the paths of the pictures in the answer instead of its text."""
+        """The same with its id; with an `image_io`, the paths of the images in the answer instead of its text."""
         if self.image_io:
             return request_id, self._edited([image_path], [text_prompt], [request_id], model, timeout)[0]
         return request_id, self.chat_with_one_image(image_path, text_prompt, model, timeout)
@@ -152,7 +152,7 @@ class APIVLMServing_openai(TextServing):
         model: str | None = None,
         timeout: int = 1800,
     ) -> list[Any]:
-        """An answer for each picture and prompt; with an `image_io` the paths of its pictures,
+        """An answer for each image and prompt; with an `image_io`, the paths of its images,
         `sample_{number}/sample_{number}_0.png`."""
         if len(image_paths) != len(text_prompts):
             raise ValueError("`image_paths` and `text_prompts` must have the same length")
@@ -164,14 +164,14 @@ class APIVLMServing_openai(TextServing):
             return self._ask(text_prompts, [[path] for path in paths], system_prompt, model, timeout)
 
     def combine_images_to_base64(self, image_paths: list[str], mode: str = "horizontal") -> str:
-        """The pictures as one PNG, in base64: side by side, one below the other, or as a grid."""
+        """The images as one PNG, in base64: side by side, one below the other, or as a grid."""
         if mode not in ("horizontal", "vertical", "grid"):
             raise ValueError("mode must be 'horizontal', 'vertical' or 'grid'")
         buffer = io.BytesIO()
         _combine(ImageIO("").read(image_paths), image_paths, mode).save(buffer, "PNG")
         return base64.b64encode(buffer.getvalue()).decode()
 
-    # Several pictures with labels
+    # Several images with labels
 
     def analyze_images_with_gpt(
         self,
@@ -181,7 +181,7 @@ class APIVLMServing_openai(TextServing):
         model: str | None = None,
         timeout: int = 1800,
     ) -> str:
-        """An answer about pictures, each with a label before it."""
+        """An answer about images, each with a label before it."""
         return self.generate_from_input_multi_images([image_paths], [image_labels], system_prompt, model, timeout)[0]
 
     def analyze_images_with_gpt_with_id(
@@ -203,10 +203,10 @@ class APIVLMServing_openai(TextServing):
         model: str | None = None,
         timeout: int = 1800,
     ) -> list[str]:
-        """An answer for each list of pictures and labels."""
+        """An answer for each list of images and labels."""
         lengths = [[len(one) for one in many] for many in (list_of_image_paths, list_of_image_labels)]
         if lengths[0] != lengths[1]:
-            raise ValueError("there must be as many labels as pictures")
+            raise ValueError("there must be as many labels as images")
         prompts = ["\n".join(f"{label}\n<image>" for label in labels) for labels in list_of_image_labels]
         return self._ask(prompts, list_of_image_paths, system_prompt, model, timeout)
 
@@ -226,8 +226,8 @@ class APIVLMServing_openai(TextServing):
             return [one.value for one in self.picture_answers("imageedit", inputs, model=model, timeout=timeout)]
 
     def _sheet(self, given: str | list[str], path: Path) -> str:
-        """The path of a picture; several become one there. Where one cannot be read its path comes back, for fastgen to
-        name."""
+        """The path of an image; several are combined there. If one cannot be read, its path is returned, so that
+        fastgen reports it."""
         paths = [given] if isinstance(given, str | os.PathLike) else list(given)
         if len(paths) == 1:
             return paths[0]
@@ -239,12 +239,12 @@ class APIVLMServing_openai(TextServing):
 
 
 def _combine(images: list[Image | None], paths: list[str], mode: str) -> Image:
-    """Half as large as they are put together, the grid on a white square."""
+    """Half as large as their combination; the grid is on a white square."""
     from PIL import Image, ImageOps
 
     if not images or None in images:
         raise fastgen.InputError(
-            f"{paths[images.index(None)]} cannot be read" if images else "no pictures", "image_paths"
+            f"{paths[images.index(None)]} cannot be read" if images else "no images", "image_paths"
         )
     if mode == "grid":
         columns = math.ceil(math.sqrt(len(images)))

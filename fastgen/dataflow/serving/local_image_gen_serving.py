@@ -1,5 +1,5 @@
-"""Pictures from a FLUX model on this machine. Knows nothing of GPUs: there is one engine on each, with batches of its
-own, from the first call until `cleanup`."""
+"""Images from a FLUX model on this machine. Does not know GPUs: each has one engine with its own batches, from the
+first call until `cleanup`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class LocalImageGenServing(PictureServing):
 
     Args:
         hf_model_name_or_path: local folder, hub id or "tiny" (the embedded model); None: fastgen's default.
-        hf_cache_dir: where the hub's files are kept; None: where the hub's library keeps them.
-        hf_local_dir: looked into for the model (under its whole or its last name); nothing is written there.
-        batch_size: pictures that go through the model together on each GPU.
-        diffuser_image_height, diffuser_image_width: an edit at their defaults takes the shape of its input instead.
-        strict: raise when inputs failed, once all others are done.
+        hf_cache_dir: where the hub's files are stored; None: the default of the hub's library.
+        hf_local_dir: searched for the model (by its full or its last name); nothing is written there.
+        batch_size: images that go through the model together on each GPU.
+        diffuser_image_height, diffuser_image_width: at their defaults an edit keeps the shape of its input instead.
+        strict: raise an error if inputs failed, after all others are done.
         progress: show a bar on stderr.
         flags: of `fastgen.resolve`, such as gpus="0,1" or seed=7.
     """
@@ -76,10 +76,12 @@ class LocalImageGenServing(PictureServing):
 
 
 def find_model(name: str | list[str] | None, cache_dir: str | None, local_dir: str | None) -> str:
-    """The folder of a model, or its name where fastgen is to find it. Raises SettingsError."""
+    """The folder of a model, or its name if fastgen should find it. Raises SettingsError."""
     names = list(dict.fromkeys(name)) if isinstance(name, list | tuple) else [name]
     if len(names) > 1:
-        raise fastgen.SettingsError(f"models {', '.join(map(str, names))}: a serving has one, which runs on all GPUs")
+        raise fastgen.SettingsError(
+            f"models {', '.join(map(str, names))}: a serving has only one, which runs on all GPUs"
+        )
     name = os.fspath(names[0]) if names and names[0] else "auto"
     if name.count("/") != 1 or Path(name).expanduser().exists() or name.startswith((".", "/", "~")):
         return name

@@ -1,4 +1,4 @@
-"""Texts about pictures from a VLM on this machine, by a vLLM server a GPU: the first call starts it, `cleanup` ends
+"""Texts about images from a VLM on this machine, with one vLLM server per GPU: the first call starts it, `cleanup` ends
 it."""
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class LocalModelVLMServing_vllm(TextServing):
 
     Args:
         hf_model_name_or_path: local folder, hub id or "tiny" (the embedded VLM); None: fastgen's default.
-        hf_cache_dir: accepted; vLLM keeps the hub's files where HF_HUB_CACHE says.
-        hf_local_dir: looked into for the model; nothing is written there.
-        vllm_max_tokens: an answer that needs more has failed: it is not cut.
-        vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults the model's own and those of fastgen's
-            profile.
-        strict: raise when inputs failed, once all others are done.
+        hf_cache_dir: accepted without effect; vLLM stores the hub's files where HF_HUB_CACHE says.
+        hf_local_dir: searched for the model; nothing is written there.
+        vllm_max_tokens: an answer that needs more fails; it is not cut off.
+        vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults, the values of the model and of fastgen's
+            profile are used.
+        strict: raise an error if inputs failed, after all others are done.
         progress: show a bar on stderr.
-        flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a vLLM server that runs).
+        flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a running vLLM server).
     """
 
     parameters: ClassVar = {
@@ -57,7 +57,7 @@ class LocalModelVLMServing_vllm(TextServing):
     ):
         if vllm_tensor_parallel_size > 1:
             raise fastgen.SettingsError(
-                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: there is one server a GPU. Start vLLM with "
+                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: there is one server per GPU. Start vLLM with "
                 f"--tensor-parallel-size {vllm_tensor_parallel_size} yourself and give its address as base_url"
             )
         sampling = {"top_p": vllm_top_p, "top_k": vllm_top_k, "repetition_penalty": vllm_repetition_penalty}

@@ -1,5 +1,5 @@
-"""What all servings here have in common: the engine that stays between their calls, and what a call tells besides its
-answers: how far it is, and which inputs failed: in the log, in `failures`, or as an error."""
+"""What all servings here have in common: the engine that stays open between calls, the progress of a call, and the
+report of failed inputs: in the log, in `failures`, or as an error."""
 
 from __future__ import annotations
 
@@ -18,31 +18,29 @@ MOST_NAMED = 20
 
 
 class OurServing:
-    """Mixed into servings.
-
-    Args:
-        strict: whether a call with failed inputs raises, after all others are done.
-        progress: whether a call shows a bar.
+    """A mixin for servings. Args: strict: whether a call with failed inputs raises, after all others are done.
+    progress: whether a call shows a bar.
     """
 
     parameters: ClassVar[dict[str, str]] = {}
-    """fastgen's flag -> the parameter of this serving, for messages, where the two differ in more than dashes."""
+    """fastgen's flag -> the parameter of this serving, for messages, if the two differ in more than dashes."""
 
     def __init__(self, strict: bool, progress: bool = True):
         self.strict, self.progress = strict, progress
-        # No method: an engine's thread remembers it, and would keep this serving, and so itself, for ever.
+        # Not a method: the thread of an engine keeps a reference, which would keep this serving, and so the thread, for
+        # ever.
         self._worded = partial(in_parameters, names=self.parameters)
         self._session = fastgen.Session()
         self.failures: list[dict[str, str]] = []
-        """Of the last call: {"key", "kind", "message"} of each input that failed."""
+        """{"key", "kind", "message"} of each input that failed in the last call."""
 
     def cleanup(self) -> None:
-        """End the engine or server that the last call left. A later call starts one again."""
+        """End the engine or server that the last call left open. A later call starts one again."""
         self._session.close()
         self._session = fastgen.Session()
 
     def _check(self, task: str, **flags: Any) -> fastgen.Settings:
-        """What a call would run with; starts nothing. Raises SettingsError."""
+        """The settings with which a call would run. Starts nothing. Raises SettingsError."""
         with self._in_our_words():
             return check(task, **flags)
 
@@ -58,12 +56,13 @@ class OurServing:
         """Run the rows of a call.
 
         Args:
-            what: is made, for the bar.
+            what: what is made, for the bar.
             keys: the name of each input, in messages.
-            settle: gets the number and answer of each as they come.
-            more: of `calls.ask`.
+            settle: gets the number and the answer of each input as they come.
+            more: arguments of `calls.ask`.
         Raises:
-            FastgenError: the run cannot go on (what was told is safe), or the serving is strict and inputs failed.
+            FastgenError: the run cannot continue (what was reported is safe), or the serving is strict and inputs
+                failed.
         """
         self.failures = []
 
@@ -84,7 +83,7 @@ class OurServing:
         get_logger().error("%s: %s [%s]", key[:80], answer.message, answer.kind)
 
     def _end(self, inputs: int) -> None:
-        """Raises FastgenError, for a strict serving."""
+        """Raises FastgenError if the serving is strict."""
         if not self.strict or not self.failures:
             return
         named = "\n".join(f"{one['key'][:80]}: {one['message']} [{one['kind']}]" for one in self.failures[:MOST_NAMED])

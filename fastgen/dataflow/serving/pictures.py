@@ -1,8 +1,8 @@
-"""Inputs of picture servings -> rows, and finished pictures -> the places where pipelines look for them.
+"""Inputs of image servings -> rows, and finished images -> the paths where pipelines look for them.
 
 An input of text2image is a prompt, or {"text_prompt" or "prompt", "sample_id"}; of imageedit (image or images, prompt),
-or {"idx", "image_path", "image", "input_image" or "images", "prompt"}; dicts may carry what `WORDS` and `PICTURES`
-name.
+or {"idx", "image_path", "image", "input_image" or "images", "prompt"}; dicts may have the fields in `WORDS` and
+`PICTURES`.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class PictureServing(OurServing, LLMServingABC):
         self.load_model()
 
     def load_model(self) -> None:
-        """Check that a call could run; nothing is started before one. Raises SettingsError."""
+        """Check that a call could run. Nothing is started before the first call. Raises SettingsError."""
         self._check(TASKS[self.image_gen_task], key=self._key, **self._flags)
 
     def generate_from_input(self, user_inputs: list[Any]) -> dict[str, list[str]]:
-        """The paths of the pictures of each key; [] where an input failed."""
+        """The paths of the images of each key; [] if an input failed."""
         found: dict[str, list[str]] = {}
         for input, answer in zip(user_inputs, self.answers(user_inputs), strict=True):
             found.setdefault(key_of(input, self.image_gen_task), []).extend(answer.value)
@@ -80,23 +80,24 @@ class PictureServing(OurServing, LLMServingABC):
     generate_from_input_one_batch = generate_from_input
 
     def answers(self, user_inputs: list[Any], tell: Callable[[int, Answer], None] | None = None) -> list[Answer]:
-        """An answer an input, in order; `tell` gets the number and answer of each as they come.
+        """One answer per input, in order; `tell` gets the number and answer of each as they come.
 
         Raises:
-            FastgenError: the run cannot go on (what was told is safe), or the serving is strict and inputs failed.
+            FastgenError: the run cannot continue (what was reported is safe), or the serving is strict and inputs
+                failed.
         """
         keys, rows = map(list, zip(*map(self._read, user_inputs), strict=True)) if user_inputs else ([], [])
         taken: Counter[str] = Counter()
         first = []
         count = [self._n * (len(row["conversations"]) if row.get("keep_turns") else 1) for row in rows]
         for key, most in zip(keys, count, strict=True):
-            self.image_io.path_of(key, 0)  # names are given in the order of the inputs, not in that of the answers
+            self.image_io.path_of(key, 0)  # names follow the order of the inputs, not of the answers
             first.append(taken[key])
             taken[key] += most
         found: list[Answer] = [Answer([])] * len(rows)
 
         def number(place: int, i: int) -> int:
-            """Of picture i of an input; what comes beyond those that were asked for comes after all of its key."""
+            """The name of image i of an input; images beyond the requested ones come after all others of their key."""
             if i < count[place]:
                 return first[place] + i
             taken[keys[place]] += 1
@@ -116,7 +117,7 @@ class PictureServing(OurServing, LLMServingABC):
     # Inputs
 
     def _read(self, input: Any) -> tuple[str, dict]:
-        """(key, row) of an input; what is wrong with it is for fastgen to say."""
+        """(key, row) of an input; fastgen reports what is wrong with it."""
         key, given = _named(input, self.image_gen_task)
         prompt = given.get("prompt")
         if self.image_gen_task == "text2image":
@@ -141,7 +142,7 @@ class PictureServing(OurServing, LLMServingABC):
         return key, row
 
     def _path(self, image: Any) -> Any:
-        """The absolute path of a picture; one that is in memory is kept beside the run folders."""
+        """The absolute path of an image; an image in memory is stored next to the run folders."""
         if isinstance(image, str | os.PathLike):
             return os.path.abspath(os.path.expanduser(os.fspath(image)))
         if not hasattr(image, "tobytes"):
@@ -156,7 +157,7 @@ class PictureServing(OurServing, LLMServingABC):
 
 
 def key_of(input: Any, task: str) -> str:
-    """The name of an input's pictures ("text2image", "imageedit")."""
+    """The name of the images of an input ("text2image", "imageedit")."""
     return _named(input, task)[0]
 
 

@@ -1,7 +1,7 @@
-"""Texts about pictures: conversations and their pictures -> rows, and the answers in order. Knows no server.
+"""Texts about images: conversations and their images -> rows, and the answers in order. Does not know servers.
 
 A conversation is a text, or a list of turns as {"from", "value"} or {"role", "content"}. Each `<image>` in it is the
-place of one picture; without marks the pictures come first.
+place of one image; without marks the images come first.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ HELPFUL = "You are a helpful assistant."
 
 
 class TextServing(OurServing, VLMServingABC):
-    """Answers about pictures.
+    """Answers about images.
 
-    Args:
-        folder: where runs are kept when a caller names no place; "": nowhere, so a killed call begins anew.
+    Args: folder: where run folders go if the caller does not say; "": nowhere, so a killed call starts from the
+    beginning.
         stream: ask for answers as streams.
     """
 
@@ -51,7 +51,7 @@ class TextServing(OurServing, VLMServingABC):
         video_inputs: list | None = None,
         audio_inputs: list | None = None,
     ) -> list[str]:
-        """A text for each input, "" where it failed."""
+        """A text for each input, "" if it failed."""
         return self.generate_from_input_messages(user_inputs, image_inputs, video_inputs, audio_inputs, system_prompt)
 
     def generate_from_input_messages(
@@ -62,7 +62,7 @@ class TextServing(OurServing, VLMServingABC):
         audio_list: list | None = None,
         system_prompt: str = HELPFUL,
     ) -> list[str]:
-        """A text for each conversation, "" where it failed."""
+        """A text for each conversation, "" if it failed."""
         return [
             answer.value for answer in self.answers(conversations, image_list, video_list, audio_list, system_prompt)
         ]
@@ -90,7 +90,7 @@ class TextServing(OurServing, VLMServingABC):
         """
         for name, media in (("videos", video_list), ("sounds", audio_list)):
             if any(one for one in _each(media, len(conversations))):
-                raise fastgen.SettingsError(f"{name}: only pictures can be asked about")
+                raise fastgen.SettingsError(f"{name}: questions can be about images only")
         rows = [
             _row(conversation, images, need_pictures)
             for conversation, images in zip(conversations, _each(image_list, len(conversations)), strict=True)
@@ -111,11 +111,11 @@ class TextServing(OurServing, VLMServingABC):
 
 
 def _each(media: list | None, count: int) -> list[list]:
-    """A list a conversation, also for those that have none, or one that is no list."""
+    """One list per conversation, even for those that have none or something that is not a list."""
     if media is None:
         return [[]] * count
     if len(media) != count:
-        raise ValueError(f"{len(media)} entries of pictures, videos or sounds for {count} conversations")
+        raise ValueError(f"{len(media)} entries of images, videos or sounds for {count} conversations")
     return [
         [one for one in (item if isinstance(item, list | tuple) else [item]) if one not in (None, "")] for item in media
     ]

@@ -1,9 +1,9 @@
-"""What `fastgen init` writes into a working folder: the pipelines as scripts, example rows, pictures for them. Runs
+"""What `fastgen init` writes into a working folder: the pipelines as scripts, example rows and their images. Runs
 nothing.
 
-The documents start the scripts from several places. `api_pipelines/` and `gpu_pipelines/` hold them; under
-`dataflow/statics/` are files of the same names that only run those. The example rows are under `example_data/`, and
-those that older pages look for under `data/` are there too.
+DataFlow-MM's documentation starts the scripts from several places. They are in `api_pipelines/` and `gpu_pipelines/`;
+under `dataflow/statics/` are files of the same names that only run those. The example rows are under `example_data/`;
+those that older documentation expects under `data/` are there too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 PICTURES = Path(fastgen.__file__).parent / "examples" / "full" / "pictures"
 EXAMPLES = "example_data"
 OLDER = "data"
-"""Where older pages have the example rows of captions."""
+"""Where older documentation has the example rows of captions."""
 WITH_PICTURES = ("image_gen/image_edit", "image_caption", "image_vqa")
 ALSO_OLDER = ("image_caption", "image_vqa")
 PROGRAMS = {
@@ -34,7 +34,7 @@ PROGRAMS = {
     "vqa-gpu": "gpu_pipelines.image2qa",
 }
 DOCUMENTED = ("dataflow/statics/pipelines", "dataflow/statics")
-"""Where pages say that the scripts are, besides the top of the folder."""
+"""Where documentation says that the scripts are, besides the top of the folder."""
 RUNS_ANOTHER = '''"""Runs {script}, which has the pipeline: change that one."""
 
 import runpy
@@ -45,8 +45,7 @@ runpy.run_path(str(Path(__file__).resolve().parents[{up}] / "{script}"), run_nam
 
 
 def init(folder: str | Path) -> list[Path]:
-    """Make a working folder; a file that is there already stays as it is. Returns what was written. Raises
-    SettingsError."""
+    """Make a working folder. Existing files stay as they are. Returns what was written. Raises SettingsError."""
     folder = Path(folder).expanduser()
     try:
         written = _examples(folder)
@@ -62,7 +61,7 @@ def init(folder: str | Path) -> list[Path]:
 
 
 def example(name: str) -> str:
-    """The path of an example file in ./example_data, which is made if it is not there."""
+    """The path of an example file in ./example_data, which is created if necessary."""
     path = Path(EXAMPLES, name)
     if not path.exists():
         _examples(Path())

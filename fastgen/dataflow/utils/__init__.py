@@ -1,4 +1,4 @@
-"""What operators share besides servings: tables (`storage`), and their names (`registry`)."""
+"""What operators share besides servings: tables (`storage`), and operators by name (`registry`)."""
 
 from fastgen.dataflow.utils.registry import IO_REGISTRY, OPERATOR_REGISTRY
 

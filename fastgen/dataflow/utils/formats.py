@@ -1,8 +1,8 @@
-"""Rows in files of five formats, and as DataFrames. Knows nothing of steps.
+"""Rows in files of five formats, and as DataFrames. Does not know steps.
 
-Rows keep what they say: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which
-become rows of their own with the text in `line`. In a DataFrame columns of numbers are numbers, and a key that a row
-lacks is a missing value.
+Nothing in the rows is lost: 64-bit integers, nulls, keys that only some rows have, and lines that cannot be read, which
+become rows with the text in `line`. In a DataFrame, columns of numbers are numbers, and a key that a row lacks is a
+missing value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TYPES = ("json", "jsonl", "csv", "parquet", "pickle")
 EXACT = 2**53
-"""Whole numbers up to here are exact as floats."""
+"""Integers up to this are exact as floats."""
 INT64 = 2**63
 
 
@@ -30,7 +30,8 @@ class TableError(fastgen.SettingsError, ValueError):
 
 
 def as_frame(rows: list[dict]) -> DataFrame:
-    """Whole numbers become int64, or Int64 where some rows have none; others float64; all else stays Python objects."""
+    """Integers become int64, or Int64 if some rows have none; other numbers float64; everything else stays Python
+    objects."""
     import pandas
 
     names = dict.fromkeys(name for row in rows for name in row)
@@ -58,7 +59,7 @@ def _column(cells: list) -> Series:
 
 
 def nulls_of(rows: list[dict]) -> frozenset[str]:
-    """The names of the columns in which some row says null."""
+    """The names of the columns in which some row has null."""
     return frozenset(name for row in rows for name, value in row.items() if value is None)
 
 
@@ -67,7 +68,7 @@ def as_rows(data: DataFrame | list[dict], nulls: frozenset[str] = frozenset()) -
 
     Args:
         nulls: columns of numbers in which a missing value is a null; in others the row does not have the key. Columns
-            of objects tell the two apart.
+            of objects distinguish the two.
     """
     if isinstance(data, list):
         return [{key: plain(value) for key, value in row.items()} for row in data]
@@ -83,7 +84,7 @@ def as_rows(data: DataFrame | list[dict], nulls: frozenset[str] = frozenset()) -
 
 
 def plain(value: Any) -> Any:
-    """A value without numpy's or pandas' types."""
+    """A value without types of numpy or pandas."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -99,8 +100,8 @@ def refuse_pickle(what: str, kind: str, allow_pickle: bool) -> None:
     """Raises TableError."""
     if kind == "pickle" and not allow_pickle:
         raise TableError(
-            f"{what}: a pickle file can run any program when it is read. Use cache_type='parquet' or 'jsonl', or say "
-            "FileStorage(..., allow_pickle=True) if you trust whoever wrote it"
+            f"{what}: a pickle file can run any program when it is read. Use cache_type='parquet' or 'jsonl', or "
+            "FileStorage(..., allow_pickle=True) if you trust its author"
         )
 
 
@@ -124,11 +125,11 @@ def _lines(path: str) -> list[dict]:
             if not (line := line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
                 continue
             try:
-                row, problem = json.loads(line), "is no JSON object"
+                row, problem = json.loads(line), "is not a JSON object"
             except (ValueError, RecursionError) as error:
                 row, problem = None, f"cannot be read as JSON: {error}"
             if not isinstance(row, dict):
-                get_logger().error("%s: line %d %s; it stays in the table as it is, in `line`", path, number, problem)
+                get_logger().error("%s: line %d %s; it stays in the table unchanged, in `line`", path, number, problem)
                 row = {"line": line.decode("utf-8", "replace").strip()}
             rows.append(row)
     return rows
@@ -147,7 +148,7 @@ def _csv(path: str) -> list[dict]:
 
 
 def _cell(text: str | None) -> Any:
-    """A cell as what it says, where it can be written back as it was: 007 stays a text. Lists and objects are JSON or
+    """A cell as a value, if that can be written back unchanged: 007 stays a text. Lists and objects are JSON or
     Python."""
     if not text:
         return None
@@ -169,7 +170,7 @@ def _cell(text: str | None) -> Any:
 def _parquet(path: str) -> list[dict]:
     from pyarrow import parquet
 
-    return parquet.read_table(path).to_pylist()  # not through pandas, which makes floats of integers beside nulls
+    return parquet.read_table(path).to_pylist()  # not through pandas, which turns integers next to nulls into floats
 
 
 def _pickle(path: str) -> list[dict]:
@@ -206,7 +207,7 @@ def write(rows: list[dict], path: str, kind: str) -> None:
 def _json(value: Any, indent: int | None = None) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent).encode()
-    except UnicodeEncodeError:  # half of a character
+    except UnicodeEncodeError:  # a lone surrogate
         return json.dumps(value, indent=indent).encode()
 
 
@@ -215,8 +216,8 @@ def _text(value: Any) -> Any:
 
 
 def from_hub(name: str) -> list[dict]:
-    """hf:{dataset}:{config}:{split} or ms:{dataset}:{split}; what is left out is the library's default, the split
-    train."""
+    """hf:{dataset}:{config}:{split} or ms:{dataset}:{split}; for what is left out the library's default is used, for
+    the split train."""
     hub, dataset, *rest = name.split(":")
     config, split = (rest[0] if len(rest) > 1 else None), (rest[-1] if rest else "train")
     try:

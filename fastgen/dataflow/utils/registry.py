@@ -16,14 +16,14 @@ Named = TypeVar("Named", bound=Callable)
 
 
 class Registry:
-    """Args: name: for messages; home: the module whose `__all__` are there without being registered."""
+    """Args: name: for messages; home: the module whose `__all__` is available without being registered."""
 
     def __init__(self, name: str, home: str = ""):
         self._name, self._home = name, home
         self._obj_map: dict[str, Any] = {}
 
     def register(self, obj: Named | None = None) -> Any:
-        """As a decorator, with or without brackets, or as a call. The first of a name stays."""
+        """Use it as a decorator, with or without brackets, or as a call. The first class with a name stays."""
 
         def add(one: Named) -> Named:
             self._obj_map.setdefault(one.__name__, one)
@@ -55,7 +55,7 @@ class Registry:
         return f"Registry({self._name}: {', '.join(sorted(self.keys()))})"
 
     def _get_all(self) -> None:
-        """Here nothing has to be loaded for it to be found."""
+        """Nothing to do: classes are found without loading."""
 
     def _at_home(self) -> list[str]:
         return list(import_module(self._home).__all__) if self._home else []

@@ -1,5 +1,5 @@
-"""Tables of a pipeline: the first is the user's file, each step writes one more. Knows no formats, nor what columns
-mean."""
+"""Tables of a pipeline: the first is the user's file, and each step writes one more. Does not know formats or what
+columns mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDINGS = {"pkl": "pickle", "ndjson": "jsonl", "pq": "parquet"}
 
 
 class DataFlowStorage(ABC):
-    """Where an operator reads its table and leaves the next one."""
+    """Where an operator reads its table and writes the next one."""
 
     @abstractmethod
     def read(self, output_type: Literal["dataframe", "dict"] = "dataframe") -> DataFrame | list[dict]: ...
@@ -30,7 +30,7 @@ class DataFlowStorage(ABC):
 class FileStorage(DataFlowStorage):
     """Tables as files: `first_entry_file_name`, then `{cache_path}/{file_name_prefix}_step{n}.{cache_type}`.
 
-    The first may also be `hf:{dataset}:{config}:{split}` or `ms:{dataset}:{split}`, with the library for it installed.
+    The first may also be `hf:{dataset}:{config}:{split}` or `ms:{dataset}:{split}`, if the library for it is installed.
 
     Args:
         allow_pickle: whether tables may be pickle files, which can run any program when they are read.
@@ -55,7 +55,7 @@ class FileStorage(DataFlowStorage):
         self.allow_pickle = allow_pickle
         self.operator_step = -1
         self._nulls: frozenset[str] = frozenset()
-        """Columns of the table that was read last in which some row says null."""
+        """Columns of the last table that was read in which some row has null."""
 
     def step(self) -> FileStorage:
         self.operator_step += 1
@@ -70,7 +70,7 @@ class FileStorage(DataFlowStorage):
         """Where relative paths in the first table start."""
         return os.path.dirname(os.path.abspath(self.first_entry_file_name)) if not self._is_hub else os.getcwd()
 
-    # Names that operators of DataFlow's users know.
+    # Names that users' own operators expect.
 
     def _get_cache_file_path(self, step: int) -> str:
         """The table of a step; 0 is the first."""
@@ -87,12 +87,12 @@ class FileStorage(DataFlowStorage):
 
         Raises:
             ValueError: before `step()`, or an unknown `output_type`.
-            TableError: no such file, or one that cannot be read as a whole. It is a ValueError too.
+            TableError: the file does not exist or cannot be read at all. It is also a ValueError.
         """
         if output_type not in ("dataframe", "dict"):
             raise ValueError(f"output_type {output_type!r}: 'dataframe' or 'dict'")
         if self.operator_step < 0:
-            raise ValueError("step() comes before read() and write()")
+            raise ValueError("call step() before read() and write()")
         if self.operator_step == 0 and self._is_hub:
             rows = from_hub(self.first_entry_file_name)
         elif self.operator_step == 0:
@@ -104,14 +104,14 @@ class FileStorage(DataFlowStorage):
         return rows if output_type == "dict" else as_frame(rows)
 
     def read_foreign(self) -> list[dict]:
-        """The rows of the next step's table, if it is there and nobody here has written it."""
+        """The rows of the next step's table, if it exists and was not written here."""
         path = self._path(self.operator_step + 1)
         if not os.path.exists(path) or written.is_ours(path):
             return []
         return read(path, self.cache_type, self.allow_pickle)
 
     def write(self, data: DataFrame | list[dict]) -> str:
-        """Write the next step's table, whole or not at all; returns its path."""
+        """Write the table of the next step, completely or not at all; returns its path."""
         path = self._path(self.operator_step + 1)
         os.makedirs(self.cache_path, exist_ok=True)
         temporary = f"{path}.tmp"
@@ -135,7 +135,7 @@ class FileStorage(DataFlowStorage):
 
 
 class DummyStorage(DataFlowStorage):
-    """A table in memory; with a `cache_path`, what is written is also a file there."""
+    """A table in memory. With a `cache_path`, what is written also goes into a file there."""
 
     def __init__(
         self, cache_path: str | None = None, file_name_prefix: str | None = None, cache_type: str | None = None
@@ -159,7 +159,7 @@ class DummyStorage(DataFlowStorage):
 
     def read(self, output_type: Literal["dataframe", "dict"] = "dataframe") -> DataFrame | list[dict]:
         if self._rows is None:
-            raise ValueError("set_data() comes before read()")
+            raise ValueError("call set_data() before read()")
         return [dict(row) for row in self._rows] if output_type == "dict" else as_frame(self._rows)
 
     def write(self, data: DataFrame | list[dict]) -> str | None:
@@ -168,6 +168,6 @@ class DummyStorage(DataFlowStorage):
             return None
         kind = self.cache_type or "jsonl"
         prefix = self.file_name_prefix or "dataflow_cache"
-        storage = FileStorage("", self.cache_path, prefix, kind, allow_pickle=True)  # it is only written
+        storage = FileStorage("", self.cache_path, prefix, kind, allow_pickle=True)  # it is only written, never read
         storage.operator_step = 0
         return storage.write(self._rows)

@@ -1,5 +1,5 @@
-"""Which tables were written here: kept beside them, in `.fastgen/tables.json`, by size and time. So a table that
-another program left is told from one of our own. Knows nothing of what is in them."""
+"""Records which tables were written here: size and time of each, in `.fastgen/tables.json` next to them. This tells a
+table of another program from one of our own. Does not know their content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 RECORD = ".fastgen/tables.json"
 KEPT = 2
-"""Stamps of a table that are remembered: a kill may come just before the newer one takes the older one's place."""
+"""Stamps per table that are remembered: a kill may come just before the newer table replaces the older one."""
 
 
 def note(path: str, temporary: str) -> None:
-    """The finished file `temporary` is about to become the table `path`."""
+    """Record that the finished file `temporary` is about to become the table `path`."""
     record = Path(path).parent / RECORD
     known = _read(record)
     name = os.path.basename(path)
@@ -24,7 +24,8 @@ def note(path: str, temporary: str) -> None:
 
 
 def is_ours(path: str) -> bool:
-    """Whether the table is as it was written here. Without a record it is where there are runs of an older version."""
+    """Whether the table is unchanged since it was written here. Without a record, True if there are runs of an older
+    version."""
     record = Path(path).parent / RECORD
     if not record.exists():
         return record.parent.is_dir()

@@ -1,4 +1,4 @@
-"""Operators run in another way: over a part of their table at a time."""
+"""Wrappers run operators in another way: over one part of their table at a time."""
 
 from fastgen.dataflow.wrapper.batch_wrapper import BatchWrapper
 

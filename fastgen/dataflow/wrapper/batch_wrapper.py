@@ -1,6 +1,6 @@
-"""An operator run over a part of its table at a time. Knows no operator.
+"""Runs an operator over one part of its table at a time. Does not know operators.
 
-Our own operators write tables on the way and need no such parts: more of their rows are under way without them.
+Our own operators write intermediate tables and do not need this: without it more of their rows are in progress.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from fastgen.dataflow.utils.storage import DummyStorage
 
 
 class BatchWrapper(WrapperABC):
-    """Args: start_batch: the first part that is run; batch_size: rows of a part; batch_cache: whether each part's table
+    """Args: start_batch: the first part to run; batch_size: rows per part; batch_cache: whether the table of each part
     is also a file in the storage's folder."""
 
     def __init__(
         self, operator: OperatorABC, start_batch: int = 0, batch_size: int = 32, batch_cache: bool = False
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}: at least 1")
+            raise ValueError(f"batch_size {batch_size}: must be at least 1")
         self._operator, self._batch_size, self._batch_cache = operator, batch_size, batch_cache
         self.start_batch = start_batch
 

@@ -1,4 +1,4 @@
-"""The world of the embedded models: drawn scenes, their words, edits of them, and a reader of pictures."""
+"""The world of the embedded models: drawn scenes, their descriptions, edits of them, and a reader of images."""
 
 from fastgen.embedded.scenes.edits import OPERATIONS, Edit, apply, changed, parse_edit, random_edit
 from fastgen.embedded.scenes.language import Text, Wanted, Wish, as_wish, caption, describe, parse

@@ -1,4 +1,4 @@
-"""Edits of scenes: an instruction in English, the scene after it, and the pixels it may touch; and back from English.
+"""Edits of scenes: an instruction in English, the scene after it, and the pixels it may change; and back from English.
 
 Six kinds: recolour, change the background, remove, add, resize, move.
 """
@@ -23,21 +23,21 @@ from fastgen.embedded.scenes.language import (
 from fastgen.embedded.scenes.world import COLORS, MOST_SHAPES, PLACES, Scene, Shape, draw, random_shape, room_for
 
 OPERATIONS = {"recolor": 26, "background": 20, "remove": 14, "add": 14, "resize": 12, "move": 14}
-"""Name -> how often, in percent."""
+"""Name -> how often it is used, in percent."""
 
 
 @dataclass(frozen=True)
 class Edit:
     operation: str
     target: Wanted | None = None
-    """The shape it speaks of; for "add" the new one."""
+    """The shape that is edited; for "add" the new one."""
     color: str | None = None
     size: str | None = None
     place: str | None = None
 
 
 def apply(edit: Edit, scene: Scene) -> Scene | None:
-    """The scene after the edit; None if what it speaks of is not there or not one thing."""
+    """The scene after the edit; None if the shape it names does not exist or is ambiguous."""
     if edit.operation == "background":
         return replace(scene, background=edit.color or scene.background)
     assert edit.target is not None
@@ -60,7 +60,7 @@ def _shape(wanted: Wanted) -> Shape:
 
 
 def changed(before: Scene, after: Scene, margin: int = 4) -> np.ndarray:
-    """Pixels that differ between the two drawings, grown by a margin: bool (height, width). The mask of the edit."""
+    """The mask of the edit: pixels that differ between the two drawings, grown by a margin, as bool (height, width)."""
     mask = (draw(before) != draw(after)).any(-1)
     for axis in (0, 1):
         grown = mask.copy()
@@ -77,10 +77,10 @@ def changed(before: Scene, after: Scene, margin: int = 4) -> np.ndarray:
 
 
 def random_edit(scene: Scene, rng: random.Random, operation: str | None = None) -> tuple[Edit, Text, Scene]:
-    """An edit that fits the scene: what it is, how it is said, and the scene after it.
+    """An edit that fits the scene: the edit, its instruction, and the scene after it.
 
     Raises:
-        ValueError: the operation that was asked for is not possible in this scene.
+        ValueError: the requested operation is not possible in this scene.
     """
     names = [operation] if operation else list(OPERATIONS)
     for _ in range(60):
@@ -151,7 +151,7 @@ RESIZES = {
 
 
 def say(edit: Edit, scene: Scene, rng: random.Random) -> Text:
-    """One of many wordings of an edit that `random_edit` found for the scene."""
+    """One of many wordings of an edit from `random_edit`."""
     about: int | str = "background"
     if edit.operation == "background":
         text = rng.choice(BACKGROUNDS).format(c=edit.color)
@@ -194,7 +194,7 @@ _SMALLER = {"smaller", "shrink", "small"}
 
 
 def parse_edit(text: str) -> Edit | None:
-    """The edit that an instruction asks for; None if it is none of the six kinds."""
+    """The edit that an instruction asks for; None if it is not one of the six kinds."""
     words = words_of(text)
     kinds = [i for i, word in enumerate(words) if word in KIND_WORDS]
     colors = [i for i, word in enumerate(words) if word in COLORS]

@@ -1,7 +1,7 @@
-"""Scenes in words: varied English from a scene, the one canonical caption, and back from English to what it asks for.
+"""Scenes in words: varied English for a scene, the one canonical caption, and back from English to what it asks for.
 
-`parse` understands all that `describe` and `caption` write, in any mixture of their forms; words it does not know are
-passed over. Draws and reads no pixels.
+`parse` understands everything that `describe` and `caption` write, in any mixture; it ignores unknown words. Draws and
+reads no pixels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLACE_WORDS = {
         "in the lower right corner",
     ),
 }
-"""The first of each is the one that captions use."""
+"""Captions use the first of each."""
 
 _SPELLINGS = {
     "grey": "gray",
@@ -61,7 +61,7 @@ _ACROSS, _DOWN = {"left", "right"}, {"top", "bottom"}
 
 @dataclass(frozen=True)
 class Text:
-    """A text and which parts of it speak of what: (start, end, subject); a subject is a shape's index or
+    """A text and what its parts are about: (start, end, subject); a subject is the index of a shape or
     "background"."""
 
     text: str
@@ -70,7 +70,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A shape as a text asks for it; None where it does not say."""
+    """A shape as a text asks for it; None for what the text does not say."""
 
     kind: str
     color: str | None = None
@@ -98,7 +98,7 @@ def phrase(shape: Shape, *, size: str = "", kind: str = "", place: str = "", art
 
 
 def caption(scene: Scene) -> str:
-    """The canonical caption: every shape with all its words, in reading order.
+    """The canonical caption: every shape with all its properties, in reading order.
 
     "a large red circle at the top left and a small blue star on the right on a green background"
     """
@@ -110,9 +110,8 @@ def caption(scene: Scene) -> str:
 
 
 def describe(scene: Scene, rng: random.Random) -> Text:
-    """One of many English descriptions. What goes without saying may be left unsaid: that a shape is large or in the
-    center, that several are where `USUAL` has them, in the order in which they are named; and now and then the
-    background."""
+    """One of many English descriptions. Defaults may be left out: that a shape is large or in the center, that several
+    shapes are where `USUAL` has them, in the order in which they are named; and sometimes the background."""
     written = _Writer()
     background = f"{article(scene.background)} {scene.background} background"
     if not scene.shapes:
@@ -179,12 +178,12 @@ class _Writer:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words, with one spelling for each of the grammar's words."""
+    """Lower-case words, with one spelling for each word of the grammar."""
     return [_SPELLINGS.get(word, word) for word in re.findall(r"[a-z]+", text.lower())]
 
 
 def place_of(words: set[str]) -> str | None:
-    """The place that a set of words names: {"top", "left"} -> "top left"."""
+    """The place named by a set of words: {"top", "left"} -> "top left"."""
     down, across = sorted(words & _DOWN), sorted(words & _ACROSS)
     if len(down) > 1 or len(across) > 1:
         return None
@@ -196,7 +195,7 @@ def parse(text: str) -> Wish | None:
     shapes: list[dict] = []
     background = color = size = None
     before: set[str] = set()
-    """Place words ahead of the first shape."""
+    """Words for a place before the first shape."""
     background_follows = False
     for last, word in pairwise(["", *words_of(text)]):
         if word in COLORS:
@@ -225,5 +224,5 @@ def parse(text: str) -> Wish | None:
 
 
 def as_wish(scene: Scene) -> Wish:
-    """A scene with all its words said."""
+    """A scene with all its properties stated."""
     return Wish(scene.background, tuple(Wanted(s.kind, s.color, s.size, s.place) for s in scene.shapes))

@@ -1,7 +1,7 @@
 """The scene reader: kinds, colours, sizes and places from pixels alone, and whether they are what a text asked for.
 
-It knows the world's palette and outlines and nothing of the prompt: the background is the commonest colour along the
-edge, a shape is a connected patch of one colour, its kind the outline it overlaps most.
+It knows the palette and the outlines of the world, but not the prompt. The background is the most common colour along
+the edge; a shape is a connected patch of one colour; its kind is the outline that it overlaps most.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _PALETTE = np.array(list(COLORS.values()), np.float32)
 _GRID = 40
 """Side of the masks that outlines are compared on."""
 LEAST_AREA = 0.004
-"""Share of the canvas; a smaller patch is a speck. The smallest shape of the world, a small cross, has 0.025."""
+"""Share of the canvas. A smaller patch is a speck; the smallest shape of the world, a small cross, has 0.025."""
 
 
 LEAST_OVERLAP = {kind: 0.75 for kind in KINDS} | {"star": 0.7}
-"""Intersection over union with the nearest kind's outline; what has less is no kind but a BLOB. Of about 250 shapes
-each, drawings have 0.85 and more, JPEGs of them and blurred ones 0.83; but stars, whose thin tips go first, down to
-0.67."""
+"""Intersection over union with the outline of the nearest kind; a patch with less is not a kind but a BLOB. Of about
+250 shapes each, drawings have 0.85 and more, JPEGs and blurred drawings 0.83. Stars lose their thin tips first and go
+down to 0.67."""
 BLOB = "blob"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What of a wish a picture fulfils; what was not said counts as fulfilled."""
+    """Which parts of a wish an image fulfils. What was not said counts as fulfilled."""
 
     count: bool
     background: bool
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def read(picture: np.ndarray) -> Scene:
-    """The scene in a picture, uint8 (height, width, 3). Shapes come without jitter, at most ten of them."""
+    """The scene in an image, uint8 (height, width, 3). It has at most ten shapes, without jitter."""
     pixels = np.asarray(picture, np.float32)[..., :3]
     height, width = pixels.shape[:2]
     nearest = ((pixels[:, :, None] - _PALETTE) ** 2).sum(-1).argmin(-1)
@@ -74,7 +74,7 @@ def _shapes(
         return [_shape(_soft(pixels, ground, color, patch), color, width, height)]
     found: list[Shape] = []
     for color in strong:
-        # Without its rim: where two other colours meet, the blend may look like this one.
+        # Without the rim, because the blend of two other colours may look like this one.
         part = patch & (nearest == color)
         cores = _patches(_eroded(part), LEAST_AREA * width * height / 2)[:1]
         found.extend(_shape((_grown(core) & part).astype(np.float32), int(color), width, height) for core in cores)
@@ -82,7 +82,7 @@ def _shapes(
 
 
 def _soft(pixels: np.ndarray, ground: np.ndarray, color: int, patch: np.ndarray) -> np.ndarray:
-    """Coverage 0..1 of each pixel near the patch: how far its colour is on the way from background to shape."""
+    """Coverage 0..1 of each pixel near the patch: how far its colour is between background and shape."""
     way = _PALETTE[color] - ground
     share = ((pixels - ground) @ way) / max(float(way @ way), 1.0)
     return np.where(_grown(patch), share.clip(0, 1), 0)
@@ -106,17 +106,17 @@ def _shape(coverage: np.ndarray, color: int, width: int, height: int) -> Shape:
 
 
 def _place(cx: float, cy: float, size: str, width: int, height: int) -> str:
-    """The place whose centre, for a shape of that size on that canvas, is nearest."""
+    """The place with the nearest centre, for a shape of that size on that canvas."""
 
     centers = {place: Shape("circle", "red", size, place).center(width, height) for place in PLACES}
-    # In units of the spacing between places, so that a narrow side counts as much as a long one.
+    # In units of the spacing between places, so that a short side counts as much as a long one.
     (left, top), (x, y) = centers["top left"], centers["center"]
     across, down = max(x - left, 1.0), max(y - top, 1.0)
     return min(PLACES, key=lambda p: ((centers[p][0] - cx) / across) ** 2 + ((centers[p][1] - cy) / down) ** 2)
 
 
 def match(wish: Wish, scene: Scene) -> Verdict:
-    """Compare a scene with what was asked for, in the pairing of shapes that is best."""
+    """Compare a scene with what was asked for, using the best pairing of shapes."""
     background = wish.background in (None, scene.background)
     if len(wish.shapes) != len(scene.shapes):
         return Verdict(False, background, False, False, False, False)
@@ -137,7 +137,7 @@ def match(wish: Wish, scene: Scene) -> Verdict:
 
 
 def _patches(mask: np.ndarray, least: float) -> list[np.ndarray]:
-    """The 4-connected patches of a mask with at least so many pixels, largest first."""
+    """The 4-connected patches of a mask with at least `least` pixels, largest first."""
     height, width = mask.shape
     padded = np.zeros((height + 2, width + 2), bool)
     padded[1:-1, 1:-1] = mask

@@ -1,8 +1,8 @@
 """The world of the embedded models: scenes of one to three flat shapes on a coloured background, and how they are
 drawn.
 
-Everything is named: a scene is its words (kind, colour, size, place) plus a little jitter. Knows no language and reads
-no pixels; `language.py` and `reader.py` do.
+Everything has a name: a scene is its words (kind, colour, size, place) plus a little jitter. Does not know language and
+reads no pixels; `language.py` and `reader.py` do that.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ PLACES: dict[str, tuple[float, float]] = {
     "bottom": (0.5, 0.77),
     "bottom right": (0.77, 0.77),
 }
-"""Centres as shares of width and height, in reading order; `GRID` moves them a little."""
+"""Centres as fractions of width and height, in reading order; `GRID` moves them a little."""
 GRID = 16
-"""Centres lie whole steps of so many pixels from the canvas' middle. One FLUX token is as wide, and every canvas'
-middle is on a border of tokens: so a shape falls on the tokens in the same way at every place of every canvas, and a
-kind is one outline to learn, not one for each place."""
+"""Centres are a multiple of this many pixels from the middle of the canvas. One FLUX token is as wide, and the middle
+of every canvas is on a border between tokens. So a shape covers the tokens in the same way at every place of every
+canvas, and a kind is one outline to learn instead of one for each place."""
 SIZES: dict[str, float] = {"small": 0.125, "large": 0.21}
 """Radius as a share of the canvas' shorter side."""
 CANVASES: tuple[tuple[int, int], ...] = ((128, 128), (160, 128), (128, 160), (192, 128), (128, 192))
 """(width, height) that the models are trained on."""
 JITTER, JITTER_SCALE = 0.006, 0.02
-"""Most that a centre is off, in shares of the canvas, and a radius, in shares of itself."""
+"""Maximum jitter of a centre, as a fraction of the canvas, and of a radius, as a fraction of itself."""
 EDGE = 3
-"""Pixels that a shape keeps from the canvas' edge."""
+"""Minimum distance of a shape from the edge of the canvas, in pixels."""
 MOST_SHAPES = 3
 
 
@@ -99,10 +99,9 @@ USUAL: dict[int, tuple[str, ...]] = {
     2: ("left", "right"),
     3: ("top left", "top right", "bottom"),
 }
-"""Number of shapes -> where they are, in the order in which they are named, when none of them is said to be
-anywhere."""
+"""Number of shapes -> where they are, in the order in which they are named, if no places are given."""
 ARRANGED = 0.25
-"""Share of the random scenes of several shapes that are arranged so, with large ones."""
+"""Share of the random scenes with several shapes that are arranged like this, with large shapes."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Shape:
     size: str
     place: str
     dx: float = 0.0
-    """Jitter of the centre, in shares of the canvas."""
+    """Jitter of the centre, as a fraction of the canvas."""
     dy: float = 0.0
     scale: float = 1.0
     """Jitter of the radius."""
@@ -122,7 +121,7 @@ class Shape:
         return SIZES[self.size] * self.scale * min(width, height)
 
     def center(self, width: int, height: int) -> tuple[float, float]:
-        """In pixels; held inside the canvas."""
+        """In pixels, inside the canvas."""
         x, y = PLACES[self.place]
         room = self.radius(width, height) + EDGE
         across, down = _snapped(x, width) + self.dx * width, _snapped(y, height) + self.dy * height
@@ -136,7 +135,7 @@ class Shape:
         return covered
 
     def window(self, width: int, height: int) -> tuple[tuple[slice, slice], np.ndarray]:
-        """The part of the canvas (rows, columns) that holds the shape, and the coverage there."""
+        """The part of the canvas (rows, columns) with the shape, and the coverage there."""
         radius, (cx, cy) = self.radius(width, height), self.center(width, height)
         room = 1.2 * radius + 2
         top, bottom = max(0, int(cy - room)), min(height, int(cy + room) + 1)
@@ -172,13 +171,13 @@ class Scene:
 
     @property
     def usual(self) -> bool:
-        """Whether all is as it is when neither sizes nor places are said."""
+        """Whether the scene is what one gets if neither sizes nor places are given."""
         return tuple(s.place for s in self.shapes) == USUAL.get(len(self.shapes)) and all(
             s.size == "large" for s in self.shapes
         )
 
     def words(self) -> tuple:
-        """What the scene is without its jitter; equal words describe equal scenes."""
+        """The scene without its jitter; equal words describe equal scenes."""
         return self.background, tuple((s.kind, s.color, s.size, s.place) for s in self.shapes)
 
 
@@ -208,7 +207,7 @@ def room_for(shape: Shape, others: tuple[Shape, ...], width: int, height: int) -
 
 
 def random_shape(rng: random.Random, taken: set[str]) -> Shape:
-    """A shape in none of the colours that are taken."""
+    """A shape in a colour that is not taken."""
     return Shape(
         rng.choice(list(KINDS)),
         rng.choice([color for color in COLORS if color not in taken]),

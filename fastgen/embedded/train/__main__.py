@@ -1,7 +1,7 @@
-"""Train the embedded models from nothing: python -m fastgen.embedded.train {vae,flux,vlm}.
+"""Train the embedded models from scratch: python -m fastgen.embedded.train {vae,flux,vlm}.
 
-Several processes share the work: torchrun --nproc-per-node 2 -m fastgen.embedded.train flux --threads 1.
-Kill it at any time; the same command goes on from its last checkpoint, at most a minute back.
+Several processes can share the work: torchrun --nproc-per-node 2 -m fastgen.embedded.train flux --threads 1.
+You can kill it at any time; the same command continues from its last checkpoint, at most a minute earlier.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import typer
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-Folder = Annotated[Path, typer.Option(help="Checkpoints, samples and, at the end, the models.")]
-Seed = Annotated[int, typer.Option(help="All data and initial weights follow from it.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 is all of them.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Folder = Annotated[Path, typer.Option(help="Folder for checkpoints, samples and, at the end, the models.")]
+Seed = Annotated[int, typer.Option(help="Determines all data and initial weights.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0: all.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is one.")]
 
 
 def _begin(threads: int, device: str) -> str:
@@ -49,7 +49,7 @@ def vae(
 
 
 Start = Annotated[
-    Path | None, typer.Option(help="A trained folder, such as the shipped one, to begin from instead of from nothing.")
+    Path | None, typer.Option(help="A trained folder, such as the shipped one, to start from instead of from scratch.")
 ]
 
 
@@ -60,7 +60,7 @@ def flux(
     seed: Seed = 1,
     threads: Threads = 0,
     device: Device = "auto",
-    pairs: Annotated[int, typer.Option(help="Pairs of a scene and its edit to learn from.")] = 12_000,
+    pairs: Annotated[int, typer.Option(help="Number of pairs of a scene and its edit to learn from.")] = 12_000,
     start: Start = None,
     compiled: Annotated[
         bool, typer.Option("--compile/--no-compile", help="torch.compile; needs a C++ compiler.")

@@ -1,4 +1,4 @@
-"""How often the embedded FLUX does what it is told, through diffusers' own pipelines and the scene reader."""
+"""How often the embedded FLUX does what it is told, measured with diffusers' own pipelines and the scene reader."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_prompts(
     seed: int = 777,
     canvases: Canvases = CANVASES,
 ) -> tuple[dict[str, float], list[Image.Image]]:
-    """Shares of unseen prompts that are drawn right, by part and in all, and the pictures."""
+    """Shares of unseen prompts that are drawn right, by part and in total, and the images."""
     from diffusers import FluxPipeline
 
     pipeline = FluxPipeline.from_pretrained(model, torch_dtype=torch.float32)
@@ -76,8 +76,8 @@ def check_edits(
     seed: int = 778,
     operation: str | None = None,
 ) -> tuple[dict[str, float], list[Image.Image]]:
-    """Shares of unseen edits that are made right, the mean difference outside of the edit (0..255), and the pictures
-    before and after in turns."""
+    """Shares of unseen edits that are right, the mean difference outside of the edit (0..255), and the images before
+    and after, alternating."""
     from diffusers import FluxKontextPipeline
 
     pipeline = FluxKontextPipeline.from_pretrained(model, torch_dtype=torch.float32)
@@ -115,12 +115,12 @@ def check_edits(
 def _editable(
     rng: random.Random, canvas: tuple[int, int], operation: str | None
 ) -> tuple[Scene, tuple[Edit, Text, Scene]]:
-    """A scene in which the operation is possible, and such an edit of it."""
+    """A scene in which the operation is possible, and an edit of that kind."""
     while True:
         scene = random_scene(rng, canvas)
         try:
             return scene, random_edit(scene, rng, operation)
-        except ValueError:  # no room for it, or nothing to do it to
+        except ValueError:  # no room for it, or nothing to apply it to
             continue
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the VLM about a scene, and what it is to answer: captions, questions, JSON. Draws nothing, trains
+"""What the VLM is asked about a scene, and the right answers: captions, questions, JSON. Draws nothing and trains
 nothing."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ABOUT_KIND = ("What shape is {}?", "Which shape is {}?", "What is {}?")
 
 
 def question(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """A question on the scene and its answer."""
+    """A question about the scene, and its answer."""
     kinds = [s.kind for s in scene.shapes]
     single = [s for s in scene.shapes if kinds.count(s.kind) == 1]
     form = rng.random()
@@ -144,11 +144,11 @@ SCHEMA = {
         },
     },
 }
-"""The JSON that it knows best; other keys, and some of these in another order, it was trained on as well."""
+"""The JSON that it knows best. It was also trained on other keys, and on some of these in another order."""
 
 
 def as_json(scene: Scene, rng: random.Random | None = None) -> dict:
-    """The scene as `SCHEMA` has it, or under a choice of other keys in another order."""
+    """The scene in the form of `SCHEMA`, or with other keys in another order."""
     if rng is None:
         keys = {key: names[0] for key, names in _KEYS.items()}
         top, inner = ["background", "shapes"], ["kind", "color", "size", "place"]

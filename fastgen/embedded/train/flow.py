@@ -1,5 +1,5 @@
-"""A step's batch and loss for the embedded FLUX: pairs, noised, and how far the velocity is from the true one; while
-guidance is distilled, from what a teacher makes of two passes. Knows no loop and no files."""
+"""Batch and loss of a step for the embedded FLUX: noised pairs, and the distance of the velocity from the true one;
+while guidance is distilled, from the result of a teacher's two passes. Does not know the loop or files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ BATCH = 32
 EDITS = 0.45
 """Share of steps that train edits."""
 SHIFT = 3.0
-"""Towards high noise, where text decides what becomes of a picture."""
+"""Prefers high noise, where the text decides what the image becomes."""
 ON_SHAPES = 4.0
-"""Extra weight of tokens with a shape in them: most of a scene is flat background."""
+"""Extra weight of tokens that contain part of a shape, because most of a scene is flat background."""
 FAR_PADDING = 480
-"""Padding tokens that one may stand for in training: `max_sequence_length` up to 512."""
+"""How many padding tokens one token may stand for in training: `max_sequence_length` up to 512."""
 FAR_FROM = 0.72
-"""Share of the steps before that begins: amid so much padding the shapes' words are learnt slowly or not at all."""
+"""Share of the steps before that starts: with so much padding, the words for shapes are learnt slowly or not at all."""
 MEANING = 0.05
-"""Weight of the loss by which the picture's tokens say what they are going to be (`forward.Meaning`)."""
+"""Weight of the loss by which the image's tokens state what they will be (`forward.Meaning`)."""
 SPARSE, SPARSE_TOKENS = 1.0, 44
-"""For this share of the steps only so many tokens of a picture are computed: those with shapes in them and some of the
-background, chosen anew each time, each of which attention counts for as many as were left out. Positions are absolute,
-so the rest is not missed; more than a third of the time is saved."""
+"""In this share of the steps, only this many tokens of an image are computed: those with shapes, and some of the
+background, which are chosen again each time and count in attention for those that were left out. Positions are
+absolute, so the rest is not missed. This saves more than a third of the time."""
 MOST_GUIDANCE = 6.0
-"""A guidance of g, up to this, stands for a second forward pass of the same classifier-free guidance scale."""
+"""A guidance of g, up to this value, replaces a second forward pass with the same classifier-free guidance scale."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Batch:
     x0: torch.Tensor
     """Clean latents, (B, N, 64)."""
     reference: torch.Tensor | None
-    """Of the picture that is edited, (B, N, 64)."""
+    """Latents of the image that is edited, (B, N, 64)."""
     texts: list[str]
     weight: torch.Tensor
-    """(B, N): 0 outside of the canvas, 1 on the ground, more where a shape is."""
+    """(B, N): 0 outside of the canvas, 1 on the background, more where a shape is."""
     labels: torch.Tensor
     """(B, parts, N)."""
     outline: torch.Tensor
     """(B, N, 16), 0 to 1."""
     canvases: list[int]
-    """By their place in CANVASES."""
+    """Their positions in CANVASES."""
 
     def to(self, device: str) -> Batch:
         names = ("x0", "weight", "labels", "outline") + (() if self.reference is None else ("reference",))
@@ -63,7 +63,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Noised:
-    """A batch on its way: (B, N, 64) where nothing else is said."""
+    """A noised batch: (B, N, 64) if nothing else is said."""
 
     x: torch.Tensor
     target: torch.Tensor
@@ -79,10 +79,10 @@ class FlowLoss:
     """The loss of a step, for `Trainer.train`.
 
     Args:
-        positions: by whether it is an edit.
-        learn: `forward.Velocity` of the model that learns.
-        steps: of the training without distillation; some things begin at a share of them.
-        teach: the same of one that has learnt, if guidance is to be distilled.
+        positions: for t2i and for edits.
+        learn: `forward.Velocity` of the model that is trained.
+        steps: of the training without distillation; some things start at a share of them.
+        teach: the same for a trained model, if guidance is to be distilled.
     """
 
     kept: latents.Latents
@@ -132,8 +132,8 @@ class FlowLoss:
         return self.teach is not None
 
     def _far(self, step: int, generator: torch.Generator) -> torch.Tensor:
-        """How many tokens of padding the last one stands for, (B,): half as it is, half with up to FAR_PADDING more,
-        evenly in the logarithm."""
+        """How many tokens of padding the last one stands for, (B,): half unchanged, half with up to FAR_PADDING more,
+        uniform in the logarithm."""
         far = FAR_PADDING ** (2 * torch.rand(BATCH, generator=generator) - 1).clamp(min=0)
         return far if self.distils or step >= FAR_FROM * self.steps else torch.ones(BATCH)
 
@@ -147,7 +147,7 @@ class FlowLoss:
         where: tuple[torch.Tensor, ...],
         generator: torch.Generator,
     ) -> Noised:
-        """With the target of a guided pass: the teacher's with the text, beyond the teacher's without."""
+        """With the target of a guided pass: the teacher's result with the text, extrapolated from the one without."""
         assert self.teach is not None
         ones = torch.rand(BATCH, generator=generator).to(self.device) < 0.2
         guidance = torch.where(ones, 1.0, noised.guidance)
@@ -160,7 +160,7 @@ class FlowLoss:
 
 
 def thin(batch: Batch, generator: torch.Generator) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-    """The batch with SPARSE_TOKENS of each picture, which they are, and how many each stands for, both (B, N)."""
+    """The batch with SPARSE_TOKENS of each image, which ones, and how many each stands for, both (B, N)."""
     weight = batch.weight
     keys = torch.rand(weight.shape, generator=generator) * weight.bool() + (weight > 1)
     chosen = keys.topk(SPARSE_TOKENS).indices
@@ -179,7 +179,7 @@ def thin(batch: Batch, generator: torch.Generator) -> tuple[Batch, torch.Tensor,
 
 
 def noise(x0: torch.Tensor, generator: torch.Generator, device: str) -> Noised:
-    """Each sample of clean latents (B, N, 64) at a noise level and a guidance of its own."""
+    """Noise each sample of clean latents (B, N, 64) at its own noise level and guidance."""
     drawn = torch.randn(x0.shape, generator=generator)
     u = torch.sigmoid(1.2 * torch.randn(BATCH, generator=generator))
     even = torch.rand(BATCH, generator=generator)
@@ -190,7 +190,7 @@ def noise(x0: torch.Tensor, generator: torch.Generator, device: str) -> Noised:
 
 
 def draw_batch(kept: latents.Latents, encoders: Encoders, rng: random.Random, edit: bool) -> Batch:
-    """BATCH pairs: scenes and their texts, or edits and what they make of their reference."""
+    """BATCH pairs: scenes and their texts, or edits and their results."""
     x0, reference, weight, labels, outline, canvases = [], [], [], [], [], []
     texts: list[str] = []
     while len(texts) < BATCH:
@@ -198,7 +198,7 @@ def draw_batch(kept: latents.Latents, encoders: Encoders, rng: random.Random, ed
         scene, operation, _, after = kept.pairs[index]
         before, later, changes = kept.touched[index]
         if edit:
-            if rng.random() < 0.06:  # told nothing, it changes nothing: what guidance then strengthens is the change
+            if rng.random() < 0.06:  # no instruction, no change, so guidance strengthens only the change
                 texts.append("")
                 shown = 0
                 x0.append(kept.before[index])

@@ -25,8 +25,8 @@ from fastgen.embedded.train.text import EDIT_LENGTH, LENGTH, Encoders
 
 LR = 4e-3
 DISTIL = 0.1
-"""Steps, as a share of the others and after them, that distil guidance. They train the guidance embedder alone:
-whatever the rest has learnt stays as it is."""
+"""Steps that distil guidance after the others, as a share of those. They train only the guidance embedder, so what the
+rest has learnt stays unchanged."""
 
 
 def make() -> Any:
@@ -74,7 +74,7 @@ def train(
     """Train with the checkpoint and the latents in `folder`, and write the whole FLUX folder to `out`.
 
     Args:
-        start: a folder that an earlier training wrote; its weights, VAE and all, are where this one begins.
+        start: a folder from an earlier training; this one starts from its weights, including the VAE.
     """
     torch.manual_seed(seed)
     encoders = _encoders(folder, start, text_steps, seed, device)
@@ -108,7 +108,7 @@ def train(
 
 
 def _encoders(folder: Path, start: Path | None, text_steps: int, seed: int, device: str) -> Encoders:
-    """Those of `start`; else new ones, and taught unless a checkpoint already has them so."""
+    """The encoders of `start`; else new ones, which are trained unless a checkpoint already has trained ones."""
     from transformers import CLIPTextModel, T5EncoderModel
 
     encoders = text_training.make()
@@ -130,7 +130,7 @@ def _frozen_vae(folder: Path, device: str) -> Any:
 
 
 def _latents(vae: Any, folder: Path, pairs: int, seed: int) -> latents.Latents:
-    """The first process makes what the others then read."""
+    """The first process makes them, then the others read them."""
     if rank():
         distributed.barrier()
     kept = latents.make(vae, folder, pairs, seed)
@@ -153,7 +153,7 @@ def _velocity(model: nn.Module, compiled: bool) -> Callable[..., tuple[torch.Ten
 
 
 def _distil(folder: Path, model: Any, modules: dict[str, nn.Module], loss: FlowLoss, compiled: bool) -> Trainer:
-    """Teach the guidance embedder what two passes of the model, as it is now, would do. Freezes everything else."""
+    """Teach the guidance embedder what two passes of the current model would do. Freezes everything else."""
     loss.teach = _velocity(copy.deepcopy(model).eval().requires_grad_(False), compiled)
     for module in modules.values():
         module.requires_grad_(False)

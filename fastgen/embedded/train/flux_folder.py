@@ -1,4 +1,4 @@
-"""What training leaves behind: FLUX.1's folder in diffusers' format, and a sheet of what its model draws and edits."""
+"""What training writes: the FLUX.1 folder in diffusers' format, and a sheet of what its model draws and edits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULTS = Defaults(
 
 
 def export(out: Path, model: Any, processors: dict, encoders: Encoders, vae: Any) -> None:
-    """Write the whole FLUX.1 folder in diffusers' format, in float16."""
+    """Write the complete FLUX.1 folder in diffusers' format, in float16."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
     t5 = copy.deepcopy(encoders.t5).cpu()
@@ -57,17 +57,17 @@ def export(out: Path, model: Any, processors: dict, encoders: Encoders, vae: Any
         transformer=model,
     )
     shutil.rmtree(out, ignore_errors=True)
-    for name, part in pipeline.components.items():  # where this VAE lay is nobody's business
+    for name, part in pipeline.components.items():  # do not store the path of this VAE
         if hasattr(part, "register_to_config"):
             part.register_to_config(_name_or_path=f"fastgen-tiny-flux/{name}")
     pipeline.to(torch.float16).save_pretrained(out)
     (out / "fastgen.json").write_text(json.dumps(msgspec.to_builtins(DEFAULTS), indent=2) + "\n")
-    for file in out.rglob("*"):  # save_pretrained writes weights that only their owner can read
+    for file in out.rglob("*"):  # save_pretrained writes weights that only the owner can read
         os.chmod(file, 0o755 if file.is_dir() else 0o644)
 
 
 def samples(model: Path, sheet: Path, count: int = 40) -> str:
-    """Draw and edit unseen scenes with diffusers' pipelines, keep them as a sheet, and say how many are right."""
+    """Draw and edit unseen scenes with diffusers' pipelines, save them as a sheet, and say how many are right."""
     from fastgen.embedded.train.check import check_edits, check_prompts, contact_sheet
 
     drawn, pictures = check_prompts(model, count, shapes=1)

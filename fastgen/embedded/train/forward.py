@@ -1,5 +1,5 @@
-"""FLUX's forward pass as training wants it: samples of all canvases in one batch, a part of a picture's tokens only,
-and what the tokens say half-way. Knows no data and no loop."""
+"""FLUX's forward pass for training: samples of all canvases in one batch, only a part of an image's tokens, and what
+the tokens state half-way. Does not know data or the loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastgen.embedded.scenes import CANVASES
 from fastgen.embedded.train.latents import PARTS, TOKENS
 
 OUTLINE = 10.0
-"""Weight of the outline beside the words, in what the tokens say."""
+"""Weight of the outline relative to the words, in what the tokens state."""
 
 
 class PerSample:
-    """Attention in which positions and mask differ from sample to sample, so that all canvases share one batch.
+    """Attention with positions and mask per sample, so that all canvases share one batch.
 
     Takes (cos, sin, mask) where diffusers passes (cos, sin); otherwise `FluxAttnProcessor`.
     """
@@ -85,8 +85,8 @@ class Positions:
         chosen: torch.Tensor | None = None,
         counts: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(cos, sin, mask) for a batch; the last text token counts as `far` (B,) tokens, and of the picture's tokens
-        only the `chosen` (B, N) are there, each of which counts as `counts` (B, N)."""
+        """(cos, sin, mask) for a batch. The last text token counts as `far` (B,) tokens. Only the `chosen` (B, N) image
+        tokens are present, each of which counts as `counts` (B, N)."""
         cos, sin, mask = self.cos[canvases], self.sin[canvases], self.padding[canvases]
         mask[:, self.length - 1] = far.log().to(mask.device)
         if chosen is not None and counts is not None:
@@ -104,9 +104,9 @@ def pick(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class Meaning(nn.Module):
-    """What the picture's tokens are to say, half-way through the transformer, of the shape that they are going to be,
-    and of which parts of them it covers: it teaches which words to look at, and what a kind looks like at a place
-    (after REPA, Yu et al. 2024, with what is known of the scene for the features). Thrown away after training."""
+    """Half-way through the transformer, the image's tokens must state which shape they will be, and which parts of them
+    it covers. This teaches which words to look at, and what a kind looks like at a place (after REPA, Yu et al. 2024,
+    with knowledge of the scene instead of features). Thrown away after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Meaning(nn.Module):
     def forward(
         self, hidden: torch.Tensor, labels: torch.Tensor, outline: torch.Tensor, weight: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss and figures: the share of shapes' tokens that know their kind, and how far off the outline is.
+        """Loss and figures: the share of the shapes' tokens that know their kind, and the error of the outline.
 
         labels (B, parts, N), outline (B, N, 16) in 0..1, weight (B, N).
         """
@@ -139,8 +139,8 @@ class Meaning(nn.Module):
 
 
 class Velocity(nn.Module):
-    """`FluxTransformer2DModel.forward` with `PerSample` attention; returns the picture's tokens only, and what they
-    were half-way."""
+    """`FluxTransformer2DModel.forward` with `PerSample` attention. Returns only the image's tokens, and their state
+    half-way."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -1,6 +1,7 @@
-"""The pictures that the embedded FLUX learns from, through the VAE once and kept: pairs of a scene and an edit of it.
+"""The images that the embedded FLUX learns from, encoded by the VAE once and stored: pairs of a scene and an edit of
+it.
 
-A pair is made from its number alone, so that only latents are stored; its words are drawn again whenever it is used.
+A pair is made from its number alone, so only latents are stored; its words are drawn again whenever it is used.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from fastgen.embedded.scenes import (
 from fastgen.embedded.train.vae import to_tensor
 
 TOKENS = max(w // 16 * (h // 16) for w, h in CANVASES)
-"""Picture tokens in training; smaller canvases are filled up and the filling masked."""
+"""Image tokens in training; smaller canvases are padded and the padding is masked."""
 CHUNK = 20
 """Pairs on one canvas, encoded together."""
 PART = 2000
 
 
 def pair(seed: int, index: int) -> tuple[Scene, Edit, Text, Scene]:
-    """Pair number `index`: a scene, an edit, how it is said, and the scene after it."""
+    """Pair number `index`: a scene, an edit, its instruction, and the scene after it."""
     rng = random.Random(f"{seed}-pair-{index}")
     scene = random_scene(rng, CANVASES[index // CHUNK % len(CANVASES)])
     return (scene, *random_edit(scene, rng))
@@ -54,9 +55,9 @@ class Latents:
     """(pairs, TOKENS, 64), float16."""
     after: torch.Tensor
     touched: torch.Tensor
-    """(pairs, 3, TOKENS), bool: tokens with a shape in them before and after, and those that the edit changes."""
+    """(pairs, 3, TOKENS), bool: tokens that contain a shape before and after, and those that the edit changes."""
     labels: torch.Tensor
-    """(pairs, 2, len(PARTS), TOKENS), uint8: of what shape a token is before and after; see `label`."""
+    """(pairs, 2, len(PARTS), TOKENS), uint8: the shape of a token before and after; see `label`."""
     outline: torch.Tensor
     """(pairs, 2, TOKENS, 16), uint8: how much of each 4x4 pixels of a token is covered by shapes, 0 to 255."""
 
@@ -70,7 +71,7 @@ def _tokens(mask: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def encode(vae: Any, pictures: list[np.ndarray]) -> torch.Tensor:
-    """Pictures of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX wants them."""
+    """Images of one canvas -> packed latents (B, TOKENS, 64), normalised as FLUX needs them."""
     latents = (
         vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean - vae.config.shift_factor
     ) * vae.config.scaling_factor
@@ -79,13 +80,13 @@ def encode(vae: Any, pictures: list[np.ndarray]) -> torch.Tensor:
 
 
 PARTS = {"kind": list(KINDS), "color": list(COLORS), "size": list(SIZES), "place": list(PLACES)}
-"""What can be said of a shape, and the words for it."""
+"""The properties of a shape, and the words for each."""
 
 
 def label(scene: Scene, columns: int, rows: int, least: float = 0.06) -> np.ndarray:
-    """Of what shape each cell of a grid over the scene is: classes (len(PARTS), rows, columns), by `PARTS`.
+    """The shape in each cell of a grid over the scene: classes (len(PARTS), rows, columns), by `PARTS`.
 
-    The class after the last one is "none": no shape covers so much as `least` of the cell.
+    The class after the last one is "none": no shape covers at least `least` of the cell.
     """
     found = np.empty((len(PARTS), rows, columns), np.uint8)
     found[:] = np.array([len(names) for names in PARTS.values()])[:, None, None]
@@ -116,10 +117,10 @@ def _outline(scene: Scene) -> np.ndarray:
 
 
 def make(vae: Any, folder: Path, pairs: int, seed: int, parts: range | None = None) -> Latents:
-    """Read the latents from `folder`, and make the parts of them that are missing, `PART` pairs each.
+    """Read the latents from `folder`, and make the missing parts, with `PART` pairs each.
 
     Args:
-        parts: only these, in case several processes share the work; by default all that `pairs` takes.
+        parts: only these, if several processes share the work; by default all that `pairs` needs.
     """
     kept = []
     for part in parts or range(-(-pairs // PART)):

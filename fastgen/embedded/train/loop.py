@@ -2,8 +2,8 @@
 
 Under torchrun the processes share each step: every one computes a batch of its own, the gradients are averaged.
 
-A step's data come from a generator seeded by (seed, step) alone, so a run that was killed and goes on from its
-checkpoint sees what an undisturbed one would have seen.
+The data of a step come from a generator seeded by (seed, step) alone, so a run that was killed and continues from its
+checkpoint sees the same data as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rank() -> int:
 
 
 def rng_of(seed: int, step: int) -> tuple[random.Random, torch.Generator]:
-    """The two sources of chance of one step; every process has its own."""
+    """The two random generators of one step; every process has its own."""
     turn = rank() * 1_000_000_007
     return random.Random(f"{seed}-{step}-{turn}"), torch.Generator().manual_seed(seed * 1_000_003 + step + turn)
 
@@ -38,11 +38,11 @@ class Trainer:
     """Trains `modules` together and keeps an exponential average of their weights.
 
     Args:
-        folder: where the checkpoint is; one that is there is gone on from.
+        folder: where the checkpoint is; training continues from an existing one.
         matrices: names ("module.weight") of the weights that Muon trains; Adam has the others at half its rate.
-        lr: of Muon, at its height.
-        steps: of the whole training: 60 to warm up, the last `cool` share of them down to 2 %.
-        slow: factors on the rate of Adam's weights, by the start of their name.
+        lr: the maximum rate of Muon.
+        steps: of the whole training: 60 for warm-up; in the last share `cool` the rate goes down to 2 %.
+        slow: factors on the rate of Adam's weights, by the prefix of their name.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Trainer:
         show: Callable[[Trainer], str | None] | None = None,
         show_every_s: float = 300.0,
     ) -> None:
-        """Take the steps that are left. `loss` gives a step's loss and figures to report; `show` runs now and then on
-        the averaged weights and may return a line."""
+        """Take the remaining steps. `loss` gives the loss of a step and figures to report; `show` runs from time to
+        time on the averaged weights and may return a line."""
         started = saved = reported = shown = time.monotonic()
         first = self.step
         figures: dict[str, list[float]] = {}
@@ -173,7 +173,7 @@ class Trainer:
             optimizer.load_state_dict(saved)
         for name, weight in averaged.items():
             self.averaged[name].copy_(weight)
-        print(f"goes on from step {self.step} of {self.checkpoint}", flush=True)
+        print(f"continues from step {self.step} of {self.checkpoint}", flush=True)
 
 
 class _Swapped(AbstractContextManager):

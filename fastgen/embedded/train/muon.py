@@ -1,9 +1,9 @@
-"""Muon: momentum whose update is made orthogonal, for the matrices of a model. Everything else goes to Adam.
+"""Muon: momentum with an orthogonalised update, for the matrices of a model. Everything else uses Adam.
 
 Source: Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the update scaled
-to Adam's size as in Moonshot's "Muon is scalable for LLM training" (2025). `torch.optim.Muon` takes no convolutions,
-goes matrix by matrix and computes in bfloat16, which most CPUs have to emulate; this one flattens kernels and stacks
-matrices of one shape.
+to Adam's size as in Moonshot's "Muon is scalable for LLM training" (2025). `torch.optim.Muon` does not take
+convolutions, handles one matrix at a time and computes in bfloat16, which most CPUs must emulate; this one flattens
+kernels and stacks matrices of one shape.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The text encoders of the embedded FLUX (CLIP and T5), and their training ahead of the transformer's.
+"""The text encoders of the embedded FLUX (CLIP and T5), and their training before that of the transformer.
 
-Left to the denoising loss alone, binding words to shapes takes most of a small training budget. So the encoders learn
-first, in minutes, to say what a text asks for: every T5 token of a phrase the kind, colour, size and place of its
-shape (or the parts of its edit), CLIP's pooled vector the whole layout. The heads that they say it with are thrown
+With the denoising loss alone, binding words to shapes would take most of a small training budget. So the encoders first
+learn, in minutes, to state what a text asks for: every T5 token of a phrase states the kind, colour, size and place of
+its shape (or the parts of its edit), and CLIP's pooled vector states the whole layout. The heads for this are thrown
 away.
 """
 
@@ -37,9 +37,9 @@ from fastgen.embedded.train.words import clip_tokenizer, t5_tokenizer
 
 WIDTH = 96
 LENGTH, EDIT_LENGTH = 34, 16
-"""T5 tokens in training, of a description and of an instruction; longer texts are drawn again."""
+"""T5 tokens in training, for a description and for an instruction; longer texts are drawn again."""
 _REACH = 8
-"""T5 tokens see fewer than so many tokens to each side; see `Encoders.limit`."""
+"""T5 tokens see fewer than this many tokens to each side; see `Encoders.limit`."""
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Encoders:
     t5: Any
 
     def limit(self) -> None:
-        """Forbid T5 to look further than `_REACH`, by its position bias. FLUX gives T5 no mask, so without this the
-        embedding of a word would depend on how much padding follows; with it, on its neighbours only, and all far
-        padding is one and the same vector, at any `max_sequence_length`."""
+        """Keep T5 from looking further than `_REACH`, through its position bias. FLUX gives T5 no mask, so without this
+        the embedding of a word would depend on how much padding follows. With it, it depends only on its neighbours,
+        and all far padding is the same vector at any `max_sequence_length`."""
         bias = self.t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-        with torch.no_grad():  # 16 buckets to each side: 0 to 7 are distances, 8 to 15 all that is farther
+        with torch.no_grad():  # 16 buckets to each side: 0 to 7 are distances, 8 to 15 everything farther away
             bias[_REACH:16] = -1e4
             bias[16 + _REACH :] = -1e4
 
@@ -128,14 +128,14 @@ def matrices(name: str, weight: torch.Tensor) -> bool:
 _KINDS, _COLORS, _SIZES, _PLACES = list(KINDS), list(COLORS), list(SIZES), list(PLACES)
 _OPERATIONS = list(OPERATIONS)
 _PARTS = {"operation": _OPERATIONS, "kind": _KINDS, "color": _COLORS, "new": _COLORS, "size": _SIZES, "place": _PLACES}
-"""What a token says; the class after the last one is "nothing"."""
+"""What a token states; the class after the last one is "nothing"."""
 
 
 class Heads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.token = nn.ModuleDict({part: nn.Linear(WIDTH, len(names) + 1) for part, names in _PARTS.items()})
-        slots = len(_PLACES) + 2  # a shape with no place said; an edit
+        slots = len(_PLACES) + 2  # a shape without a place; an edit
         self.kinds = nn.Linear(WIDTH, slots * (len(_KINDS) + 1))
         self.colors = nn.Linear(WIDTH, (slots + 1) * (len(_COLORS) + 1))  # and the background
 
@@ -145,7 +145,7 @@ def _class(names: list[str], name: str | None) -> int:
 
 
 def _labels(text: Text, meaning: Wish | Edit) -> tuple[list[tuple[int, int, dict[str, int]]], list[int], list[int]]:
-    """Per span of the text the class of every part; and the classes of the slots' kinds and colours."""
+    """For each span of the text, the class of every part; and the classes of the slots' kinds and colours."""
     nothing = {part: len(names) for part, names in _PARTS.items()}
     kinds, colors = [len(_KINDS)] * (len(_PLACES) + 2), [len(_COLORS)] * (len(_PLACES) + 3)
     if isinstance(meaning, Edit):

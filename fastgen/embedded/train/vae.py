@@ -1,7 +1,7 @@
 """Train the embedded FLUX's VAE: AutoencoderKL with 16 latent channels and 8x downsampling, on drawn scenes.
 
-Crops first (quick), whole canvases last (its norms see a whole picture). A third of the scenes are in colours of no
-name, so that the VAE is not tied to the ten that the prompts know.
+It starts with crops (fast) and ends with whole canvases (its norms see a whole image). A third of the scenes have
+unnamed colours, so that the VAE is not limited to the ten that the prompts know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastgen.embedded.train.loop import Trainer, rng_of
 
 LR = 5e-3
 KL = 8e-4
-"""Weight of the divergence from a normal distribution: enough to keep the latents' scale in hand."""
+"""Weight of the divergence from a normal distribution: enough to control the scale of the latents."""
 
 
 def make() -> Any:
@@ -34,7 +34,7 @@ def make() -> Any:
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 48, 64),
         layers_per_block=1,
-        # One group a norm: with as many groups as channels a norm erases absolute colour.
+        # One group per norm: with as many groups as channels a norm erases absolute colour.
         norm_num_groups=1,
         sample_size=128,
         mid_block_add_attention=False,
@@ -67,7 +67,7 @@ def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
 
 
 def train(folder: Path, out: Path, steps: int, seed: int, device: str = "cpu") -> None:
-    """Train for `steps` in all, with checkpoint and samples in `folder`, and write the model to `out`."""
+    """Train for `steps` in total, with checkpoint and samples in `folder`, and write the model to `out`."""
     torch.manual_seed(seed)
     vae = make().to(device)
 
@@ -115,7 +115,7 @@ def fidelity(vae: Any, count: int = 12) -> dict[tuple[int, int], float]:
 
 @torch.no_grad()
 def rebuilt(vae: Any) -> list[Image.Image]:
-    """Unseen scenes and what encoder and decoder make of them, in turns."""
+    """Unseen scenes and what encoder and decoder make of them, alternating."""
     rng, pictures = random.Random("rebuilt"), []
     for canvas in CANVASES:
         drawn = [draw(random_scene(rng, canvas)) for _ in range(5)]

@@ -1,9 +1,9 @@
 """Train the embedded VLM: idefics3 (the architecture that vLLM serves on a CPU), on drawn scenes.
 
-The vision tower learns to see first: every picture token says what shape is in its part of the picture. Left to the
-captions alone, kinds and places are learnt last and slowly. Then the whole learns the canonical caption for any request
-to describe, short answers to questions, and JSON under the keys that are asked for. Pictures are softened now and then,
-as a JPEG or a generated picture is.
+First the vision tower learns to see: every image token states which shape is in its part of the image. With captions
+alone, kinds and places are learnt late and slowly. Then the whole model learns the canonical caption for any request to
+describe, short answers to questions, and JSON with the requested keys. Some images are softened, like a JPEG or a
+generated image.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from fastgen.embedded.train.vlm_folder import MERGE, PATCH, SIDE, load, make, sa
 LR = 4e-3
 BATCH = 32
 FORMS = (30, 35, 35)
-"""Shares of steps that train captions, questions and JSON."""
+"""Shares of the steps that train captions, questions and JSON."""
 
 
 def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """As a JPEG or a generated picture: a little blurred, off in colour, with faint noise."""
+    """Like a JPEG or a generated image: a little blurred, off in colour, with faint noise."""
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
     if rng.random() < 0.3:
@@ -49,14 +49,14 @@ def soften(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 
 class Sight(nn.Module):
-    """What each picture token is to say of the shape in its part of the picture; thrown away after training."""
+    """What each image token must state about the shape in its part of the image; thrown away after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = nn.ModuleDict({part: nn.Linear(width, len(names) + 1) for part, names in PARTS.items()})
 
     def forward(self, features: torch.Tensor, scenes: list[Scene]) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss and shares of right answers, for features (B, tokens, width) of pictures of the scenes."""
+        """Loss and shares of right answers, for features (B, tokens, width) of images of the scenes."""
         side = SIDE // PATCH // MERGE
         labels = torch.from_numpy(np.stack([label(scene, side, side) for scene in scenes])).long().to(features.device)
         value, figures = torch.zeros((), device=features.device), {}
@@ -69,13 +69,13 @@ class Sight(nn.Module):
 
 
 def see(model: Any, pixels: torch.Tensor) -> Any:
-    """What vision tower and connector make of pictures (B, 3, SIDE, SIDE); its `pooler_output` are the picture tokens
+    """The output of vision tower and connector for images (B, 3, SIDE, SIDE); its `pooler_output` are the image tokens
     (B, tokens, width) that the text model reads."""
     return model.model.get_image_features(pixels[:, None], return_dict=True)
 
 
 def random_picture(rng: random.Random) -> tuple[Scene, np.ndarray]:
-    """A scene, and a picture of it as the processor hands it on, uint8 (SIDE, SIDE, 3)."""
+    """A scene, and an image of it in the processor's form, uint8 (SIDE, SIDE, 3)."""
     scene = random_scene(rng, rng.choice(CANVASES), rng.choices((0, 1, 2, 3), (4, 36, 36, 24))[0])
     picture = Image.fromarray(draw(scene))
     if rng.random() < 0.6:
@@ -105,7 +105,7 @@ def learn_to_see(model: Any, sight: Sight, folder: Path, steps: int, seed: int) 
 
 @dataclass
 class AnswerLoss:
-    """The loss of a step, for `Trainer.train`: the answers of a batch of dialogues, and what the picture tokens say."""
+    """The loss of a step, for `Trainer.train`: the answers of a batch of dialogues, and what the image tokens state."""
 
     model: Any
     processor: Any
@@ -118,7 +118,7 @@ class AnswerLoss:
         rng, _ = rng_of(self.seed, step)
         shared = random.Random(f"{self.seed}-{step}")  # alike in all processes: none waits for another
         form = shared.choices(("caption", "question", "json"), FORMS)[0]
-        system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch: it is long
+        system = shared.choice(SYSTEMS) if shared.random() < 0.35 else ""  # for the whole batch, because it is long
         scenes, pictures, rows = [], [], []
         for _ in range(BATCH if form != "json" else BATCH // 2):
             scene, picture = random_picture(rng)
@@ -138,7 +138,7 @@ class AnswerLoss:
         return value + 0.2 * said, {form: float(value.detach())}
 
     def _row(self, scene: Scene, rng: random.Random, form: str, system: str) -> tuple[list[int], list[int]]:
-        """Tokens of what is asked, and of what is to be answered."""
+        """Tokens of the question and of the right answer."""
         tokenizer = self.processor.tokenizer
         asked, answer = dialogue(scene, rng, form)
         prompt = self.processor.apply_chat_template(
@@ -172,7 +172,7 @@ def train(
     """Train with the checkpoints in `folder`, and write the model to `out`.
 
     Args:
-        start: a folder that an earlier training wrote; its weights and tokenizer are where this one begins.
+        start: a folder from an earlier training; this one starts from its weights and tokenizer.
     """
     torch.manual_seed(seed)
     model, processor = make() if start is None else load(start)
@@ -199,7 +199,7 @@ def train(
 
 @torch.no_grad()
 def check(model: Any, processor: Any, count: int, seed: int = 909) -> tuple[float, list[str]]:
-    """Share of unseen drawn scenes that get their exact caption, by greedy decoding; and what it said."""
+    """Share of unseen drawn scenes that get their exact caption with greedy decoding, and the captions."""
     right, said = 0, []
     for number in range(count):
         rng = random.Random(f"{seed}-{number}")

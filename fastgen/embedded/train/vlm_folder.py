@@ -1,4 +1,4 @@
-"""The embedded VLM as its folder has it: idefics3, its tokenizer and its processor, new or as they were saved."""
+"""The parts of the embedded VLM's folder: idefics3, its tokenizer and its processor, new or saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastgen.embedded.train.dialogues import REQUESTS, SYSTEMS, dialogue
 from fastgen.embedded.train.words import WORDS
 
 SIDE, PATCH, MERGE, VISION = 128, 16, 2, 128
-"""Every picture is brought to a square of SIDE pixels; (SIDE / PATCH / MERGE)^2 tokens a picture, VISION
+"""Every image is resized to a square of SIDE pixels and becomes (SIDE / PATCH / MERGE)^2 tokens, which are VISION
 numbers wide in the encoder."""
 TEMPLATE = (
     "{%- for message in messages -%}"
@@ -46,8 +46,8 @@ def make() -> tuple[Any, Any]:
     tokenizer = _tokenizer()
     model = Idefics3ForConditionalGeneration(_config(tokenizer))
     with torch.no_grad():
-        # As they come, positions are a fiftieth of what a patch is, and the first thousands of steps are blind to
-        # place.
+        # By default positions are a fiftieth of the size of a patch, and the first thousands of steps do not see
+        # places.
         model.model.vision_model.embeddings.position_embedding.weight.copy_(grid_positions(SIDE // PATCH, VISION))
     processor = Idefics3Processor(
         image_processor=Idefics3ImageProcessorPil(
@@ -61,7 +61,7 @@ def make() -> tuple[Any, Any]:
 
 
 def _tokenizer() -> Any:
-    """Byte-level pieces, learnt from texts of the kind that it will see."""
+    """Byte-level pieces, learnt from texts like those it will see."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -127,7 +127,7 @@ def _config(tokenizer: Any) -> Any:
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """The model and its processor, as they were saved."""
+    """The saved model and its processor."""
     from transformers import AutoProcessor, Idefics3ForConditionalGeneration
 
     model = Idefics3ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)

@@ -1,5 +1,5 @@
-"""The tokenizers of the embedded models: each word of the scenes' grammar is one token, any other text falls back to
-pieces of it."""
+"""The tokenizers of the embedded models: each word of the scenes' grammar is one token, and any other text is split
+into smaller pieces."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clip_tokenizer() -> tuple[Any, dict[str, int]]:
     end = "</w>"
     learner = Tokenizer(models.BPE(end_of_word_suffix=end))
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    learner.train_from_iterator(  # so many merges that every word becomes one token
+    learner.train_from_iterator(  # enough merges to make every word one token
         [" ".join(WORDS)] * 20, trainers.BpeTrainer(vocab_size=5000, end_of_word_suffix=end, show_progress=False)
     )
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
@@ -61,8 +61,8 @@ def clip_tokenizer() -> tuple[Any, dict[str, int]]:
 def t5_tokenizer() -> Any:
     """Unigram over words and single printable ASCII characters.
 
-    T5Tokenizer loses a lower-casing normaliser when it is loaded, so a capitalised word is a piece of its own; `twins`
-    gives it the embedding of the plain one.
+    T5Tokenizer loses a lower-casing normaliser when it is loaded, so a capitalised word is its own piece; `twins` gives
+    it the embedding of the lower-case one.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import T5TokenizerFast

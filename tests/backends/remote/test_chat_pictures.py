@@ -93,7 +93,7 @@ def test_a_gateway_that_has_streams_only_or_words_only(gateway, picture, stream)
     )
     _, ask = gateway("words", stream)
     result = ask("edit", "x", images=(picture,))
-    assert result.kind == "refused" and "words instead of a picture: Here it is." in result.message
+    assert result.kind == "refused" and "words instead of an image: Here it is." in result.message
 
 
 def test_a_server_without_either_says_so_of_the_images(picture, monkeypatch):

@@ -191,7 +191,7 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
         ("t2i", "per_day_quota", "quota", "per day"),
         ("t2i", "unauthorized", "unauthorized", "401"),
         ("t2i", "html_200", "malformed", "<html>"),
-        ("t2i", "data_null", "malformed", "no pictures"),
+        ("t2i", "data_null", "malformed", "no images"),
         ("t2i", "cut_json", "malformed", "cannot be read"),
         ("t2i", "hang", "unavailable", "ReadTimeout"),
         ("t2i", "disconnect", "unavailable", "disconnected"),
@@ -199,9 +199,9 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
         ("t2i", "overloaded", "unavailable", "503"),
         ("t2i", "rate_limit_after", "rate_limited", "per min"),
         ("edit", "moderation", "refused", "safety system"),
-        ("edit", "empty_choices", "malformed", "no pictures"),
-        ("caption", "empty_choices", "malformed", "no chat completion"),
-        ("caption", "html_200", "malformed", "no chat completion"),
+        ("edit", "empty_choices", "malformed", "no images"),
+        ("caption", "empty_choices", "malformed", "not a chat completion"),
+        ("caption", "html_200", "malformed", "not a chat completion"),
         ("caption", "refusal_field", "refused", "declined"),
         ("caption", "refusal_text", "refused", "declined"),
         ("caption", "content_filter", "refused", "filter"),
@@ -347,7 +347,7 @@ def test_a_picture_that_cannot_be_fetched_is_asked_for_once(drawn_by, tmp_path, 
 
 
 def test_what_is_no_picture_in_an_answer(drawn_by, tmp_path):
-    for item, said in (({"b64_json": "%%%"}, "no base64"), ({}, "neither a picture nor its address")):
+    for item, said in (({"b64_json": "%%%"}, "not base64"), ({}, "neither an image nor its address")):
         body = image_answer(item)
         result, _ = drawn_by(lambda handler, _, body=body: handler.reply(200, body), out=tmp_path)
         assert result.kind == "malformed" and said in result.message

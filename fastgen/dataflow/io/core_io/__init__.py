@@ -1,1 +1,1 @@
-"""The folder of `ImageIO`, at the path that pipelines know."""
+"""The folder of `ImageIO`, at the path that pipelines import."""

@@ -1,8 +1,8 @@
-"""Pictures under the names that pipelines expect: `{save_path}/{key}/{key}_{number}.png`. Knows nothing of how they are
+"""Images under the names that pipelines expect: `{save_path}/{key}/{key}_{number}.png`. Does not know how they are
 made.
 
-A key becomes a name by its ASCII letters and digits alone. Where nothing is left of it, or another key has that name
-already, a hash is added; which key has which name is kept in `{save_path}/.fastgen/names.jsonl`.
+Only the ASCII letters and digits of a key go into its name. If nothing is left, or another key already has that name, a
+hash is added. `{save_path}/.fastgen/names.jsonl` records which key has which name.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 NAMES = ".fastgen/names.jsonl"
 NUMBERED = re.compile(r"sample_?\d+(_condition\d+)?")
-"""Keys by number, which are names already."""
+"""Keys made of numbers, which are already valid names."""
 
 
 class ImageIO:
-    """Args: save_path: the folder of all pictures; it is made when the first one is written."""
+    """Args: save_path: the folder of all images; it is created when the first one is written."""
 
     def __init__(self, save_path: str):
         self.save_path = os.fspath(save_path)
         self._names: dict[str, str] | None = None
 
     def read(self, image_paths: list[str]) -> list[Image | None]:
-        """The pictures as upright RGB; None, and a warning, where there is none."""
+        """The images as upright RGB; None and a warning for those that cannot be read."""
         from PIL import Image, ImageOps
 
         found: list[Image.Image | None] = []
@@ -48,7 +48,7 @@ class ImageIO:
         return found
 
     def write(self, image_data: dict[str, list[Image]]) -> dict[str, list[str]]:
-        """Write the pictures of each key; returns their paths."""
+        """Write the images of each key; returns their paths."""
         written: dict[str, list[str]] = {}
         for key, images in image_data.items():
             written[key] = []
@@ -61,8 +61,8 @@ class ImageIO:
     __call__ = write
 
     def place(self, key: str, number: int, made: str) -> str:
-        """Have the finished picture `made` also at its place; returns that. No byte is copied where the disk can
-        link."""
+        """Put the finished image `made` at its documented path too, and return that path. If the disk supports links,
+        nothing is copied."""
         path = self.path_of(key, number)
         if os.path.exists(path) and os.path.samefile(path, made):
             return path
@@ -87,13 +87,13 @@ class ImageIO:
         hashed = f"{plain[:108]}_{digest}".lstrip("_")
         if not plain or NUMBERED.fullmatch(plain):
             return hashed
-        owner = self._owners().get(plain.lower())  # not every file system tells a from A
+        owner = self._owners().get(plain.lower())  # not every file system distinguishes a from A
         if owner is None:
             self._take(plain, digest)
         return plain if owner in (None, digest) else hashed
 
     def _owners(self) -> dict[str, str]:
-        """Name in lower case -> the digest of the key that has it."""
+        """Lower-case name -> digest of the key that has it."""
         if self._names is None:
             self._names = {}
             try:
@@ -113,15 +113,17 @@ class ImageIO:
         path = Path(self.save_path, NAMES)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            file.write(b"\n" + json.dumps([plain.lower(), digest]).encode())  # a line that a kill cut short stays alone
+            file.write(
+                b"\n" + json.dumps([plain.lower(), digest]).encode()
+            )  # keeps a line that a kill cut short separate
 
 
 def _put(path: str, write) -> None:
-    """Write a file whole or not at all; one that is there is replaced."""
+    """Write a file completely or not at all; an existing one is replaced."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.tmp"  # one that a kill left is replaced with it
+    temporary = f"{path}.tmp"  # a leftover of a kill is replaced too
     with suppress(FileNotFoundError):
-        os.unlink(temporary)  # never write into what may be a link
+        os.unlink(temporary)  # never write into a file that may be a link
     try:
         write(temporary)
         os.replace(temporary, path)

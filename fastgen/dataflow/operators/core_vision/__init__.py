@@ -1,4 +1,4 @@
-"""The operators for pictures, under the name that most pipelines import."""
+"""The operators for images, under the name that most pipelines import."""
 
 from fastgen.dataflow.operators.core_vision.generate import *  # noqa: F403
 from fastgen.dataflow.operators.core_vision.generate import __all__  # noqa: F401

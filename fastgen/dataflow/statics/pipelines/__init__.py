@@ -1,1 +1,1 @@
-"""The pipelines as DataFlow-MM documents them."""
+"""The pipelines, as documented by DataFlow-MM."""

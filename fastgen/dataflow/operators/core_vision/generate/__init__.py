@@ -1,4 +1,4 @@
-"""A file an operator; `rows.py` is what they read from rows."""
+"""One file per operator; `rows.py` has what they read from rows."""
 
 from fastgen.dataflow.operators.core_vision.generate.batch_vqa_generator import BatchVQAGenerator
 from fastgen.dataflow.operators.core_vision.generate.fix_prompted_vqa_generator import FixPromptedVQAGenerator

@@ -1,4 +1,4 @@
-"""Many questions about each row's picture -> a list of answers a row, in the order of the questions."""
+"""Many questions about the image of each row -> one list of answers per row, in the order of the questions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class BatchVQAGenerator(OperatorABC):
-    """All questions of all rows are under way together. Args: save_interval: questions between two tables, besides the
-    last."""
+    """All questions of all rows are asked at the same time. Args: save_interval: questions between two tables, besides
+    the last."""
 
     def __init__(self, serving: Any, system_prompt: str = HELPFUL, *, save_interval: int = SAVE_INTERVAL):
         self.serving = serving
@@ -21,7 +21,7 @@ class BatchVQAGenerator(OperatorABC):
         self.save_interval = save_interval
 
     def run(self, storage: DataFlowStorage, input_prompts_key: str, input_image_key: str, output_key: str) -> str:
-        """Write the table with the answers, "" where there is none; returns the name of their column."""
+        """Write the table with the answers, "" if there is none; returns the name of their column."""
         rows = storage.read("dict")
         questions, images, owners = [], [], []
         for place, row in enumerate(rows):

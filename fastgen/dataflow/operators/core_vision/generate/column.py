@@ -1,5 +1,5 @@
-"""One column of a table in the making: answers come in any order, the table can be written at any time, and is at the
-end."""
+"""One column of a table in progress: answers come in any order, and the table can be written at any time; it is always
+written at the end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from fastgen.dataflow.calls import Answer
 from fastgen.dataflow.utils.storage import DataFlowStorage
 
 SHARE = 20
-"""A table is written again after this many times the seconds that it took before, at the earliest."""
+"""A table is written again at the earliest after this many times the seconds that the last write took."""
 SAVE_INTERVAL = 50
 """Inputs between two tables, where nobody says."""
 
 
 class Column:
-    """Args: owners: the number of the row of each input; cell: what a row's inputs become: paths, a list of texts, or a
-    text;
-    every: inputs between two tables, 0: only at the end."""
+    """Args: owners: the row number of each input; cell: what the inputs of a row become (paths, a list of texts, or a
+    text); every: inputs between two tables, 0: only at the end."""
 
     def __init__(
         self,
@@ -46,8 +45,8 @@ class Column:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """Whatever ends the block: what is there is in the table. A block that fails before anything came writes
-        none."""
+        """However the block ends, the answers so far are written. A block that fails before the first answer writes no
+        table."""
         try:
             yield
         except BaseException:
@@ -71,7 +70,7 @@ class Column:
 def fill_pictures(
     serving: Any, task: str, inputs: list[Any], keys: list[str], tell: Callable[[int, Answer], None]
 ) -> None:
-    """Have a serving answer the inputs; one that is not ours gives what its `generate_from_input` has under each
+    """Let a serving answer the inputs. One that is not ours returns what its `generate_from_input` has under each
     key."""
     if hasattr(serving, "picture_answers"):
         serving.picture_answers(task, inputs, tell)
@@ -93,7 +92,7 @@ def fill_texts(
     tell: Callable[[int, Answer], None],
     need_pictures: bool = True,
 ) -> None:
-    """The same for texts. Runs are kept under the storage's folder, so that a killed pipeline goes on."""
+    """The same for texts. Run folders are inside the storage's folder, so that a killed pipeline can continue."""
     if hasattr(serving, "answers"):
         more = {"folder": getattr(storage, "cache_path", None) or "", "need_pictures": need_pictures}
         serving.answers(conversations, images, system_prompt=system_prompt, tell=tell, **more)
@@ -103,7 +102,7 @@ def fill_texts(
     more = {"system_prompt": system_prompt}
     if not _takes(serving.generate_from_input_messages, "system_prompt"):
         more = {}
-        get_logger().warning("%s takes no system prompt: it is left out", type(serving).__name__)
+        get_logger().warning("%s takes no system prompt, so it is left out", type(serving).__name__)
     texts = serving.generate_from_input_messages(conversations, image_list=images, **more)
     for place, text in enumerate(texts):
         tell(place, Answer(text))

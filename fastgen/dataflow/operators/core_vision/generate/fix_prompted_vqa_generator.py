@@ -1,4 +1,4 @@
-"""Pictures of a table -> texts, all by the same prompt."""
+"""Images of a table -> texts, all with the same prompt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FixPromptedVQAGenerator(VQAOperator):
         input_video_key: str = "video",
         output_answer_key: str = "answer",
     ) -> str:
-        """Write the table with an answer a row; returns the name of its column."""
+        """Write the table with one answer per row; returns the name of its column."""
         rows = storage.read("dict")
         prompts = [self.user_prompt] * len(rows)
         return self._fill(storage, rows, prompts, input_image_key, input_video_key, output_answer_key)

@@ -1,4 +1,4 @@
-"""Pictures of a table -> texts, by a prompt with values from each row."""
+"""Images of a table -> texts, with a prompt that contains values from each row."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class PromptTemplatedVQAGenerator(VQAOperator):
         output_answer_key: str = "answer",
         **input_keys: str,
     ) -> str:
-        """Write the table with an answer a row; returns the name of its column.
+        """Write the table with one answer per row; returns the name of its column.
 
         Args:
-            input_keys: the column for each place of the template, at least one.
+            input_keys: the column for each placeholder of the template, at least one.
         """
         if not input_keys:
-            raise ValueError("at least one place of the template needs a column: run(..., place='column')")
+            raise ValueError("at least one placeholder of the template needs a column: run(..., placeholder='column')")
         rows = storage.read("dict")
         names = set(input_keys)
         prompts = [

@@ -1,4 +1,4 @@
-"""Pictures and instructions of a table -> edited pictures. A row whose output is there is kept as it is."""
+"""Images and instructions of a table -> edited images. A row that already has its output is kept as it is."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class PromptedImageEditGenerator(OperatorABC):
-    """Args: image_edit_serving (or pipe): what makes the edits; save_interval: rows between two tables, besides the
-    last."""
+    """Args: image_edit_serving (or pipe): makes the edits; save_interval: rows between two intermediate tables."""
 
     def __init__(self, image_edit_serving: Any = None, save_interval: int = 50, *, pipe: Any = None):
         self.image_edit_serving = pipe if image_edit_serving is None else image_edit_serving
@@ -39,11 +38,11 @@ class PromptedImageEditGenerator(OperatorABC):
         output_image_key: str = "edited_images",
         save_image_with_idx: bool = True,
     ) -> None:
-        """Write the table with the paths of each row's edits, [] where none could be made. Several turns of the user
-        are edits one after the other.
+        """Write the table with the paths of each row's edits, [] if none could be made. Several user turns are edits
+        one after the other.
 
         Args:
-            save_image_with_idx: name pictures by row; else by instruction.
+            save_image_with_idx: name images by row; else by instruction.
         """
         rows = storage.read("dict")
         folder = getattr(storage, "folder", None) or os.getcwd()

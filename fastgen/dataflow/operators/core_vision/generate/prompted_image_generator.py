@@ -1,4 +1,4 @@
-"""Prompts of a table -> pictures. Every turn of the user is a prompt; a row whose output is there is kept as it is."""
+"""Prompts of a table -> images. Every user turn is a prompt. A row that already has its output is kept as it is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class PromptedImageGenerator(OperatorABC):
-    """Args: t2i_serving (or pipe): what makes the pictures; save_interval: prompts between two tables, besides the
-    last."""
+    """Args: t2i_serving (or pipe): makes the images; save_interval: prompts between two intermediate tables."""
 
     def __init__(self, t2i_serving: Any = None, save_interval: int = 50, *, pipe: Any = None):
         self.t2i_serving = pipe if t2i_serving is None else t2i_serving
@@ -28,10 +27,10 @@ class PromptedImageGenerator(OperatorABC):
         output_image_key: str = "images",
         save_image_with_idx: bool = True,
     ) -> None:
-        """Write the table with the paths of each row's pictures, [] where none could be made.
+        """Write the table with the paths of each row's images, [] if none could be made.
 
         Args:
-            save_image_with_idx: name pictures by row and turn; else by prompt.
+            save_image_with_idx: name images by row and turn; else by prompt.
         """
         rows = storage.read("dict")
         inputs, keys, owners = [], [], []
@@ -43,7 +42,7 @@ class PromptedImageGenerator(OperatorABC):
                 rows[place] = {**row, output_image_key: cell}
                 continue
             more = extras(row, "")
-            # A row without a prompt goes along, so that it fails as what it is.
+            # A row without a prompt is passed on, so that it fails with the right error.
             for turn, prompt in user_turns(value_of(row, input_conversation_key, CONVERSATIONS)) or [(0, "")]:
                 key = f"sample{place}_condition{turn}"
                 keys.append(key if save_image_with_idx else prompt)
@@ -56,7 +55,7 @@ class PromptedImageGenerator(OperatorABC):
 
 
 class Text2ImageGenerator(PromptedImageGenerator):
-    """The older name, with the column that went with it."""
+    """The older name, with the column name of that time."""
 
     def __init__(self, pipe: Any = None, save_interval: int = 50, *, t2i_serving: Any = None):
         super().__init__(t2i_serving, save_interval, pipe=pipe)

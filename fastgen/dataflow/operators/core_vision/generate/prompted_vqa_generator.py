@@ -1,5 +1,5 @@
-"""Conversations (or prompts) and pictures of a table -> texts. Both dialects of turns are read, role and content
-too."""
+"""Conversations (or prompts) and images of a table -> texts. Both forms of turns are read: from/value and
+role/content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastgen.dataflow.utils.storage import DataFlowStorage
 
 
 class VQAOperator(OperatorABC):
-    """Asks a serving one question a row and writes the answers into a column, "" where there is none."""
+    """Asks a serving one question per row and writes the answers into a column, "" if there is none."""
 
     need_pictures = True
     """Whether a row without pictures fails; otherwise its text alone is answered."""
@@ -34,7 +34,7 @@ class VQAOperator(OperatorABC):
         output_key: str,
     ) -> str:
         if any(value_of(row, video_key, ()) for row in rows):
-            raise ValueError(f"{video_key}: only pictures can be asked about, not videos")
+            raise ValueError(f"{video_key}: questions can be about images only, not about videos")
         images = [listed(value_of(row, image_key, IMAGES)) for row in rows]
         column = Column(storage, rows, output_key, list(range(len(rows))), "text", self.save_interval)
         with column.written():
@@ -72,7 +72,7 @@ class PromptedVQAGenerator(VQAOperator):
         input_video_key: str | None = None,
         output_answer_key: str = "answer",
     ) -> str:
-        """Write the table with an answer a row; returns the name of its column."""
+        """Write the table with one answer per row; returns the name of its column."""
         if not output_answer_key:
             raise ValueError("output_answer_key must be provided.")
         rows = storage.read("dict")

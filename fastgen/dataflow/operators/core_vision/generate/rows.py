@@ -1,4 +1,4 @@
-"""What operators read from a row, under the column that was named or its usual other name. Knows no serving."""
+"""What operators read from a row, from the given column or its usual other name. Does not know servings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ CONVERSATIONS = ("conversations", "conversation")
 IMAGES = ("images", "image")
 USERS = ("user", "human")
 EXTRAS = ("mask", "mask_path", "size", "quality", "background", "aspect_ratio", "resolution", "use_variations")
-"""Columns that picture servings understand besides prompt and picture."""
+"""Columns that image servings understand besides prompt and image."""
 
 
 def value_of(row: dict, key: str | None, others: tuple[str, ...]) -> Any:
-    """The column `key`; where a row has nothing there, the one of `others` that it has, if `key` is one of them."""
+    """The column `key`. If the row has nothing there, the one of `others` that it has, if `key` is one of them."""
     names = (key, *others) if key in others else (key,)
     return next((row[name] for name in names if name in row and row[name] not in (None, "", [])), None)
 
@@ -24,7 +24,7 @@ def cell_of(row: dict, column: str) -> Any:
 
 
 def user_turns(conversation: Any) -> list[tuple[int, str]]:
-    """(place, text) of the user's turns that say something; a turn without a role is the user's."""
+    """(position, text) of the user turns with a text; a turn without a role is the user's."""
     if isinstance(conversation, str):
         conversation = [{"content": conversation}]
     found = []
@@ -52,7 +52,7 @@ def extras(row: dict, folder: str) -> dict:
 
 
 def located(path: Any, folder: str) -> Any:
-    """The path as it starts in `folder`, the one of the input file; where nothing is there, in the current one."""
+    """The path relative to `folder`, the folder of the input file; if nothing is there, to the current folder."""
     if not isinstance(path, str) or os.path.isabs(path):
         return path
     there, here = os.path.join(folder, path), os.path.abspath(path)

@@ -1,1 +1,1 @@
-"""Pipelines that ask a service."""
+"""Pipelines that use a service."""

@@ -1,4 +1,4 @@
-"""Captions by any server of OpenAI's chat format: export DF_API_KEY (and DF_BASE_URL), then run it."""
+"""Captions from any server in OpenAI's chat format. Run it after export DF_API_KEY=... (and DF_BASE_URL)."""
 
 import argparse
 import os
@@ -59,15 +59,15 @@ def main(arguments=None):
         "--images_file",
         "--first_entry_file_name",
         dest="first_entry_file",
-        help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones",
+        help="rows: .json, .jsonl, .csv or .parquet; default: bundled examples",
     )
     parser.add_argument("--cache_path", default="./cache_local", help="folder for the table")
     parser.add_argument("--file_name_prefix", default="caption", help="how the table's name begins")
     parser.add_argument(
         "--cache_type", default="json", choices=["json", "jsonl", "csv", "parquet"], help="format of the table"
     )
-    parser.add_argument("--model_name", default="gpt-5-nano-2025-08-07", help="model to ask for")
-    parser.add_argument("--max_workers", type=int, default=10, help="requests at the same time, at most")
+    parser.add_argument("--model_name", default="gpt-5-nano-2025-08-07", help="model to use")
+    parser.add_argument("--max_workers", type=int, default=10, help="maximum number of requests in flight")
     given = parser.parse_args(arguments)
     if not os.environ.get("DF_API_KEY"):
         parser.error("Environment variable DF_API_KEY is not set. Please use export DF_API_KEY=your_api_key to set it")

@@ -1,4 +1,4 @@
-"""Edits of pictures by a service of OpenAI's or Gemini's format: export DF_API_KEY (and DF_BASE_URL), then run it."""
+"""Edits images with a service in OpenAI's or Gemini's format. Run it after export DF_API_KEY=... (and DF_BASE_URL)."""
 
 import argparse
 import os
@@ -51,16 +51,16 @@ class ImageEditingAPIPipeline:
 @program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        description="Edits of pictures by a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Edit images with a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--api_format", choices=["openai", "gemini"], default="gemini", help="format of the service")
-    parser.add_argument("--model_name", default="gemini-3-pro-image-preview", help="model to ask for")
-    parser.add_argument("--batch_size", type=int, default=4, help="requests at the same time, at most")
+    parser.add_argument("--model_name", default="gemini-3-pro-image-preview", help="model to use")
+    parser.add_argument("--batch_size", type=int, default=4, help="maximum number of requests in flight")
     parser.add_argument(
-        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; default: bundled examples"
     )
     parser.add_argument(
-        "--cache_path", default="./cache_local/image_edit_api", help="folder for the table and the pictures"
+        "--cache_path", default="./cache_local/image_edit_api", help="folder for the table and the images"
     )
     given = parser.parse_args(arguments)
     if not os.environ.get("DF_API_KEY"):

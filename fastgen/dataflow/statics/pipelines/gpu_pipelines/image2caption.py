@@ -1,4 +1,4 @@
-"""Captions by a VLM on this machine's GPUs, on a vLLM server that it starts and ends; without a GPU by the embedded
+"""Captions from a VLM on this machine's GPUs, on a vLLM server that it starts and ends; without a GPU by the embedded
 VLM."""
 
 import argparse
@@ -61,7 +61,7 @@ def main(arguments=None):
         "--images_file",
         "--first_entry_file_name",
         dest="first_entry_file",
-        help="rows: .json, .jsonl, .csv or .parquet; without it, bundled ones",
+        help="rows: .json, .jsonl, .csv or .parquet; default: bundled examples",
     )
     parser.add_argument("--cache_path", default="./cache_local", help="folder for the table")
     parser.add_argument("--file_name_prefix", default="caption", help="how the table's name begins")
@@ -71,7 +71,9 @@ def main(arguments=None):
     parser.add_argument(
         "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
     )
-    parser.add_argument("--max_tokens", type=int, default=256, help="of a caption, at most; one that needs more fails")
+    parser.add_argument(
+        "--max_tokens", type=int, default=256, help="maximum tokens of a caption; one that needs more fails"
+    )
     pipeline = ImageCaptioningPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
     return pipeline.serving

@@ -54,19 +54,19 @@ class ImageEditingPipeline:
 @program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        description="Edits of pictures on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Edit images on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
         "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
     )
     parser.add_argument(
-        "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
+        "--batch_size", type=int, default=4, help="images that go through the model together, on each GPU"
     )
     parser.add_argument(
-        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; default: bundled examples"
     )
     parser.add_argument(
-        "--cache_path", default="./cache_local/image_edit_local", help="folder for the table and the pictures"
+        "--cache_path", default="./cache_local/image_edit_local", help="folder for the table and the images"
     )
     parser.add_argument("--steps", type=int, default=28, help="denoising steps")
     parser.add_argument(

@@ -52,19 +52,19 @@ class ImageGenerationPipeline:
 @program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        description="Pictures from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Make images from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
         "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
     )
     parser.add_argument(
-        "--batch_size", type=int, default=4, help="pictures that go through the model together, on each GPU"
+        "--batch_size", type=int, default=4, help="images that go through the model together, on each GPU"
     )
     parser.add_argument(
-        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; without it, bundled ones"
+        "--first_entry_file_name", help="rows: .jsonl, .json, .csv or .parquet; default: bundled examples"
     )
     parser.add_argument(
-        "--cache_path", default="./cache_local/text2image_local", help="folder for the table and the pictures"
+        "--cache_path", default="./cache_local/text2image_local", help="folder for the table and the images"
     )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--height", type=int, default=512, help="of the pictures")
