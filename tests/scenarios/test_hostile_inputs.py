@@ -110,7 +110,7 @@ CASES = [
     masked("black.png", "selects nothing"),
     masked("wide-mask.png", "the shape of its image"),
     masked("hole.png", "could mean either"),
-    masked("black.png", "give one of the two", "mask_image", mask_image="white.png"),
+    masked("black.png", "give only one of them", "mask_image", mask_image="white.png"),
     masked("white.png", "white_is_edited", "mask_convention", mask_convention="A" * LONG),
     masked("white.png", "only transparent pixels", "mask", mask_convention="transparent_is_edited"),
     masked({"path": "white.png"}, "must be a string"),
