@@ -43,6 +43,8 @@ class Progress:
         self._began = self._drawn = clock()
         self._on_terminal = False
         self._every_s = ELSEWHERE_S
+        self._said = -1
+        """What was done when a line was written last."""
 
     def __enter__(self) -> Progress:
         self._on_terminal = self.visible and sys.stderr.isatty()
@@ -56,7 +58,7 @@ class Progress:
         """Count one more."""
         self.done += 1
         if self.visible and (now := self._clock()) - self._drawn >= self._every_s:
-            self._drawn = now
+            self._drawn, self._said = now, self.done
             self._write(self.line() + ("" if self._on_terminal else "\n"))
 
     def __exit__(self, *error: object) -> None:
@@ -64,7 +66,8 @@ class Progress:
             return
         if self._on_terminal:
             logger.shown.remove(self)
-        self._write(self.line() + "\n")
+        if self._on_terminal or self._said != self.done:
+            self._write(self.line() + "\n")
 
     def hide(self) -> None:
         """Clear the line for something else."""

@@ -22,7 +22,9 @@ FIELDS = ("mask", "mask_image", "mask_path", "inpaint_mask", "image_mask")
 CONVENTION = "mask_convention"
 WHITE, BLACK = "white_is_edited", "black_is_edited"
 OPAQUE, TRANSPARENT = "opaque_is_edited", "transparent_is_edited"
-CONVENTIONS = (WHITE, BLACK, OPAQUE, TRANSPARENT)
+OPENAI = "openai"
+"""`TRANSPARENT` where the mask has transparency, otherwise `WHITE`: for rows made for OpenAI's API, and drawn ones."""
+CONVENTIONS = (WHITE, BLACK, OPAQUE, TRANSPARENT, OPENAI)
 MIN_SELECTED = 128
 """A mask pixel of at least this (of 255) is repainted."""
 HARD = 16
@@ -92,6 +94,8 @@ def load_mask(
                 field,
             )
     guess: tuple[str, ...] = ()
+    if convention == OPENAI:
+        convention = TRANSPARENT if _has_transparency(whole) else WHITE
     if not convention:
         convention, guess = _convention(whole, path, field, picture)
     grey = _grey(whole, convention)
@@ -131,6 +135,10 @@ def _grey(image: Image, convention: str) -> Image:
         image = image.convert("RGB")
     grey = color_profiles.read(image, profile).srgb.convert("L")
     return grey if convention == WHITE else ImageOps.invert(grey)
+
+
+def _has_transparency(image: Image) -> bool:
+    return images.has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema()[0] < MIN_SELECTED
 
 
 def _is_see_through(image: Image) -> bool:

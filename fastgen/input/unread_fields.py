@@ -69,7 +69,9 @@ class UnreadFields:
         if task != "t2i":
             self._read |= set(IMAGE_FIELDS)
         if task == "edit":
-            self._read |= {*masks.FIELDS, masks.CONVENTION}
+            self._read |= {*masks.FIELDS, masks.CONVENTION, "keep_turns", "use_variations"}
+        if caption:
+            self._read.add("text_only")
         self._plain = {_plain(name): name for name in sorted(self._read) if len(name) > 1}
         self._meant: dict[str, str] = {}
         """Name in a row -> what is read instead, a field or a sentence; "" if it is the user's own."""

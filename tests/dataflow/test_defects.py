@@ -201,6 +201,40 @@ def test_4_17_23_what_a_row_says_reaches_the_service(server, storage, written, h
         )
 
 
+def with_alpha(alpha: np.ndarray, colour=(0, 0, 0)) -> Image.Image:
+    image = Image.new("RGBA", alpha.shape[::-1], colour)
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+def test_4_a_mask_means_what_it_means_to_openai(server, storage, written, here):
+    """Theirs sends a mask as it is: what is transparent is edited. One that is drawn in black and white has no such."""
+    hole, drawn = np.full((64, 96), 255, np.uint8), np.zeros((64, 96), np.uint8)
+    hole[16:48, 24:72], drawn[16:48, 24:72] = 0, 255
+    masks = {
+        "hole": with_alpha(hole),
+        "white hole": with_alpha(hole, (255, 255, 255)),
+        "drawn": Image.fromarray(drawn),
+        "everything": with_alpha(np.zeros_like(hole)),
+        "opposite": with_alpha(255 - hole),
+    }
+    rows = []
+    for name, mask in masks.items():
+        mask.save(here / f"{name}.png")
+        rows.append({"images": "image.png", "mask": f"{name}.png", "conversations": says(name)})
+    rows[-1]["mask_convention"] = "opaque_is_edited"
+    serving = service(server, "imageedit")
+    PromptedImageEditGenerator(serving).run(storage(rows), "images", "conversations", "output_image")
+    assert not serving.failures
+    sent = {request.prompt: np.asarray(request.mask.getchannel("A")) for request in server.requests}
+    assert {name: (alpha[32, 48], alpha[4, 4]) for name, alpha in sent.items()} == {
+        **dict.fromkeys(("hole", "white hole", "drawn", "opposite"), (0, 255)),
+        "everything": (0, 0),
+    }
+    direct = [{"idx": 0, "image_path": "image.png", "prompt": "again", "mask_path": "hole.png"}]
+    assert serving.generate_from_input(direct)["sample_0"] and (server.requests[-1].mask.getpixel((48, 32))[3] == 0)
+
+
 def test_4_variations_are_asked_for_where_dall_e_2_makes_them(storage, written, here):
     Image.new("RGB", (256, 256), "red").save("square.jpg")
     store = storage([{"images": "square.jpg", "use_variations": True}])

@@ -57,7 +57,7 @@ def test_on_a_terminal_it_stays_on_the_last_line_and_lines_of_the_log_stand_abov
 def test_elsewhere_it_is_a_line_now_and_then_and_one_at_the_end(capsys):
     clock = Clock()
     with Progress("edits", 3, clock=clock) as bar:
-        for seconds in (5.0, 20.0, 25.0):
+        for seconds in (5.0, 20.0, 40.0):  # the last one is said once
             clock.now = seconds
             bar.step()
     lines = capsys.readouterr().err.splitlines()

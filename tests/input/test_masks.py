@@ -7,7 +7,18 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from fastgen.errors import InputError
-from fastgen.input.masks import BLACK, CONVENTION, CONVENTIONS, FIELDS, OPAQUE, TRANSPARENT, WHITE, load_mask, read_mask
+from fastgen.input.masks import (
+    BLACK,
+    CONVENTION,
+    CONVENTIONS,
+    FIELDS,
+    OPAQUE,
+    OPENAI,
+    TRANSPARENT,
+    WHITE,
+    load_mask,
+    read_mask,
+)
 
 SIZE = (64, 48)
 BOX = (8, 8, 40, 30)
@@ -120,6 +131,17 @@ def test_conventions_that_are_said(tmp_path):
     assert load_mask(hole, SIZE, convention=TRANSPARENT).image.getbbox() == BOX
     with pytest.raises(InputError, match="only transparent pixels are repainted"):
         load_mask(path, SIZE, convention=TRANSPARENT)
+
+
+def test_the_convention_of_openais_api(tmp_path):
+    def selected(image):
+        return load_mask(saved(tmp_path / "mask.png", image), SIZE, convention=OPENAI).image.getbbox()
+
+    black = Image.new("L", SIZE, 0)
+    black.paste(255, BOX)
+    assert selected(with_hole(Image.new("RGB", SIZE, "black"))) == selected(black) == selected(black.convert("RGBA"))
+    assert selected(black) == selected(with_hole(photo())) == BOX
+    assert selected(Image.new("RGBA", SIZE, (0, 0, 0, 0))) == (0, 0, *SIZE), "all of it is to be repainted"
 
 
 @pytest.mark.parametrize("alpha", [254, 128, 100, 0])

@@ -25,6 +25,8 @@ WHAT = {"t2i": "pictures", "edit": "edits"}
 WORDS = ("size", "quality", "background", "aspect_ratio", "resolution")
 IMAGES = ("image_path", "image", "input_image", "images")
 MASKS = ("mask", "mask_path")
+CONVENTION = "openai"
+"""What is transparent in a mask is edited, as DataFlow-MM sends masks; in one without transparency what is white."""
 VARIATION = "Make a variation of this picture."
 
 
@@ -139,6 +141,7 @@ class PictureServing(OurServing, LLMServingABC):
         }
         if mask := next((given[name] for name in MASKS if given.get(name)), None):
             row["mask"] = self._path(mask)
+            row["mask_convention"] = given.get("mask_convention") or CONVENTION
         return key, row
 
     def _path(self, image: Any) -> Any:

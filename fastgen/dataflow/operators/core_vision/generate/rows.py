@@ -8,7 +8,9 @@ from typing import Any
 CONVERSATIONS = ("conversations", "conversation")
 IMAGES = ("images", "image")
 USERS = ("user", "human")
-EXTRAS = ("mask", "mask_path", "size", "quality", "background", "aspect_ratio", "resolution", "use_variations")
+MASKS = ("mask", "mask_path")
+WORDS = ("mask_convention", "size", "quality", "background", "aspect_ratio", "resolution", "use_variations")
+EXTRAS = (*MASKS, *WORDS)
 """Columns that image servings understand besides prompt and image."""
 
 
@@ -48,7 +50,7 @@ def listed(value: Any) -> list:
 
 def extras(row: dict, folder: str) -> dict:
     found = {name: row[name] for name in EXTRAS if row.get(name) not in (None, "", False)}
-    return {name: located(value, folder) if name.startswith("mask") else value for name, value in found.items()}
+    return {name: located(value, folder) if name in MASKS else value for name, value in found.items()}
 
 
 def located(path: Any, folder: str) -> Any:
