@@ -17,6 +17,7 @@ Kind = Literal[
     "oom",  # the engine ran out of memory
     "refused",  # the backend declined the content
     "transient",  # worth another try
+    "nan",  # the model made numbers that are not finite, so there is no picture
     "internal",  # the backend raised something unforeseen
     "poison",  # it killed its worker, alone, twice
     "disk",  # the output disk refuses writes

@@ -31,6 +31,7 @@ MOVES: frozenset[Kind] = CLOSING | {
     "empty",
     "unsupported",
     "oom",
+    "nan",
     "poison",
 }
 """What the next backend may do better. A refusal only where the user says so; a bad row is bad everywhere, and so is a
@@ -66,7 +67,7 @@ def decide(failed: Failed, alone: bool) -> Action:
             return "retry" if failed.attempts < MAX_WAITS else "give up"
         case "disk":
             return "stop"
-        case _:  # input, refused, poison, unsupported, truncated, quota, unauthorized, gone: no try will change it
+        case _:  # input, nan, refused, poison, unsupported, truncated, quota, unauthorized, gone: no try will change it
             return "give up"
 
 

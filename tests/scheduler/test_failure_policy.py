@@ -35,7 +35,7 @@ TABLE = {
     ("empty", 2, True): "give up",
     ("rate_limited", MAX_WAITS - 1, True): "retry",
     ("rate_limited", MAX_WAITS, True): "give up",
-    **{(kind, 1, True): "give up" for kind in ("quota", "unauthorized", "gone", "unsupported", "truncated")},
+    **{(kind, 1, True): "give up" for kind in ("nan", "quota", "unauthorized", "gone", "unsupported", "truncated")},
 }
 
 
