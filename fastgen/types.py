@@ -17,6 +17,7 @@ Kind = Literal[
     "oom",  # the engine ran out of memory
     "refused",  # the backend declined the content
     "transient",  # worth another try
+    "nan",  # the model computed numbers that are not finite, so there is no image
     "internal",  # the backend raised something unexpected
     "poison",  # it killed its worker, alone, twice
     "disk",  # the output disk refuses writes

@@ -33,6 +33,7 @@ MOVES: frozenset[Kind] = CLOSING | {
     "empty",
     "unsupported",
     "oom",
+    "nan",
     "poison",
 }
 """What another backend may do better. A refusal moves on only if the user says so. A bad row is bad everywhere, and so
@@ -70,7 +71,7 @@ def decide(failed: Failed, alone: bool, waited_s: float = 0.0) -> Action:
             return "retry" if waited_s < LONGEST_WAIT_S else "give up"
         case "disk":
             return "stop"
-        case _:  # input, refused, poison, unsupported, truncated, quota, unauthorized, gone: trying again will not help
+        case _:  # input, nan, refused, poison, unsupported, truncated, quota, unauthorized, gone: a retry will not help
             return "give up"
 
 

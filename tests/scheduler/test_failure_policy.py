@@ -44,7 +44,7 @@ TABLE = {
     ("empty", 2, True): "give up",
     ("rate_limited", 1, True): "retry",
     ("rate_limited", 1000, True): "retry",
-    **{(kind, 1, True): "give up" for kind in ("quota", "unauthorized", "gone", "unsupported", "truncated")},
+    **{(kind, 1, True): "give up" for kind in ("nan", "quota", "unauthorized", "gone", "unsupported", "truncated")},
 }
 
 

@@ -33,6 +33,12 @@ from fastgen.opt.compile import enter_thread, graphs
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
+BROKEN = "weights are broken (--lora, --transformer or the files of --model)"
+WHY_NOT_FINITE = {
+    "float16": "float16 overflows with this model: use --dtype bfloat16 or float32",
+    "bfloat16": f"{BROKEN}, or bfloat16 is too coarse: try --dtype float32",
+    "float32": BROKEN,
+}
 
 
 class OutOfMemory(Exception):
@@ -53,6 +59,8 @@ class ImageJob:
         """The colour profile that `picture` is to be saved with; b"" for sRGB."""
         self.patterns: list[str] = []
         """With a step cache: which steps were computed in full, one pattern per turn."""
+        self.is_finite = True
+        """Whether the latents and pixels of every turn were finite numbers."""
 
 
 class FluxBackend:
@@ -148,6 +156,9 @@ class FluxBackend:
             return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
         finally:
             inputs.clear()
+        for request in [r for r in good if not all(job.is_finite for job in made[r.id][0])]:
+            bad[request.id] = self._failed(request, "nan", self._not_finite())
+            good.remove(request)
         seconds = stages["engine"] / max(1, sum(r.samples for r in good))
         with _timed(stages, "save"):
             written = self._saver.save(
@@ -277,7 +288,10 @@ class FluxBackend:
         with _timed(stages, "pixels"):
             for job, sample, array in zip(jobs, samples, pictures, strict=True):
                 job.patterns += [sample.pattern] if sample.pattern else []
-                picture = Image.fromarray(array)
+                job.is_finite &= array is not None
+                picture = (
+                    Image.fromarray(array) if array is not None else Image.new("RGB", (bucket.width, bucket.height))
+                )
                 given = inputs.get(job.request.id)
                 if given is not None and given.mask is not None:
                     before = job.picture or given.base
@@ -339,6 +353,10 @@ class FluxBackend:
                 now = graphs()
                 work["recompiles"], self._graphs = now - self._graphs, now
         return work
+
+    def _not_finite(self) -> str:
+        likely = WHY_NOT_FINITE[self.settings.engine.dtype]
+        return f"the model made numbers that are not finite, so there is no picture; likely {likely}"
 
     def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
         return Failed(request.id, kind, message, field, self.settings.backend.name, self.settings.model.name)

@@ -15,7 +15,8 @@ MOST = 8
 
 @torch.inference_mode()
 def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int, finish=list) -> list:
-    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device.
+    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device; None in the place of
+    one whose latents or pixels are not all finite.
 
     Args:
         most: images that the VAE decodes together.
@@ -30,8 +31,16 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
     pictures = []
     with onload(modules, "vae"):
         for chunk in maps.split(size):
-            pictures += finish((vae.decode(chunk, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1))
+            pixels = vae.decode(chunk, return_dict=False)[0].float()
+            whole = (_finite(chunk) & _finite(pixels)).tolist()  # before infinity is clamped to a number
+            made = finish((pixels / 2 + 0.5).clamp(0, 1))
+            pictures += [picture if ok else None for picture, ok in zip(made, whole, strict=True)]
     return pictures
+
+
+def _finite(batch: torch.Tensor) -> torch.Tensor:
+    """Which items of a batch have no NaN and no infinity, as a tensor of bool on its device."""
+    return torch.isfinite(batch).flatten(1).all(1)
 
 
 def to_uint8(pictures: torch.Tensor) -> list[np.ndarray]:
