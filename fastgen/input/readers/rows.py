@@ -137,6 +137,13 @@ def _read_list(path: Path) -> Iterator[Row]:
         yield Row(number, bytes(item))
 
 
+def _written(value: object) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a character, the fault of its row
+        return json.dumps(value).encode()
+
+
 def _read_folder(path: Path) -> Iterator[Row]:
     """One row per image in a folder and its subfolders, in the order of their names: {"image": relative path}."""
     number = 0
@@ -145,7 +152,7 @@ def _read_folder(path: Path) -> Iterator[Row]:
         for name in sorted(names):
             if name.lower().endswith(PICTURES) and not name.startswith("."):
                 number += 1
-                yield Row(number, _encode({"image": os.path.relpath(os.path.join(folder, name), path)}))
+                yield Row(number, _written({"image": os.path.relpath(os.path.join(folder, name), path)}))
 
 
 def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
