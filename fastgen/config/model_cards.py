@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from fastgen.config.backends import BackendSpec
 from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
@@ -85,20 +86,17 @@ class ModelCard(msgspec.Struct, frozen=True):
 warm(Defaults, ModelCard)
 
 
-FAKE = ModelCard(
-    "fake", "", "fake", "fake", Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True)
-)
-
-
-def locate(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+def locate(spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
     """A model of the local engine: its card, no endpoint, and notes for the user. Raises ModelError."""
     card, notes = resolve_model(model, task, on_gpu)
     return card, None, notes
 
 
-def locate_fake(spec: object, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+def locate_fake(spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
     """Stands in for a model if there is none."""
-    return FAKE, None, []
+    defaults = Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True)
+    (family,) = spec.engines
+    return ModelCard(spec.name, "", family, spec.name, defaults), None, []
 
 
 def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:

@@ -23,9 +23,8 @@ from msgspec.structs import replace
 
 import fastgen
 from fastgen.dataflow import get_logger
+from fastgen.dataflow.services import KEYS
 
-KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY", "vllm": "VLLM_API_KEY"}
-"""The variable in which fastgen looks first for the key of a backend."""
 OUTPUTS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
 RUNS = ".fastgen"
 """The folder with the run folders, inside the folder of a call's results."""

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgen.config.model_cards import FAKE, KONTEXT_SIZES, TINY, Defaults, read_card
+from fastgen.config import backends
+from fastgen.config.model_cards import KONTEXT_SIZES, TINY, Defaults, locate_fake, read_card
 from fastgen.input.geometry import fit, lay_out, stitched_width
 
+FAKE = locate_fake(backends.get("fake"), "t2i", "auto", False, None, None)[0]
 KONTEXT = msgspec.structs.replace(FAKE, defaults=Defaults(preferred_sizes=KONTEXT_SIZES))
 CARDS = {"plain": FAKE, "kontext": KONTEXT, "tiny": read_card("tiny", TINY)}
 sides = st.integers(1, 9000)

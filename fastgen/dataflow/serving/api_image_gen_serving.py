@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from fastgen.dataflow import get_logger
 from fastgen.dataflow.io import ImageIO
+from fastgen.dataflow.services import FORMATS, GOOGLE, OPENAI, endpoint_of
 from fastgen.dataflow.serving.pictures import PictureServing
 
-FORMATS = ("openai", "gemini")
-GOOGLE = "generativelanguage.googleapis.com"
 RENAMED = {
     "gemini-3-pro-image-preview": "gemini-3-pro-image",
     "gemini-3.1-flash-image-preview": "gemini-3.1-flash-image",
@@ -49,7 +47,7 @@ class APIImageGenServing(PictureServing):
         batch_size: int = 4,
         timeout: int = 300,
         connect_timeout: int = 30,
-        api_format: str = "openai",
+        api_format: str = OPENAI.name,
         api_key: str | None = None,
         model_name: str = "dall-e-3",
         *,
@@ -63,7 +61,8 @@ class APIImageGenServing(PictureServing):
         key = api_key or os.environ.get("DF_API_KEY", "")
         if not key:
             raise ValueError("API key is required: give api_key, or set the environment variable DF_API_KEY")
-        url = endpoint_of(api_url, api_format)
+        format = FORMATS[api_format]
+        url = endpoint_of(api_url, format)
         if urlsplit(url).hostname == GOOGLE and model_name in RENAMED:
             get_logger().warning(
                 "%s is not available since 2026-06-25; %s is used instead", model_name, RENAMED[model_name]
@@ -74,8 +73,8 @@ class APIImageGenServing(PictureServing):
             Image_gen_task,
             key=key,
             stream=stream,
-            keeps_turns=api_format == "gemini",
-            has_variations=api_format == "openai" and model_name.startswith("dall-e-2"),
+            keeps_turns=format.keeps_turns,
+            has_variations=bool(format.varies) and model_name.startswith(format.varies),
             strict=strict,
             progress=progress,
             backend=api_format,
@@ -84,13 +83,3 @@ class APIImageGenServing(PictureServing):
             timeout=timeout,
             **{"max_inflight": batch_size, **flags},
         )
-
-
-def endpoint_of(url: str | None, format: str) -> str:
-    """The address in fastgen's form: OpenAI's with its version, Gemini's without."""
-    if not url:
-        return f"https://{GOOGLE}" if format == "gemini" else "https://api.openai.com/v1"
-    parts = urlsplit(url)
-    path = re.sub(r"/(chat/completions|images/\w+)/?$", "", parts.path).rstrip("/")
-    path = path if format == "gemini" or re.search(r"/v\d+\w*$", path) else f"{path}/v1"
-    return parts._replace(path=path).geturl()

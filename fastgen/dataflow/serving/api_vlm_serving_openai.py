@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import fastgen
 from fastgen.dataflow.calls import Answer
 from fastgen.dataflow.io import ImageIO
-from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing, endpoint_of
+from fastgen.dataflow.services import OPENAI, endpoint_of
+from fastgen.dataflow.serving.api_image_gen_serving import APIImageGenServing
 from fastgen.dataflow.serving.pictures import key_of
 from fastgen.dataflow.serving.texts import TextServing
 
@@ -74,9 +75,9 @@ class APIVLMServing_openai(TextServing):
             stream=send_request_stream,
             strict=strict,
             progress=progress,
-            backend="openai",
+            backend=OPENAI.name,
             model=model_name,
-            base_url=endpoint_of(api_url, "openai"),
+            base_url=endpoint_of(api_url, OPENAI),
             max_inflight=max_workers,
             timeout=timeout,
             **{"max_tokens": MAX_TOKENS, **flags},

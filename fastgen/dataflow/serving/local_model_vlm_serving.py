@@ -7,6 +7,7 @@ import json
 from typing import Any, ClassVar
 
 import fastgen
+from fastgen.dataflow.services import VLLM
 from fastgen.dataflow.serving.local_image_gen_serving import find_model
 from fastgen.dataflow.serving.texts import TextServing
 
@@ -70,7 +71,7 @@ class LocalModelVLMServing_vllm(TextServing):
             server=tuple(server),
             strict=strict,
             progress=progress,
-            backend="vllm",
+            backend=VLLM.name,
             seed=vllm_seed,
             max_tokens=vllm_max_tokens,
             model=find_model(hf_model_name_or_path, None, hf_local_dir),
