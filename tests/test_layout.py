@@ -23,8 +23,6 @@ MOST_UNFORMATTED = 10
 
 LONG = {
     "cli/main.py:bench": "a command's flags are its signature",
-    "backends/diffusion/load.py:load": "to be split with the families of models",
-    "bench/tune.py:search": "to be split",
     "dataflow/calls.py:ask": "to be split",
     "config/model_cards.py:read_card": "to be split with the families of models",
     "workers/worker_main.py:main": "to be split",

@@ -51,12 +51,8 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
             name = "x".join(map(str, size))
             batches[name], tried[name] = _batch(settings, size, out / "tune" / name, rounds, say)
     table = tuple((profile.pixels(name), batch) for name, batch in batches.items())
-    own = replace(settings.placement.profile, batch=table)
-    best = replace(
-        settings,
-        placement=replace(settings.placement, profile=own),
-        run=replace(settings.run, batch_size=0),
-    )
+    placement = replace(settings.placement, profile=replace(settings.placement.profile, batch=table))
+    best = replace(settings, placement=placement, run=replace(settings.run, batch_size=0))
 
     def measure(names: list[str], part: str) -> list[Figures]:
         """Relative to plain fastgen, which comes first."""
@@ -69,40 +65,45 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
         measurement.run()
         return measurement.figures
 
+    chosen = _choose(measure, Work(best, out).is_judged)
+    (out / "profile.toml").write_text(_profile(settings, chosen, batches, facts), "utf-8")
+    say(f"wrote {out / 'profile.toml'}: use it with --profile, or put it into {profile.FOLDER}")
+    return {"batch": batches, "ratio_to_one_at_a_time": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
+
+
+def _choose(measure: Callable[[list[str], str], list[Figures]], is_judged: bool) -> dict[str, str]:
+    """The arm for each quality; only `exact` where pictures cannot be judged."""
     figures = measure(list(EXACT), "exact")
     exact = _joined(figures)
     if "+" in exact:  # they have not been tried together yet
         single = max((_ratio(one), one.arm.name) for one in figures[1:])[1]
         exact = max((_ratio(one), one.arm.name) for one in measure([exact, single], "joined")[1:])[1]
-    chosen = {"exact": exact}
-    if Work(best, out).is_judged:
-        base = [exact] if exact else []
-        found = measure([*base, *(" + ".join([*base, cache]) for cache in CACHES)], "high")
-        chosen["high"] = _best(found, POINTS["high"]) or exact
-        again = [f"{name} + {kind}" if name else kind for name in {chosen["high"], exact} for kind in QUANTIZED]
-        others = [" + ".join([*base, cache]) for cache in CACHES]
-        chosen["fast"] = _best(measure([*others, *again], "fast"), POINTS["fast"]) or chosen["high"]
-        sets = optimizations.Sets(
-            **{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()}
-        )
-    else:
-        sets = replace(settings.placement.profile.opt, exact=optimizations.Options(**parse(exact)[1]))
-    device = settings.placement.devices[0]
+    if not is_judged:
+        return {"exact": exact}
+    base = [exact] if exact else []
+    cached = [" + ".join([*base, cache]) for cache in CACHES]
+    high = _best(measure([*base, *cached], "high"), POINTS["high"]) or exact
+    again = [f"{name} + {kind}" if name else kind for name in {high, exact} for kind in QUANTIZED]
+    fast = _best(measure([*cached, *again], "fast"), POINTS["fast"]) or high
+    return {"exact": exact, "high": high, "fast": fast}
+
+
+def _profile(settings: Settings, chosen: dict[str, str], batches: dict[str, int], facts: dict) -> str:
+    """What was found as TOML; qualities that were not measured are those of the profile in use."""
+    device, model, used = settings.placement.devices[0], settings.model, settings.placement.profile
+    sets = replace(used.opt, **{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()})
     match = profile.Match(
-        family=settings.model.family,
-        model=settings.model.name if not settings.model.synthetic else "*",
+        family=model.family,
+        model=model.name if not model.synthetic else "*",
         device=device.kind,
         compute_capability=device.gpu.compute_capability if device.gpu else "*",
         least_memory_gib=float(int(0.95 * device.gpu.memory_gib)) if device.gpu else 0.0,
     )
     note = f"weights: {facts['weights']}; {facts['dtype']}, {facts['steps']} steps"
     if "high" not in chosen:
-        note += f"; high and fast as in {settings.placement.profile.name}, not measured"
+        note += f"; high and fast as in {used.name}, not measured"
     measured = profile.Measured("measured", time.strftime("%Y-%m-%d"), facts["hardware"], facts["command"], note)
-    text = profile.dump(match, batches, sets, measured)
-    (out / "profile.toml").write_text(text, "utf-8")
-    say(f"wrote {out / 'profile.toml'}: use it with --profile, or put it into {profile.FOLDER}")
-    return {"batch": batches, "ratio_to_one_at_a_time": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
+    return profile.dump(match, batches, sets, measured)
 
 
 def _batch(
@@ -111,7 +112,7 @@ def _batch(
     """The smallest batch that is as fast as any other, and the measured ratios to batch 1."""
     own = replace(settings, image=replace(settings.image, size=size))
     sizes = [n for n in BATCHES if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
-    contestants = [Arm(f"batch {n}", replace(own, batch_size=n)) for n in sizes]
+    contestants = [Arm(f"batch {n}", replace(own, run=replace(own.run, batch_size=n))) for n in sizes]
     rows = 2 * sizes[-1] * streams(settings.placement.devices[0])  # the same number for all
     measurement = Measurement(contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=rows, say=say)
     measurement.run()

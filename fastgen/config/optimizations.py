@@ -233,15 +233,16 @@ class Optimizations(msgspec.Struct, frozen=True):
 
     def explain(self) -> list[str]:
         """One line per choice that differs from the plain model, or that a flag set."""
-        words = (
-            {"quality": self.quality} if self.quality != "exact" or self.why.get("quality", "").startswith("--") else {}
-        )
+        words: dict[str, str | bool] = {}
+        if self.quality != "exact" or self.why.get("quality", "").startswith("--"):
+            words["quality"] = self.quality
         for _, one in self.each():
             plain, why = type(one)().words(), self.why.get(one.flag, "")
             asked = one.is_plain and why.startswith("--")
             words |= {name: word for name, word in one.words().items() if asked or word != plain[name]}
         said = {True: "on", False: "off"}
-        return [f"{name.replace('_', ' ')} {said.get(word, word)} ({self.why[name]})" for name, word in words.items()]
+        lines = {name: said[word] if isinstance(word, bool) else word for name, word in words.items()}
+        return [f"{name.replace('_', ' ')} {word} ({self.why[name]})" for name, word in lines.items()]
 
 
 BY_NAME: dict[str, type[Optimization]] = {
@@ -286,7 +287,7 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
     """
     asked = quality or "exact"
     levels = QUALITIES[QUALITIES.index(asked) :: -1]
-    chosen: dict[str, Optimization] = {}
+    chosen: dict[str, Any] = {}
     why = {"quality": f"--quality {quality}" if quality else "the default"}
     for name, kind in BY_NAME.items():
         word, reason = flags.get(kind.flag), f"--{kind.flag}"

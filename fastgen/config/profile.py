@@ -163,7 +163,8 @@ def from_file(path: str | os.PathLike) -> Profile:
 def choose(family: str, model: str, device: Device) -> Profile:
     """The most specific profile that matches; among equals the one measured last; `default.toml` if none matches."""
     gpu = device.gpu
-    best, best_score = None, ()
+    best: Profile | None = None
+    best_score: tuple = ()
     for path in sorted(FOLDER.glob("*.toml")):
         match, profile = load(path)
         checks = [

@@ -10,9 +10,11 @@ and a docstring that answers: what, how much, at what cost in quality, when not.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, source
+from fastgen.opt.base import Modules
 
 
 def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
@@ -23,7 +25,7 @@ def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
     return ""
 
 
-def apply_all(modules, optimizations: Optimizations) -> dict[str, dict]:
+def apply_all(modules: Modules, optimizations: Optimizations) -> dict[str, dict]:
     """Apply them in their order. Returns the facts for run.json by name.
 
     Args:
@@ -39,5 +41,5 @@ def apply_all(modules, optimizations: Optimizations) -> dict[str, dict]:
     }
 
 
-def _file(name: str):
+def _file(name: str) -> ModuleType:
     return import_module(f"fastgen.opt.{name}")

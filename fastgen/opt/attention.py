@@ -12,6 +12,7 @@ When not: on a CPU, where `native` is the fastest and only `math` and `flex` run
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Attention, Optimizations
@@ -71,7 +72,7 @@ def apply(modules: Modules, choice: Attention) -> dict:
     return {"kernel": choice.kernel}
 
 
-def _set(transformer, name: str) -> None:
+def _set(transformer: Any, name: str) -> None:
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Registry
 
     before = Registry._active_backend
@@ -81,7 +82,7 @@ def _set(transformer, name: str) -> None:
         Registry.set_active_backend(before)  # the state belongs to the whole process, and the last one set stays
 
 
-def _try(modules) -> None:
+def _try(modules: Modules) -> None:
     """Run a few tokens through one attention layer."""
     import torch
 

@@ -9,6 +9,8 @@ When not: fused QKV after quantization, or with LoRAs that are removed again lat
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Layout, Optimizations
 from fastgen.opt.base import Modules
@@ -28,7 +30,7 @@ def apply(modules: Modules, choice: Layout) -> dict:
     return {"vae": "channels_last", "fused_qkv": choice.fuse_qkv}
 
 
-def _fuse(attention) -> None:
+def _fuse(attention: Any) -> None:
     """Like diffusers' own way to join them, but without keeping the old ones."""
     attention.fuse_projections()
     for joined, parts in {

@@ -10,6 +10,7 @@ When not: on a CPU, and on any GPU that has room for the model: every move takes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastgen.config.hardware import Gpu
@@ -43,7 +44,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
 
 
 @contextmanager
-def onload(modules: Modules, *names: str):
+def onload(modules: Modules, *names: str) -> Iterator[None]:
     """Inside the block these parts are on the device, wherever they are kept."""
     visiting = [getattr(modules, name) for name in names if name in modules.away]
     for part in visiting:

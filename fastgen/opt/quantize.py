@@ -19,11 +19,16 @@ from __future__ import annotations
 
 import time
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import SettingsError
 from fastgen.opt.base import Modules
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
@@ -86,7 +91,7 @@ def _apply(modules: Modules, part: str, kind: str) -> dict:
     }
 
 
-def _make(modules: Modules, module, part: str, kind: str) -> None:
+def _make(modules: Modules, module: nn.Module, part: str, kind: str) -> None:
     """Quantize the layers of this part that can be quantized."""
     # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
     left_out = ("wo",) if part == "text" and kind in BITSANDBYTES else ()
@@ -101,12 +106,14 @@ def _make(modules: Modules, module, part: str, kind: str) -> None:
         replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
 
 
-def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) -> int:
+def replace(
+    module: nn.Module, kind: str, device: torch.device, dtype: torch.dtype, left_out: tuple[str, ...] = ()
+) -> int:
     """Quantize every linear layer in a module on the device, one after the other, except those with these names.
     Returns how many."""
     from torch import nn
 
-    def fits(layer) -> bool:
+    def fits(layer: Any) -> bool:
         return type(layer) is nn.Linear and (kind != "4bit" or layer.in_features % GROUP == 0)
 
     found = [
@@ -125,7 +132,7 @@ def replace(module, kind: str, device, dtype, left_out: tuple[str, ...] = ()) ->
     return len(found)
 
 
-def empty_layer(layer, kind: str, device, dtype):
+def empty_layer(layer: Any, kind: str, device: torch.device, dtype: torch.dtype | None) -> Any:
     """bitsandbytes' layer that replaces a linear one, with its bias and no weight yet; 4bit computes in this type."""
     from bitsandbytes import nn
 
@@ -140,7 +147,7 @@ def empty_layer(layer, kind: str, device, dtype):
     return new.train(kind == "8bit" and device.type == "cpu")
 
 
-def _bitsandbytes(layer, kind: str, device, dtype):
+def _bitsandbytes(layer: Any, kind: str, device: torch.device, dtype: torch.dtype) -> Any:
     from bitsandbytes import nn
 
     new = empty_layer(layer, kind, device, dtype)
@@ -153,18 +160,19 @@ def _bitsandbytes(layer, kind: str, device, dtype):
     return new.to(device).requires_grad_(False)
 
 
-def settle(module, device, dtype) -> None:
+def settle(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Let bitsandbytes' layers do what they do only at their first call: some move their weights, and a compiled graph
     would look for them in the wrong place."""
     import torch
 
     with torch.no_grad():
+        layer: Any
         for layer in module.modules():
             if type(layer).__name__ in ("Linear8bitLt", "Linear4bit"):
                 layer(torch.zeros(1, layer.in_features, device=device, dtype=dtype))
 
 
-def _torchao(kind: str, device):
+def _torchao(kind: str, device: torch.device) -> Any:
     from torchao import quantization as ao
 
     if device.type == "cpu":
@@ -174,7 +182,7 @@ def _torchao(kind: str, device):
     return ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow())
 
 
-def weight_bytes(module) -> int:
+def weight_bytes(module: nn.Module) -> int:
     """Bytes that a module's weights take in memory, including the scales of quantized ones."""
     sizes: dict[int, int] = {}
     for tensor in module.state_dict().values():

@@ -76,6 +76,7 @@ class CachedWeights:
     def fill(self, module: torch.nn.Module, device: torch.device) -> None:
         """Put them into a module without weights. Call it once."""
         started = time.monotonic()
+        assert self._found is not None
         tensors, about = self._found
         self._found = None
         try:

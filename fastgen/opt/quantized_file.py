@@ -92,4 +92,4 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dic
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor."""
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -7,6 +7,9 @@ tensors are put into a module without weights, so that the full weights are neve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 
 from fastgen.opt.quantize import empty_layer
@@ -44,7 +47,9 @@ def take_apart(module: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
     return tensors, about
 
 
-def put_together(module: torch.nn.Module, tensors: dict[str, torch.Tensor], about: dict[str, tuple], device) -> None:
+def put_together(
+    module: torch.nn.Module, tensors: dict[str, torch.Tensor], about: dict[str, tuple], device: torch.device
+) -> None:
     """Put tensors that were taken apart into a module without weights (on the meta device), on this device.
 
     Raises:
@@ -87,23 +92,25 @@ def put_together(module: torch.nn.Module, tensors: dict[str, torch.Tensor], abou
         made[name] = value
 
 
-def _named(module):
+def _named(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """Weights and buffers by name, a shared one under each of its names."""
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
 
 
-def _exchange(module, path: str, layer):
+def _exchange(module: torch.nn.Module, path: str, layer: Any) -> Any:
     """Replace the layer at this position."""
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, layer)
     return layer
 
 
-def _params4bit(layer, data, shape, dtype, blocksize: int, scale, code):
+def _params4bit(layer: Any, data: torch.Tensor, *about: Any) -> Any:
+    """`about`: shape, type, block size, scales and code book."""
     from bitsandbytes.functional import QuantState
     from bitsandbytes.nn import Params4bit
 
+    shape, dtype, blocksize, scale, code = about
     layer.quant_state = QuantState(scale, shape, code, blocksize, "nf4", dtype)
     return Params4bit(
         data,

@@ -13,7 +13,7 @@ rounding: a distance that equals the threshold up to rounding can fall to either
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, StepCache
@@ -67,7 +67,7 @@ class CacheState:
         self.pattern += "0"
         return self._carry(2, sigma)
 
-    def _carry(self, which: int, sigma: float) -> torch.Tensor:
+    def _carry(self, which: Literal[1, 2], sigma: float) -> torch.Tensor:
         last = self._computed[-1]
         if self.config.order == 0:
             return last[which]

@@ -140,15 +140,7 @@ class FluxBackend:
             DiskError: the output disk refuses writes.
         """
         stages: dict[str, float] = defaultdict(float)
-        bad: dict[str, Failed] = {}
-        inputs: dict[str, Inputs] = {}
-        with _timed(stages, "load"):
-            for request in batch.requests:
-                if request.images:
-                    try:
-                        inputs[request.id] = Inputs(request)
-                    except InputError as error:
-                        bad[request.id] = self._failed(request, "input", str(error), error.field)
+        inputs, bad = self._load(batch.requests, stages)
         good = [request for request in batch.requests if request.id not in bad]
         try:
             made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
@@ -193,6 +185,21 @@ class FluxBackend:
             )
             stages, work = {}, {}
         return results
+
+    def _load(
+        self, requests: tuple[Request, ...], stages: dict[str, float]
+    ) -> tuple[dict[str, Inputs], dict[str, Failed]]:
+        """The images that edits start from, by id, and the rows whose images cannot be used."""
+        inputs: dict[str, Inputs] = {}
+        bad: dict[str, Failed] = {}
+        with _timed(stages, "load"):
+            for request in requests:
+                if request.images:
+                    try:
+                        inputs[request.id] = Inputs(request)
+                    except InputError as error:
+                        bad[request.id] = self._failed(request, "input", str(error), error.field)
+        return inputs, bad
 
     def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
         """The images for requests of one bucket: id -> (jobs with their `picture`, warnings).

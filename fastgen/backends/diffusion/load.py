@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,13 +34,13 @@ PARTS = {"transformer": "transformer", "text": "text_encoder_2"}
 class Modules:
     """The modules of diffusers and transformers, in eval mode, to run on `device`. Only `opt` changes them."""
 
-    transformer: torch.nn.Module
-    vae: torch.nn.Module
-    text_encoder: torch.nn.Module
-    text_encoder_2: torch.nn.Module
-    tokenizer: object
-    tokenizer_2: object
-    scheduler: object
+    transformer: Any
+    vae: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    scheduler: Any
     device: torch.device
     dtype: torch.dtype
     step_cache: StepCache | None = None
@@ -68,7 +70,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         single_file.fill(transformer, settings.engine.transformer, files.transformer, folder.dtype)
     else:
         transformer = folder.part("transformer", FluxTransformer2DModel)
-    modules = {
+    modules: dict[str, Any] = {
         "transformer": transformer,
         "vae": folder.part("vae", AutoencoderKL),
         "text_encoder": folder.part("text_encoder", CLIPTextModel),
@@ -150,7 +152,7 @@ class _Folder:
         self.hollow = hollow
         self.dtype: torch.dtype = getattr(torch, settings.engine.dtype)
 
-    def part(self, name: str, cls) -> torch.nn.Module:
+    def part(self, name: str, cls: Any) -> torch.nn.Module:
         """A module with its weights in the CPU's memory; without any if they come from elsewhere."""
         if name in self.hollow:
             return self.empty(name, cls)
@@ -167,7 +169,7 @@ class _Folder:
             )
         return model
 
-    def empty(self, name: str, cls) -> torch.nn.Module:
+    def empty(self, name: str, cls: Any) -> torch.nn.Module:
         """A module without weights, on the meta device."""
         if hasattr(cls, "load_config"):  # diffusers
             config, make = self._read(name, cls.load_config), cls.from_config
@@ -176,12 +178,12 @@ class _Folder:
         with torch.device("meta"):
             return make(config)
 
-    def tokenizer(self, name: str):
+    def tokenizer(self, name: str) -> Any:
         from transformers import AutoTokenizer
 
         return self._read(name, AutoTokenizer.from_pretrained, local_files_only=True)
 
-    def scheduler(self):
+    def scheduler(self) -> Any:
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         made = self._read("scheduler", FlowMatchEulerDiscreteScheduler.from_pretrained, local_files_only=True)
@@ -191,7 +193,7 @@ class _Folder:
             )
         return made
 
-    def _read(self, name: str, read, **how):
+    def _read(self, name: str, read: Callable[..., Any], **how: Any) -> Any:
         try:
             return read(self.card.path, subfolder=name, **how)
         except Exception as error:

@@ -78,6 +78,6 @@ def _write(module: nn.Module, layer: Layer, kind: str, value: torch.Tensor) -> N
 
 
 def _parameter(module: nn.Module, path: str, kind: str) -> torch.Tensor:
-    if path.startswith(("encoder.layers.", "embeddings.", "final_layer_norm")) and hasattr(module, "text_model"):
-        module = module.text_model  # CLIP in older versions of transformers
+    if hasattr(module, "text_model"):  # CLIP in older versions of transformers
+        path = f"text_model.{path}"
     return getattr(module.get_submodule(path), kind).data

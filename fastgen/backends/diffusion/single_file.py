@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from safetensors import safe_open
 from torch import nn
@@ -20,7 +22,7 @@ def fill(module: nn.Module, path: str, plan: Plan, dtype: torch.dtype) -> None:
     module.load_state_dict(state, strict=True, assign=True)
 
 
-def _read(file, source: Source, dtype: torch.dtype) -> torch.Tensor:
+def _read(file: Any, source: Source, dtype: torch.dtype) -> torch.Tensor:
     rows = file.get_slice(source.tensor)[source.start : source.stop]
     if not source.scale:
         return rows.to(dtype)

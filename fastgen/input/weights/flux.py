@@ -60,7 +60,7 @@ class Model:
         found: dict[str, dict[str, Layer]] = {}
         for part, shapes in self.shapes.items():
             paths = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
-            own = {path: (Piece(path, 0, shapes[f"{path}.weight"][0]),) for path in paths}
+            own: dict[str, tuple[Piece, ...]] = {path: (Piece(path, 0, shapes[f"{path}.weight"][0]),) for path in paths}
             if part == "text_encoder":  # older versions of transformers, and so most files, have one level more
                 own |= {f"text_model.{path}": pieces for path, pieces in own.items()}
             if part == "transformer":

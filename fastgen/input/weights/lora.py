@@ -170,7 +170,7 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
         problems |= _check_product(names, shapes, layer)
     elif lonely := {"alpha", "magnitude", "up_bias"} & names.keys():
         problems |= {names[role]: "the two matrices that belong to it are missing" for role in lonely}
-    wanted = {
+    wanted: dict[str, set[tuple[int, ...]]] = {
         "alpha": {(), (1,)},
         "up_bias": {(outputs,)} if layer.bias else set(),
         "magnitude": {(outputs,), (outputs, 1), (1, inputs)},
