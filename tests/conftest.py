@@ -40,11 +40,11 @@ SPREAD = {
 
 
 def pytest_xdist_auto_num_workers(config) -> int | None:
-    """-n auto: one process more than there are cores, since many tests wait; only this one for less than a folder."""
+    """-n auto: one process more than there are cores, since many tests wait; only this one for a part of the tests."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
     narrow = config.option.keyword or config.option.capture == "no" or config.getoption("lf", False)
-    if narrow or not any(Path(argument).is_dir() for argument in config.args):
+    if narrow or not any(Path(argument).resolve() == Path(__file__).parent for argument in config.args):
         return 0
     return min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
 

@@ -19,7 +19,7 @@ from fastgen.embedded.captioner import TINY_VLM, Captioner
 from fastgen.embedded.scenes import CANVASES, OPERATIONS, Scene, Shape, caption, draw, random_scene, read
 from fastgen.embedded.train.check import check_edits, check_prompts
 from fastgen.embedded.train.dialogues import REQUESTS, SYSTEMS, question
-from fastgen.embedded.train.flux import DEFAULTS
+from fastgen.embedded.train.flux_folder import DEFAULTS
 
 
 @pytest.fixture(scope="module")

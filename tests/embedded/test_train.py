@@ -15,7 +15,7 @@ import torch
 
 from fastgen.config.model_cards import read_card
 from fastgen.embedded.scenes import CANVASES, Edit, describe, parse, random_edit, random_scene
-from fastgen.embedded.train import dialogues, flux, forward, latents, text, vae, vlm
+from fastgen.embedded.train import dialogues, flow, flux, flux_folder, forward, latents, text, vae, vlm
 from fastgen.embedded.train.loop import Trainer, rng_of
 from fastgen.embedded.train.muon import orthogonal
 from fastgen.embedded.train.words import WORDS, clip_tokenizer, t5_tokenizer, twins
@@ -215,7 +215,7 @@ def test_without_the_vae_the_next_step_is_named(tmp_path):
 @pytest.mark.slow
 def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(latents, "PART", 40)
-    monkeypatch.setattr(flux, "BATCH", 4)
+    monkeypatch.setattr(flow, "BATCH", 4)
     monkeypatch.setattr(flux, "samples", lambda model, sheet: "")
     vae.train(tmp_path / "vae", tmp_path / "vae" / "model", 4, 1)
     flux.train(
@@ -229,7 +229,7 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
         compiled=False,
     )
     card = read_card("new", tmp_path / "tiny-flux")
-    assert card.defaults == flux.DEFAULTS
+    assert card.defaults == flux_folder.DEFAULTS
     vlm.train(tmp_path / "vlm", tmp_path / "tiny-vlm", 3, 1, sight_steps=2)
     assert (tmp_path / "tiny-vlm" / "model.safetensors").stat().st_size < 8e6
     capsys.readouterr()
@@ -245,4 +245,4 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
         compiled=False,
         start=tmp_path / "tiny-flux",
     )
-    assert read_card("again", tmp_path / "again").defaults == flux.DEFAULTS
+    assert read_card("again", tmp_path / "again").defaults == flux_folder.DEFAULTS

@@ -8,7 +8,7 @@ import pytest
 
 from fastgen.errors import SettingsError
 from fastgen.providers.addresses import bare, secret_in
-from tests.providers.test_providers import connect
+from tests.providers.conftest import connect
 
 SECRET = "s3cr3tValueThatNobodyMaySee"
 
