@@ -12,9 +12,11 @@ FastgenError               exit code 1
 
 from __future__ import annotations
 
+import re
+
 MOST_QUOTED = 200
 """At most this many characters of a user's value go into a message; an image in base64 has millions."""
-_MOST = 1000
+_WORD = re.compile(rf"\S{{{MOST_QUOTED + 1},}}")
 
 
 def quoted(value: object, most: int = MOST_QUOTED) -> str:
@@ -34,9 +36,15 @@ def quoted(value: object, most: int = MOST_QUOTED) -> str:
 
 
 class FastgenError(Exception):
-    """Base class of these errors. The text is meant for the user."""
+    """Base class of these errors. The text is meant for the user, and no word in it is longer than `MOST_QUOTED`."""
 
     exit_code = 1
+    most = 10_000
+    """Characters of the longest message."""
+
+    def __init__(self, message: str = ""):
+        message = _WORD.sub(lambda found: quoted(found.group()), str(message))
+        super().__init__(message if len(message) <= self.most else f"{message[: self.most - 3]}...")
 
 
 class SettingsError(FastgenError):
@@ -61,8 +69,10 @@ class InputError(FastgenError):
         field: the field of the user's row that is at fault, or "" if the row as a whole is.
     """
 
+    most = 1000
+
     def __init__(self, message: str, field: str = ""):
-        super().__init__(message if len(message) <= _MOST else f"{message[: _MOST - 3]}...")
+        super().__init__(message)
         self.field = field
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fastgen.errors import MOST_QUOTED, InputError, quoted
+from fastgen.errors import MOST_QUOTED, FastgenError, InputError, SettingsError, quoted
+from fastgen.resolver import resolve
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,34 @@ def test_the_end_of_a_path_is_kept():
 
 def test_no_message_of_a_row_is_endless():
     assert len(str(InputError("x" * 10**6, "prompt"))) <= 1000
+
+
+def test_no_word_of_a_message_is_endless():
+    message = str(SettingsError(f"--size {'9' * 10**6}: write it as WIDTHxHEIGHT"))
+    assert len(message) < 300 and message.startswith("--size 9") and message.endswith(": write it as WIDTHxHEIGHT")
+    assert len(str(SettingsError("a b " * 10**6))) <= 10_000
+    assert str(FastgenError()) == "" and str(FastgenError("a short one")) == "a short one"
+
+
+FLAGS = (
+    "input",
+    "lora",
+    "transformer",
+    "schema",
+    "image_root",
+    "profile",
+    "model",
+    "size",
+    "dtype",
+    "quantize",
+    "backend",
+)
+FLAGS += ("format", "base_url", "fallback", "batch_size", "attention", "cache", "gpus")
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flags_that_are_far_too_long_are_refused_in_a_few_words(flag):
+    value = "A" * 300_000
+    with pytest.raises(SettingsError) as caught:
+        resolve("edit", **{"gpus": "cpu", "model": "tiny", flag: [value] if flag == "lora" else value})
+    assert len(str(caught.value)) < 700 and "A" * 201 not in str(caught.value)

@@ -16,6 +16,7 @@ from typing import TextIO
 import msgspec
 
 from fastgen.config.settings import Settings
+from fastgen.errors import quoted
 from fastgen.output.writers.tables import describe, output
 from fastgen.scheduler.failure_policy import AGAIN
 from fastgen.types import Done, Result
@@ -94,7 +95,7 @@ class Report:
             self.failures += 1
             self._kinds.add(facts["kind"])
             if self.voice == "human" and self.failures <= MOST_FAILURES_SHOWN:
-                self._say(f"failed: {facts['message']} [{facts['kind']}, id {facts['id']}]")
+                self._say(f"failed: {facts['message']} [{facts['kind']}, id {quoted(facts['id'])}]")
             elif self.voice == "human" and self.failures == MOST_FAILURES_SHOWN + 1:
                 self._say("more rows failed; failures.jsonl will list all of them")
         elif self.voice == "human" and event == "lane_ready":

@@ -155,7 +155,7 @@ def _key(name: str) -> str:
 def from_file(path: str | os.PathLike) -> Profile:
     """The profile that --profile names, regardless of its [match]. Raises SettingsError."""
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not os.path.isfile(file):  # Path.is_file raises OSError for a name that is too long
         raise SettingsError(f"--profile {path}: no such file; give a TOML like those in {FOLDER}")
     return msgspec.structs.replace(load(file)[1], why=f"--profile {path}")
 

@@ -1,5 +1,8 @@
 """The files and folders that flags name. Finds them, checks as much as a run needs, and says how to fix what is
-wrong."""
+wrong.
+
+It asks `os.path` whether something is there, because `Path` raises OSError for names that are too long.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from fastgen.config.settings import IMAGE_FIELDS
-from fastgen.errors import InputError, SettingsError
+from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input.readers import rows
 
 
@@ -19,11 +22,11 @@ def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
     if input is None:
         return None
     path = Path(input).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         if task != "caption":
             raise SettingsError(f"INPUT {path}: is a folder; give a .jsonl or .json file of rows")
         return path
-    if not path.exists():
+    if not os.path.exists(path):
         raise SettingsError(f"INPUT {path}: no such file")
     if path.suffix.lower() not in (".jsonl", ".json"):
         raise SettingsError(f"INPUT {path}: the name must end in .jsonl (one row per line) or .json (a list of rows)")
@@ -40,7 +43,7 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
     failures.jsonl of a run, it is where the rows of that run had their images."""
     if given is not None:
         root = Path(given).expanduser()
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise SettingsError(f"--image-root {given}: no such folder")
         return root.resolve(), []
     if path is None:
@@ -56,9 +59,9 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
     here = path.parent.resolve()
     if task != "t2i" and here != Path.cwd():
         first = _first_picture(path)
-        if first and not (here / first).exists() and (Path.cwd() / first).exists():
+        if first and not os.path.exists(here / first) and os.path.exists(first):
             return Path.cwd(), [
-                f"{first} is not in the folder of INPUT but in the current folder, so relative paths start in "
+                f"{quoted(first)} is not in the folder of INPUT but in the current folder, so relative paths start in "
                 f"{Path.cwd()}"
             ]
     return here, []
@@ -87,7 +90,7 @@ def schema(given: str | os.PathLike | dict | None) -> str:
     else:
         try:
             value = json.loads(Path(given).expanduser().read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"--schema {given}: cannot be read as JSON: {error}") from None
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
@@ -96,7 +99,7 @@ def schema(given: str | os.PathLike | dict | None) -> str:
         if not isinstance(value, dict):
             raise ValueError("it must hold a JSON object")
         validator_for(value).check_schema(value)
-    except (ValueError, SchemaError) as error:
+    except (ValueError, RecursionError, SchemaError) as error:
         raise SettingsError(f"--schema {given}: not a JSON schema: {getattr(error, 'message', error)}") from None
     return json.dumps(value)
 
@@ -115,7 +118,7 @@ def lora(text: str) -> tuple[str, float]:
     else:
         path = text
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise SettingsError(f"--lora {text}: no such file; give PATH or PATH:SCALE of a .safetensors file")
     return str(file.resolve()), value
 
@@ -125,6 +128,6 @@ def transformer(text: str | None) -> str:
     if not text:
         return ""
     path = Path(text).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SettingsError(f"--transformer {text}: no such file; give a .safetensors file")
     return str(path.resolve())

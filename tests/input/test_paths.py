@@ -145,3 +145,12 @@ def test_transformer_weights_are_one_file_of_safetensors(tmp_path):
     for wrong in ("none.safetensors", str(tmp_path / "t.bin"), str(tmp_path)):
         with pytest.raises(SettingsError, match="--transformer"):
             resolve("t2i", model="tiny", gpus="cpu", transformer=wrong)
+
+
+def test_a_first_row_with_a_picture_in_place_of_a_path_ends_no_run(tmp_path, monkeypatch):
+    """Where paths start is judged by the first picture that the rows name, which may be anything."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for value in ("A" * 300_000, "half \ud83d", "a\nb", "bad\udcff"):
+        (tmp_path / "rows.jsonl").write_text(json.dumps({"image": value, "prompt": "a"}) + "\n")
+        assert paths.image_root(None, tmp_path / "rows.jsonl", "edit") == (tmp_path, [])
