@@ -10,6 +10,7 @@ import base64
 import io
 import os
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,55 @@ class Picture:
         return base64.b64encode(self.data).decode("ascii")
 
 
+class Recent:
+    """Pictures that were encoded last, so that one is decoded once for several questions. Args: most: bytes of them."""
+
+    def __init__(self, most: int):
+        self.most, self._size = most, 0
+        self._found: OrderedDict[tuple, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def key(path: str, max_pixels: int) -> tuple:
+        """What tells a file from one that had its name before."""
+        about = os.stat(path)
+        return path, about.st_ino, about.st_size, about.st_mtime_ns, max_pixels
+
+    def get(self, key: tuple) -> Picture | None:
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+            return self._found.get(key)
+
+    def put(self, key: tuple, picture: Picture) -> None:
+        with self._lock:
+            if key in self._found or len(picture.data) > self.most:
+                return
+            self._found[key] = picture
+            self._size += len(picture.data)
+            while self._size > self.most:
+                _, gone = self._found.popitem(last=False)
+                self._size -= len(gone.data)
+
+
+_recent = Recent(32 << 20)
+
+
 def prepare(path: str, field: str, max_pixels: int = 0) -> Picture:
     """The image, with at most `max_pixels` pixels if that is not 0. Raises InputError."""
-    from PIL import Image
-
     if (found := _as_it_is(path, field, max_pixels)) is not None:
         return found
+    key = _recent.key(path, max_pixels)
+    if (found := _recent.get(key)) is not None:
+        return found
+    found = _encoded(path, field, max_pixels)
+    _recent.put(key, found)
+    return found
+
+
+def _encoded(path: str, field: str, max_pixels: int) -> Picture:
+    from PIL import Image
+
     with decoding:
         colors = images.load_colors(path, field)
         picture, notes = colors.srgb, tuple(f"{quoted(path)}: {note}" for note in colors.notes)

@@ -51,6 +51,24 @@ def test_others_are_written_anew(tmp_path):
     assert opened(pictures.prepare(str(tmp_path / "deep.png"), "images")).getpixel((0, 0)) == (156, 156, 156)
 
 
+def test_one_that_is_asked_about_again_is_encoded_once(tmp_path, monkeypatch):
+    path = str(tmp_path / "palette.png")
+    noise().quantize(16).save(path)
+    made = []
+    encoded = pictures._encoded
+    monkeypatch.setattr(pictures, "_encoded", lambda *about: made.append(about) or encoded(*about))
+    monkeypatch.setattr(pictures, "_recent", pictures.Recent(1 << 20))
+    first = pictures.prepare(path, "images")
+    assert pictures.prepare(path, "images") == first and len(made) == 1
+    assert pictures.prepare(path, "images", 1024).size != first.size and len(made) == 2
+    noise().quantize(8).save(path)
+    assert pictures.prepare(path, "images") != first and len(made) == 3, "another file under its name"
+    few = pictures.Recent(len(first.data) + 1)
+    for key in ("a", "b"):
+        few.put((key,), first)
+    assert few.get(("a",)) is None and few.get(("b",)) is first
+
+
 def test_turned_photographs_arrive_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
