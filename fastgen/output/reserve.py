@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = ".partial/reserve"
+PLACES = (FOLDER, f"images/{FOLDER}")
+"""The latter where pictures go to a disk of their own (see artifacts.prepare)."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """A write that fails for these may succeed once the reserve is given back."""
 SHARE = 0.5
 """Of the free space and files at most: the run itself must have room."""
 MARGIN, FIRST_MARGIN, FIRST = 1.25, 2.0, 8
 """An answer may be larger than the largest so far, the more so while fewer than eight have come."""
-
-
 PICTURE_BYTES, TEXT_BYTES = 2 << 20, 16 << 10
 """What an answer may take before any is known: a PNG of a megapixel, and a caption."""
 LINE_BYTES = BLOCK = 4096
@@ -48,8 +48,13 @@ class Reserve:
         self._set_aside = 0
         """Bytes. 0: none could be set aside, so there is nothing to go by."""
         self._files = 0
+        elsewhere = with_files and (out / PLACES[1]).parent.is_dir()
+        self._folder = out / PLACES[elsewhere]
         with suppress(OSError):
-            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if elsewhere:
+                (out / FOLDER).mkdir(parents=True, exist_ok=True)
+                self._allocate(out / FOLDER / "lines", answers * LINE_BYTES)
         self._grow()
 
     @property
@@ -63,7 +68,7 @@ class Reserve:
     @property
     def intact(self) -> bool:
         """Whether nobody has given it back."""
-        return not self._set_aside or (self._out / FOLDER).exists()
+        return not self._set_aside or self._folder.exists()
 
     def release(self) -> None:
         """Nothing is on its way any more."""
@@ -84,7 +89,7 @@ class Reserve:
 
     def _grow(self) -> None:
         """Set aside what all answers may need, or what the disk allows. Makes no folder: it may be given back."""
-        folder = self._out / FOLDER
+        folder = self._folder
         try:
             disk = os.statvfs(folder)
             block = disk.f_frsize or 4096
@@ -109,15 +114,18 @@ class Reserve:
 
 
 def is_there(out: Path) -> bool:
-    return (out / FOLDER).exists()
+    """Whether space is set aside in a run folder."""
+    return any((out / place).exists() for place in PLACES)
 
 
 def give_back(out: Path) -> bool:
     """Free what is set aside in a run folder. False if nothing was."""
-    folder = out / FOLDER
-    with suppress(OSError):
-        # Renamed first: who looks for it afterwards knows that it is given back.
-        os.rename(folder, gone := folder.with_name("given-back"))
-        shutil.rmtree(gone, ignore_errors=True)
-        return True
-    return False
+    found = False
+    for place in PLACES:
+        folder = out / place
+        with suppress(OSError):
+            # Renamed first: who looks for it afterwards knows that it is given back.
+            os.rename(folder, gone := folder.with_name("given-back"))
+            found = True
+            shutil.rmtree(gone, ignore_errors=True)
+    return found

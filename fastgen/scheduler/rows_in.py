@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fastgen.errors import EngineError, SettingsError
+from fastgen.errors import DiskError, EngineError, SettingsError
 from fastgen.input.requests import Prefilled
 from fastgen.scheduler.progress import Progress
 from fastgen.scheduler.retries import Retries
@@ -49,7 +49,11 @@ class RowsIn:
             if read >= READ_AHEAD and wanted_elsewhere():
                 break
             read += 1
-            item = next(self._items, None)
+            try:
+                item = next(self._items, None)
+            except DiskError as error:  # of the place where rows are kept for the tables
+                self._progress.end(error)
+                break
             if item is None:
                 self.close()
                 if not counts["rows"]:

@@ -82,6 +82,14 @@ def test_where_none_can_be_set_aside_nothing_is_held_back(folder, monkeypatch):
     assert one.capacity == 80 and one.intact and not reserve.is_there(folder)
 
 
+def test_pictures_on_a_disk_of_their_own_have_theirs_there(folder):
+    (folder / "images/.partial").mkdir()
+    one = Reserve(folder, answers=5, each=10_000, with_files=True)
+    assert len(list((folder / "images/.partial/reserve").iterdir())) == 5 and one.capacity == 5
+    assert (folder / ".partial/reserve/lines").stat().st_size == 5 * LINE_BYTES, "and the journal has its own"
+    assert reserve.give_back(folder) and not one.intact and not reserve.is_there(folder)
+
+
 def test_a_full_disk_takes_what_was_under_way(small_disk):
     """Pictures and journal lines, as many as answers were promised room for."""
     folder = small_disk.path
