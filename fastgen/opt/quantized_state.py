@@ -52,7 +52,7 @@ def put_together(module: torch.nn.Module, tensors: dict[str, torch.Tensor], abou
     """
     wanted = {name for name, _ in _named(module)}
     if wanted != about.keys():
-        raise ValueError(f"these are weights of another model: {sorted(wanted ^ about.keys())[:3]}")
+        raise ValueError(f"these are these are weights of another model: {sorted(wanted ^ about.keys())[:3]}")
     made: dict[str, torch.Tensor] = {}
     for name, (kind, *rest) in about.items():
         path, _, leaf = name.rpartition(".")
