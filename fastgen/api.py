@@ -94,7 +94,7 @@ def explain(settings: Settings) -> dict:
     Returns:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...],
-        "warnings": why rows of earlier runs are made again, "unread": which fields of the rows are not read}
+        "warnings": why rows of earlier runs will be made again, "unread": which fields of the rows are not read}
     """
     window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)

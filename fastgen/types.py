@@ -25,7 +25,7 @@ Kind = Literal[
     "rate_limited",  # the service asks for a pause
     "quota",  # the account has no credit left
     "unauthorized",  # the key is wrong or lacks permission
-    "gone",  # the service does not have the model, or no longer has it
+    "gone",  # the service does not have the model, or no longer has it has it
     "unsupported",  # this backend cannot do what the row asks, or its paid answer is of no use and would be again
     "truncated",  # the answer was cut off at the token limit
     "empty",  # the answer was empty
@@ -102,9 +102,9 @@ class Request(msgspec.Struct, frozen=True):
     image_field: str = "images"
     """The field in which the row names its images, for messages."""
     keep_turns: bool = False
-    """edit: whether the picture of each turn is a result; otherwise that of the last one is."""
+    """edit: whether the image of each turn is a result; otherwise only that of the last turn is."""
     variation: bool = False
-    """edit: whether a variation is asked for, at a service that has an endpoint for that."""
+    """edit: whether a variation is requested from a service that has an endpoint for it."""
     stem: str = ""
     """The prefix of its file names if the one that follows from its id is taken; see `artifacts.picture`."""
 

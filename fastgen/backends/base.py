@@ -15,7 +15,7 @@ class Backend(Protocol):
     """Turns one batch into results; knows nothing of retries, other backends, processes or threads."""
 
     def open(self) -> dict:
-        """Load what is needed. Returns facts for run.json. Raises ModelError for what the user can fix."""
+        """Load what is needed. Returns facts for run.json. Raises ModelError for problems that the user can fix."""
 
     def run(self, batch: Batch) -> list[Result]:
         """One result per request, in the same order. Synchronous; safe to call from two threads."""
@@ -24,11 +24,11 @@ class Backend(Protocol):
         """From now on work for another run, whose `settings.engine_key()` is the same. No batch is in progress."""
 
     def cancel_pending(self) -> None:
-        """Hand back what has not begun, as failed with 0 attempts; finish what is under way. Called from another thread
-        than `run`. Nothing to do where no batch waits for anything but the engine."""
+        """Give back what has not started, as failed with 0 attempts, and finish what is in progress. Called from
+        another thread than `run`. Nothing to do if batches only ever wait for the engine."""
 
     def close(self) -> None:
-        """Let go of what `open` took. Nothing is under way, or what is does not matter any more."""
+        """Release what `open` took. Nothing is in progress, or it no longer matters."""
 
 
 _here = threading.local()
@@ -36,7 +36,7 @@ _here = threading.local()
 
 @contextmanager
 def told_before_paying(tell: Callable[[], None]) -> Iterator[None]:
-    """While this thread runs a batch, `tell` is called once before anything is sent for it that may cost money."""
+    """While this thread runs a batch, `tell` is called once before anything that may cost money is sent for it."""
     _here.tell = tell
     try:
         yield
@@ -45,8 +45,8 @@ def told_before_paying(tell: Callable[[], None]) -> Iterator[None]:
 
 
 def before_paying() -> None:
-    """A backend calls this in the thread of `run`, before it sends what may cost money: if this process then dies, the
-    run knows which requests may have been billed, and which never left."""
+    """A backend calls this in the thread of `run`, before it sends something that may cost money. If this process then
+    dies, the run knows which requests may have been billed and which were never sent."""
     tell, _here.tell = getattr(_here, "tell", None), None
     if tell is not None:
         tell()

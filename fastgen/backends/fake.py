@@ -5,7 +5,7 @@ crash:once   dies the first time         oom:always   fails for lack of memory a
 slow         takes 0.2 s                 refuse       is refused
 slow:1.5     takes 1.5 s                 broken       raises an unexpected exception unless alone
 flaky        fails twice, then works     disk         finds the disk full
-pay          says that it sends what may cost money
+pay          says that it sends something that may cost money
 """
 
 from __future__ import annotations

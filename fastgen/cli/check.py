@@ -1,4 +1,4 @@
-"""`fastgen check`: whether a run folder still has all that its run made."""
+"""`fastgen check`: whether a run folder still has everything that its run made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder, as given with -o.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON event per line: what is wrong, then a summary.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line: each problem, then a summary.")]
 
 
 def check(run: Run, json: Json = False) -> None:
-    """Check every image of a run: size, hash, and whether it can be decoded. Changes nothing.
+    """Check every image of a run: its size, its hash, and whether it can be decoded. Changes nothing.
 
     Exit code 0 if all is well, 3 if something is wrong.
     """
@@ -53,7 +53,7 @@ def _summary(counts: dict[str, int]) -> str:
     problems = {0: "all is well", 1: "1 problem"}.get(counts["damaged"], f"{counts['damaged']} problems")
     text = f"{counts['rows']} done rows with {counts['files']} files checked: {problems}"
     if counts["without_hash"]:
-        text += f"; {counts['without_hash']} files are of a version that kept no hashes and were only decoded"
+        text += f"; {counts['without_hash']} files are from a version that stored no hashes, so they were only decoded"
     if counts["damaged"]:
-        text += ". Delete the images named above and run the same command again: it makes their rows again"
+        text += ". Delete the images named above and run the same command again; it makes their rows again"
     return text

@@ -190,7 +190,9 @@ MaxSequenceLength = Annotated[
     typer.Option(metavar="N", help="Prompt tokens that the model reads (changes images).  [default: the model's]"),
 ]
 Limit = Annotated[int | None, typer.Option(help="Process only the first LIMIT rows.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the contents of the run folder and start over.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start over. What earlier runs left in the run folder is moved aside.")
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the rows again that failed in an earlier run.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan (buckets, batches and the reasons) and load no model.")

@@ -405,7 +405,7 @@ def _generate(settings, voice: str) -> None:
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def on_signal(signum, frame) -> None:
-        if signum == signal.SIGHUP:  # the terminal is gone: what is said from now on goes nowhere, and is no error
+        if signum == signal.SIGHUP:  # the terminal is gone: from now on output goes nowhere, and that is not an error
             for stream in terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         if run.state == "running":
@@ -415,7 +415,7 @@ def _generate(settings, voice: str) -> None:
             os._exit(130)
 
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run goes on
+        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run continues
             signal.signal(name, on_signal)
     report.on_lost = lambda: run.interrupt() if run.state == "running" else None
     report.begin()

@@ -197,11 +197,10 @@ class Report:
         except OSError as error:
             self._lose(1)
             self.voice = "human"
-            self._say(f"stdout takes no more events ({error.strerror}), so the run ends")
+            self._say(f"stdout accepts no more events ({error.strerror}), so the run ends")
 
     def _lose(self, stream: int) -> None:
-        """Nobody listens any more, as after `--json | head -1`: what else is said there goes nowhere, and is no
-        error."""
+        """The reader has gone, as after `--json | head -1`: further output goes nowhere, and that is not an error."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         self.on_lost()
 

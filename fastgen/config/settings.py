@@ -146,7 +146,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     retry_failed: bool = False
     fallback_on_refusal: bool = False
     max_cost: float = 0.0
-    """Maximum USD that this run folder may cost; 0: no limit."""
+    """Maximum Maximum USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()
     """Notes for the user before the run."""
 
@@ -179,7 +179,7 @@ class Settings(msgspec.Struct, frozen=True):
         row says who served it.
 
         Args:
-            told_by: what tells files of weights from others of the same names; None: their whole content.
+            told_by: tells weight files from others of the same names; None: their whole content.
 
         Raises:
             OSError: such a file cannot be read.

@@ -109,7 +109,7 @@ def run(out: Path, count: int = 6, seed: int = 0, say: Callable[[str], None] = p
 
 
 def _drawn(text: str, scene: Scene) -> Verdict:
-    """Whether the scene is what a text asks for, or says."""
+    """Whether the scene is what a text asks for or describes."""
     return match(parse(text) or Wish(None, ()), scene)
 
 

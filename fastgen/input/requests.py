@@ -183,7 +183,7 @@ class Intake:
         )
         dialogue = read_dialogue(fields, len(paths), "" if text_only else text.prompt)
         if text_only and not dialogue[-1][1].strip():
-            raise InputError("nothing is asked; a row with `text_only` needs a prompt", "prompt")
+            raise InputError("it asks nothing; a row with `text_only` needs a prompt", "prompt")
         return Request(
             identity.id,
             "caption",

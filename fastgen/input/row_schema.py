@@ -199,7 +199,7 @@ def is_unicode(text: str) -> bool:
 
 
 def read_flag(fields: dict, name: str) -> bool:
-    """Whether the field is true; what else stands there under that name is the user's own."""
+    """Whether the field is true; any other value under that name is the user's own."""
     return fields.get(name) is True
 
 

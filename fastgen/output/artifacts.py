@@ -119,10 +119,11 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
 
 
 def write(out: Path, relative: str, data: bytes) -> FileStamp:
-    """Write `out/relative` completely or not at all; a full disk takes it once more if space was set aside.
+    """Write `out/relative` completely or not at all. If the disk is full, it is tried once more with the reserved
+    space.
 
     Returns:
-        what `Done.files` is to say of it.
+        its entry for `Done.files`.
 
     Raises:
         DiskError: the disk refuses writes.
@@ -134,7 +135,7 @@ def write(out: Path, relative: str, data: bytes) -> FileStamp:
     except DiskError as error:
         if not (reserved and isinstance(error.__cause__, OSError) and error.__cause__.errno in reserve.FULL):
             raise
-        reserve.give_back(out)  # perhaps another thread has done so meanwhile
+        reserve.give_back(out)  # perhaps another thread has done so in the meantime
         with atomic(out, relative) as file:
             file.write(data)
     return len(data), stamps.digest(data)

@@ -82,5 +82,5 @@ def _ends_well(file: BinaryIO, size: int) -> bool:
     if head.startswith(b"\xff\xd8"):
         return tail.endswith(b"\xff\xd9")
     if head.startswith(b"RIFF"):
-        return size == 8 + int.from_bytes(head[4:8], "little") and any(tail)  # nothing else tells its end
+        return size == 8 + int.from_bytes(head[4:8], "little") and any(tail)  # nothing else shows where it ends
     return head.startswith(b"GIF") and tail.endswith(b";")

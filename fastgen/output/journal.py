@@ -53,7 +53,7 @@ class Journal:
         self.damaged = 0
         """Number of lines dropped because of a wrong checksum."""
         self.cost = self.dearest = 0.0
-        """USD of all results that it had when it was opened, and of the most expensive one."""
+        """USD of all results when it was opened, and of the most expensive one."""
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = self._replay()
         if not read_only:
@@ -146,7 +146,7 @@ class Journal:
         try:
             self._write(data)
         except OSError as error:
-            # What was set aside for the answers that are under way takes their lines.
+            # The space that was reserved for answers in flight takes their lines.
             if error.errno not in reserve.FULL or not reserve.give_back(self.path.parent):
                 raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
             try:
@@ -159,7 +159,7 @@ class Journal:
         self.sync(SYNC_EVERY_S)
 
     def _write(self, data: bytes) -> None:
-        """At the end, whole or not at all. Raises OSError."""
+        """Append lines, completely or not at all. Raises OSError."""
         self._dirty = True
         written = os.pwrite(self._file, data, self._end)
         try:
@@ -170,12 +170,12 @@ class Journal:
             raise
 
     def sync(self, at_most_every_s: float = 0.0) -> None:
-        """Make all of it durable, unless that was done so few seconds ago. Raises DiskError."""
+        """Make everything durable, unless that was done within this many seconds. Raises DiskError."""
         if not self._dirty or time.monotonic() - self._synced < at_most_every_s:
             return
         try:
             os.fsync(self._file)
-        except OSError as error:  # where a file system finds out late that it is full
+        except OSError as error:  # some file systems notice late that they are full
             raise DiskError(f"cannot write {self.path}: {error.strerror}") from None
         self._synced, self._dirty = time.monotonic(), False
 
@@ -189,12 +189,12 @@ class Journal:
 
 
 def with_checksum(body: bytes) -> bytes:
-    """A JSON object as a line that says whether it is whole."""
+    """A JSON object as a line with a checksum."""
     return b'{"crc":"%08x","rec":%b}\n' % (crc32(body), body)
 
 
 def checked(line: bytes) -> bytes | None:
-    """The object's bytes if the line is whole and its checksum right."""
+    """The bytes of the object if the line is complete and its checksum is right."""
     body = line[_BODY:-2]
     if not line.endswith(b"}\n") or not line.startswith(b'{"crc":"'):
         return None

@@ -1,9 +1,9 @@
-"""Disk space set aside for answers that are on their way: given back when the disk is full, so that what is paid for
-can be kept. Knows no requests; whoever sends them asks how many answers there is room for.
+"""Disk space reserved for answers in flight. It is released when the disk is full, so that paid answers can be stored.
+Does not know requests; whoever sends them asks for how many answers there is room.
 
-It is a folder of as many files as answers may be on their way, each as large as one may be: a disk may run out of space
-or of files. Any process of the run may give it back; then the run ends. It lies among the temporary files of the run
-folder, so what a killed run leaves is removed by the next.
+It is a folder with one file per answer that may be in flight, each as large as an answer may be, because a disk can run
+out of space or of files. Any process of the run may release it; then the run ends. It is among the temporary files of
+the run folder, so the next run removes what a killed run leaves.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ FOLDER = ".partial/reserve"
 PLACES = (FOLDER, f"images/{FOLDER}")
 """The latter where pictures go to a disk of their own (see artifacts.prepare)."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""A write that fails for these may succeed once the reserve is given back."""
+"""A write that fails with these errors may succeed after the reserve is released."""
 SHARE = 0.5
-"""Of the free space and files at most: the run itself must have room."""
+"""Maximum share of the free space and files, because the run itself needs room."""
 MARGIN, FIRST_MARGIN, FIRST = 1.25, 2.0, 8
-"""An answer may be larger than the largest so far, the more so while fewer than eight have come."""
+"""An answer may be larger than the largest so far, especially while fewer than eight have come."""
 PICTURE_BYTES, TEXT_BYTES = 2 << 20, 16 << 10
-"""What an answer may take before any is known: a PNG of a megapixel, and a caption."""
+"""The assumed size before any answer has come: a PNG of one megapixel, and a caption."""
 LINE_BYTES = BLOCK = 4096
 
 
 class Reserve:
     """Args:
     out: the run folder.
-    answers: that may be on their way at once.
-    each: bytes that an answer may take, before any is known.
-    with_files: whether an answer is kept as a file of its own, besides its line in the journal.
+    answers: maximum number of answers in flight.
+    each: assumed bytes per answer before any has come.
+    with_files: whether an answer is stored as a file, besides its line in the journal.
     """
 
     def __init__(self, out: Path, answers: int, each: int, with_files: bool):
@@ -46,7 +46,7 @@ class Reserve:
         self._seen = 0
         self._largest = 0
         self._set_aside = 0
-        """Bytes. 0: none could be set aside, so there is nothing to go by."""
+        """Reserved bytes. 0: nothing could be reserved, so there is no limit."""
         self._files = 0
         elsewhere = with_files and (out / PLACES[1]).parent.is_dir()
         self._folder = out / PLACES[elsewhere]
@@ -59,7 +59,7 @@ class Reserve:
 
     @property
     def capacity(self) -> int:
-        """How many answers may be on their way at once, at least one."""
+        """How many answers may be in flight, at least one."""
         if not self._set_aside:
             return self.answers
         files = self._files if self._most_files > 1 else self.answers
@@ -67,15 +67,15 @@ class Reserve:
 
     @property
     def intact(self) -> bool:
-        """Whether nobody has given it back."""
+        """Whether it has not been released."""
         return not self._set_aside or self._folder.exists()
 
     def release(self) -> None:
-        """Nothing is on its way any more."""
+        """Nothing is in flight any more."""
         give_back(self._out)
 
     def learn(self, paths: Sequence[str], characters: int) -> None:
-        """An answer took these files and a text. The reserve follows."""
+        """Record the size of an answer: its files and its text. The reserve adapts."""
         size = LINE_BYTES + 4 * characters
         for path in paths:
             with suppress(OSError):
@@ -88,20 +88,21 @@ class Reserve:
             self._grow()
 
     def _grow(self) -> None:
-        """Set aside what all answers may need, or what the disk allows. Makes no folder: it may be given back."""
+        """Reserve what all answers may need, or what the disk allows. Makes no folder, since it may have been
+        released."""
         folder = self._folder
         try:
             disk = os.statvfs(folder)
             block = disk.f_frsize or 4096
             most = self._set_aside // block + int(disk.f_bavail * SHARE)
-            # A file system without a limit on files says that it has none free.
+            # A file system without a limit on files reports that none are free.
             most_files = self._files + int(disk.f_favail * SHARE) if disk.f_files else self._most_files
             files = max(1, min(self._most_files, most, most_files))
             blocks = max(1, min(-(-self._each * self.answers // (files * block)), most // files))
             for number in range(files):
                 self._allocate(folder / str(number), blocks * block)
             self._files, self._set_aside = files, files * blocks * block
-        except OSError:  # a disk that cannot set space aside, or is full as it is
+        except OSError:  # a disk that cannot reserve space, or is already full
             if not self._set_aside:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -119,12 +120,12 @@ def is_there(out: Path) -> bool:
 
 
 def give_back(out: Path) -> bool:
-    """Free what is set aside in a run folder. False if nothing was."""
+    """Release the reserve of a run folder. Returns False if there was none."""
     found = False
     for place in PLACES:
         folder = out / place
         with suppress(OSError):
-            # Renamed first: who looks for it afterwards knows that it is given back.
+            # Rename it first, so that others see that it was released.
             os.rename(folder, gone := folder.with_name("given-back"))
             found = True
             shutil.rmtree(gone, ignore_errors=True)

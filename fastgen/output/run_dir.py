@@ -24,7 +24,7 @@ from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 SPOOL = "rows.jsonl"
 """Rows from Python are written here, so that they can be read twice."""
 INPUTS = "inputs"
-"""Images that came from Python as objects, named by their content; --fresh leaves them where they are."""
+"""Images that came from Python as objects, named by their content. --fresh leaves them in place."""
 OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
 _LOCK = ".lock"
 
@@ -32,7 +32,7 @@ _LOCK = ".lock"
 class RunFolder:
     """Claim a folder for these settings: locked, cleaned of half-written files, checked against run.json.
 
-    Where the settings name no input file, `spool` is to be called next: only then is it known what the run reads.
+    If the settings have no input file, call `spool` next, because only then is it known what the run reads.
 
     Raises:
         RunFolderError: it is in use, not writable, was made with settings that change results, or --fresh would move
@@ -46,7 +46,7 @@ class RunFolder:
         self.warning = ""
         """Notes for the user about what was in the folder."""
         self.notes: list[str] = []
-        """Notes for run.json besides those of the settings; whoever has more sets them."""
+        """Notes for run.json besides those of the settings."""
         self._state = ""
         self._fingerprint = settings.fingerprint()  # only once, because it reads the files of LoRAs
         self._refuse_own_files()
@@ -117,7 +117,7 @@ class RunFolder:
         self._lock.release()
 
     def _begin(self, input: str) -> None:
-        """Make room for the run, whose rows are in that file. Raises RunFolderError, OSError, DiskError."""
+        """Prepare the folder for the run, whose rows are in that file. Raises RunFolderError, OSError, DiskError."""
         if self.settings.run.fresh:
             self._start_over(input)
         # This comes first, so that the folder is recognised as ours whenever the run is killed later.
@@ -126,7 +126,7 @@ class RunFolder:
 
     @contextmanager
     def _or_let_go(self) -> Iterator[None]:
-        """Let go of the folder where the block fails."""
+        """Release the folder if the block fails."""
         try:
             yield
         except BaseException as error:

@@ -1,5 +1,5 @@
-"""The run's middle: waiting rows go out in batches to workers with a free slot, as far as money and disk space allow.
-Knows no files and no results."""
+"""The middle of a run: sends waiting rows in batches to workers with a free slot, as far as money and disk space allow.
+Does not know files or results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastgen.types import Batch
 
 
 class BatchesOut:
-    """Args: reserve: disk space for the answers of services; None where none is asked."""
+    """Args: reserve: disk space for the answers of services; None if no service is used."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class BatchesOut:
         self._said_room = False
 
     def give(self, ended: bool) -> None:
-        """Start the workers of backends that have got their first rows; give every worker with a free slot a batch, the
-        least busy first, while there are any.
+        """Start the workers of backends that got their first rows. Then give a batch to every worker with a free slot,
+        the least busy first, as long as there are batches.
 
         Args:
             ended: whether no more rows will come.
@@ -59,10 +59,11 @@ class BatchesOut:
             )
 
     def _give_once(self, ended: bool, over_budget: dict[Group, Batch]) -> bool:
-        """One batch to each free worker; whether any was given.
+        """Give one batch to each free worker. Returns whether any was given.
 
         Args:
-            over_budget: groups whose next batch --max-cost does not allow, at least until more is settled; added to.
+            over_budget: groups whose next batch --max-cost does not allow, at least until other reservations are
+                settled; this method adds to it.
         """
         given = False
         for state in self._pool.free():
@@ -83,7 +84,7 @@ class BatchesOut:
         return given
 
     def _lacks_room(self, group: Group) -> bool:
-        """Whether the disk, if it were full now, could not take one more answer of a service."""
+        """Whether there would be no room for one more answer of a service if the disk were full now."""
         if self._reserve is None or not group.settings.backend.is_remote:
             return False
         capacity = self._reserve.capacity
@@ -91,7 +92,7 @@ class BatchesOut:
             return False
         if capacity < self._reserve.answers and not self._said_room:
             self._said_room = True
-            message = f"the disk of the run folder has little room: at most {capacity} requests go out at once for now"
+            message = f"the disk of the run folder is nearly full, so at most {capacity} requests are in flight"
             self._progress.emit("warning", message=message)
         return True
 
@@ -106,7 +107,7 @@ class BatchesOut:
 
 
 def _most(group: Group, batch: Batch) -> dict[str, float]:
-    """USD that each row of a batch may cost at most, by id; those that cost nothing are left out."""
+    """Id -> maximum USD for each row of a batch; rows that cost nothing are left out."""
     if not group.settings.backend.is_remote:
         return {}
     estimates = {request.id: providers.estimate(group.settings, group.view(request)) for request in batch.requests}

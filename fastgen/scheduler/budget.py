@@ -1,13 +1,13 @@
 """What a run folder has cost, and what may still be spent: reserved before a request goes out, settled when it is over.
 
-Both are written down at once, so that what was under way when a run was killed is there to be counted: nobody can tell
-whether it was billed. Each line has a checksum, a number and the total so far, what is reserved included:
+Both are written at once, so that requests in flight at a kill can be counted: nobody can tell whether they were billed.
+Each line has a checksum, a number and the total so far, including reservations:
 
     {"crc":"1a2b3c4d","rec":{"id":"row-7","reserved":0.04,"number":12,"total":1.24}}
 
-so that a line that is damaged or missing is noticed by the next one, and nothing is lost but its details. Only lines
-missing at the end go unnoticed; then the results in the journal say what was spent at least. The file is only there
-where something costs money.
+so a damaged or missing line shows at the next one, and only its details are lost. Only lines missing at the end are
+not noticed; then the results in the journal say how much was spent at least. The file exists only if something costs
+money.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from fastgen.output.journal import checked, with_checksum
 
 SPENDING = "spending.jsonl"
 _SAME = 1e-6
-"""USD: sums that differ by less are the same, added up in another order."""
+"""USD. Sums that differ by less are equal; they were added in another order."""
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
     id: str = ""
-    """The row; "" for what belongs to none."""
+    """The row; "" if it belongs to none."""
     reserved: float = 0.0
     """Maximum USD, before the request."""
     spent: float | None = None
     """Actual USD after it; this ends the reservation."""
     number: int = 0
-    """Of the line, from 1; 0 in files of versions that did not say."""
+    """The number of the line, from 1; 0 in files of older versions."""
     total: float = 0.0
-    """USD spent and reserved so far, with this line; goes with the number."""
+    """USD spent and reserved so far, including this line; only together with the number."""
     why: str = ""
-    """What an entry is about that belongs to no answer."""
+    """The reason of an entry without an answer."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -49,8 +49,8 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 class Ledger:
     """Args: limit: USD for this folder over all its runs; 0 for no limit.
-    floor: USD that the folder's results have cost, which is the least that was spent.
-    dearest: USD of the dearest of them.
+    floor: USD that the folder's results cost; at least this much was spent.
+    dearest: USD of the most expensive of them.
     """
 
     def __init__(self, folder: Path, limit: float, floor: float = 0.0, dearest: float = 0.0):
@@ -58,18 +58,18 @@ class Ledger:
         self.limit = limit
         self.spent = 0.0
         self.warnings: list[str] = []
-        """What the user should be told about the file."""
+        """Notes for the user about the file."""
         self._open: dict[str, float] = {}
         self._file, self._end, self._number = -1, 0, 0
         self._unwritten: list[Entry] = []
-        """What a full disk did not take."""
+        """Entries that could not be written to a full disk."""
         self._dirty, self._synced = False, time.monotonic()
         there = self.path.exists()
         if there:
             self._replay(dearest)
         if self.spent < floor - _SAME:
             known = f"holds {self.spent:.4f} USD" if there else "is missing"
-            self.warnings.append(f"{self.path} {known}, but the results cost {floor:.4f} USD; that is what counts")
+            self.warnings.append(f"{self.path} {known}, but the results cost {floor:.4f} USD, which is what counts")
             self._note(Entry(spent=floor - self.spent, why="the results in the journal cost more than all lines here"))
 
     @property
@@ -77,7 +77,7 @@ class Ledger:
         return sum(self._open.values())
 
     def afford(self, most: dict[str, float]) -> bool:
-        """Set aside what requests may cost at most, by id. False, and nothing is set aside, if that could pass the
+        """Reserve the maximum cost of requests, by id. Returns False, and reserves nothing, if that could exceed the
         limit. Raises DiskError."""
         if self.limit and self.spent + self.reserved + sum(most.values()) > self.limit:
             return False
@@ -95,12 +95,12 @@ class Ledger:
         return True
 
     def settle(self, id: str, cost: float | None) -> float:
-        """A request is over. A disk that takes no more is not a reason to stop here: what is reserved still counts.
+        """End a reservation. If the disk is full, that is no reason to stop here, because the reservation still counts.
 
         Args:
-            cost: USD; None: nobody knows, so all that was set aside counts.
+            cost: USD; None: unknown, so the whole reservation counts.
         Returns:
-            USD that it counts for.
+            The USD that are counted.
         """
         held = self._open.get(id, 0.0)
         usd = held if cost is None else cost
@@ -109,7 +109,7 @@ class Ledger:
         return usd
 
     def sync(self, at_most_every_s: float = 0.0) -> None:
-        """Make all of it durable, unless that was done so few seconds ago. Raises DiskError."""
+        """Make everything durable, unless that was done within this many seconds. Raises DiskError."""
         self._flush()
         if not self._dirty or time.monotonic() - self._synced < at_most_every_s:
             return
@@ -121,7 +121,7 @@ class Ledger:
 
     def close(self) -> None:
         if self._file >= 0:
-            with suppress(DiskError):  # what was reserved is there, and counts
+            with suppress(DiskError):  # the reservation was written, and counts
                 self.sync()
             os.close(self._file)
             self._file = -1
@@ -129,10 +129,10 @@ class Ledger:
     # The file
 
     def _replay(self, largest: float) -> None:
-        """Add up the file. Its last total is right, whatever befell the lines before it."""
+        """Add up the file. Its last total is right, whatever happened to the lines before it."""
         lines = self.path.read_bytes().splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()  # the ordinary trace of a power cut
+            lines.pop()  # the normal trace of a power cut
         self._end = sum(map(len, lines))
         damaged = missing = unclear = 0
         for line in lines:
@@ -146,25 +146,25 @@ class Ledger:
             if not entry.number:
                 continue
             missing += entry.number != self._number + unclear + 1
-            if unclear or entry.number != self._number + 1:  # nobody knows what is open from before
+            if unclear or entry.number != self._number + 1:  # what was open before is unknown
                 self._open = {entry.id: entry.reserved} if entry.spent is None else {}
             self.spent = entry.total - self.reserved
             self._number, unclear = entry.number, 0
-        self.spent += unclear * largest  # no total says what these were about; each was the largest at most
+        self.spent += unclear * largest  # no total covers these; each was at most the largest
         wrong = [f"{damaged} lines are damaged"] * bool(damaged) + ["lines are missing or doubled"] * bool(missing)
         if wrong:
             self.warnings.append(
-                f"{self.path}: {' and '.join(wrong)}; with what they may have been about, {self._total:.4f} USD count "
-                "as spent"
+                f"{self.path}: {' and '.join(wrong)}; including what they may have been about, {self._total:.4f} USD "
+                "count as spent"
             )
         self._settle_leftovers()
 
     def _settle_leftovers(self) -> None:
-        """What was under way when a run was killed counts as billed."""
+        """Count what was in flight when a run was killed as billed."""
         if not self._open:
             return
         self.warnings.append(
-            f"{len(self._open)} requests were under way when the run before was killed; they may have been billed, so "
+            f"{len(self._open)} requests were in flight when the earlier run was killed; they may have been billed, so "
             f"{self.reserved:.4f} USD count as spent for them"
         )
         for id, held in list(self._open.items()):
@@ -186,7 +186,7 @@ class Ledger:
         return msgspec.structs.replace(entry, number=self._number, total=round(total, 8))
 
     def _note(self, entry: Entry) -> None:
-        """What has happened counts, also where it cannot be written down now."""
+        """What happened counts, even if it cannot be written now."""
         self._apply(entry)
         self._unwritten.append(self._numbered(entry, self._total))
         with suppress(DiskError):
@@ -199,7 +199,7 @@ class Ledger:
             self._unwritten.pop(0)
 
     def _append(self, entry: Entry) -> None:
-        """One line, whole or not at all. Raises DiskError."""
+        """Write one line completely or not at all. Raises DiskError."""
         line = with_checksum(_encode(entry))
         try:
             if self._file < 0:
@@ -216,7 +216,7 @@ class Ledger:
 
 
 def _read(line: bytes) -> Entry | None:
-    """The entry on a line; None if it is damaged. Lines of versions before checksums are plain entries."""
+    """The entry on a line; None if it is damaged. Lines from versions without checksums are plain entries."""
     body = checked(line) if line.startswith(b'{"crc"') else line
     try:
         return None if body is None else _decode(body)

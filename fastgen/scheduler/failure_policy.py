@@ -9,9 +9,9 @@ from fastgen.types import Failed, Kind
 Action = Literal["retry", "split", "give up", "stop"]
 MAX_ATTEMPTS = 3
 LONGEST_WAIT_S = 600.0
-"""From a row's first failure at a backend to its last try there: ten minutes, however often it is asked to come back
-later. What is done meanwhile is in the journal; only the table waits. A pause that a service asks of everybody comes on
-top (see backends/remote/gate.py)."""
+"""Maximum time from a row's first failure at a backend to its last try there: ten minutes, however often the service
+asks it to wait. Other rows are in the journal meanwhile; only the table waits. A pause that a service asks of all
+requests comes on top (see backends/remote/gate.py)."""
 MAX_KILLS = 2
 """A row is poison if its worker dies this many times while the row is alone on it."""
 MAX_USELESS, MAX_USELESS_AT_FIRST = 5, 3
@@ -47,10 +47,10 @@ def decide(failed: Failed, alone: bool, waited_s: float = 0.0) -> Action:
     """What to do when a backend reports a failure.
 
     Args:
-        failed: the failure; its `attempts` counts the tries of this row at this backend so far, without those that
-            were only asked to come back later.
+        failed: the failure; its `attempts` counts the tries of this row at this backend so far, without those after
+            which it was only asked to wait.
         alone: whether the row was alone in its batch.
-        waited_s: since the row first failed at this backend.
+        waited_s: seconds since the row first failed at this backend.
     Returns:
         "retry" it, "split" it from its batch mates and try again, "give up" on the row at this backend, or "stop" the
         run.

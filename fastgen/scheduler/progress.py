@@ -1,7 +1,8 @@
-"""How a run stands: what is committed, counted and measured so far, and whether the run is to end. Knows no workers.
+"""The state of a run: what is committed, counted and measured so far, and whether the run should end. Does not know
+workers.
 
-A result goes into the journal first; only then does anybody hear of it. What a full disk does not take is held here,
-and tried again with whatever comes next.
+A result is written to the journal first; only then is it reported. What cannot be written to a full disk is kept here,
+and tried again with the next result.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ class Progress:
         self.emit = emit
         self._journal = journal
         self._unwritten: list[Result] = []
-        """Results that the journal could not take yet."""
+        """Results that could not be written to the journal yet."""
 
     @property
     def winding_down(self) -> bool:
-        """Whether no more batches are to begin."""
+        """Whether no more batches should be sent."""
         return self.ending is not None or self.state == "interrupting"
 
     def end(self, error: FastgenError) -> None:
-        """Take no more batches; `error` is raised when those under way are finished. The first one counts."""
+        """Send no more batches; `error` is raised after those in flight are finished. The first error counts."""
         self.ending = self.ending or error
 
     def commit(self, results: list[Result]) -> Iterator[Result]:
-        """Into the journal, then counted, said and handed on. A disk that takes no more ends the run."""
+        """Write a result to the journal, then count it, report it and return it. A full disk ends the run."""
         self._unwritten += results
         if not self._unwritten:
             return
@@ -71,7 +72,7 @@ class Progress:
 
     @property
     def uncommitted(self) -> int:
-        """Results that came and that the disk has not taken."""
+        """Results that could not be written to the disk."""
         return len(self._unwritten)
 
     def _count(self, done: Done) -> None:
@@ -86,7 +87,7 @@ class Progress:
             self.served_by[f"{done.backend} {done.model}"] += 1
 
     def count_failed(self, failed: Failed) -> None:
-        """A row failed, in this run or in one before."""
+        """A row failed, in this run or an earlier one."""
         self.counts["failed"] += 1
         self.emit("row_failed", id=failed.id, kind=failed.kind, field=failed.field, message=failed.message)
 
@@ -94,7 +95,7 @@ class Progress:
         """Counts, rates and seconds by stage, for run.json and the last event.
 
         Args:
-            engines: what each engine said of itself.
+            engines: what each engine reported.
             cost: USD that the run folder has cost so far.
         """
         busy = max(0.0, self.busy_until - self.busy_since)

@@ -1,5 +1,5 @@
-"""The run's second half: what workers answer becomes results, next tries, or rows for the next backend. Knows no
-processes and no files."""
+"""The last part of a run: what workers answer becomes results, next tries, or rows for the next backend. Does not know
+processes or files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastgen.workers.base import WorkerDied
 
 
 class ResultsBack:
-    """Args: rows: where a row that one backend has given up on is handed to the next; reserve: see BatchesOut."""
+    """Args: rows: passes a row that one backend gave up on to the next; reserve: see BatchesOut."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class ResultsBack:
         self._reserve = reserve
         self._progress = progress
         self.given_up = 0
-        """Rows that were on a worker when it ended, after the run had begun to."""
+        """Rows that were on a worker that ended while the run was ending."""
         self.perhaps_paid_usd = 0.0
-        """What their requests may have cost."""
+        """USD that their requests may have cost."""
 
     def settle(self, state: WorkerState, number: int, future: Future) -> Iterator[Result]:
-        """One message of the worker pool. Yields what is final by it, committed."""
+        """Handle one message of the worker pool. Yields the results that are now final, after committing them."""
         if number == 0:
             yield from self._started(state, future)
-        elif number in state.in_flight:  # else it was taken along by the death of its worker
+        elif number in state.in_flight:  # else the death of its worker has already handled it
             try:
                 results = future.result()
             except WorkerDied as death:
@@ -88,7 +88,7 @@ class ResultsBack:
             yield from self._close(group, EngineError(lost.hopeless))
 
     def _lost(self, state: WorkerState, number: int, error: DiskError) -> None:
-        """The disk took no more of what a batch made. What was paid is paid, and the run is to end."""
+        """The disk could not store what a batch made. What was paid is paid, and the run ends."""
         for request in self._pool.finish(state, number).requests:
             self._ledger.settle(request.id, None)
         self._progress.end(error)
@@ -127,7 +127,7 @@ class ResultsBack:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
 
     def _judge(self, failed: Failed, alone: bool, began: bool, now: float) -> failure_policy.Action | None:
-        """What becomes of a row that failed; None: it stays for the next run."""
+        """What happens to a failed row; None: it is left for the next run."""
         waited_s = self._retries.waited_s(failed.id, now)
         action = failure_policy.decide(self._retries.here(failed), alone, waited_s)
         not_its_fault = failed.kind in failure_policy.AGAIN - {"input"} or not began
@@ -136,14 +136,14 @@ class ResultsBack:
         return action
 
     def _named(self, request: Request, failed: Failed) -> Failed:
-        """With row and field in its message, where a backend found the row bad: backends know no rows."""
+        """Adds row and field to the message if a backend found the row bad, because backends do not know rows."""
         if failed.kind != "input":
             return failed
         field = f", field {failed.field}" if failed.field else ""
         return replace(failed, message=f"row {request.row}{field}: {failed.message}")
 
     def _move_on(self, request: Request, failed: Failed, group: Group) -> list[Result]:
-        """A backend has given up on a row: it goes to the next one, or has failed."""
+        """A backend gave up on a row: it goes to the next backend, or it has failed."""
         if failure_policy.moves(failed, self._progress.settings.run.fallback_on_refusal):
             self._retries.elsewhere(request.id)
             return self._rows.assign(request, group.position + 1, failed)

@@ -14,7 +14,7 @@ from fastgen.scheduler.routing import Group
 from fastgen.types import Done, Failed, Request, Result
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 32.0
-"""Before the next try; it doubles each time. A service may ask for a longer one."""
+"""Pause before the next try; it doubles each time. A service may ask for a longer one."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Tries:
     """Tries at the row's current backend, without those where it was only asked to wait."""
     waits: int = 0
     since: float | None = None
-    """When it first failed there."""
+    """The time when it first failed there."""
     cost: float = 0.0
     """USD of all tries."""
 
@@ -55,16 +55,17 @@ class Retries:
         return replace(result, content=request.content, attempts=tries.all, cost=round(tries.cost, 8))
 
     def here(self, failed: Failed) -> Failed:
-        """The failure with the tries that count for what follows from it; see `failure_policy.decide`."""
+        """The failure with the number of tries that `failure_policy.decide` needs."""
         return replace(failed, attempts=self._tries[failed.id].strikes)
 
     def waited_s(self, id: str, now: float) -> float:
-        """Since a row that has failed did so first at the backend where it is."""
+        """Seconds since a row first failed at its current backend."""
         since = self._tries[id].since
         return 0.0 if since is None else now - since
 
     def later(self, request: Request, group: Group, failed: Failed, now: float) -> None:
-        """Try again: when the service said, not before a pause that doubles each time, and in time for a last try."""
+        """Try again at the time that the service named, but not before a pause that doubles each time, and in time for
+        a last try."""
         tries = self._tries[request.id]
         tried = tries.waits if failed.kind == "rate_limited" else tries.strikes
         pause = max(failed.retry_after, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tried - 1, 16)))

@@ -1,7 +1,5 @@
-"""The backends of a run, one after the other: the rows that wait for each, and which of them still takes any. Starts
-nothing, knows no workers and no clock.
-
-Rows begin at the first group. Where a backend cannot do a row, or takes no more, they go to the next.
+"""The route of a run: its backends in order, the rows that wait for each, and which backends still take rows. Starts
+nothing; does not know workers or the clock.
 """
 
 from __future__ import annotations
@@ -47,11 +45,11 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Backend and model, for people."""
+        """Backend and model, for messages."""
         return f"{self.settings.backend} {self.settings.model.name}"
 
     def failed(self, request: Request, kind: Kind, message: str, attempts: int = 1) -> Failed:
-        """A row fails here, by our own judgement."""
+        """A row fails here because of our own check."""
         settings = self.settings
         return Failed(
             request.id, kind, message, "", settings.backend.name, settings.model.name, request.content, attempts
@@ -109,7 +107,7 @@ class Group:
 
 
 class Route:
-    """The groups in order: the backend that was asked for, then its fallbacks."""
+    """The groups in order: the requested backend, then its fallbacks."""
 
     def __init__(self, settings: Settings):
         self.groups = [Group(link, position) for position, link in enumerate(settings.route)]
@@ -124,17 +122,17 @@ class Route:
 
     @property
     def to_start(self) -> list[Group]:
-        """Groups that have rows and no workers yet."""
+        """Groups that have rows but no workers yet."""
         return [group for group in self.groups if not group.started and len(group)]
 
     def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> Failed | None:
-        """Put a row into the window of the first backend that is open and can do it. Where there is none it fails.
+        """Put a row into the window of the first backend that is open and can do it. If there is none, the row fails.
 
         Args:
             position: the first group that may have it.
-            failure: why the backend before gave up on it; then that is what it fails with.
+            failure: why the previous backend gave up on it; the row then fails with this.
         Returns:
-            the failure, or None while the row goes on.
+            The failure, or None if the row was accepted.
         Raises:
             EngineError: all backends that could do it are closed. The row has not failed; it waits for another run.
         """

@@ -1,5 +1,5 @@
-"""The run's first half: rows of INPUT, and rows whose next try is due, into the windows of the backends. Knows no
-workers and no batches."""
+"""The first part of a run: puts rows of INPUT, and rows whose next try is due, into the windows of the backends. Does
+not know workers or batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_AHEAD = 256
 
 
 class RowsIn:
-    """Args: items: what `triage` says of each row, in order."""
+    """Args: items: what `triage` says about each row, in order."""
 
     def __init__(
         self,
@@ -28,18 +28,18 @@ class RowsIn:
         progress: Progress,
     ):
         self.left = True
-        """Whether INPUT may hold more rows."""
+        """Whether INPUT may have more rows."""
         self._items = items
         self._route = route
         self._retries = retries
         self._progress = progress
 
     def read(self, now: float, wanted_elsewhere: Callable[[], bool]) -> Iterator[Result]:
-        """Fill the windows, until they are full, a backend needs its first worker, or the loop is wanted elsewhere.
+        """Fill the windows until they are full, a backend needs its first worker, or the loop is needed elsewhere.
         Yields the rows that fail right away.
 
         Raises:
-            SettingsError: INPUT holds no rows at all.
+            SettingsError: INPUT has no rows at all.
         """
         failed: list[Result] = []
         for request, group in self._retries.due(now):
@@ -65,7 +65,7 @@ class RowsIn:
         yield from self._progress.commit(failed)
 
     def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:
-        """Hand a row to a backend, as `Route.assign`; the failure of one that no backend takes."""
+        """Give a row to a backend, like `Route.assign`. Returns the failure of a row that no backend takes."""
         try:
             failed = self._route.assign(request, position, failure)
         except EngineError as error:
@@ -77,7 +77,7 @@ class RowsIn:
         return [failed]
 
     def close(self) -> None:
-        """No more rows; and forget what was remembered to tell them apart."""
+        """Take no more rows, and forget what was remembered to tell them apart."""
         self.left = False
         self._items = iter(())
 

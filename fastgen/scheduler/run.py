@@ -1,6 +1,6 @@
-"""One run: its folder, its loop, its end. The loop keeps the workers busy and commits what comes back, once.
+"""One run: its folder, its loop, its end. The loop keeps the workers busy and commits each result once.
 
-One thread. The loop alternates between reading rows into the windows (rows_in), handing batches to workers
+One thread. The loop alternates between reading rows into the windows (rows_in), sending batches to workers
 (batches_out), and settling one message of a worker (results_back). Knows backends only through workers.
 """
 
@@ -52,7 +52,8 @@ class Run:
         emit: called as emit(event, **facts) for events other than results.
         rows: rows as dicts, if `settings` has no input file; written to the run folder, so that they can be read
             twice.
-        idle_pool: where engines of earlier runs are found, and those of this one are left; None: they end with it.
+        idle_pool: engines of earlier runs come from here, and those of this run go back here; None: they end with the
+            run.
         place: where workers run, a name in workers.registry.PLACES.
 
     Raises:
@@ -124,12 +125,12 @@ class Run:
     def results(self) -> Iterator[Result]:
         """Work through all rows; yields each result of this run once it is committed.
 
-        Ends early, with `state` "interrupted", after `interrupt()`: at most `GRACE_S` later, and what its engines need
-        to stop.
+        Ends early, with `state` "interrupted", after `interrupt()`: at most `GRACE_S` later, plus the time that its
+        engines need to stop.
 
         Raises:
-            EngineError: no engine can start or go on. DiskError: the disk is full; what was under way is waited for.
-                What is done is safe in both cases.
+            EngineError: no engine can start or continue. DiskError: the disk is full; batches in flight are waited for.
+                In both cases what is done is safe.
         """
         progress = self._progress
         try:
@@ -156,7 +157,7 @@ class Run:
                 self.folder.write_run(state=progress.state, error=str(error), **self.summary())
             raise
         finally:
-            if os.getpid() == self._owner:  # in a forked process nothing of this is ours to end
+            if os.getpid() == self._owner:  # in a forked process these belong to the parent
                 self._pool.stop(now=True)
                 self._journal.close()
                 self._spool.close()
@@ -164,8 +165,8 @@ class Run:
                 self.folder.close()
 
     def interrupt(self) -> None:
-        """Take no more batches, wait `GRACE_S` for those under way, keep their results. Safe to call from a signal
-        handler."""
+        """Send no more batches, wait up to `GRACE_S` for those in flight, and keep their results. Safe to call from a
+        signal handler."""
         self._progress.state = "interrupting"
         self._inbox.put(None)
 
@@ -174,11 +175,11 @@ class Run:
         self._pool.stop(now=True)
 
     def _warn(self) -> None:
-        """What the user should be told about what was found in the folder."""
+        """Notes for the user about what was found in the folder."""
         damaged = self._journal.damaged
         for message in (
             self.folder.warning,
-            f"{damaged} damaged journal lines dropped; their rows run again" if damaged else "",
+            f"{damaged} damaged lines of the journal were dropped; their rows run again" if damaged else "",
             *self._ledger.warnings,
         ):
             if message:
@@ -187,10 +188,10 @@ class Run:
     def _say_what_is_lost(self) -> None:
         rows, usd, unwritten = self._back.given_up, self._back.perhaps_paid_usd, self._progress.uncommitted
         if unwritten:
-            self.emit("warning", message=f"{unwritten} results that came could not be written; their rows run again")
+            self.emit("warning", message=f"{unwritten} results could not be written; their rows run again")
         if rows:
             paid = f"; their requests may have been billed and count for {usd:.4f} USD" if usd else ""
-            self.emit("warning", message=f"{rows} rows were still under way and are left for the next run{paid}")
+            self.emit("warning", message=f"{rows} rows were still in progress and are left for the next run{paid}")
 
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:
@@ -210,14 +211,14 @@ class Run:
             if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
                 break
             yield from self._settle_next()
-        yield from progress.commit([])  # what a full disk did not take before
+        yield from progress.commit([])  # what could not be written to a full disk before
 
     @property
     def _nothing_left(self) -> bool:
         return not (self._rows.left or self._pool.in_flight or len(self._retries) or len(self._route))
 
     def _settle_next(self) -> Iterator[Result]:
-        """Wait for the next message, the next retry to be due, or the next look at the workers."""
+        """Wait for the next message, the next retry, or the next check of the workers."""
         now, due = time.monotonic(), self._retries.next_due()
         timeout = TICK_S if due is None or self._progress.winding_down else min(TICK_S, max(0.0, due - now))
         try:
@@ -237,7 +238,7 @@ class Run:
 
 
 def _reserve(settings: Settings) -> Reserve | None:
-    """Disk space for the answers of services; None where a run asks none."""
+    """Disk space for the answers of services; None if the run uses none."""
     services = [link for link in settings.route if link.backend.is_remote]
     if not services:
         return None

@@ -49,7 +49,7 @@ def triage(
         journal: None: nothing has been done yet.
         spool: gets every row for the tables; None: there will be none.
         warn: is called at the end with what became of earlier results.
-        unread: is shown the fields of every row, if it is given.
+        unread: if given, it is shown the fields of every row.
     """
     intake = Intake(settings)
     earlier = _Earlier(settings, journal) if journal else None

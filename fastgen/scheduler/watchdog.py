@@ -1,13 +1,14 @@
-"""When a worker counts as hung. Pure: it is told what each worker does and how much time passed, and ends nothing.
+"""Decides when a worker counts as hung. Pure: it is told what each worker does and how much time passed, and ends
+nothing.
 
-Two signs, each with its own patience, because a false alarm costs a model load:
+There are two signs, each with its own limit, because a false alarm costs a model load:
 
-* No beat: nothing at all comes from the place (a stopped process, a frozen machine). A sound worker sends a beat every
-  second whatever its batches do, so twenty seconds without one are enough once it has worked; while it opens or is at
-  its first batch, libraries may hold Python's lock for long.
-* No answer: beats come, but no batch ends (a hung kernel, a deadlock). How long that may take is learned from the
-  worker's own batches of the same kind; a kind that is new to it may have to be compiled first. Workers of a service
-  are never ended for this: their requests have a --timeout of their own, and may wait for the service for long.
+* No beat: nothing at all comes from the worker (a stopped process, a frozen machine). A healthy worker sends a beat
+  every second whatever its batches do, so twenty seconds without one are enough once it has worked. While it opens or
+  works on its first batch, libraries may hold Python's lock for long.
+* No answer: beats come, but no batch ends (a hung kernel, a deadlock). The allowed time is learned from the worker's
+  own batches of the same kind; a kind that is new to it may have to be compiled first. Workers of a service are never
+  ended for this: their requests have their own --timeout, and may wait long for the service.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from typing import Literal
 from fastgen.types import Batch, ImageParams
 
 TICK_S = 1.0
-"""Between two looks."""
+"""Seconds between two checks."""
 LONGEST_TICK_S = 2.0
-"""What the time between two looks counts as at most: while this process itself was stopped, or its caller was busy
-with a result, nobody could have heard a worker."""
+"""The time between two checks counts as at most this: while this process itself was stopped, or its caller was busy
+with a result, no worker could be heard."""
 BEAT_WARN_S, BEAT_END_S = 8.0, 20.0
 FIRST_BEAT_WARN_S, FIRST_BEAT_END_S = 120.0, 600.0
-"""Until it has answered for a batch."""
+"""Limit until it has answered for its first batch."""
 ANSWER_WARN_S, ANSWER_END_S = 30.0, 300.0
 ANSWER_WARN_TIMES, ANSWER_END_TIMES = 5.0, 20.0
-"""Whichever is longer: this many seconds, or so many times what the worker took for a batch of that kind at most.
-Twenty times is more than a batch loses by running sample by sample after an out-of-memory error."""
+"""The limit is the longer of this many seconds and this many times the longest batch of that kind. Twenty times is more
+than a batch loses by running sample by sample after an out-of-memory error."""
 NEW_WARN_S, NEW_END_S = 300.0, 3600.0
-"""For a kind that it has not done yet, and for opening: a warning in time, and an hour for the longest compilation."""
+"""For a kind that it has not done yet, and for opening: an early warning, and an hour for the longest compilation."""
 
 Action = Literal["", "warn", "end"]
 Kind = tuple
@@ -39,16 +40,16 @@ Kind = tuple
 
 @dataclass
 class Watch:
-    """What is known of one worker."""
+    """What is known about one worker."""
 
     may_end_unanswered: bool = True
     """False for the workers of a service."""
     silent_s: float = 0.0
-    """Without a beat."""
+    """Seconds without a beat."""
     unanswered_s: float = 0.0
-    """Without an answer, while it held batches or opened."""
+    """Seconds without an answer, while it had batches or opened."""
     learned: dict[Kind, float] = field(default_factory=dict)
-    """Longest seconds per step since it was started, by kind of batch."""
+    """Kind of batch -> longest seconds per step since it was started."""
     _beats: int | None = None
     _warn_at: float = 0.0
 
@@ -58,19 +59,19 @@ class Watch:
         self.learned.clear()
 
     def answered(self, batch: Batch | None = None, took_s: float = 0.0) -> None:
-        """It is open, or a batch is done after `took_s` seconds in its hands."""
+        """It is open, or it finished a batch after `took_s` seconds."""
         self.unanswered_s = self._warn_at = 0.0
         if batch is not None:
             kind = _kind(batch)
             self.learned[kind] = max(self.learned.get(kind, 0.0), took_s / _steps(batch))
 
     def look(self, passed_s: float, beats: int | None, held: Collection[Batch], opening: bool) -> Action:
-        """What to do about it now; `why` then says it in words.
+        """What to do about it now; `why` then has the reason.
 
         Args:
-            passed_s: since the last look.
-            beats: the worker's signs of life so far; None where it gives none.
-            held: the batches that it has in hand.
+            passed_s: seconds since the last check.
+            beats: the worker's signs of life so far; None if it gives none.
+            held: the batches that it has.
             opening: whether its backend is not open yet.
         """
         passed_s = min(passed_s, LONGEST_TICK_S)
@@ -90,7 +91,7 @@ class Watch:
         return "warn"
 
     def why(self, held: Collection[Batch], opening: bool) -> str:
-        """What is wrong with it, for people."""
+        """What is wrong with it, for messages."""
         rows = sum(len(batch.requests) for batch in held)
         doing = "opens its engine" if opening else f"holds {rows} row{'s' * (rows > 1)}"
         beat_warn, beat_end = self._beat_limits()

@@ -1,5 +1,5 @@
-"""The workers of a run: which of them are ready, which batches each holds, and what the death or the silence of one
-means. Knows no rows, no files, and not where workers run.
+"""The workers of a run: which are ready, which batches each one has, and what the death or silence of one means. Does
+not know rows, files, or where workers run.
 
 Workers answer through futures, whose callbacks put (state, number, future) into the inbox; number 0 is for a start.
 """
@@ -31,7 +31,7 @@ MAX_STARTS = 3
 MAX_POISON_STREAK = 16
 """If this many rows in succession kill their worker, with none done in between, the rows are not the cause."""
 ALL_TOLD_S = 60.0
-"""A dead worker tells all its batches at once; this only bounds a fault of its own."""
+"""A dead worker returns all its batches at once; this only limits the damage of an error in that."""
 
 
 class WorkerPool:
@@ -49,7 +49,7 @@ class WorkerPool:
         self.emit = emit
         self.states: list[WorkerState] = []
         self.facts: dict[str, dict] = {}
-        """What each engine said of itself when it was open."""
+        """What each engine reported when it was opened."""
         self._idle_pool = idle_pool
         self._place = place
         self._kills: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class WorkerPool:
     # Life
 
     def start(self, group: Group) -> None:
-        """Start a worker per device of a group, all at once; one that idles from an earlier run goes on."""
+        """Start one worker per device of a group, all at the same time; an idle one from an earlier run is reused."""
         group.started = True
         new = [self._find(group, device) for device in group.settings.placement.devices]
         self.states += new
@@ -119,11 +119,11 @@ class WorkerPool:
             return
         self.states.remove(state)
         if not any(other.group is state.group for other in self.states):
-            raise EngineError(f"the engine on {name} did not start {MAX_STARTS} times: {error}") from None
-        self.emit("warning", message=f"{name} is given up after {MAX_STARTS} failed starts: {error}")
+            raise EngineError(f"the engine on {name} failed to start {MAX_STARTS} times: {error}") from None
+        self.emit("warning", message=f"{name} is no longer used after {MAX_STARTS} failed starts: {error}")
 
     def release(self) -> None:
-        """The run is over: workers idle until the next one, or end."""
+        """The run is over: workers go to the idle pool, or end."""
         idle = [state for state in self.states if self._idle_pool and not state.in_flight]
         for state in idle:
             self._idle_pool.put(state.worker)
@@ -132,10 +132,10 @@ class WorkerPool:
         self.states.clear()
 
     def stop(self, now: bool = False) -> None:
-        """End all workers, side by side; `now` does not let them finish."""
+        """End all workers at the same time; with `now` they do not finish their batches."""
         if now:
             for state in self.states:
-                state.worker.kill("the run was broken off")
+                state.worker.kill("the run was stopped")
             for state in self.states:
                 state.worker.stop(now=True)
             return
@@ -152,7 +152,8 @@ class WorkerPool:
                 self._kill(state, reason)
 
     def watch(self, now: float) -> None:
-        """Say which worker has been silent for how long, and end those that hang; their batches come back as lost."""
+        """Report which worker has been silent for how long, and end those that hang; their batches come back as
+        lost."""
         passed_s, self._looked_at = now - self._looked_at, now
         for state in self.states:
             action = state.watch.look(passed_s, state.worker.beats, state.batches, state.opening)
@@ -190,7 +191,7 @@ class WorkerPool:
 
     @property
     def asked_of_services(self) -> int:
-        """Batches, which are requests, that the workers of services hold."""
+        """The number of batches, each a request, on the workers of services."""
         return sum(len(state.in_flight) for state in self.states if state.group.settings.backend.is_remote)
 
     def finish(self, state: WorkerState, number: int) -> Batch:
@@ -215,13 +216,13 @@ class WorkerPool:
         self._poison_streak = 0
 
     def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
-        """A worker died with batches in hand: sort what it held, and start it again where the run goes on."""
+        """A worker died with batches: sort the batches, and restart the worker if the run continues."""
         state.exclusive = state.ready = False
         lost, held = LostBatches(), []
         for number, one in list(state.in_flight.items()):
             how = one.future.exception(ALL_TOLD_S)
             if not isinstance(how, WorkerDied):
-                continue  # answered just before, in a message that is still to come
+                continue  # answered just before, in a message that has not been read yet
             batch = state.in_flight.pop(number).batch
             (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
             (lost.innocent if how.idle else held).append(batch)
@@ -244,7 +245,7 @@ class WorkerPool:
         return lost
 
     def _blame(self, alone: Batch, state: WorkerState, death: WorkerDied, lost: LostBatches) -> None:
-        """A row was alone on its worker when that died: tried again, or given up as poison."""
+        """A row was alone on its worker when it died: it is tried again, or given up as poison."""
         (request,) = alone.requests
         self._kills[request.id] += 1
         times = failure_policy.MAX_KILLS

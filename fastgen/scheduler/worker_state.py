@@ -1,4 +1,4 @@
-"""What the pool knows of one worker: its batches, and how it is doing. Nouns only."""
+"""What the pool knows about one worker: its batches and its state. Nouns only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastgen.workers.base import Worker
 
 @dataclass(frozen=True)
 class Held:
-    """A batch in a worker's hands."""
+    """A batch that is on a worker."""
 
     batch: Batch
     since: float
-    """When it got it, by time.monotonic()."""
+    """When the worker got it, by time.monotonic()."""
     future: Future
 
 
@@ -37,7 +37,7 @@ class WorkerState:
     reused: bool = False
     """It comes from an earlier run and was not started for this one."""
     killed: bool = False
-    """It is being ended by us, and its batches are about to come back."""
+    """We are ending it, and its batches will come back."""
     in_flight: dict[int, Held] = field(default_factory=dict)
 
     @property
@@ -55,7 +55,7 @@ class LostBatches:
     """Each of these runs alone."""
     poisoned: list[Failed] = field(default_factory=list)
     unpaid: list[Request] = field(default_factory=list)
-    """Of all of these, the rows for which nothing had gone out that costs money."""
+    """Of all of these, the rows for which nothing that costs money had been sent."""
     perhaps_paid: list[Request] = field(default_factory=list)
     hopeless: str = ""
-    """Why the worker was not started again, though it should have been."""
+    """Why the worker was not restarted although it should have been."""

@@ -1,5 +1,5 @@
-"""What a worker offers: a place where one backend runs, with several batches in hand at once. One file for each kind of
-place, and a line in registry.PLACES; process.py is a process for one GPU or some CPU threads.
+"""The protocol of a worker: where one backend runs, with several batches at the same time. There is one file for each
+kind of place, and a line in registry.PLACES; process.py is a process for one GPU or some CPU threads.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from fastgen.types import Batch
 
 
 class WorkerDied(Exception):
-    """The worker is gone, and the batch with it; the batch may or may not be the reason.
+    """The worker is gone, and the batch with it. The batch may or may not be the reason.
 
     Args:
         idle: it was gone before it got the batch, which therefore is not the reason.
-        may_cost: something may have gone out for the batch that costs money.
+        may_cost: something that costs money may have been sent for the batch.
     """
 
     def __init__(self, message: str, idle: bool = False, may_cost: bool = True):
@@ -31,26 +31,27 @@ class Worker(Protocol):
     again."""
 
     name: str
-    """For people, logs and events: the device's name."""
+    """The name of the device, for messages, logs and events."""
     device: Device
     slots: int
     """Batches that it holds at the same time."""
 
     @property
     def beats(self) -> int | None:
-        """Signs of life so far: it rises about every second for as long as the place is sound, whatever a batch does
-        there. None: this kind of place gives none."""
+        """Signs of life so far. The number rises about every second while the place is healthy, whatever its batches
+        do.
+        None: this kind of place gives no signs."""
 
     @property
     def model(self) -> str:
-        """The name of the model that it has loaded, for people."""
+        """The name of the loaded model, for messages."""
 
     @property
     def reusable(self) -> bool:
-        """Whether it could go on with another run: alive, with nothing in hand, and not told to cancel anything."""
+        """Whether it can work for another run: alive, without batches, and not told to cancel anything."""
 
     def start(self) -> Future[dict]:
-        """Begin to open the backend. The future gives the facts that it says of itself, or raises EngineError,
+        """Start to open the backend. The future returns the facts that the backend reports, or raises EngineError,
         ModelError or WorkerDied."""
 
     def fits(self, settings: Settings, device: Device, slots: int) -> bool:
@@ -60,17 +61,19 @@ class Worker(Protocol):
         """Continue with another run that it `fits`. The future is like that of `start`."""
 
     def submit(self, batch: Batch) -> Future:
-        """list[Result], one per request in the same order; or raises WorkerDied or DiskError. Only once it is ready."""
+        """A future with list[Result], one per request in the same order; or it raises WorkerDied or DiskError. Call it
+        only when the worker is ready."""
 
     def cancel_pending(self) -> None:
-        """Have what has not begun sent back as failed with 0 attempts; what is under way is finished. It takes nothing
-        after that."""
+        """Ask it to send back what has not started, as failed with 0 attempts, and to finish what is in progress. It
+        takes nothing after that."""
 
     def kill(self, reason: str) -> None:
-        """End it at once, whatever it holds, and do not wait. Its futures raise WorkerDied with this reason."""
+        """End it at once, whatever it is doing, and do not wait. Its futures raise WorkerDied with this reason."""
 
     def stop(self, now: bool = False) -> None:
-        """End it; `now` does not wait for batches that are under way. Does nothing where nothing runs."""
+        """End it; with `now` it does not wait for batches in progress. Does nothing if nothing runs."""
 
     def forget(self) -> None:
-        """In a forked process: the engine is the parent's. Drop what ties this copy to it, and end nothing."""
+        """In a forked process: the engine belongs to the parent. Release this copy's connection to it, and end
+        nothing."""

@@ -1,7 +1,7 @@
 """Workers that stay open from one run to the next, for as long as nothing runs on them. Knows no runs.
 
 What is kept never stands in the way: a run that needs another engine on a device first ends the one that is idle there,
-no matter which session kept it.
+whichever session it belongs to.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class IdlePool:
 
 
 def take(place: str, settings: Settings, device: Device, slots: int) -> Worker | None:
-    """An idle worker in a place with the engine that these settings need on a device, whoever kept it; it is the
-    caller's now."""
+    """An idle worker in a place with the engine that these settings need on a device, from any session. It now belongs
+    to the caller."""
     found = _take_out(lambda worker: registry.place_of(worker) == place and worker.fits(settings, device, slots))
     useful = next((worker for worker in found if worker.reusable), None)
     for worker in found:

@@ -1,4 +1,4 @@
-"""What a ProcessWorker and its child say to each other: msgpack over a socket pair, one struct per message."""
+"""The messages between a ProcessWorker and its child: msgpack over a socket pair, one struct per message."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Beat(msgspec.Struct, tag=True):
 
 
 class Paying(msgspec.Struct, tag=True):
-    """What goes out next for this batch may cost money; comes before it goes out."""
+    """What is sent next for this batch may cost money. This message comes before it is sent."""
 
     number: int
 

@@ -42,14 +42,14 @@ from fastgen.workers.messages import (
 log = logging.getLogger(__name__)
 
 STOP_S = 8.0
-"""For a child that was asked to stop: its backend may have a server to end in good order, which takes up to 6 s
-(worker_main.CLOSE_S). With run.GRACE_S before it this stays under the 30 s after which Slurm and Kubernetes kill."""
+"""Time for a child that was asked to stop: its backend may have a server to stop in an orderly way, which takes up to 6
+s (worker_main.CLOSE_S). Together with run.GRACE_S this stays under the 30 s after which Slurm and Kubernetes kill."""
 KILLED_S = 5.0
-"""For a child that was killed, where somebody waits for it. One that a hung driver holds in the kernel never ends."""
+"""Time for a child that was killed, if somebody waits for it. A child stuck in a hung driver never ends."""
 BURIED_S = 30.0
-"""The same where nobody waits but its batches: freeing a GPU's memory may take some seconds."""
+"""The same if only its batches wait: freeing a GPU's memory may take some seconds."""
 SEND_S = 20.0
-"""For a message to the child. Its main thread only listens, so one that takes nothing for so long is stopped."""
+"""Time for a message to the child. Its main thread only listens, so one that takes nothing for so long is stopped."""
 
 
 class ProcessWorker:
@@ -64,7 +64,7 @@ class ProcessWorker:
         self.beats = 0
         self._pending: dict[int, Future] = {}
         self._paying: set[int] = set()
-        """Batches for which something may have gone out that costs money."""
+        """Batches for which something that costs money may have been sent."""
         self._ready: Future = Future()
         self._count = 0
         self._lock = threading.Lock()
@@ -153,7 +153,7 @@ class ProcessWorker:
             return
         self._killed_for = self._killed_for or reason
         process.kill()
-        # The listener need not wait for the end of the process, which a hung driver may hold for ever.
+        # The listener need not wait for the end of the process, which a hung driver may block for ever.
         with suppress(OSError):
             _shut(connection, socket.SHUT_RDWR)
 
@@ -163,7 +163,7 @@ class ProcessWorker:
             return
         if not now:
             with suppress(OSError, subprocess.TimeoutExpired):
-                _shut(connection, socket.SHUT_WR)  # end of input: the child finishes what it holds and leaves
+                _shut(connection, socket.SHUT_WR)  # end of input: the child finishes its batches and exits
                 process.wait(STOP_S)
         if process.poll() is None:
             self.kill("it was told to stop")
@@ -182,13 +182,13 @@ class ProcessWorker:
         self.log = Path(settings.run.out) / LOGS / f"{self.name.replace(':', '-')}.log"
 
     def _send(self, message: Hello | Work | Reconfigure | CancelPending) -> None:
-        """If the child is dead, the listener finds out."""
+        """If the child is dead, the listener notices."""
         if self._connection is None:
             return
         try:
             self._connection.send_bytes(encode(message))
         except BlockingIOError:
-            self.kill(f"it took no message for {SEND_S:.0f} s")
+            self.kill(f"it accepted no message for {SEND_S:.0f} s")
         except OSError:
             pass
 
@@ -221,11 +221,11 @@ class ProcessWorker:
         self._bury(ready, connection, process)
 
     def _bury(self, ready: Future, connection: Connection, process: subprocess.Popen) -> None:
-        """The child is gone: say so to all that wait for it."""
+        """The child is gone: tell everything that waits for it."""
         try:
             ended = _ending(process.wait(BURIED_S))
         except subprocess.TimeoutExpired:
-            ended = "the engine process was killed and does not end (does a driver hang?)"
+            ended = "the engine process was killed but does not end (is a driver hung?)"
         connection.close()
         text = self._killed_for or f"{ended}{self._last_words()}"
         with self._lock:

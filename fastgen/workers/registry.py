@@ -1,8 +1,8 @@
-"""The places where workers run, by name. Adding one: a file here with a class that has all of base.Worker, and a line
-in PLACES.
+"""The places where workers run, by name. To add one, write a file here with a class that has everything of base.Worker,
+and a line in PLACES.
 
-Every worker is made here, so that a forked process lets go of all of them, whoever holds them. A module is imported
-only when its first worker is made.
+Every worker is made here, so that a forked process can release all of them. A module is imported only when its first
+worker is made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def create(place: str, settings: Settings, device: Device, slots: int) -> Worker
         SettingsError: there is no such place.
     """
     if place not in PLACES:
-        raise SettingsError(f"place {place!r}: workers run in one of {', '.join(sorted(PLACES))}")
+        raise SettingsError(f"place {place!r}: must be one of {', '.join(sorted(PLACES))}")
     module, _, name = PLACES[place].partition(":")
     worker = getattr(import_module(module), name)(settings, device, slots)
     _made[worker] = place

@@ -40,11 +40,11 @@ from fastgen.workers.messages import (
 
 BEAT_S = 1.0
 CLOSE_S = 6.0
-"""For a backend that closes; a server that does not end by then is ended by its supervisor."""
+"""Time for a backend to close; its supervisor ends a server that takes longer."""
 
 
 class Child:
-    """Args: connection: the line to the parent; hello: what to open, and where."""
+    """Args: connection: to the parent; hello: what to open, and where."""
 
     def __init__(self, connection: Connection, hello: Hello):
         self._connection = connection
@@ -55,7 +55,7 @@ class Child:
 
     def listen(self) -> NoReturn:
         """Do what the parent says until it ends. This thread only listens, even while the backend opens, so that it
-        notices that at once."""
+        notices the parent's end at once."""
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         pool = ThreadPoolExecutor(self._hello.slots, "slot")
         pool.submit(self._open)

@@ -100,7 +100,7 @@ def test_lines_missing_at_the_end_cost_no_more_than_the_results_say(tmp_path, ke
     (tmp_path / SPENDING).write_bytes(b"".join(lines[:kept]))
     found, warnings = reopened(tmp_path, floor=0.6)
     assert found == max(0.6, spent) and len(warnings) == 1
-    assert ("were under way" in warnings[0]) == (kept == 11)
+    assert ("were in flight" in warnings[0]) == (kept == 11)
 
 
 def test_damage_at_the_end_counts_at_its_upper_bound(tmp_path):
@@ -129,7 +129,7 @@ def test_what_was_under_way_at_a_kill_is_settled_once_and_said(tmp_path, table):
     with closing(Ledger(tmp_path, limit=0.0)) as ledger:
         ledger.afford({"a": 0.2})
     spent, [warning] = reopened(tmp_path)
-    assert spent == 0.2 and "1 requests were under way" in warning
+    assert spent == 0.2 and "1 requests were in flight" in warning
     assert table(tmp_path / SPENDING)[-1]["rec"] | {"why": ""} == {
         "id": "a",
         "spent": 0.2,

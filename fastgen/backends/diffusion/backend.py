@@ -56,7 +56,7 @@ class ImageJob:
         self.picture: Image.Image | None = None
         """At the saved size."""
         self.profile = b""
-        """The colour profile that `picture` is to be saved with; b"" for sRGB."""
+        """The colour profile with which `picture` is saved; b"" for sRGB."""
         self.patterns: list[str] = []
         """With a step cache: which steps were computed in full, one pattern per turn."""
         self.is_finite = True
@@ -127,7 +127,7 @@ class FluxBackend:
             torch.cuda.reset_peak_memory_stats()
 
     def cancel_pending(self) -> None:
-        """Nothing waits but for the engine."""
+        """Batches only ever wait for the engine."""
 
     def close(self) -> None:
         self._engine.shutdown()

@@ -85,7 +85,7 @@ class Saver:
         return artifacts.picture(request, number, suffix)
 
     def save(self, pictures: list[tuple[Request, int, str, Image.Image, bytes]]) -> list[FileStamp]:
-        """Write (request, number, prompt, picture, colour profile) each, durably. Raises DiskError."""
+        """Write each (request, number, prompt, picture, colour profile) durably. Raises DiskError."""
         jobs = [self._threads.submit(self._write, *picture) for picture in pictures]
         written = [job.result() for job in jobs]
         artifacts.sync_folder(self.out / artifacts.IMAGES)

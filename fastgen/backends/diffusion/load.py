@@ -27,7 +27,7 @@ from fastgen.opt.quantized_cache import CachedWeights, find
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has downloaded everything that is needed
 PARTS = {"transformer": "transformer", "text": "text_encoder_2"}
-"""What can be quantized, by its word in `Quantize` -> the module."""
+"""Name in `Quantize` -> the module that can be quantized."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
 
 
 class _Files:
-    """The files of weights that go with the model: --lora and --transformer. Raises ModelError."""
+    """The weight files that belong to the model: --lora and --transformer. Raises ModelError."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -107,7 +107,7 @@ class _Files:
                 self.transformer = weights.transformer.plan(read_header(Path(path)), model)
             for path, scale in engine.loras:
                 self.loras.append(Lora(path, scale, weights.lora.plan(read_header(Path(path)), model)))
-        except BadFile as error:  # it was another one when the run began
+        except BadFile as error:  # it was a different one when the run started
             raise ModelError(f"{path}: {error}") from None
 
     def sources(self) -> dict[str, dict]:
@@ -153,7 +153,7 @@ class _Folder:
         self.dtype: torch.dtype = getattr(torch, settings.engine.dtype)
 
     def part(self, name: str, cls: Any) -> torch.nn.Module:
-        """A module with its weights in the CPU's memory; without any if they come from elsewhere."""
+        """A module with its weights in main memory, or without weights if they come from elsewhere."""
         if name in self.hollow:
             return self.empty(name, cls)
         if self.card.synthetic:
@@ -203,7 +203,7 @@ class _Folder:
 
 
 def _let_libraries_speak() -> None:
-    """Into the engine's log, but for progress bars, and for what bitsandbytes says at every product."""
+    """To the engine's log, except progress bars and the line that bitsandbytes writes at every product."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -1,5 +1,5 @@
-"""LoRAs, merged into a model's weights so that they cost nothing per step. What is in a file, and where it belongs, is
-said by `fastgen.input.weights`."""
+"""Merges LoRAs into a model's weights, so that they cost nothing per step. `fastgen.input.weights` knows what is in a
+file and where it belongs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Lora:
 
 @torch.no_grad()
 def merge(lora: Lora, modules: dict[str, nn.Module]) -> None:
-    """Change the weights of a model's parts, in float32 whatever they are stored in.
+    """Change the weights of a model's parts. Computes in float32, whatever type they are stored in.
 
     Args:
-        modules: part -> module. Parts that are not there are left out.
+        modules: part -> module. Missing parts are left out.
     """
     with safe_open(lora.path, "pt") as file:
         for change in lora.plan.changes:
@@ -56,7 +56,7 @@ def _apply(module: nn.Module, change: Change, tensors: dict[str, torch.Tensor], 
 
 
 def _stretch(merged: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
-    """DoRA: what brings every row (or column) of merged weights (outputs, inputs) to the length that the file says."""
+    """DoRA: scales every row (or column) of merged weights (outputs, inputs) to the length given in the file."""
     magnitude = magnitude.flatten(1) if magnitude.dim() > 1 else magnitude[:, None]
     by_column = magnitude.shape[0] == 1 and merged.shape[0] > 1
     length = merged.norm(dim=0 if by_column else 1, keepdim=True)

@@ -1,5 +1,5 @@
-"""A transformer whose weights are in one file of the user's. What is in it, and where it belongs, is said by
-`fastgen.input.weights`."""
+"""A transformer whose weights are in one file of the user's. `fastgen.input.weights` knows what is in it and where it
+belongs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastgen.input.weights.transformer import Plan, Source
 
 
 def fill(module: nn.Module, path: str, plan: Plan, dtype: torch.dtype) -> None:
-    """Give the weights in a file to a module without weights (on the meta device), on the CPU and in this type."""
+    """Put the weights of a file into a module without weights (on the meta device), on the CPU and in this type."""
     state = {}
     with safe_open(path, "pt") as file:
         for name, sources in plan.parameters.items():

@@ -39,7 +39,7 @@ from fastgen.types import Batch, Result
 VENDOR = "api.openai.com"
 MOST_N = 10
 PNG_ONLY = "dall-e-2"
-"""The model that takes no JPEG or WebP."""
+"""The model that does not accept JPEG or WebP."""
 NO_ENDPOINT = (404, 405, 501)
 """Statuses of a server that does not have the endpoint."""
 MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
@@ -147,7 +147,7 @@ class OpenAIBackend:
 
     def _vary(self, attempt: Attempt, files: list) -> str:
         if len(files) > 1:
-            raise ProviderError("unsupported", "use_variations: of one image only", "images")
+            raise ProviderError("unsupported", "use_variations: works for one image only", "images")
         for n in _portions(attempt.request.params.n, self._most_n):
             for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
                 attempt.keep(made)
@@ -215,7 +215,7 @@ class OpenAIBackend:
             raise (none if none and error.kind == "gone" else error) from None
 
     def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        """`n` images, which are checked, from one call of an images endpoint."""
+        """`n` images from one call of an images endpoint, checked."""
         params, words = attempt.request.params, {"model": self.model, **files, **({"prompt": prompt} if prompt else {})}
         size = attempt.size
         words |= {"n": n} if n > 1 else {}

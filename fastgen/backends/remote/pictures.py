@@ -1,4 +1,4 @@
-"""Picture files as they travel to an API: their own bytes where those will do, else upright, in sRGB, scaled down and
+"""Image files as they are sent to an API: the original bytes if possible, else upright, in sRGB, scaled down and
 encoded once.
 
 Decoding takes memory, so only a few pictures are decoded at the same time, whatever the number of requests.
@@ -37,7 +37,7 @@ class Picture:
     size: tuple[int, int]
     """(width, height) of what is sent."""
     notes: tuple[str, ...] = ()
-    """What the user should be told of it."""
+    """Notes for the user about it."""
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ def as_png(picture: Picture) -> Picture:
 
 
 def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
-    """The file's own bytes, if it is small enough, upright, opaque, in sRGB and whole."""
+    """The file's own bytes, if it is small enough, upright, opaque, in sRGB and complete."""
     header = images.look(path, field)
     width, height = header.size
     if max_pixels and width * height > max_pixels:
@@ -152,7 +152,7 @@ def _is_flat(picture) -> bool:
 
 
 def read_mask(request: Request, size: tuple[int, int]) -> Mask:
-    """The mask of an edit whose first picture has this size. Raises InputError."""
+    """The mask of an edit whose first image has this size. Raises InputError."""
     return load_mask(
         request.mask,
         size,
@@ -163,7 +163,7 @@ def read_mask(request: Request, size: tuple[int, int]) -> Mask:
 
 
 def mask_for_openai(mask: Image) -> bytes:
-    """A mask, white where to repaint, as OpenAI wants it: a PNG in which that part is transparent."""
+    """A mask (white where to repaint) in OpenAI's form: a PNG in which that part is transparent."""
     from PIL import Image, ImageOps
 
     picture = Image.new("RGBA", mask.size, (255, 255, 255, 255))

@@ -31,14 +31,14 @@ VARIATION = "Make a variation of this picture."
 
 
 class PictureServing(OurServing, LLMServingABC):
-    """Pictures of prompts, or edits.
+    """Images from prompts, or edits.
 
     Args:
         key: of the service, "" for none.
-        n: pictures an input.
+        n: images per input.
         stream: ask chats for streams.
-        keeps_turns: whether an edit of several turns gives the picture of each.
-        has_variations: whether the service makes variations of its own.
+        keeps_turns: whether an edit with several turns gives the image of each turn.
+        has_variations: whether the service has an endpoint for variations.
         flags: of `fastgen.resolve`.
     """
 
@@ -129,7 +129,9 @@ class PictureServing(OurServing, LLMServingABC):
         if varied and not prompt:
             prompt = VARIATION
             if not self._has_variations:
-                get_logger().warning("a variation is made by an edit that asks for one: only dall-e-2 has variations")
+                get_logger().warning(
+                    "a variation is made by an edit that asks for one, because only dall-e-2 has variations"
+                )
         images = next((given[name] for name in IMAGES if given.get(name)), [])
         images = [self._path(one) for one in (images if isinstance(images, list | tuple) else [images])]
         row = {

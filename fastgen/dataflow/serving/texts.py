@@ -83,7 +83,7 @@ class TextServing(OurServing, VLMServingABC):
         """An answer a conversation, in order; `tell` gets the number and answer of each as they come.
 
         Args:
-            need_pictures: whether a conversation without pictures fails; otherwise its text alone is answered.
+            need_pictures: whether a conversation without images fails; otherwise its text alone is answered.
         Raises:
             SettingsError: videos or sounds. FastgenError: the run cannot go on, or the serving is strict and inputs
                 failed.

@@ -168,6 +168,8 @@ class DummyStorage(DataFlowStorage):
             return None
         kind = self.cache_type or "jsonl"
         prefix = self.file_name_prefix or "dataflow_cache"
-        storage = FileStorage("", self.cache_path, prefix, kind, allow_pickle=True)  # it is only written, never read
+        storage = FileStorage(
+            "", self.cache_path, prefix, kind, allow_pickle=True
+        )  # it is only written, never read, never read
         storage.operator_step = 0
         return storage.write(self._rows)

@@ -55,7 +55,7 @@ def apply(edit: Edit, scene: Scene) -> Scene | None:
 
 
 def _shape(wanted: Wanted) -> Shape:
-    """As it is drawn where not everything was said."""
+    """How it is drawn if not everything was said."""
     return Shape(wanted.kind, wanted.color or "black", wanted.size or "small", wanted.place or "center")
 
 
@@ -175,7 +175,7 @@ def say(edit: Edit, scene: Scene, rng: random.Random) -> Text:
 
 
 def _said_of(it: str, edit: Edit, rng: random.Random) -> str:
-    """The wording of an edit of a shape that is there."""
+    """The wording of an edit of an existing shape."""
     if edit.operation == "remove":
         return rng.choice(REMOVALS).format(it=it)
     if edit.operation == "recolor":

@@ -39,8 +39,8 @@ def write_jsonl(path: Path, rows: Iterable[dict], pictures: Path) -> int:
         pictures: the folder for images that come as objects; made if there are any.
 
     Raises:
-        SettingsError: a row that is no dict.
-        OSError: the disk takes no more.
+        SettingsError: a row is not a dict.
+        OSError: the disk refuses writes.
     """
     count = 0
     with path.open("wb") as file:

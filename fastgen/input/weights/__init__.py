@@ -1,7 +1,7 @@
-"""Files of weights that a user brings: every tensor in them is accounted for before an engine starts. Imports no torch.
+"""The user's own weight files: every tensor in them is accounted for before an engine starts. Imports no torch.
 
 safetensors   the header of a file: what is in it, and whether it is one
-flux          the layers that a FLUX.1 model has, and what they are called elsewhere
+flux          the layers of a FLUX.1 model, and their names in other programs
 lora          the tensors of a LoRA -> changes of layers
 transformer   the tensors of a transformer in one file -> the model's parameters
 """
@@ -17,7 +17,7 @@ from fastgen.input.weights.safetensors import BadFile, read_header
 
 
 def check(folder: str, loras: tuple[tuple[str, float], ...], transformer_file: str) -> list[str]:
-    """What the user should be told about files that are to go with the model in a folder.
+    """Notes for the user about files that will be used with the model in a folder.
 
     Args:
         folder: of the model, in diffusers' format.
@@ -25,7 +25,7 @@ def check(folder: str, loras: tuple[tuple[str, float], ...], transformer_file: s
         transformer_file: "" for none.
 
     Raises:
-        ModelError: a file is not what it should be, or has tensors that have no place in this model.
+        ModelError: a file is not what it should be, or has tensors that do not belong to this model.
     """
     if not loras and not transformer_file:
         return []
@@ -43,6 +43,6 @@ def check(folder: str, loras: tuple[tuple[str, float], ...], transformer_file: s
 
 
 def read_model(folder: Path) -> flux.Model:
-    """The layers of the model in a folder, by its configs."""
+    """The layers of the model in a folder, from its configs."""
     parts = ("transformer", "text_encoder", "text_encoder_2")
     return flux.Model(*(json.loads((folder / part / "config.json").read_text("utf-8")) for part in parts))

@@ -1,8 +1,8 @@
-"""The layers of a FLUX.1 model, and which of them a name of another naming means. Knows nothing of files.
+"""The layers of a FLUX.1 model, and which of them a name from another program means. Does not know files.
 
-Three namings: diffusers' (`transformer_blocks.0.attn.to_q`), which the modules have; that of Black Forest Labs
-(`double_blocks.0.img_attn.qkv`), in which one layer can be several of diffusers'; and that of XLabs, for LoRAs. Kohya's
-has underscores for the dots of the first two, so all are looked up that way.
+There are three naming schemes: diffusers' (`transformer_blocks.0.attn.to_q`), which the modules use; that of Black
+Forest Labs (`double_blocks.0.img_attn.qkv`), in which one layer can be several of diffusers'; and that of XLabs, for
+LoRAs. Kohya's has underscores instead of the dots of the first two, so all are looked up that way.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ class Piece:
     """Rows of one of the model's own layers."""
 
     path: str
-    """As diffusers and transformers call it, without the part's name."""
+    """Its name in diffusers and transformers, without the name of the part."""
     start: int
     stop: int
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as a naming has it: the rows of its pieces, one after the other."""
+    """A layer of a naming scheme: the rows of its pieces, one after the other."""
 
     name: str
     part: str
     """transformer, text_encoder (CLIP) or text_encoder_2 (T5)."""
     pieces: tuple[Piece, ...]
     shape: Shape
-    """Of its weight: (outputs, inputs), or of a norm (width,)."""
+    """The shape of its weight: (outputs, inputs), or for a norm (width,)."""
     bias: bool
 
 
 class Model:
-    """What a model has, by the configs of its three parts."""
+    """The layers of a model, from the configs of its three parts."""
 
     def __init__(self, transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any]):
         transformer = _DEFAULTS["transformer"] | transformer
@@ -52,7 +52,7 @@ class Model:
         self._blocks = transformer["num_layers"], transformer["num_single_layers"]
 
     def layer(self, part: str, name: str) -> Layer | None:
-        """The layer of that name, in any naming, with dots or underscores; None if the model has none."""
+        """The layer with that name, in any naming scheme, with dots or underscores; None if the model has none."""
         return self._layers[part].get(name.replace(".", "_"))
 
     @cached_property
@@ -79,7 +79,7 @@ class Model:
         def pieces(*paths: str) -> tuple[Piece, ...]:
             return tuple(Piece(path, 0, shapes[f"{path}.weight"][0]) for path in paths)
 
-        # There the last modulation gives shift and scale, in diffusers scale and shift.
+        # There the last modulation gives shift and scale; in diffusers it gives scale and shift.
         halves = tuple(Piece("norm_out.linear", start, start + self._width) for start in (self._width, 0))
         found = {"final_layer.adaLN_modulation.1": halves, "final_layer.linear": pieces("proj_out")}
         found |= {name: pieces(path) for name, path in _AROUND.items() if f"{path}.weight" in shapes}
@@ -167,7 +167,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "vocab_size": 32128,
     },
 }
-"""What diffusers and transformers take where a config does not say."""
+"""Defaults of diffusers and transformers for what a config does not set."""
 
 
 def _linear(shapes: dict[str, Shape], path: str, outputs: int, inputs: int, bias: bool = True) -> None:

@@ -1,7 +1,6 @@
-"""The tensors of a LoRA -> which layers they change, and how. Every tensor has its place, or the file is refused.
-
-Read are PEFT's and diffusers' names, Kohya's (with dots too, as ComfyUI writes them), XLabs' and Black Forest Labs',
-for the transformer and both text encoders. Knows shapes, not values.
+"""The tensors of a LoRA -> which layers they change, and how. Every tensor must belong to a layer, or the file is
+refused. It reads the names of PEFT and diffusers, Kohya (also with dots, as ComfyUI writes them), XLabs and Black
+Forest Labs, for the transformer and both text encoders. Knows shapes, not values.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ PREFIXES = {
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
 }
-"""What a layer's name begins with -> the part it is of; without any of them it is the transformer's."""
+"""Prefix of a layer's name -> its part; a layer without any of them belongs to the transformer."""
 WRAPPER = "base_model.model."
-"""PEFT's own, before any of the others."""
+"""PEFT's own prefix, before any of the others."""
 ROLES = {
     "down": r"(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down|down)(?:\.[^.]+)?\.weight",
     "up": r"(?:lora_B|lora_up|lora\.up|lora_linear_layer\.up|up)(?:\.[^.]+)?\.weight",
@@ -43,7 +42,7 @@ ROLES = {
     "bias_difference": r"diff_b|b_norm",
     "value": r"weight|scale|set_weight",
 }
-"""What a tensor is to its layer -> how its name ends."""
+"""Role of a tensor in its layer -> suffix of its name."""
 FAMILIES = {
     "LoKr": r"\.lokr_",
     "LoHa": r"\.hada_",
@@ -54,7 +53,7 @@ FAMILIES = {
     "VeRA": r"vera_lambda",
     "an embedding": r"lora_embedding_|^bundle_emb|\bemb_params$",
 }
-"""Kinds of adapters that are not merged here -> what is in the names of their tensors."""
+"""Kinds of adapters that are not supported -> what is in the names of their tensors."""
 WITHOUT_EFFECT = {"text_projection": "FLUX.1 does not use CLIP's projection"}
 """Tensors that are left out, and why that changes nothing."""
 EXAMPLES = 3
@@ -68,14 +67,14 @@ class Change:
     tensors: dict[str, str]
     """Role -> the tensor's name in the file."""
     rank: int = 0
-    """0 where it is no product of two matrices."""
+    """0 if it is not a product of two matrices."""
     alpha: float | None = None
-    """By the file's metadata, where it has no tensor for it; None: the rank."""
+    """From the file's metadata, if there is no tensor for it; None: the rank."""
     root: bool = False
-    """Rank-stabilized: alpha goes over the square root of the rank."""
+    """Rank-stabilized: alpha is divided by the square root of the rank."""
 
     def factor(self, alpha: float | None) -> float:
-        """By what the product of the two matrices is multiplied. `alpha`: of the file's tensor, None without one."""
+        """The factor of the product of the two matrices. `alpha`: from the file's tensor, None without one."""
         alpha = self.alpha if alpha is None else alpha
         return 1.0 if alpha is None else alpha / (math.sqrt(self.rank) if self.root else self.rank)
 
@@ -94,7 +93,7 @@ class Plan:
 
 @dataclass
 class _Group:
-    """The tensors that a file has for one layer, by the name that it has for it."""
+    """The tensors in a file for one layer, by the file's name for it."""
 
     layer: Layer | None
     tensors: dict[str, str] = field(default_factory=dict)
@@ -104,7 +103,7 @@ def plan(header: Header, model: Model) -> Plan:
     """What a file changes.
 
     Raises:
-        BadFile: a tensor has no place in this model, or is of another kind or shape than it should be.
+        BadFile: a tensor does not belong to this model, or has the wrong kind or shape.
     """
     _refuse_families(header)
     groups: dict[str, _Group] = {}
@@ -137,7 +136,7 @@ def plan(header: Header, model: Model) -> Plan:
 
 
 def _read_name(name: str, model: Model) -> tuple[str, str, Layer | None] | None:
-    """A tensor's name -> (what the file calls its layer, its role, the layer or None if the model has none)."""
+    """A tensor's name -> (the file's name for its layer, its role, the layer or None if the model has none)."""
     for role, ending in ROLES.items():
         if match := re.fullmatch(rf"(.+?)\.(?:{ending})", name):
             own = match[1]
@@ -161,7 +160,7 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
     if layer is None:
         return dict.fromkeys(names.values(), "this model has no such layer")
     problems = {
-        name: f"its numbers are {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
+        name: f"its type is {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
     }
     shapes = {role: _flat(tensors[name].shape) for role, name in names.items()}
     outputs = layer.shape[0]
@@ -198,7 +197,7 @@ def _check_product(names: dict[str, str], shapes: dict[str, tuple[int, ...]], la
         if (up[0], down[1]) == layer.shape:
             return {}
         if layer.pieces[0].path == "x_embedder" and down[1] == 2 * layer.shape[1]:
-            reason = "this is a control LoRA (Depth, Canny), which needs a control picture; that is not supported"
+            reason = "this is a control LoRA (Depth, Canny), which needs a control image; that is not supported"
             return {names["down"]: f"{layer.name}: {reason}"}
     return {
         names["down"]: f"{layer.name} is {_by(layer.shape)} (outputs x inputs); the two matrices are {_by(up)} and "
@@ -215,7 +214,7 @@ def _change(layer: Layer, names: dict[str, str], header: Header) -> Change:
 
 
 def _by_metadata(layer: Layer, header: Header) -> tuple[float | None, bool]:
-    """Alpha and whether it is rank-stabilized, as diffusers writes them beside the tensors."""
+    """Alpha, and whether it is rank-stabilized, from the metadata that diffusers writes."""
     try:
         said = json.loads(header.metadata.get("lora_adapter_metadata", "{}"))
         about = {
@@ -232,7 +231,7 @@ def _by_metadata(layer: Layer, header: Header) -> tuple[float | None, bool]:
 
 
 def _twice(changes: list[Change]) -> Iterator[tuple[str, str]]:
-    """Layers that a file changes under two names: which of them it means, nobody can know."""
+    """Layers that a file changes under two names, so that the meaning is unclear."""
     seen: dict[tuple[str, str], tuple[int, int, str]] = {}
     for change in changes:
         name = next(iter(change.tensors.values()))
@@ -240,7 +239,7 @@ def _twice(changes: list[Change]) -> Iterator[tuple[str, str]]:
             place = (change.layer.part, piece.path)
             start, stop, other = seen.setdefault(place, (piece.start, piece.stop, name))
             if other != name and start < piece.stop and piece.start < stop:
-                yield name, f"changes {piece.path} a second time, as {other} does"
+                yield name, f"changes {piece.path}, which {other} changes too"
 
 
 def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The header of a .safetensors file: names, types and shapes of its tensors. Knows nothing of what they are for.
+"""The header of a .safetensors file: names, types and shapes of its tensors. Does not know what they are for.
 
 The format: eight bytes with the header's length, the header as JSON, and the tensors' bytes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_BYTES = 100_000_000
-"""Of a header; safetensors itself allows no more."""
+"""Maximum size of a header, as in safetensors itself."""
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 BYTES = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
@@ -23,13 +23,13 @@ FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 
 class BadFile(Exception):
-    """A file cannot be used; its text goes after the flag and the path."""
+    """A file cannot be used. The text follows the flag and the path."""
 
 
 @dataclass(frozen=True)
 class Tensor:
     dtype: str
-    """As safetensors calls it: F32, BF16, F8_E4M3 ..."""
+    """The name in safetensors: F32, BF16, F8_E4M3 ..."""
     shape: tuple[int, ...]
 
 
@@ -40,10 +40,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """What a file says of its tensors, which must all be in it.
+    """The tensors of a file according to its header; all of them must be in it.
 
     Raises:
-        BadFile: it is no .safetensors file, or a damaged one; says the fix.
+        BadFile: it is not a .safetensors file, or is damaged; the message has the fix.
     """
     try:
         with path.open("rb") as file:
@@ -52,12 +52,12 @@ def read_header(path: Path) -> Header:
             _refuse_other_formats(path, start)
             size = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_BYTES
             if not 2 <= size <= min(MOST_BYTES, length - 8):
-                raise BadFile("is no .safetensors file, or is cut off; download it again")
+                raise BadFile("is not a .safetensors file, or is cut off; download it again")
             said = json.loads(file.read(size))
     except OSError as error:
         raise BadFile(f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise BadFile("is no .safetensors file, or is damaged; download it again") from None
+        raise BadFile("is not a .safetensors file, or is damaged; download it again") from None
     try:
         metadata = said.pop("__metadata__", None) or {}
         for name, about in said.items():
@@ -80,11 +80,11 @@ def _refuse_other_formats(path: Path, start: bytes) -> None:
 
 
 def _check(name: str, about: dict, length: int) -> None:
-    """Raise ValueError where a tensor is not in the file as its type and shape say."""
+    """Raise ValueError if a tensor in the file does not fit its type and shape."""
     first, last = about["data_offsets"]
     count = 1
     for side in about["shape"]:
         count *= side
     known = BYTES.get(about["dtype"])
     if not 0 <= first <= last <= length or (known and last - first != count * known):
-        raise BadFile(f"{name} is cut off or of another size than it says; download the file again")
+        raise BadFile(f"{name} is cut off or has the wrong size; download the file again")

@@ -1,8 +1,8 @@
-"""The tensors of a transformer in one file -> the model's own parameters. Every tensor and every parameter is accounted
-for, or the file is refused.
+"""The tensors of a transformer in one file -> the model's own parameters. Every tensor and every parameter must be
+accounted for, or the file is refused.
 
-Read are diffusers' names and Black Forest Labs' (ComfyUI's too), weights of full precision and those in 8 bits with a
-scale beside each, which are multiplied out. Knows shapes, not values.
+It reads the names of diffusers and Black Forest Labs (and ComfyUI), weights in full precision, and weights in 8 bits
+with a scale for each, which are multiplied out. Knows shapes, not values.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 OTHER_PARTS = ("vae.", "first_stage_model.", "text_encoders.", "text_encoder.", "text_encoder_2.", "cond_stage_model.")
-"""Of checkpoints that hold a whole pipeline: those parts are the model folder's."""
+"""Parts of checkpoints with a whole pipeline; these come from the model folder instead."""
 SCALES = ("scale_weight", "weight_scale")
-"""Beside a weight in 8 bits: what it is to be multiplied by."""
+"""The factor for a weight in 8 bits."""
 SAYS_NOTHING = ("scale_input", "input_scale", "comfy_quant", "scaled_fp8")
-"""For products in 8 bits, which are not made here."""
+"""For products in 8 bits, which are not used here."""
 QUANTIZED = re.compile(r"\.(absmax|quant_map|nested_absmax|quant_state\..*|qweight|qzeros|wscales|SCB|CB)$")
 EXAMPLES = 3
 
@@ -48,7 +48,7 @@ def plan(header: Header, model: Model) -> Plan:
     """Where each parameter of the model's transformer is in a file.
 
     Raises:
-        BadFile: a tensor has no place in this model or is of another shape, or a parameter is missing.
+        BadFile: a tensor does not belong to this model or has the wrong shape, or a parameter is missing.
     """
     tensors, others = _own(header)
     problems: dict[str, str] = {}
@@ -78,7 +78,7 @@ def plan(header: Header, model: Model) -> Plan:
     if not problems:
         problems = {name: "is missing" for name in model.shapes["transformer"] if name not in found}
         problems |= {
-            name: "is there twice" for name, rows in found.items() if len({start for start, _ in rows}) < len(rows)
+            name: "occurs twice" for name, rows in found.items() if len({start for start, _ in rows}) < len(rows)
         }
     if problems:
         raise BadFile(_explain(problems, header))
@@ -87,10 +87,10 @@ def plan(header: Header, model: Model) -> Plan:
 
 
 def _own(header: Header) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
-    """The transformer's tensors by their names without a prefix, with the names in the file; and names of others."""
+    """The transformer's tensors by their names without prefix, with the names in the file; and the names of others."""
     if names := [name for name in header.tensors if QUANTIZED.search(name)]:
         raise BadFile(
-            f"is quantized in a way that is not read here ({len(names)} tensors such as {names[0]}); use weights of "
+            f"is quantized in a way that is not supported ({len(names)} tensors such as {names[0]}); use weights of "
             "full precision and --quantize"
         )
     others = [name for name in header.tensors if name.startswith(OTHER_PARTS)]
@@ -104,7 +104,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
     if layer is None or kind not in ("weight", "bias", "scale", *SCALES) or (kind == "bias" and not layer.bias):
         return "this model has no such layer"
     if about.dtype not in FLOATS:
-        return f"its numbers are {about.dtype}"
+        return f"its type is {about.dtype}"
     rows = layer.shape[0]
     if kind in SCALES:
         fits = about.shape in ((), (1,), (rows,), (rows, 1))
@@ -116,7 +116,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
 def _notes(others: list[str]) -> tuple[str, ...]:
     if not others:
         return ()
-    return (f"{len(others)} tensors such as {others[0]} are of other parts; those are taken from --model",)
+    return (f"{len(others)} tensors such as {others[0]} belong to other parts, which come from --model",)
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -17,7 +17,7 @@ class VQAOperator(OperatorABC):
     """Asks a serving one question per row and writes the answers into a column, "" if there is none."""
 
     need_pictures = True
-    """Whether a row without pictures fails; otherwise its text alone is answered."""
+    """Whether a row without images fails; otherwise its text alone is answered."""
 
     def __init__(self, serving: Any, system_prompt: str, save_interval: int = SAVE_INTERVAL):
         self.serving = serving
@@ -40,7 +40,7 @@ class VQAOperator(OperatorABC):
         with column.written():
             bare = sum(not given for given in images)
             if image_key and 0 < bare < len(rows) and not self.need_pictures:
-                get_logger().warning("%d rows have no picture in %r: their text alone is answered", bare, image_key)
+                get_logger().warning("%d rows have no image in %r: their text alone is answered", bare, image_key)
             more = storage, column.tell, self.need_pictures
             fill_texts(self.serving, conversations, images, self.system_prompt, *more)
         return output_key
@@ -48,7 +48,7 @@ class VQAOperator(OperatorABC):
 
 class PromptedVQAGenerator(VQAOperator):
     """Args: prompt_template: its text takes the place of each conversation's first turn; save_interval: rows between
-    two tables, besides the last. A row without pictures is answered by its text alone."""
+    two tables, besides the last. A row without images is answered from its text alone."""
 
     need_pictures = False
 
