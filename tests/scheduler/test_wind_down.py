@@ -25,7 +25,7 @@ def parts(settings):
 def test_an_interrupted_run_waits_for_a_stated_time(parts):
     parts.progress.state = "interrupting"
     assert not parts.wind_down.is_over(100.0) and parts.calls == ["cancel"]
-    assert f"for {GRACE_S:.0f} s at most" in parts.said[0]
+    assert f"{GRACE_S:.0f} s at most" in parts.said[0]
     assert not parts.wind_down.is_over(99.9 + GRACE_S) and parts.calls == ["cancel"]
     assert not parts.wind_down.is_over(100.0 + GRACE_S) and parts.calls == ["cancel", "kill"]
     assert not parts.wind_down.is_over(100.1 + GRACE_S) and parts.wind_down.is_over(100.0 + GRACE_S + LAST_S)
