@@ -52,7 +52,7 @@ def fault(path: Path, written: FileStamp | None) -> str:
         if written and size != written[0]:
             return f"has {size} bytes; {written[0]} were written"
         if written and stamps.hash_file(path) != written[1]:
-            return "has changed since it was written: its hash differs"
+            return "has changed since it was written: its hash is another one"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

@@ -43,7 +43,9 @@ class WindDown:
         if self._give_up_at == math.inf:
             self._give_up_at = now + GRACE_S
             if self._pool.in_flight:
-                message = f"finishing what is in progress, {GRACE_S:.0f} s at most; press Ctrl-C again to stop at once"
+                message = (
+                    f"finishing what is in progress for {GRACE_S:.0f} s at most; press Ctrl-C again to stop at once"
+                )
                 self._progress.emit("warning", message=message)
         elif now >= self._give_up_at and not self._killed:
             self._killed = True

@@ -160,7 +160,7 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
     if layer is None:
         return dict.fromkeys(names.values(), "this model has no such layer")
     problems = {
-        name: f"its type is {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
+        name: f"its numbers are {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
     }
     shapes = {role: _flat(tensors[name].shape) for role, name in names.items()}
     outputs = layer.shape[0]
@@ -239,7 +239,7 @@ def _twice(changes: list[Change]) -> Iterator[tuple[str, str]]:
             place = (change.layer.part, piece.path)
             start, stop, other = seen.setdefault(place, (piece.start, piece.stop, name))
             if other != name and start < piece.stop and piece.start < stop:
-                yield name, f"changes {piece.path}, which {other} changes too"
+                yield name, f"changes {piece.path} a second time, as {other} does"
 
 
 def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:

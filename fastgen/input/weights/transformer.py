@@ -78,7 +78,7 @@ def plan(header: Header, model: Model) -> Plan:
     if not problems:
         problems = {name: "is missing" for name in model.shapes["transformer"] if name not in found}
         problems |= {
-            name: "occurs twice" for name, rows in found.items() if len({start for start, _ in rows}) < len(rows)
+            name: "is there twice" for name, rows in found.items() if len({start for start, _ in rows}) < len(rows)
         }
     if problems:
         raise BadFile(_explain(problems, header))
@@ -90,7 +90,7 @@ def _own(header: Header) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
     """The transformer's tensors by their names without prefix, with the names in the file; and the names of others."""
     if names := [name for name in header.tensors if QUANTIZED.search(name)]:
         raise BadFile(
-            f"is quantized in a way that is not supported ({len(names)} tensors such as {names[0]}); use weights of "
+            f"is quantized in a way that is not read here ({len(names)} tensors such as {names[0]}); use weights of "
             "full precision and --quantize"
         )
     others = [name for name in header.tensors if name.startswith(OTHER_PARTS)]
@@ -104,7 +104,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
     if layer is None or kind not in ("weight", "bias", "scale", *SCALES) or (kind == "bias" and not layer.bias):
         return "this model has no such layer"
     if about.dtype not in FLOATS:
-        return f"its type is {about.dtype}"
+        return f"its numbers are {about.dtype}"
     rows = layer.shape[0]
     if kind in SCALES:
         fits = about.shape in ((), (1,), (rows,), (rows, 1))
@@ -116,7 +116,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
 def _notes(others: list[str]) -> tuple[str, ...]:
     if not others:
         return ()
-    return (f"{len(others)} tensors such as {others[0]} belong to other parts, which come from --model",)
+    return (f"{len(others)} tensors such as {others[0]} are of other parts; those are taken from --model",)
 
 
 def _by(shape: tuple[int, ...]) -> str:
