@@ -222,7 +222,7 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         return
     for note in (*settings.run.notes, *plan["unread"]):
         print(f"note: {note}")
-    for warning in plan["warnings"]:
+    for warning in plan.get("warnings", ()):
         print(f"warning: {warning}")
     print(
         f"{plural(plan['rows'], 'row')}: {plan['done']} done and {plan['failed']} failed in earlier runs, "

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
+import subprocess
+import sys
+import time
 
 import psutil
 import pytest
@@ -116,7 +120,7 @@ def test_bundled_examples(cli, tmp_path, table, task):
     assert len(rows) == 5 and all(row["fastgen"]["status"] == "done" for row in rows)
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on(
     cli, cli_process, rows_file, tmp_path, table, name
 ):
@@ -174,3 +178,58 @@ def test_changed_settings_exit_2_with_the_difference(cli, rows_file):
     assert cli("t2i", rows, "-o", "out", *FAKE).returncode == 0
     result = cli("t2i", rows, "-o", "out", *FAKE, "--steps", "9")
     assert result.returncode == 2 and "steps: 4 before, 9 now" in result.stderr and "--fresh" in result.stderr
+
+
+def state_of(out) -> str:
+    return json.loads((out / "run.json").read_text())["state"]
+
+
+def test_a_lost_terminal_reaches_all_processes_and_ends_the_run_in_good_order(rows_file, tmp_path, table):
+    """As when SSH breaks off: SIGHUP to the whole group, and nobody reads what is said."""
+    rows = rows_file([{"prompt": f"slow:0.2 {i}"} for i in range(30)])
+    command = [sys.executable, "-m", "fastgen", "t2i", str(rows), "-o", "out", "--batch-size", "1", *FAKE]
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(
+        command, stdout=inside, stderr=inside, stdin=inside, cwd=tmp_path, start_new_session=True
+    )
+    os.close(inside)
+    journal = tmp_path / "out/journal.jsonl"
+    until(lambda: journal.exists() and journal.stat().st_size)
+    os.close(terminal)
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(timeout=PATIENCE_S) == 130
+    assert state_of(tmp_path / "out") == "interrupted" and 1 <= len(table(journal)) < 30
+
+
+def test_under_nohup_a_run_goes_on(rows_file, tmp_path):
+    rows = rows_file([{"prompt": f"slow:0.1 {i}"} for i in range(8)])
+    command = ["nohup", sys.executable, "-m", "fastgen", "t2i", str(rows), "-o", "out", "--batch-size", "1", *FAKE]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "out/journal.jsonl"
+    until(lambda: journal.exists() and journal.stat().st_size)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=PATIENCE_S) == 0 and state_of(tmp_path / "out") == "finished"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_whoever_stops_reading_ends_the_run(rows_file, tmp_path, stream):
+    """fastgen ... --json | head -1"""
+    rows = rows_file([{"prompt": f"slow:0.2 {i}"} for i in range(30)])
+    flags = ("--json",) if stream == "stdout" else ()
+    command = [sys.executable, "-m", "fastgen", "t2i", str(rows), "-o", "out", "--batch-size", "1", *FAKE, *flags]
+    with (tmp_path / "said").open("w") as said:
+        pipes = {"stdout": said, "stderr": said, stream: subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=tmp_path, **pipes)
+    reader = getattr(process, stream)
+    assert reader.readline()
+    reader.close()
+    assert process.wait(timeout=PATIENCE_S) == 130 and state_of(tmp_path / "out") == "interrupted"
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said and ("stdout takes no more events" in said or stream == "stderr")
+
+
+def until(happened) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -302,3 +302,31 @@ def test_another_schema_under_the_same_name_is_refused(settings, rows_file, go, 
     given = settings("caption", path, schema=str(schema))
     schema.write_text('{"type": "object", "required": ["x"]}')
     assert settings("caption", path, schema=str(schema)).fingerprint() != given.fingerprint()
+
+
+# The four cases as a person meets them
+
+
+def test_a_name_that_is_no_text_harms_its_row_alone(cli, tmp_path, table):
+    (tmp_path / "pics").mkdir()
+    picture(tmp_path / "pics/ok.png", "red")
+    os.rename(picture(tmp_path / "pics/x.png", "red"), bytes(tmp_path / "pics") + b"/bad\xff.png")
+    result = cli("caption", "pics", *FAKE, "-o", "out")
+    assert result.returncode == 3 and "Traceback" not in result.stderr
+    good, bad = sorted(table(tmp_path / "out/results.jsonl"), key=lambda row: row["fastgen"]["status"])
+    assert good["image"] == "ok.png" and good["fastgen"]["status"] == "done"
+    assert bad["fastgen"]["error"]["field"] == "image" and "row 1, field image" in bad["fastgen"]["error"]["message"]
+
+
+def test_fresh_never_takes_what_the_run_reads(cli, rows_file, tmp_path):
+    rows = rows_file([{"id": "1", "prompt": "p"}])
+    assert cli("t2i", rows, *FAKE, "-o", "out", "-q").returncode == 0
+    before = (tmp_path / "out/images/1_0.png").read_bytes()
+    refused = cli("caption", "out/images", *FAKE, "-o", "out")
+    assert refused.returncode == 2 and "--fresh" not in refused.stderr and "another folder" in refused.stderr
+    refused = cli("caption", "out/images", *FAKE, "-o", "out", "--fresh")
+    assert refused.returncode == 2 and "use another folder with -o" in refused.stderr
+    assert (tmp_path / "out/images/1_0.png").read_bytes() == before
+    over = cli("t2i", rows, *FAKE, "-o", "out", "--fresh", "--steps", "9")
+    assert over.returncode == 0 and "previous-1" in over.stderr
+    assert (tmp_path / "out/previous-1/images/1_0.png").read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from fastgen.backends.diffusion import backend as backend_module
 from fastgen.config.model_cards import TINY
+from fastgen.config.stamps import digest
 from fastgen.errors import ModelError
 from fastgen.input.readers.rows import Row
 from fastgen.input.requests import Intake
@@ -121,6 +123,17 @@ def test_references_of_different_sizes_and_one_bad_picture(edit, tmp_path):
     a, cut, b = run(edit, rows)
     assert isinstance(a, Done) and isinstance(b, Done)
     assert cut.kind == "input" and cut.field == "image" and "cut short" in cut.message
+
+
+def test_results_say_what_was_written_whatever_fails_beside_them(edit, tmp_path):
+    picture(1, 128, 128).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    rows = [{"id": f"f{i}", "image": str(tmp_path / "a.png"), "prompt": f"night {i}", "n": 2} for i in range(3)]
+    rows.insert(1, {"id": "cut", "image": str(tmp_path / "cut.png"), "prompt": "night", "n": 2})
+    for result in run(edit, rows):
+        if result.id != "cut":
+            written = [Path(edit.settings.run.out, path).read_bytes() for path in result.paths]
+            assert len(written) == 2 and result.files == tuple((len(data), digest(data)) for data in written)
 
 
 def test_a_picture_that_fails_late_is_named_with_its_row(tmp_path):
@@ -274,7 +287,8 @@ def test_another_run_begins_without_the_shortages_of_the_one_before(tmp_path):
     try:
         backend._fits[Bucket("t2i", 128, 128, (0, 0), 1)] = 2
         backend.modules.vae.enable_tiling()
-        backend.reconfigure(replace(backend.settings, out=str(tmp_path / "next"), batch_size=1))
+        run = replace(backend.settings.run, out=str(tmp_path / "next"), batch_size=1)
+        backend.reconfigure(replace(backend.settings, run=run))
         assert not backend._fits and not backend.modules.vae.use_tiling
     finally:
         backend.close()

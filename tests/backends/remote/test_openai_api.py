@@ -16,6 +16,7 @@ from fastgen import providers
 from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
+from fastgen.config.stamps import digest
 from fastgen.resolver import resolve
 from fastgen.scheduler import failure_policy
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
@@ -89,6 +90,12 @@ def test_a_variation_has_its_own_endpoint_and_dall_e_2_gets_a_png(ask, picture, 
     assert isinstance(result, Done) and len(result.paths) == 2
     (asked,) = seen
     assert (asked.operation, asked.images[0].mime, asked.params) == ("vary", "image/png", {"model": "dall-e-2", "n": 2})
+
+
+def test_results_say_what_was_written(ask, tmp_path):
+    result, _ = ask("t2i", "a fox", n=3)
+    written = [(tmp_path / path).read_bytes() for path in result.paths]
+    assert len(written) == 3 and result.files == tuple((len(data), digest(data)) for data in written)
 
 
 def test_every_turns_picture_is_kept_where_the_row_says_so(ask, picture, tmp_path):

@@ -1,0 +1,50 @@
+"""`fastgen check` as a person and as a program meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FAKE = ("--backend", "fake", "--gpus", "cpu")
+
+
+@pytest.fixture
+def out(cli, rows_file, tmp_path):
+    assert cli("t2i", rows_file([{"id": f"{i}", "prompt": "p"} for i in range(3)]), *FAKE, "-o", "out").returncode == 0
+    return tmp_path / "out"
+
+
+def test_what_a_person_sees(cli, out):
+    result = cli("check", "out")
+    assert result.returncode == 0 and result.stdout == "3 done rows with 3 files checked: all is well\n"
+    (out / "images/1_0.png").unlink()
+    result = cli("check", "out")
+    assert result.returncode == 3 and "row 1: images/1_0.png is missing" in result.stdout.splitlines()
+    assert "1 problem." in result.stdout and "run the same command again" in result.stdout
+    assert cli("t2i", "rows.jsonl", *FAKE, "-o", "out").returncode == 0 and cli("check", "out").returncode == 0
+
+
+def test_what_a_program_sees(cli, out):
+    (out / "images/1_0.png").write_bytes(b"")
+    result = cli("check", "out", "--json")
+    damaged, summary = (json.loads(line) for line in result.stdout.splitlines())
+    assert damaged == {"event": "damaged", "id": "1", "path": "images/1_0.png", "problem": "is empty"}
+    assert summary == {
+        "event": "summary",
+        "state": "checked",
+        "exit_code": 3,
+        "out": "out",
+        "rows": 3,
+        "files": 3,
+        "damaged": 1,
+        "without_hash": 0,
+    }
+    assert result.returncode == 3
+
+
+def test_what_is_no_run_folder(cli, tmp_path):
+    result = cli("check", tmp_path)
+    assert result.returncode == 2 and "give the folder of a run" in result.stderr
+    result = cli("check", tmp_path, "--json")
+    assert json.loads(result.stdout)["state"] == "refused" and result.returncode == 2
