@@ -102,7 +102,6 @@ ELSEWHERE = {
     "scheduler/batches_out.py": "scheduler/test_run.py",
     "scheduler/progress.py": "scheduler/test_watchdog.py",
     "scheduler/results_back.py": "scheduler/test_run.py",
-    "scheduler/rows_in.py": "scheduler/test_run.py",
     "scheduler/worker_state.py": "scheduler/test_worker_pool.py",
     "types.py": "scheduler/test_batching.py",
     "workers/base.py": "workers/test_process.py",
