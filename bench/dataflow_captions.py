@@ -1,4 +1,4 @@
-"""PromptedVQAGenerator on APIVLMServing_openai against DataFlow-MM's own classes: captions a second at a server that
+"""PromptedVQAGenerator on APIVLMServing_openai against DataFlow-MM's own classes: captions per second at a server that
 answers at once.
 
     python -m bench.dataflow_captions [--theirs CHECKOUT] [--rows 2000] [--workers 10] [--rounds 3] [--latency S]
@@ -11,7 +11,7 @@ as many rows as workers: it starts fastgen's engine process, and their first con
 that, from the operator's `run` to its end, with the reading and writing of tables. "with start" is the same rows over
 both calls. The programs take turns; only ratios within one run mean anything.
 
-Without --theirs (a checkout of their repository) the opponent is a loop that does what their class does: a pool of
+Without --theirs (a checkout of their repository) the baseline is a loop that does what their class does: a pool of
 threads, the vendor's SDK, each picture read and encoded as it is.
 """
 
@@ -189,7 +189,7 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
-    print(f"opponent: {'their own classes' if args.theirs else 'a loop that does what their class does'}")
+    print(f"baseline: {'their own classes' if args.theirs else 'a loop that does what their class does'}")
     for name in ("rows/s", "with start"):
         ratios = [a[name] / b[name] for a, b in zip(found["fastgen"], found["theirs"], strict=True)]
         print(f"{name}: {statistics.median(ratios):.2f} times theirs ({min(ratios):.2f} to {max(ratios):.2f})")

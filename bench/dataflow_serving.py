@@ -114,7 +114,7 @@ def main() -> None:
     if args.arm:
         serve(args)
         return
-    print(f"opponent: {'their own class' if args.theirs else 'a loop that does what their class does'}", flush=True)
+    print(f"baseline: {'their own class' if args.theirs else 'a loop that does what their class does'}", flush=True)
     cores = os.cpu_count() or 1
     threads = {arm: max((1, cores), key=lambda n: program(args, arm, 1, 2 * args.batch, n)[0]) for arm in TOKENS}
     print(f"threads of the baseline: {threads}", flush=True)

@@ -146,7 +146,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     retry_failed: bool = False
     fallback_on_refusal: bool = False
     max_cost: float = 0.0
-    """Maximum Maximum USD that this run folder may cost; 0: no limit."""
+    """Maximum Maximum Maximum Maximum USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()
     """Notes for the user before the run."""
 

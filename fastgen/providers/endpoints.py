@@ -53,7 +53,7 @@ def key_of(name: str, needed: bool = False) -> str:
             f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
         )
     if needed and not key:
-        raise SettingsError(f"{name}: it it it is not set in the process that sends the requests")
+        raise SettingsError(f"{name}: it it it it it is not set in the process that sends the requests")
     return key
 
 

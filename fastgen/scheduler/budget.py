@@ -168,7 +168,7 @@ class Ledger:
             f"{self.reserved:.4f} USD count as spent for them"
         )
         for id, held in list(self._open.items()):
-            self._note(Entry(id, spent=held, why="under way when the run was killed; it may have been billed"))
+            self._note(Entry(id, spent=held, why="in flight when the run was killed; it may have been billed"))
 
     @property
     def _total(self) -> float:

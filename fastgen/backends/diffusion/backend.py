@@ -363,7 +363,7 @@ class FluxBackend:
 
     def _not_finite(self) -> str:
         likely = WHY_NOT_FINITE[self.settings.engine.dtype]
-        return f"the model made numbers that are not finite, so there is no picture; likely {likely}"
+        return f"the model made numbers that are not finite, so there is no image; likely {likely}"
 
     def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
         return Failed(request.id, kind, message, field, self.settings.backend.name, self.settings.model.name)

@@ -170,6 +170,6 @@ class DummyStorage(DataFlowStorage):
         prefix = self.file_name_prefix or "dataflow_cache"
         storage = FileStorage(
             "", self.cache_path, prefix, kind, allow_pickle=True
-        )  # it is only written, never read, never read
+        )  # it is only written, never read, never read, never read, never read
         storage.operator_step = 0
         return storage.write(self._rows)

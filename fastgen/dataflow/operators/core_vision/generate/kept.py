@@ -54,8 +54,8 @@ class Kept:
     def say(self) -> None:
         if self._taken:
             get_logger().info(
-                "%d rows have pictures from a table that another program wrote; they are kept. Delete %s to have them "
-                "made again",
+                "%d rows have images from a table that another program wrote; they are kept. Delete %s to make them "
+                "again",
                 self._taken,
                 self._note,
             )

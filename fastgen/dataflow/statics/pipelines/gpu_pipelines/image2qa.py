@@ -68,9 +68,7 @@ def main(arguments=None):
     parser.add_argument(
         "--cache_type", default="json", choices=["json", "jsonl", "csv", "parquet"], help="format of the table"
     )
-    parser.add_argument(
-        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
-    )
+    parser.add_argument("--model_name", help=f"hub id, local folder, or tiny; default: {MODEL}, or tiny without a GPU")
     parser.add_argument("--max_tokens", type=int, default=256, help="of an answer, at most; one that needs more fails")
     pipeline = ImageQAPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()

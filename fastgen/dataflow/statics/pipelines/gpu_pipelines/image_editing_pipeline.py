@@ -56,9 +56,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Edit images on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
-    )
+    parser.add_argument("--model_name", help=f"hub id, local folder, or tiny; default: {MODEL}, or tiny without a GPU")
     parser.add_argument(
         "--batch_size", type=int, default=4, help="images that go through the model together, on each GPU"
     )
@@ -70,10 +68,10 @@ def main(arguments=None):
     )
     parser.add_argument("--steps", type=int, default=28, help="denoising steps")
     parser.add_argument(
-        "--height", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides"
+        "--height", type=int, default=1024, help="of the images; 1024x1024 means that each input decides"
     )
     parser.add_argument(
-        "--width", type=int, default=1024, help="of the pictures; 1024x1024 means that each input decides"
+        "--width", type=int, default=1024, help="of the images; 1024x1024 means that each input decides"
     )
     pipeline = ImageEditingPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()

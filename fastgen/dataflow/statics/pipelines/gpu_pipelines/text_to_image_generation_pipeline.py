@@ -54,9 +54,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         description="Make images from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--model_name", help=f"hub id, local folder, or tiny; without it {MODEL}, and tiny where there is no GPU"
-    )
+    parser.add_argument("--model_name", help=f"hub id, local folder, or tiny; default: {MODEL}, or tiny without a GPU")
     parser.add_argument(
         "--batch_size", type=int, default=4, help="images that go through the model together, on each GPU"
     )
@@ -67,8 +65,8 @@ def main(arguments=None):
         "--cache_path", default="./cache_local/text2image_local", help="folder for the table and the images"
     )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--height", type=int, default=512, help="of the pictures")
-    parser.add_argument("--width", type=int, default=512, help="of the pictures")
+    parser.add_argument("--height", type=int, default=512, help="of the images")
+    parser.add_argument("--width", type=int, default=512, help="of the images")
     pipeline = ImageGenerationPipeline(**vars(parser.parse_args(arguments)))
     pipeline.forward()
     return pipeline.serving
