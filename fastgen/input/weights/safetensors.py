@@ -43,7 +43,7 @@ def read_header(path: Path) -> Header:
     """What a file says of its tensors, which must all be in it.
 
     Raises:
-        BadFile: it is no .safetensors file, or a damaged one; says the fix.
+        BadFile: it is not a .safetensors file, or a damaged one; says the fix.
     """
     try:
         with path.open("rb") as file:
@@ -52,12 +52,12 @@ def read_header(path: Path) -> Header:
             _refuse_other_formats(path, start)
             size = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_BYTES
             if not 2 <= size <= min(MOST_BYTES, length - 8):
-                raise BadFile("is no .safetensors file, or is cut off; download it again")
+                raise BadFile("is not a .safetensors file, or is cut off; download it again")
             said = json.loads(file.read(size))
     except OSError as error:
         raise BadFile(f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise BadFile("is no .safetensors file, or is damaged; download it again") from None
+        raise BadFile("is not a .safetensors file, or is damaged; download it again") from None
     try:
         metadata = said.pop("__metadata__", None) or {}
         for name, about in said.items():

@@ -108,5 +108,5 @@ def test_a_file_that_changed_after_resolve(loaded, theirs, tmp_path):
     loaded(theirs)
     settings = resolve("t2i", model="tiny", gpus="cpu", transformer=str(tmp_path / "transformer.safetensors"))
     (tmp_path / "transformer.safetensors").write_bytes(b"other")
-    with pytest.raises(ModelError, match=r"--transformer .*is no \.safetensors file"):
+    with pytest.raises(ModelError, match=r"--transformer .*is not a \.safetensors file"):
         load(settings, torch.device("cpu"))

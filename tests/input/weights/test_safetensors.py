@@ -1,4 +1,4 @@
-"""What is no .safetensors file, or a damaged one, is said before anything opens it."""
+"""What is not a .safetensors file, or a damaged one, is said before anything opens it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_names_types_and_shapes(file):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no .safetensors file"),
-        (b"a few", "is no .safetensors file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is no .safetensors file"),
-        (struct.pack("<Q", 2**62) + b"{}", "is no .safetensors file"),
-        (struct.pack("<Q", 9) + b"not JSON!", "is no .safetensors file, or is damaged"),
+        (b"", "is not a .safetensors file"),
+        (b"a few", "is not a .safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is not a .safetensors file"),
+        (struct.pack("<Q", 2**62) + b"{}", "is not a .safetensors file"),
+        (struct.pack("<Q", 9) + b"not JSON!", "is not a .safetensors file, or is damaged"),
         (struct.pack("<Q", 4) + b"null", "its header is damaged"),
         (struct.pack("<Q", 9) + b'{"a": {}}', "its header is damaged"),
         (b"GGUF" + bytes(99), "is a GGUF file; use the .safetensors version"),
