@@ -73,6 +73,7 @@ def test_few_lines_are_kept_from_the_formatter():
 
 ELSEWHERE = {
     "__main__.py": "cli/test_main.py",
+    "cli/run_task.py": "cli/test_main.py",
     "backends/base.py": "backends/test_recipe_backend.py",
     "backends/diffusion/": "backends/diffusion/test_engine.py",
     "backends/fake.py": "scheduler/test_run.py",

@@ -6,7 +6,6 @@ Exit codes: 0 every row is done; 1 the run could not continue (full disk, no eng
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -80,10 +79,11 @@ from fastgen.cli.flags import (
     VllmCommand,
     VlmModel,
 )
+from fastgen.cli.run_task import fail, run_task
 from fastgen.config.prompts import PROMPT, SYSTEM
 
 if TYPE_CHECKING:
-    from fastgen.errors import FastgenError
+    pass
 
 app = typer.Typer(
     name="fastgen",
@@ -152,7 +152,7 @@ def _command(task: str, help: str):
     ) -> None:
         flags = dict(locals())
         flags.pop("task", None)
-        _run(task, flags)
+        run_task(task, flags)
 
     return command
 
@@ -193,7 +193,7 @@ def caption(
     quiet: Quiet = False,
 ) -> None:
     """Caption images with a VLM: descriptions, answers to questions, or JSON."""
-    _run("caption", dict(locals()))
+    run_task("caption", dict(locals()))
 
 
 @app.command()
@@ -212,7 +212,7 @@ def setup(
     try:
         place = vllm.make(on_gpu=bool(find_gpus()) and not cpu)
     except FastgenError as error:
-        _fail(error, "human")
+        fail(error, "human")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     print(f"vLLM is installed in {place}; `fastgen caption` finds it there")
@@ -238,7 +238,7 @@ def demo(
     try:
         sheet, right = demo.run(out, count, seed)
     except FastgenError as error:
-        _fail(error, "human")
+        fail(error, "human")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     print(
@@ -304,7 +304,7 @@ def bench(
             tune=tune,
         )
     except FastgenError as error:
-        _fail(error, "human")
+        fail(error, "human")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     report.show(found)
@@ -325,7 +325,7 @@ def init(
     try:
         written = statics.init(folder)
     except FastgenError as error:
-        _fail(error, "human")
+        fail(error, "human")
     place = "this folder" if folder == Path(".") else str(folder)
     print(f"{len(written)} new files in {place}; {folder / 'README.md'} says what to run")
 
@@ -365,96 +365,6 @@ _program("caption-api", "Caption images with a server in OpenAI's chat format.")
 _program("caption-gpu", "Caption images with a VLM on this machine.")
 _program("vqa-api", "Answer questions about images with a server in OpenAI's chat format.")
 _program("vqa-gpu", "Answer questions about images with a VLM on this machine.")
-
-
-def _run(task: str, flags: dict) -> None:
-    from fastgen import examples
-    from fastgen.errors import FastgenError
-    from fastgen.resolver import resolve
-
-    voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
-    flags.pop("quiet", None)
-    dry_run = flags.pop("dry_run")
-    if flags["input"] is None:
-        flags["input"] = examples.find(task, flags)
-    if "lora" in flags:
-        flags["lora"] = tuple(flags["lora"] or ())
-    try:
-        settings = resolve(task, **flags)
-    except FastgenError as error:
-        _fail(error, voice)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    if dry_run:
-        _explain(settings, voice)
-    else:
-        _generate(settings, voice)
-
-
-def _generate(settings, voice: str) -> None:
-    from fastgen.cli.reporter import Report
-    from fastgen.errors import FastgenError
-    from fastgen.scheduler.run import Run
-
-    report = Report(voice, settings)
-    try:
-        run = Run(settings, report.emit)
-    except FastgenError as error:
-        _fail(error, voice)
-
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-
-    def on_signal(signum, frame) -> None:
-        if signum == signal.SIGHUP:  # the terminal is gone: from now on output goes nowhere, and that is not an error
-            for stream in terminals:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        if run.state == "running":
-            run.interrupt()
-        else:
-            run.abort()
-            os._exit(130)
-
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run continues
-            signal.signal(name, on_signal)
-    report.on_lost = lambda: run.interrupt() if run.state == "running" else None
-    report.begin()
-    message = ""
-    try:
-        for result in run.results():
-            report.result(result, run.counts, run.expected_rows)
-        code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
-        state = run.state
-    except FastgenError as error:
-        code, state, message = error.exit_code, "stopped", f"error: {error}"
-        if run.counts["new"]:
-            code = 1
-            message += (
-                f"\n{run.counts['new']} rows were done in this run and are safe; run the same command to continue"
-            )
-    report.end(state, code, run.summary(), message)
-    raise typer.Exit(code)
-
-
-def _explain(settings, voice: str) -> None:
-    from fastgen.api import explain
-    from fastgen.cli.reporter import say_plan
-    from fastgen.errors import FastgenError
-
-    try:
-        plan = explain(settings)
-    except FastgenError as error:
-        _fail(error, voice)
-    say_plan(plan, settings, voice)
-
-
-def _fail(error: FastgenError, voice: str) -> None:
-    if voice == "json":
-        import json
-
-        print(json.dumps({"event": "summary", "state": "refused", "exit_code": error.exit_code, "message": str(error)}))
-    print(f"error: {error}", file=sys.stderr)
-    raise typer.Exit(error.exit_code)
 
 
 dataflowmm_app = typer.Typer(

@@ -225,7 +225,7 @@ def test_whoever_stops_reading_ends_the_run(rows_file, tmp_path, stream):
     reader.close()
     assert process.wait(timeout=PATIENCE_S) == 130 and state_of(tmp_path / "out") == "interrupted"
     said = (tmp_path / "said").read_text()
-    assert "Traceback" not in said and ("stdout takes no more events" in said or stream == "stderr")
+    assert "Traceback" not in said and ("stdout accepts no more events" in said or stream == "stderr")
 
 
 def until(happened) -> None:

@@ -1,0 +1,106 @@
+"""A task from flags to exit code: resolve, run, report. Imports nothing heavy before a command runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from fastgen.config.settings import Settings
+    from fastgen.errors import FastgenError
+
+
+def run_task(task: str, flags: dict) -> None:
+    """What `t2i`, `edit` and `caption` do with their flags: run the rows, or say what a run would do."""
+    from fastgen import examples
+    from fastgen.errors import FastgenError
+    from fastgen.resolver import resolve
+
+    voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
+    flags.pop("quiet", None)
+    dry_run = flags.pop("dry_run")
+    if flags["input"] is None:
+        flags["input"] = examples.find(task, flags)
+    if "lora" in flags:
+        flags["lora"] = tuple(flags["lora"] or ())
+    try:
+        settings = resolve(task, **flags)
+    except FastgenError as error:
+        fail(error, voice)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if dry_run:
+        _explain(settings, voice)
+    else:
+        _generate(settings, voice)
+
+
+def _generate(settings: Settings, voice: str) -> None:
+    from fastgen.cli.reporter import Report
+    from fastgen.errors import FastgenError
+    from fastgen.scheduler.run import Run
+
+    report = Report(voice, settings)
+    try:
+        run = Run(settings, report.emit)
+    except FastgenError as error:
+        fail(error, voice)
+
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def on_signal(signum, frame) -> None:
+        if signum == signal.SIGHUP:  # the terminal is gone: from now on output goes nowhere, and that is not an error
+            for stream in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        if run.state == "running":
+            run.interrupt()
+        else:
+            run.abort()
+            os._exit(130)
+
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # under nohup the run continues
+            signal.signal(name, on_signal)
+    report.on_lost = lambda: run.interrupt() if run.state == "running" else None
+    report.begin()
+    message = ""
+    try:
+        for result in run.results():
+            report.result(result, run.counts, run.expected_rows)
+        code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
+        state = run.state
+    except FastgenError as error:
+        code, state, message = error.exit_code, "stopped", f"error: {error}"
+        if run.counts["new"]:
+            code = 1
+            message += (
+                f"\n{run.counts['new']} rows were done in this run and are safe; run the same command to continue"
+            )
+    report.end(state, code, run.summary(), message)
+    raise typer.Exit(code)
+
+
+def _explain(settings: Settings, voice: str) -> None:
+    from fastgen.api import explain
+    from fastgen.cli.reporter import say_plan
+    from fastgen.errors import FastgenError
+
+    try:
+        plan = explain(settings)
+    except FastgenError as error:
+        fail(error, voice)
+    say_plan(plan, settings, voice)
+
+
+def fail(error: FastgenError, voice: str) -> NoReturn:
+    """Say why nothing was done, and leave with the error's exit code."""
+    if voice == "json":
+        import json
+
+        print(json.dumps({"event": "summary", "state": "refused", "exit_code": error.exit_code, "message": str(error)}))
+    print(f"error: {error}", file=sys.stderr)
+    raise typer.Exit(error.exit_code)
