@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 from fastgen.config import stamps
 from fastgen.types import FileStamp
@@ -18,7 +17,7 @@ _HEAD, _TAIL = 12, 12
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def is_intact(path: Path, written: FileStamp | None) -> bool:
+def is_intact(path: str | Path, written: FileStamp | None) -> bool:
     """Whether an image exists, has its size, and ends like an image of its kind.
 
     A file that never ended like that (a service may add something after the image) is read completely.
@@ -27,18 +26,21 @@ def is_intact(path: Path, written: FileStamp | None) -> bool:
         written: the stamp of the file as it was written; None if unknown.
     """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # cheaper than a file object; a pipe does not block
+        try:
+            size = os.fstat(file).st_size
             if not size or (written and size != written[0]):
                 return False
-            if _ends_well(file, size):
+            if _ends_well(os.pread(file, _HEAD, 0), os.pread(file, _TAIL, max(0, size - _TAIL)), size):
                 return True
+        finally:
+            os.close(file)
     except OSError:
         return False
-    return not fault(path, written)
+    return not fault(Path(path), written)
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: str | Path) -> bool:
     """Whether there is an image that may be of value, the committed one or another."""
     return is_intact(path, None)
 
@@ -73,10 +75,7 @@ def _undecodable(path: Path) -> str:
     return ""
 
 
-def _ends_well(file: BinaryIO, size: int) -> bool:
-    head = file.read(_HEAD)
-    file.seek(max(0, size - _TAIL))
-    tail = file.read(_TAIL)
+def _ends_well(head: bytes, tail: bytes, size: int) -> bool:
     if head.startswith(b"\x89PNG"):
         return tail == _IEND
     if head.startswith(b"\xff\xd8"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
-from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -81,8 +80,8 @@ class _Earlier:
     def __init__(self, settings: Settings, journal: Journal):
         self._settings = settings
         self._journal = journal
-        self._out = Path(settings.run.out)
-        self._images = os.path.realpath(self._out / artifacts.IMAGES)
+        self._out = settings.run.out
+        self._images = os.path.realpath(os.path.join(self._out, artifacts.IMAGES))
         self._damaged = self._changed = 0
 
     def stands(self, known: Done | Failed, identity: Identity) -> bool:
@@ -110,7 +109,11 @@ class _Earlier:
         if not made and not self._reads(request, usual):
             return request
         last = made[0] if made else None
-        if last and last.content == request.content and not any(intact.is_whole(self._out / p) for p in last.paths):
+        if (
+            last
+            and last.content == request.content
+            and not any(intact.is_whole(f"{self._out}/{p}") for p in last.paths)
+        ):
             own = os.path.basename(last.paths[0]).rpartition("_")[0]
             if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):
                 return replace(request, stem=own)
@@ -128,7 +131,9 @@ class _Earlier:
 
     def _has_its_files(self, done: Done) -> bool:
         return all(
-            intact.is_intact(self._out / path, written) for path, written in zip_longest(done.paths, done.files) if path
+            intact.is_intact(f"{self._out}/{path}", written)
+            for path, written in zip_longest(done.paths, done.files)
+            if path
         )
 
     def _reads_something_else(self, known: Done | Failed, identity: Identity) -> bool:
