@@ -58,7 +58,7 @@ def resolve_backend(
         notes += chosen.notes(on_gpu)
     engine = _engine(flags, card, on_gpu)
     if spec.optimizes:
-        notes += weights.check(card.path, engine.loras, engine.transformer)
+        notes += weights.plan(card.path, engine.transformer, engine.loras).notes
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
     return Settings(

@@ -14,11 +14,12 @@ import torch
 
 from fastgen import opt
 from fastgen.backends.diffusion.encode import PromptEncoder
-from fastgen.backends.diffusion.load import _Files, load
+from fastgen.backends.diffusion.load import _sources, load
 from fastgen.config import profile
 from fastgen.config.model_cards import TINY
 from fastgen.config.optimizations import Quantize
 from fastgen.errors import ModelError, SettingsError
+from fastgen.input import weights
 from fastgen.opt import quantize, quantized_cache, quantized_state
 from fastgen.resolver import resolve
 from tests.opt.conftest import draw
@@ -192,7 +193,8 @@ def test_what_a_file_belongs_to(home, lora_file, tmp_path):
 
     def names(device=CPU, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **{"quantize": "8bit,text:8bit", **flags})
-        sources = _Files(settings).sources()
+        engine = settings.engine
+        sources = _sources(settings, weights.plan(settings.model.path, engine.transformer, engine.loras))
         return [quantized_cache._name(settings.optimizations, part, sources[part], "tiny", device) for part in sources]
 
     first, second = lora_file("transformer"), lora_file("transformer", seed=1)

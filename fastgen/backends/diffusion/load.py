@@ -16,13 +16,12 @@ from typing import Any
 import torch
 
 from fastgen.backends.diffusion import single_file, synthetic
-from fastgen.backends.diffusion.lora import Lora, merge
+from fastgen.backends.diffusion.lora import merge
 from fastgen.config.optimizations import StepCache
 from fastgen.config.settings import Settings
 from fastgen.config.stamps import stamp
 from fastgen.errors import ModelError
 from fastgen.input import weights
-from fastgen.input.weights.safetensors import BadFile, read_header
 from fastgen.opt.quantized_cache import CachedWeights, find
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has downloaded everything that is needed
@@ -62,12 +61,13 @@ def load(settings: Settings, device: torch.device) -> Modules:
     from transformers import CLIPTextModel, T5EncoderModel
 
     _let_libraries_speak()
-    files = _Files(settings)
-    cache = find(settings.optimizations, files.sources(), settings.model.name, device)
+    engine = settings.engine
+    plans = weights.plan(settings.model.path, engine.transformer, engine.loras)
+    cache = find(settings.optimizations, _sources(settings, plans), settings.model.name, device)
     folder = _Folder(settings, device, [PARTS[part] for part, cached in cache.items() if cached.is_there])
-    if files.transformer is not None and PARTS["transformer"] not in folder.hollow:
+    if plans.transformer is not None and PARTS["transformer"] not in folder.hollow:
         transformer = folder.empty("transformer", FluxTransformer2DModel)
-        single_file.fill(transformer, settings.engine.transformer, files.transformer, folder.dtype)
+        single_file.fill(transformer, engine.transformer, plans.transformer, folder.dtype)
     else:
         transformer = folder.part("transformer", FluxTransformer2DModel)
     modules: dict[str, Any] = {
@@ -78,8 +78,9 @@ def load(settings: Settings, device: torch.device) -> Modules:
     }
     for module in modules.values():
         module.eval().requires_grad_(False)
-    for lora in files.loras:
-        merge(lora, {name: module for name, module in modules.items() if name not in folder.hollow})
+    whole = {name: module for name, module in modules.items() if name not in folder.hollow}
+    for (path, scale), plan in zip(engine.loras, plans.loras, strict=True):
+        merge(path, plan, scale, whole)
     return Modules(
         **modules,
         tokenizer=folder.tokenizer("tokenizer"),
@@ -91,52 +92,28 @@ def load(settings: Settings, device: torch.device) -> Modules:
     )
 
 
-class _Files:
-    """The weight files that belong to the model: --lora and --transformer. Raises ModelError."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-        engine = settings.engine
-        self.transformer: weights.transformer.Plan | None = None
-        self.loras: list[Lora] = []
-        if not engine.loras and not engine.transformer:
-            return
-        model, path = weights.read_model(Path(settings.model.path)), engine.transformer
-        try:
-            if path:
-                self.transformer = weights.transformer.plan(read_header(Path(path)), model)
-            for path, scale in engine.loras:
-                self.loras.append(Lora(path, scale, weights.lora.plan(read_header(Path(path)), model)))
-        except BadFile as error:  # it was a different one when the run started
-            raise ModelError(f"{path}: {error}") from None
-
-    def sources(self) -> dict[str, dict]:
-        """For each part whose quantized weights may be cached, all that decides the weights that are quantized."""
-        settings = self.settings
-        if settings.model.synthetic:
-            return {}
-        here = Path(__file__)
-        code = [
-            here,
-            here.with_name("lora.py"),
-            here.with_name("single_file.py"),
-            *Path(weights.__file__).parent.glob("*.py"),
-        ]
-        decides = {
-            "model": settings.model.fingerprint,
-            "dtype": settings.engine.dtype,
-            "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],
+def _sources(settings: Settings, plans: weights.Plans) -> dict[str, dict]:
+    """For each part whose quantized weights may be cached, all that decides the weights that are quantized."""
+    if settings.model.synthetic:
+        return {}
+    here, engine = Path(__file__), settings.engine
+    code = [here.with_name(f"{name}.py") for name in ("load", "lora", "single_file")]
+    code += sorted(Path(weights.__file__).parent.glob("*.py"))
+    decides = {
+        "model": settings.model.fingerprint,
+        "dtype": engine.dtype,
+        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in code],
+    }
+    files = {"transformer": stamp(Path(engine.transformer)) if engine.transformer else "", "text": ""}
+    loras = list(zip(engine.loras, plans.loras, strict=True))
+    return {
+        part: decides
+        | {
+            "file": files[part],
+            "loras": [(stamp(Path(path)), scale) for (path, scale), plan in loras if name in plan.parts],
         }
-        path = settings.engine.transformer
-        files = {"transformer": stamp(Path(path)) if path else "", "text": ""}
-        return {
-            part: decides
-            | {
-                "file": files[part],
-                "loras": [(stamp(Path(lora.path)), lora.scale) for lora in self.loras if name in lora.plan.parts],
-            }
-            for part, name in PARTS.items()
-        }
+        for part, name in PARTS.items()
+    }
 
 
 class _Folder:

@@ -3,8 +3,6 @@ file and where it belongs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from safetensors import safe_open
 from torch import nn
@@ -13,25 +11,20 @@ from fastgen.input.weights.flux import Layer
 from fastgen.input.weights.lora import Change, Plan
 
 
-@dataclass(frozen=True)
-class Lora:
-    path: str
-    scale: float
-    plan: Plan
-
-
 @torch.no_grad()
-def merge(lora: Lora, modules: dict[str, nn.Module]) -> None:
+def merge(path: str, plan: Plan, scale: float, modules: dict[str, nn.Module]) -> None:
     """Change the weights of a model's parts. Computes in float32, whatever type they are stored in.
 
     Args:
+        path: the file.
+        plan: what is in it.
         modules: part -> module. Missing parts are left out.
     """
-    with safe_open(lora.path, "pt") as file:
-        for change in lora.plan.changes:
+    with safe_open(path, "pt") as file:
+        for change in plan.changes:
             if (module := modules.get(change.layer.part)) is not None:
                 tensors = {role: file.get_tensor(name).float() for role, name in change.tensors.items()}
-                _apply(module, change, tensors, lora.scale)
+                _apply(module, change, tensors, scale)
 
 
 def _apply(module: nn.Module, change: Change, tensors: dict[str, torch.Tensor], scale: float) -> None:

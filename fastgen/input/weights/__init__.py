@@ -9,40 +9,58 @@ transformer   the tensors of a transformer in one file -> the model's parameters
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fastgen.errors import ModelError
 from fastgen.input.weights import flux, lora, transformer
-from fastgen.input.weights.safetensors import BadFile, read_header
+from fastgen.input.weights.safetensors import BadFile, Header, read_header
+
+PARTS = ("transformer", "text_encoder", "text_encoder_2")
+Plan = TypeVar("Plan")
 
 
-def check(folder: str, loras: tuple[tuple[str, float], ...], transformer_file: str) -> list[str]:
-    """Notes for the user about files that will be used with the model in a folder.
+@dataclass(frozen=True)
+class Plans:
+    """What is in the files, and where it belongs."""
+
+    transformer: transformer.Plan | None
+    loras: tuple[lora.Plan, ...]
+    notes: tuple[str, ...]
+    """What the user should be told."""
+
+
+def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...]) -> Plans:
+    """Read the headers of files that are to go with the model in a folder.
 
     Args:
         folder: of the model, in diffusers' format.
-        loras: (path, scale) each.
         transformer_file: "" for none.
+        loras: (path, scale) each.
 
     Raises:
         ModelError: a file is not what it should be, or has tensors that do not belong to this model.
     """
     if not loras and not transformer_file:
-        return []
+        return Plans(None, (), ())
     model = read_model(Path(folder))
-    notes = []
-    for flag, path in (("--transformer", transformer_file), *(("--lora", path) for path, _ in loras)):
-        if not path:
-            continue
-        try:
-            plan = (lora if flag == "--lora" else transformer).plan(read_header(Path(path)), model)
-        except BadFile as error:
-            raise ModelError(f"{flag} {path}: {error}") from None
-        notes += [f"{flag} {path}: {note}" for note in plan.notes]
-    return notes
+    main = _plan("--transformer", transformer_file, transformer.plan, model) if transformer_file else None
+    merged = tuple(_plan("--lora", path, lora.plan, model) for path, _ in loras)
+    notes = [f"--transformer {transformer_file}: {note}" for note in (main.notes if main else ())]
+    for (path, _), found in zip(loras, merged, strict=True):
+        notes += [f"--lora {path}: {note}" for note in found.notes]
+    return Plans(main, merged, tuple(notes))
 
 
 def read_model(folder: Path) -> flux.Model:
-    """The layers of the model in a folder, from its configs."""
-    parts = ("transformer", "text_encoder", "text_encoder_2")
-    return flux.Model(*(json.loads((folder / part / "config.json").read_text("utf-8")) for part in parts))
+    """The layers of the model in a folder, by its configs."""
+    return flux.Model(*(json.loads((folder / part / "config.json").read_text("utf-8")) for part in PARTS))
+
+
+def _plan(flag: str, path: str, read: Callable[[Header, flux.Model], Plan], model: flux.Model) -> Plan:
+    try:
+        return read(read_header(Path(path)), model)
+    except BadFile as error:
+        raise ModelError(f"{flag} {path}: {error}") from None

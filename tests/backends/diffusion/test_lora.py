@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from fastgen.backends.diffusion.lora import Lora, merge
+from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.lora import merge
 from fastgen.config.model_cards import TINY
 from fastgen.input import weights
 from fastgen.input.weights.safetensors import read_header
+from fastgen.resolver import resolve
 
 BLOCK, SINGLE = "transformer_blocks.0.", "single_transformer_blocks.1."
 D, RANK = 128, 4
@@ -40,7 +44,7 @@ def merged(parts, tmp_path):
         path = str(tmp_path / "lora.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
         plan = weights.lora.plan(read_header(tmp_path / "lora.safetensors"), weights.read_model(TINY))
-        merge(Lora(path, scale, plan), modules)
+        merge(path, plan, scale, modules)
         return {
             name: {key.removeprefix("text_model."): value for key, value in module.state_dict().items()}
             for name, module in modules.items()
@@ -264,3 +268,25 @@ def test_other_types_are_rounded_once(parts, merged, dice):
     after = merged(tensors, 1.0, modules={"transformer": half})["transformer"][f"{BLOCK}attn.to_q.weight"]
     wanted = before + b.to(torch.bfloat16).float() @ a.to(torch.bfloat16).float()
     assert after.dtype == torch.bfloat16 and torch.equal(after, wanted.to(torch.bfloat16))
+
+
+def test_the_files_of_the_model_stay_as_they_are(tmp_path, dice):
+    """Weights that need no other type are read where they lie."""
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    for part in ("transformer", "text_encoder"):
+        (file,) = (folder / part).glob("*.safetensors")
+        save_file({name: value.float() for name, value in load_file(file).items()}, file, {"format": "pt"})
+    (a, b), (c, d) = matrices(dice), matrices(dice, 96, 96)
+    name, clip = f"transformer.{BLOCK}attn.to_q", "lora_te1_text_model_encoder_layers_0_self_attn_q_proj"
+    tensors = {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
+    tensors |= {f"{clip}.lora_down.weight": c, f"{clip}.lora_up.weight": d}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    files = [path for path in tmp_path.rglob("*.safetensors")]
+    before = [path.read_bytes() for path in files]
+    settings = resolve("t2i", model=str(folder), gpus="cpu", dtype="float32", lora=[str(tmp_path / "lora.safetensors")])
+    changed = load(settings, torch.device("cpu")).transformer.transformer_blocks[0].attn.to_q.weight
+    whole = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")[f"{BLOCK}attn.to_q.weight"]
+    assert (changed - whole - b @ a).abs().max() < 1e-5
+    os.sync()
+    assert [path.read_bytes() for path in files] == before
