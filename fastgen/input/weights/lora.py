@@ -116,10 +116,10 @@ def plan(header: Header, model: Model) -> Plan:
             own, role, layer = found
             group = groups.setdefault(own, _Group(layer))
             if role in group.tensors:
-                problems[name] = f"says the same as {group.tensors[role]}"
+                problems[name] = f"repeats {group.tensors[role]}"
             group.tensors.setdefault(role, name)
         else:
-            problems[name] = "is not a tensor that a LoRA has"
+            problems[name] = "is not a tensor of a LoRA"
     changes = []
     for own, group in groups.items():
         bad = _check(own, group, header.tensors)
@@ -131,8 +131,8 @@ def plan(header: Header, model: Model) -> Plan:
     if problems:
         raise BadFile(_explain(problems, len(header.tensors)))
     if not changes:
-        raise BadFile("holds no weights of a LoRA")
-    return Plan(tuple(changes), tuple(f"{_some(names)} left out: {why}" for why, names in unused.items()))
+        raise BadFile("contains no LoRA weights")
+    return Plan(tuple(changes), tuple(f"{_some(names)} are left out: {why}" for why, names in unused.items()))
 
 
 def _read_name(name: str, model: Model) -> tuple[str, str, Layer | None] | None:
@@ -159,16 +159,14 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
     names, layer = group.tensors, group.layer
     if layer is None:
         return dict.fromkeys(names.values(), "this model has no such layer")
-    problems = {
-        name: f"its numbers are {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS
-    }
+    problems = {name: f"has type {tensors[name].dtype}" for name in names.values() if tensors[name].dtype not in FLOATS}
     shapes = {role: _flat(tensors[name].shape) for role, name in names.items()}
     outputs = layer.shape[0]
     inputs = layer.shape[1] if len(layer.shape) == 2 else 0
     if {"down", "up"} & names.keys():
         problems |= _check_product(names, shapes, layer)
     elif lonely := {"alpha", "magnitude", "up_bias"} & names.keys():
-        problems |= {names[role]: "the two matrices that belong to it are missing" for role in lonely}
+        problems |= {names[role]: "the two matrices that it belongs to are missing" for role in lonely}
     wanted: dict[str, set[tuple[int, ...]]] = {
         "alpha": {(), (1,)},
         "up_bias": {(outputs,)} if layer.bias else set(),
@@ -180,7 +178,9 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
     for role in wanted.keys() & names.keys():
         if shapes[role] not in wanted[role]:
             fits = " or ".join(map(_by, sorted(wanted[role])))
-            reason = f"is {_by(shapes[role])}, not {fits}" if fits else "whole weights, which a LoRA does not replace"
+            reason = (
+                f"is {_by(shapes[role])}, not {fits}" if fits else "replaces a whole weight, which is not supported"
+            )
             if role in ("up_bias", "bias_difference") and not fits:
                 reason = "the layer has no bias"
             problems[names[role]] = f"{layer.name}: {reason}"

@@ -90,8 +90,8 @@ def _own(header: Header) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
     """The transformer's tensors by their names without prefix, with the names in the file; and the names of others."""
     if names := [name for name in header.tensors if QUANTIZED.search(name)]:
         raise BadFile(
-            f"is quantized in a way that is not read here ({len(names)} tensors such as {names[0]}); use weights of "
-            "full precision and --quantize"
+            f"is quantized in a format that fastgen does not read ({len(names)} tensors such as {names[0]}); use "
+            "weights of full precision and --quantize"
         )
     others = [name for name in header.tensors if name.startswith(OTHER_PARTS)]
     rest = [name for name in header.tensors if not name.startswith(OTHER_PARTS)]
@@ -104,7 +104,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
     if layer is None or kind not in ("weight", "bias", "scale", *SCALES) or (kind == "bias" and not layer.bias):
         return "this model has no such layer"
     if about.dtype not in FLOATS:
-        return f"its numbers are {about.dtype}"
+        return f"has type {about.dtype}"
     rows = layer.shape[0]
     if kind in SCALES:
         fits = about.shape in ((), (1,), (rows,), (rows, 1))

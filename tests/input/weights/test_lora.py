@@ -96,7 +96,7 @@ def test_names_that_have_their_place(plan, tensors, part, paths):
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        ({}, "holds no weights of a LoRA"),
+        ({}, "contains no LoRA weights"),
         (
             kohya("lora_unet_double_blocks_0_img_attn_proj") | kohya("lora_unet_double_blocks_7_img_attn_proj"),
             r"3 of 6 tensors do not fit.*double_blocks_7_img_attn_proj.lora_down.weight: this model has no such layer",
@@ -105,19 +105,19 @@ def test_names_that_have_their_place(plan, tensors, part, paths):
         (pair(Q, ("lora_A", (4, 129))), "transformer_blocks.0.attn.to_q is 128x128 .*128x4 and 4x129"),
         (pair(Q, up=("lora_B", (128, 8))), "128x8 and 4x128"),
         ({f"{Q}.lora_A.weight": (4, 128)}, "its other matrix is missing"),
-        ({f"{Q}.alpha": ()}, "the two matrices that belong to it are missing"),
+        ({f"{Q}.alpha": ()}, "the two matrices that it belongs to are missing"),
         (pair(Q) | {f"{Q}.lora_magnitude_vector": (129,)}, "is 129, not"),
         (pair(Q) | {f"{Q}.alpha": (2,)}, "is 2, not a single number or 1"),
-        (pair(Q) | {f"{Q}.lora_A.weight": ("I64", (4, 128))}, "its numbers are I64"),
-        (pair(Q) | {f"{Q}.lora_A.bias": (4,)}, "is not a tensor that a LoRA has"),
-        (pair(Q) | {f"{Q}.lora_down.weight": (4, 128)}, "says the same as"),
+        (pair(Q) | {f"{Q}.lora_A.weight": ("I64", (4, 128))}, "has type I64"),
+        (pair(Q) | {f"{Q}.lora_A.bias": (4,)}, "is not a tensor of a LoRA"),
+        (pair(Q) | {f"{Q}.lora_down.weight": (4, 128)}, "repeats"),
         (pair(Q) | pair(Q.removeprefix("transformer.")), "changes transformer_blocks.0.attn.to_q a second time"),
         (
             pair(Q) | kohya("lora_unet_double_blocks_0_img_attn_qkv", outputs=384),
             "changes transformer_blocks.0.attn.to_q a second time",
         ),
         (pair("transformer.x_embedder", ("lora_A", (4, 128))), "this is a control LoRA .Depth, Canny."),
-        ({"transformer.x_embedder.weight": (128, 64)}, "whole weights, which a LoRA does not replace"),
+        ({"transformer.x_embedder.weight": (128, 64)}, "replaces a whole weight, which is not supported"),
         ({f"{Q}.diff": (128, 64)}, "is 128x64, not 128x128"),
         ({"text_encoders.t5xxl.transformer.encoder.block.0.layer.0.SelfAttention.q.diff_b": (96,)}, "has no bias"),
         ({f"{Q}.lokr_w1": (4, 4), f"{Q}.lokr_w2": (32, 32)}, "is LoKr .2 tensors such as .*lokr_w1.*not supported"),
@@ -147,7 +147,8 @@ def test_what_has_no_effect_is_named(plan):
     found = plan(pair(Q) | kohya("lora_te1_text_projection", 96, 96))
     assert found.parts == {"transformer"} and len(found.changes) == 1
     assert found.notes == (
-        "3 tensors such as lora_te1_text_projection.lora_down.weight left out: FLUX.1 does not use CLIP's projection",
+        "3 tensors such as lora_te1_text_projection.lora_down.weight are left out: "
+        "FLUX.1 does not use CLIP's projection",
     )
 
 
