@@ -78,6 +78,7 @@ class Attempt:
         self.paths: list[str] = []
         self.files: list[FileStamp] = []
         self.warnings: list[str] = []
+        self._has_price = providers.price(settings) is not None
         self._started = time.monotonic()
 
     @classmethod
@@ -111,7 +112,8 @@ class Attempt:
             begun = bool(self.cost or self.paths)
             try:
                 with through(self.gate, begun), up_to(most):
-                    before_paying()
+                    if self._has_price:  # otherwise nobody could say what may have been billed
+                        before_paying()
                     return send()
             except ProviderError as provider_error:
                 # What is already paid for is not thrown away because the service asks for a pause or because the run
