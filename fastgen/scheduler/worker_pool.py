@@ -66,7 +66,8 @@ class WorkerPool:
         self.states += new
         for state in new:
             for gone in () if state.reused else make_room(state.worker.device):
-                message = f"{gone.name}: the engine with {gone.model} was ended for one with {state.worker.model}"
+                message = f"{gone.name}: the engine with {gone.model} was stopped to make room for one with "
+                message += state.worker.model
                 self.emit("warning", message=message)
             self._start(state)
 

@@ -186,7 +186,7 @@ def test_text_alone_is_answered_where_it_may_be(server, storage, written, caplog
     )
     serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm")
     PromptedVQAGenerator(serving).run(store, input_image_key="image")
-    assert "1 rows have no picture in 'image'" in caplog.text and [len(r.images) for r in server.requests] == [0, 1]
+    assert "1 rows have no image in 'image'" in caplog.text and [len(r.images) for r in server.requests] == [0, 1]
     first, second, third = written(store)
     assert "no picture" in first["answer"] and "96x64" in second["answer"] and third["answer"] == ""
     assert serving.generate_from_input(["Hello?"])[0] == first["answer"]

@@ -104,7 +104,11 @@ def test_a_run_without_a_session_has_the_devices_to_itself(ask, settings, tmp_pa
         )
     )
     [second] = [facts["pid"] for event, facts in said if event == "lane_ready"]
-    assert gone(first) and gone(second) and any("was ended" in facts.get("message", "") for _, facts in said)
+    assert (
+        gone(first)
+        and gone(second)
+        and any("was stopped to make room for" in facts.get("message", "") for _, facts in said)
+    )
 
 
 def test_several_engines_are_kept_each_for_its_device(ask):
