@@ -54,7 +54,7 @@ class RunFolder:
         with self._or_let_go():
             self._before = self._check()
             artifacts.clear_partial(self.path)
-            if settings.run.input:
+            if settings.run.input or not settings.run.fresh:
                 self._begin(settings.run.input)
 
     def spool(self, rows: Iterable[dict]) -> str:
@@ -63,7 +63,7 @@ class RunFolder:
         with self._or_let_go():
             spooled = self.path / PARTIAL / SPOOL
             write_jsonl(spooled, rows, self.path / INPUTS)
-            if not self.settings.run.input:
+            if not self._state:
                 self._begin(str(spooled))
             place = self.path / SPOOL
             if (self._before or {}).get("input") != "":  # else it has the rows of the earlier run
