@@ -69,10 +69,10 @@ def test_pictures_by_a_service(server, folder, cli, task, format):
     rows = read(folder / "cache_local" / place / "dataflow_cache_step_step1.jsonl")
     name = "sample{0}_condition0" if task == "t2i" else "sample_{0}"
     for i, row in enumerate(rows):
-        assert (
-            row[key] == [f"./cache_local/{place}/{name.format(i)}/{name.format(i)}_0.png"]
-            and Image.open(row[key][0]).size
-        )
+        turns = len(row["conversations"]) if task == "edit" else 1
+        names = [f"{name.format(i)}_{turn}.png" for turn in range(turns)]
+        assert row[key] == [f"./cache_local/{place}/{name.format(i)}/{file}" for file in names]
+        assert all(Image.open(path).size for path in row[key])
     assert len(rows) == count
 
 
