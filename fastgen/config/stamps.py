@@ -25,7 +25,7 @@ KEPT_FROM = 4 << 20
 """The hash is stored for files of at least this many bytes; smaller ones are hashed each time."""
 SETTLED_S = 2.0
 """A file that was written more recently than this may change without changing its times, so its hash is not stored."""
-_OF_ENDS = re.compile(r"\b\d+-[0-9a-f]{16}(?![0-9a-f])")
+_OF_ENDS = re.compile(r".* \(\d+-[0-9a-f]{16}\)", re.DOTALL)
 
 
 def digest(data: bytes) -> str:
@@ -75,9 +75,9 @@ def ends(path: Path) -> str:
     return f"{size}-{hashed.hexdigest()}"
 
 
-def has_ends(text: str) -> bool:
-    """Whether a text contains a stamp from `ends`; run.json of versions up to 0.1 has it for LoRAs too."""
-    return bool(_OF_ENDS.search(text))
+def has_ends(file: object) -> bool:
+    """Whether a file in run.json, "PATH (STAMP)", has a stamp from `ends`. In version 0.1 LoRAs have it too."""
+    return isinstance(file, str) and bool(_OF_ENDS.fullmatch(file))
 
 
 def _hash_pieces(path: Path, size: int) -> str:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,13 +35,10 @@ def tables(out: Path) -> list[Path]:
 
 def images(out: Path) -> Iterator[Path]:
     """Everything among the images of a run, without temporary files and what was moved aside."""
-    try:
-        names = os.listdir(out / IMAGES)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        if not (name.startswith(".") or name == "lost+found" or _ASIDE.fullmatch(name)):
-            yield out / IMAGES / name
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(out / IMAGES) as entries:
+        for entry in entries:  # there may be a million, of which most callers want one
+            if not (entry.name.startswith(".") or entry.name == "lost+found" or _ASIDE.fullmatch(entry.name)):
+                yield out / IMAGES / entry.name
 
 
 def left_by_runs(out: Path) -> list[Path]:

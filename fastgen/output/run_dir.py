@@ -234,7 +234,9 @@ class RunFolder:
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError if these settings would give different results."""
         now = self._fingerprint
-        if stamps.has_ends(f"{then.get('lora')} {then.get('transformer')}"):  # from a version that did not hash more
+        loras = then.get("lora")
+        files = [then.get("transformer"), *(loras if isinstance(loras, list) else ())]
+        if any(map(stamps.has_ends, files)):  # from a version that did not hash more
             now = self.settings.fingerprint(stamps.ends)
         now = json.loads(json.dumps(now))
         changed = [

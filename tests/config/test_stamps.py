@@ -92,5 +92,6 @@ def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
 
 def test_both_kinds_are_told_apart(tmp_path):
     file = large(tmp_path / "a.safetensors", 100)
-    assert stamps.has_ends(f"['/a:1.0 ({stamps.ends(file)})'] ")
-    assert not stamps.has_ends(f"['/a:1.0 ({stamps.stamp(file)})'] ") and not stamps.has_ends("[] ")
+    assert stamps.has_ends(f"/a:1.0 ({stamps.ends(file)})") and not stamps.has_ends(f"/a:1.0 ({stamps.stamp(file)})")
+    named_so = f"/a ({stamps.ends(file)}) b"
+    assert not any(map(stamps.has_ends, (named_so, f"{named_so}:1.0 ({stamps.stamp(file)})", "", None, 7)))
