@@ -179,7 +179,7 @@ class Run:
         damaged = self._journal.damaged
         for message in (
             self.folder.warning,
-            f"{damaged} damaged lines of the journal were dropped; their rows run again" if damaged else "",
+            f"{damaged} damaged journal line{'s' * (damaged > 1)} dropped; the rows run again" if damaged else "",
             *self._ledger.warnings,
         ):
             if message:

@@ -39,7 +39,7 @@ def test_it_does_what_it_says_and_no_more(registered, tmp_path):
         resolve("caption", backend="echo", base_url="http://127.0.0.1:9", out=tmp_path)
     with pytest.raises(SettingsError, match="--quantize: only the engine on this machine"):
         resolve("caption", backend="echo", quantize="8bit", out=tmp_path)
-    with pytest.raises(ValueError, match="a backend named local is registered already"):
+    with pytest.raises(ValueError, match="a backend named local is already registered"):
         backends.register(backends.BackendSpec("local", ("caption",), {}, ""))
 
 

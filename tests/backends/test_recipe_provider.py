@@ -75,7 +75,7 @@ def test_rows_go_to_its_own_address_under_its_own_key(together, server, tmp_path
 def test_it_never_becomes_another_backend(together, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="--backend togther: for t2i one of local, openai, gemini, together"):
         resolve("t2i", backend="togther", base_url="http://127.0.0.1:9/v1", out=tmp_path)
-    with pytest.raises(SettingsError, match="size 512x512: gpt-image-2 makes 1024x1024"):
+    with pytest.raises(SettingsError, match="size 512x512: gpt-image-2 supports 1024x1024"):
         resolve("t2i", backend="together", size="512x512", out=tmp_path)
     monkeypatch.delenv("TOGETHER_API_KEY")
     with pytest.raises(SettingsError, match="--backend together: no key; set TOGETHER_API_KEY or DF_API_KEY"):

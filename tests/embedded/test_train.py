@@ -234,7 +234,7 @@ def test_a_few_steps_of_everything_make_whole_models(tmp_path, monkeypatch, caps
     assert (tmp_path / "tiny-vlm" / "model.safetensors").stat().st_size < 8e6
     capsys.readouterr()
     flux.train(tmp_path / "flux", tmp_path / "vae" / "model", tmp_path / "tiny-flux", 8, 1, pairs=40, compiled=False)
-    assert "goes on from step 8" in capsys.readouterr().out
+    assert "continues from step 8" in capsys.readouterr().out
     flux.train(
         tmp_path / "more",
         tmp_path / "nothing",

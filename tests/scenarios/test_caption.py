@@ -87,11 +87,11 @@ def test_a_folder_of_pictures(caption, pictures):
 @pytest.mark.parametrize(
     ("row", "field", "words"),
     [
-        ({}, "images", "no picture to caption"),
+        ({}, "images", "no image to caption"),
         ({"image": "none.png"}, "image", "no such file"),
         ({"image": "text.png"}, "image", "Pillow"),
         ({"image": "cut.jpg"}, "image", "cut short"),
-        ({"image": "red.png", "prompt": "<image> and <image>"}, "prompt", "2 <image> marks for 1 pictures"),
+        ({"image": "red.png", "prompt": "<image> and <image>"}, "prompt", "2 <image> marks for 1 images"),
         ({"image": "red.png", "conversation": [{"from": "nobody", "value": "x"}]}, "conversation", "role is one of"),
         ({"image": "red.png", "conversation": "hello"}, "conversation", "list of turns"),
         ({"image": "red.png", "max_tokens": 0}, "max_tokens", "out of range"),

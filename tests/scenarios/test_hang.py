@@ -97,7 +97,7 @@ def test_an_interrupted_run_gives_up_an_unanswered_request_and_counts_it(
     last = next(line for line in lines if line["id"] == "b" and "spent" in line)
     assert last["spent"] == most and "may have been billed" in last["why"]
     assert any(
-        f"1 rows were still under way and are left for the next run; their requests may have been billed and "
+        f"1 rows were still in progress and are left for the next run; their requests may have been billed and "
         f"count for {most:.4f} USD" in str(message)
         for message in warned
     )

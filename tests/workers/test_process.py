@@ -166,7 +166,7 @@ def test_one_that_takes_no_message_is_ended(worker, monkeypatch):
     monkeypatch.setattr(process, "SEND_S", 1.0)
     os.kill(worker.start().result(PATIENCE_S)["pid"], signal.SIGSTOP)
     death = worker.submit(batch("long " * 1_000_000)).exception(PATIENCE_S)
-    assert isinstance(death, WorkerDied) and "took no message for 1 s" in str(death)
+    assert isinstance(death, WorkerDied) and "accepted no message for 1 s" in str(death)
 
 
 OWNER = """
