@@ -87,7 +87,7 @@ def test_a_folder_of_pictures(caption, pictures):
 @pytest.mark.parametrize(
     ("row", "field", "words"),
     [
-        ({}, "images", "no picture to caption"),
+        ({}, "images", "no image to caption"),
         ({"image": "none.png"}, "image", "no such file"),
         ({"image": "text.png"}, "image", "Pillow"),
         ({"image": "cut.jpg"}, "image", "cut short"),
