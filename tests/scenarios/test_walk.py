@@ -28,9 +28,10 @@ def test_a_row_crosses_few_files(settings, rows_file):
 
     def watch(frame, event, result):
         file = frame.f_code.co_filename
-        if event in ("call", "return") and file.startswith(PACKAGE) and file not in crossed:
-            if any(map(holds, frame.f_locals.values())) or (event == "return" and holds(result)):
-                crossed.add(file)
+        if event not in ("call", "return") or not file.startswith(PACKAGE) or file in crossed:
+            return
+        if any(map(holds, frame.f_locals.values())) or (event == "return" and holds(result)):
+            crossed.add(file)
 
     run = Run(settings("t2i", rows_file([{"prompt": "a"}])))
     sys.setprofile(watch)
