@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastgen import opt
-from fastgen.config import optimizations
+from fastgen.config import backends, optimizations
 from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import Settings
@@ -44,7 +44,8 @@ NEEDS_COMPILE = ("quantize fp8", "quantize int8")
 """On a GPU they are refused without compilation."""
 
 
-CAPTIONER, ONE_AT_A_TIME, WITHOUT = "vllm", "one at a time", "without"
+CAPTIONER = backends.names("caption")[0]
+ONE_AT_A_TIME, WITHOUT = "one at a time", "without"
 SERVED = ("quantization", "max_num_batched_tokens", "api_server_count", "mm_processor_cache_gb", "max_pixels")
 """What a profile sets in vLLM for speed. One arm leaves each of them to vLLM, since most mean nothing alone."""
 
