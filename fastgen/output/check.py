@@ -58,7 +58,8 @@ class Check:
 
     def _findings(self) -> Iterator[Finding]:
         if self._journal.damaged:
-            yield Finding("", previous.JOURNAL, f"has {self._journal.damaged} damaged lines; their rows will run again")
+            lines = "1 damaged line" if self._journal.damaged == 1 else f"{self._journal.damaged} damaged lines"
+            yield Finding("", previous.JOURNAL, f"has {lines}; the rows will run again")
         for table in previous.tables(self.out):
             yield from _unreadable_lines(table)
         files = self._files()

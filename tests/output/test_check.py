@@ -52,7 +52,7 @@ def test_damage_of_the_journal_and_the_table(finished):
     (finished / "results.jsonl").write_bytes(b"".join([table[0], table[1][:-20] + b"\n", *table[2:]]))
     problems, check = found(finished)
     assert problems == {
-        ("", "journal.jsonl"): "has 1 damaged lines; their rows will run again",
+        ("", "journal.jsonl"): "has 1 damaged line; the rows will run again",
         ("", "results.jsonl"): "has a line that is not a row: line 2",
     }
     assert check.rows == 5
