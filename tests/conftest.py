@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that tests start would ignore it
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
 # Many processes share the cores here, and threads that spin while they wait take them from each other: with two threads
