@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
@@ -25,6 +26,8 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 CLI_TIMEOUT_S = 300
 """Generous, since other tests run at the same time."""
 SETUP_S = 1200
+hypothesis.settings.register_profile("busy", deadline=None)  # an example that a busy machine delays is no fault
+hypothesis.settings.load_profile("busy")
 MOST_PROCESSES = 8
 SPREAD = {
     "tests/bench/test_bench.py",

@@ -82,6 +82,7 @@ class WorkerPool:
         state.ready = state.killed = False
         state.opening = True
         state.watch.started()
+        state.answers.clear()
         ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
         ready.add_done_callback(lambda future: self.inbox.put((state, 0, future)))
 
@@ -157,6 +158,9 @@ class WorkerPool:
         lost."""
         passed_s, self._looked_at = now - self._looked_at, now
         for state in self.states:
+            for batch, took_s in state.answers:
+                state.watch.answered(batch, took_s)
+            state.answers.clear()
             action = state.watch.look(passed_s, state.worker.beats, state.batches, state.opening)
             if not action or state.killed:
                 continue
@@ -200,7 +204,7 @@ class WorkerPool:
         state.exclusive = False
         state.failed_starts = 0
         held = state.in_flight.pop(number)
-        state.watch.answered(held.batch, time.monotonic() - held.since)
+        state.answers.append((held.batch, time.monotonic() - held.since))
         return held.batch
 
     def cancel_pending(self, group: Group | None = None) -> None:

@@ -38,6 +38,8 @@ class WorkerState:
     """It comes from an earlier run and was not started for this one."""
     killed: bool = False
     """We are ending it, and its batches will come back."""
+    answers: list[tuple[Batch, float]] = field(default_factory=list)
+    """Batches since the last look at it, and the seconds that each took."""
     in_flight: dict[int, Held] = field(default_factory=dict)
 
     @property
