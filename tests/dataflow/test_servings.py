@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -178,6 +180,21 @@ def test_a_caption_job_goes_on_where_it_was_and_sees_when_a_picture_was_exchange
         len(server.requests) == 6
         and json.loads((here / "cache/dataflow_cache_step_step1.jsonl").read_text().splitlines()[0])["caption"]
     )
+
+
+def test_the_import_is_light():
+    names = "APIVLMServing_openai, APIImageGenServing, LocalImageGenServing, LocalModelVLMServing_vllm"
+    code = f"""
+import sys
+from fastgen.dataflow.serving import {names}
+from fastgen.dataflow.operators.core_vision import PromptedVQAGenerator
+from fastgen.dataflow.utils.storage import FileStorage
+from fastgen.dataflow.io import ImageIO
+print(*{{name.partition(".")[0] for name in sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    heavy = {"pandas", "pyarrow", "numpy", "PIL", "openai", "google", "torch", "rich", "urllib3", "huggingface_hub"}
+    assert done.returncode == 0 and not heavy & set(done.stdout.split())
 
 
 def test_text_alone_is_answered_where_it_may_be(server, storage, written, caplog):

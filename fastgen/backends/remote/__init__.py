@@ -12,5 +12,7 @@ responses.py   what came back -> a text, or why there is none
 vllm.py        a vLLM server, started and watched by vllm_server.py
 attempt.py     one try at a paid API: its calls, their cost, the images that came
 openai_api.py  gemini_api.py           what is sent, through the vendors' own SDKs
+chat.py        one chat completion in OpenAI's format, without the SDK, whole or as a stream
+openai_captions.py  chat_pictures.py   captions, and images that come out of chats, by it
 openai_answers.py  gemini_answers.py   what their answers and exceptions mean
 """

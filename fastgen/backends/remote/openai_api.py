@@ -1,5 +1,5 @@
-"""OpenAI and servers with its format: images and edits with masks through the vendor's SDK, chat completions with
-images without it (chat.py).
+"""OpenAI and servers with its format: images and edits with masks through the vendor's SDK. Captions, and images that
+come out of chats, are made without it (openai_captions.py, chat_pictures.py).
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 import sys
 import threading
@@ -19,17 +18,16 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from fastgen import providers
-from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
+from fastgen.backends.remote import answer_sizes, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
-from fastgen.backends.remote.chat import Chat, Reply
+from fastgen.backends.remote.chat import Chat
 from fastgen.backends.remote.chat_pictures import ChatPictures
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
-from fastgen.backends.remote.openai_answers import LIMITS, Complaint, error_of, provider_error, refused_word, tokens
+from fastgen.backends.remote.openai_answers import provider_error, tokens
+from fastgen.backends.remote.openai_captions import Captions
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
@@ -44,6 +42,8 @@ NO_ENDPOINT = (404, 405, 501)
 """Statuses of a server that does not have the endpoint."""
 MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
 """Tries to fetch an image from its address: it is paid for, so another try costs nothing."""
+NO_CHAT = ("gone", "input", "unauthorized")
+"""Failures that say that the model is not to be chatted with either."""
 
 
 class NoEndpoint(ProviderError):
@@ -57,12 +57,8 @@ class OpenAIBackend:
         self.known = providers.find(settings.backend.provider, self.model)
         self.options = settings.backend.service.options if settings.backend.service else ()
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
-        self._unknown: set[str] = set()
-        """Parameters that this model has refused."""
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
         self._is_vendor = host == VENDOR
-        theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
-        self._limit = LIMITS[theirs]
         self._most_n = (self.known.most_n if self.known else 0) or MOST_N
         self._lock = threading.Lock()
         self._client: Any = None
@@ -76,6 +72,8 @@ class OpenAIBackend:
         most = endpoint.max_inflight
         self.http = Client(endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most)
         self.chat = Chat(self.http, self._key, self._clean)
+        theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
+        self.captions = Captions(self.chat, self.model, self.known, theirs, self._clean)
         self.drawn = ChatPictures(self.chat, self.model, endpoint.stream, self._clean, self._fetched)
         if self.settings.task != "caption":
             _ = self.client
@@ -108,7 +106,7 @@ class OpenAIBackend:
         self.http.close()
 
     def run(self, batch: Batch) -> list[Result]:
-        work = {"t2i": self._draw, "edit": self._edit, "caption": self._caption}
+        work = {"t2i": self._draw, "edit": self._edit, "caption": self.captions.make}
         return [Attempt.run(self.settings, one, self.gate, work[one.task]) for one in batch.requests]
 
     # The three tasks
@@ -153,36 +151,6 @@ class OpenAIBackend:
                 attempt.keep(made)
         return ""
 
-    def _caption(self, attempt: Attempt) -> str:
-        request, text = attempt.request, self.settings.text
-
-        def address(index: int) -> msgspec.Raw:
-            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            attempt.warnings += found.notes
-            return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
-
-        words: dict[str, Any] = {"model": self.model, "messages": dialogue.chat(request, text.system, address)}
-        words |= {"temperature": request.params.temperature, "seed": request.params.seed}
-        if self.known and self.known.reasoning:
-            words["reasoning_effort"] = self.known.reasoning
-            if self.known.reasoning != "none":  # models that think take no temperature
-                del words["temperature"]
-        if text.schema:
-            schema = json.loads(text.schema)
-            form = {"name": "caption", "strict": _is_strict(schema), "schema": schema}
-            words["response_format"] = {"type": "json_schema", "json_schema": form}
-        if self.settings.endpoint.stream:
-            words["stream"] = True
-            if providers.price(self.settings):
-                words["stream_options"] = {"include_usage": True}
-        reply = self._ask(attempt, words)
-        attempt.bill(tokens(reply.usage), attempt.at_most(()))
-        if reply.nothing:
-            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
-        for gone in sorted(self._unknown - {*LIMITS, "stream_options"}):
-            attempt.warnings.append(f"{self.model} does not support {gone}; it was left out")
-        return responses.text_of(reply.content, reply.finish_reason, reply.refusal, text.schema)
-
     # Calls
 
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
@@ -192,11 +160,14 @@ class OpenAIBackend:
                 return self._images_of(attempt, ask, prompt, n, **files)
             except NoEndpoint as none:
                 found = self._by_chat(attempt, prompt, n, none, **files)
-                if self._has_images:
-                    self._has_images = False
-                    print(f"images are requested through chat: {none}", file=sys.stderr)
+                self._no_images(none)
                 return found
         return self._by_chat(attempt, prompt, n, None, **files)
+
+    def _no_images(self, why: NoEndpoint) -> None:
+        if self._has_images:
+            self._has_images = False
+            print(f"images are asked for by chat: {why}", file=sys.stderr)
 
     def _by_chat(
         self, attempt: Attempt, prompt: str, n: int, none: NoEndpoint | None, image: Any = (), mask: Any = None
@@ -212,7 +183,11 @@ class OpenAIBackend:
             given = image if isinstance(image, list) else [image] if image else []
             return [made for _ in range(n) for made in self.drawn.make(attempt, prompt, given)]
         except ProviderError as error:
-            raise (none if none and error.kind == "gone" else error) from None
+            if none and error.kind in NO_CHAT:
+                raise none from None
+            if none and error.kind in ("refused", "empty", "truncated"):  # it was a chat
+                self._no_images(none)
+            raise
 
     def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
         """`n` images from one call of an images endpoint, checked."""
@@ -232,30 +207,6 @@ class OpenAIBackend:
         if len(data) < n:
             raise ProviderError("malformed", f"{n} images were asked for, {len(data)} came")
         return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
-
-    def _ask(self, attempt: Attempt, words: dict[str, Any]) -> Reply:
-        """Send a call without the parameters that the model has refused. Remembers if it refuses another one."""
-        at_most = attempt.at_most(())
-        while True:
-            limit, unknown = self._limit, set(self._unknown)
-            sent = {word: value for word, value in words.items() if word not in unknown}
-            sent[limit] = attempt.request.params.max_tokens
-
-            def send(sent=sent) -> Reply | Complaint:
-                return self.chat.send(sent, at_most)
-
-            reply = attempt.call(send)
-            if isinstance(reply, Reply):
-                return reply
-            word = refused_word(reply, sent)
-            with self._lock:
-                if word in LIMITS and LIMITS[word == LIMITS[0]] not in self._unknown:
-                    self._unknown.add(word)
-                    self._limit = LIMITS[word == LIMITS[0]]
-                elif word and word not in LIMITS:
-                    self._unknown.add(word)
-                elif limit == self._limit:  # else another thread has already noticed it
-                    raise error_of(reply, self._clean, at_most)
 
     def _send(self, ask: Callable, words: dict[str, Any], at_most: float) -> Any:
         """The SDK's answer. Raises ProviderError."""
@@ -305,16 +256,3 @@ def _portions(n: int, most: int) -> Iterator[int]:
     """`n` split into parts of at most `most`."""
     for done in range(0, n, most):
         yield min(most, n - done)
-
-
-def _is_strict(schema: object) -> bool:
-    """Whether every object in a schema is closed and requires all its keys: OpenAI's strict mode accepts no others."""
-    if isinstance(schema, list):
-        return all(map(_is_strict, schema))
-    if not isinstance(schema, dict):
-        return True
-    named = schema.get("properties")
-    closed = schema.get("additionalProperties") is False and not set(named or ()) - set(schema.get("required") or ())
-    if (isinstance(named, dict) or schema.get("type") == "object") and not closed:
-        return False
-    return all(map(_is_strict, schema.values()))

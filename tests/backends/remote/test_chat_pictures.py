@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from msgspec.structs import replace
 from PIL import Image
@@ -12,6 +14,7 @@ from fastgen.backends.remote.http_client import Answer
 from fastgen.backends.remote.openai_api import OpenAIBackend
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, ImageParams, Request, TextParams
+from tests.backends.remote.conftest import serving
 from tests.simulator import Simulator, drawing
 from tests.simulator.chat_gateway import FORMS
 
@@ -105,6 +108,26 @@ def test_a_server_without_either_says_so_of_the_images(picture, monkeypatch):
         request = Request("a", "edit", ("x",), ImageParams(0, 0, 28, 3.5, 0, 1), images=(picture,))
         (result,) = backend.run(Batch(Bucket.of(request), (request,)))
         assert (result.kind, "/images/edits" in result.message) == ("gone", True)
+
+
+def test_a_model_that_cannot_be_chatted_with_fails_as_without_chats(picture, monkeypatch):
+    """So that the run ends with its reason, instead of failing each row by what the chat does not like."""
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+
+    def answer(handler, body):
+        status, said = (
+            (400, "This is not a chat model") if handler.path.endswith("completions") else (404, "no such URL")
+        )
+        handler.reply(status, json.dumps({"error": {"message": said}}).encode(), Content_Type="application/json")
+
+    with serving(answer) as server:
+        settings = resolve("edit", None, backend="openai", base_url=f"{server.url}/v1", model="painter")
+        backend = OpenAIBackend(settings, None)
+        backend.open()
+        request = Request("a", "edit", ("x",), ImageParams(0, 0, 28, 3.5, 0, 1), images=(picture,))
+        (result,) = backend.run(Batch(Bucket.of(request), (request,)))
+        backend.close()
+    assert (result.kind, "no such URL" in result.message, len(server.seen)) == ("gone", True, 2)
 
 
 def test_captions_may_come_as_a_stream_too(picture, tmp_path, monkeypatch):

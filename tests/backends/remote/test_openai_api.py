@@ -15,7 +15,8 @@ pytest.importorskip("openai")
 from fastgen import providers
 from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
-from fastgen.backends.remote.openai_api import OpenAIBackend, _is_strict
+from fastgen.backends.remote.openai_api import OpenAIBackend
+from fastgen.backends.remote.openai_captions import is_strict
 from fastgen.config.stamps import digest
 from fastgen.resolver import resolve
 from fastgen.scheduler import failure_policy
@@ -173,7 +174,7 @@ def test_captions(ask, picture):
     closed = {**schema, "required": ["text"], "additionalProperties": False}
     for given, strict in ((closed, True), (schema, False)):
         result, (seen,) = ask("caption", "what?", images=pictures[:1], flags={"schema": given})
-        assert result.text.startswith('{"text": "A plain view') and _is_strict(given) == strict
+        assert result.text.startswith('{"text": "A plain view') and is_strict(given) == strict
         assert seen.params["response_format"]["json_schema"]["strict"] == strict
 
 
@@ -183,7 +184,8 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
     backend = OpenAIBackend(
         resolve("caption", None, backend="openai", base_url=sim.openai_url, model="gpt-5-2026-01-01"), None
     )
-    backend._limit = "max_tokens"  # as if it were anybody's server
+    backend.open()
+    backend.captions._limit = "max_tokens"  # as if it were anybody's server
     result, seen = ask("caption", "what?", images=(picture(),), backend=backend)
     assert [("max_tokens" in r.params, r.status) for r in seen] == [(True, 400), (False, 200)] and result.text
     result, seen = ask("caption", "and?", images=(picture(),), backend=backend)
@@ -266,7 +268,8 @@ def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
 
 def test_where_nothing_is_counted_the_most_is_taken_to_be_spent(ask, picture, monkeypatch):
     """The fixture sees to it that the cost is no less than the bill, and no more than what was set aside."""
-    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", lambda answer: {})
+    for module in ("openai_api", "openai_captions"):
+        monkeypatch.setattr(f"fastgen.backends.remote.{module}.tokens", lambda answer: {})
     about = {"size": (1024, 1024), "words": {"quality": "low"}}
     result, _ = ask("edit", "a", images=(picture(), picture("b.png")), **about)
     assert result.cost > 2 * 6500 * 8e-6, "its pictures too"
@@ -280,7 +283,8 @@ def test_what_nobody_foresaw_costs_all_that_was_set_aside_and_tells_no_key(ask, 
     def stumble(answer):
         raise TypeError(f"nobody foresaw {KEY}")
 
-    monkeypatch.setattr("fastgen.backends.remote.openai_api.tokens", stumble)
+    for module in ("openai_api", "openai_captions"):
+        monkeypatch.setattr(f"fastgen.backends.remote.{module}.tokens", stumble)
     result, _ = ask("t2i", "a")
     assert (result.kind, result.message) == (
         "internal",
