@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastgen.cli.check import check
+from fastgen.cli.dataflow import init, programs
 from fastgen.cli.flags import (
     AspectRatio,
     Attention,
@@ -311,94 +312,14 @@ def bench(
     raise typer.Exit(3 if any(arm["failed"] for arm in found["arms"]) else 0)
 
 
-@app.command()
-def init(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="[DIR]", help="The folder to fill.  [default: the current folder]", show_default=False),
-    ] = Path("."),
-) -> None:
-    """Make a working folder for pipelines in DataFlow-MM's style: scripts, example rows, images."""
-    from fastgen.dataflow import statics
-    from fastgen.errors import FastgenError
-
-    try:
-        written = statics.init(folder)
-    except FastgenError as error:
-        fail(error, "human")
-    place = "this folder" if folder == Path(".") else str(folder)
-    print(f"{len(written)} new files in {place}; {folder / 'README.md'} says what to run")
-
-
+app.command("init")(init)
 app.command("check")(check)
-
-dataflow = typer.Typer(
-    name="dataflow",
-    help="Run DataFlow-MM's pipelines as programs. They take its flags, and the environment variables DF_API_KEY and "
-    "DF_BASE_URL.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(dataflow)
-
-
-def _program(name: str, help: str) -> None:
-    """A pipeline that parses its own flags."""
-
-    @dataflow.command(
-        name,
-        help=help,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-    def command(context: typer.Context) -> None:
-        from fastgen.dataflow import statics
-
-        raise typer.Exit(statics.run(name, context.args))
-
-
-_program("t2i-api", "Make images from prompts with a service.")
-_program("edit-api", "Edit images with a service.")
-_program("t2i-gpu", "Make images from prompts with FLUX on this machine.")
-_program("edit-gpu", "Edit images with FLUX on this machine.")
-_program("caption-api", "Caption images with a server in OpenAI's chat format.")
-_program("caption-gpu", "Caption images with a VLM on this machine.")
-_program("vqa-api", "Answer questions about images with a server in OpenAI's chat format.")
-_program("vqa-gpu", "Answer questions about images with a VLM on this machine.")
-
-
-dataflowmm_app = typer.Typer(
-    name="dataflowmm",
-    help="The command of DataFlow-MM's documents, with fastgen behind it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-dataflowmm_app.callback()(root)
-
-
-@dataflowmm_app.command("init")
-def dataflowmm_init(
-    what: Annotated[str, typer.Argument(metavar="[base|all]", help="Accepted; everything is written.")] = "base",
-) -> None:
-    """Make the current folder a working folder: scripts, example rows, pictures."""
-    if what not in ("base", "all"):
-        print(
-            f"error: dataflowmm init {what}: base or all; another folder is made by fastgen init DIR", file=sys.stderr
-        )
-        raise typer.Exit(2)
-    init(Path("."))
+app.add_typer(programs)
 
 
 def main() -> None:
     """The `fastgen` command."""
     app()
-
-
-def dataflowmm() -> None:
-    """The `dataflowmm` command."""
-    dataflowmm_app()
 
 
 if __name__ == "__main__":
