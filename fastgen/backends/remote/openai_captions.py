@@ -17,6 +17,7 @@ from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.chat import Chat, Reply
 from fastgen.backends.remote.openai_answers import LIMITS, Complaint, error_of, refused_word, tokens
 from fastgen.backends.remote.responses import ProviderError
+from fastgen.types import TextParams
 
 
 class Captions:
@@ -39,6 +40,8 @@ class Captions:
     def make(self, attempt: Attempt) -> str:
         """The caption of one request. Raises ProviderError, InputError."""
         settings, request, text = attempt.settings, attempt.request, attempt.settings.text
+        params = request.params
+        assert isinstance(params, TextParams)
 
         def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
@@ -46,7 +49,7 @@ class Captions:
             return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
 
         words: dict[str, Any] = {"model": self._model, "messages": dialogue.chat(request, text.system, address)}
-        words |= {"temperature": request.params.temperature, "seed": request.params.seed}
+        words |= {"temperature": params.temperature, "seed": params.seed}
         if self._known and self._known.reasoning:
             words["reasoning_effort"] = self._known.reasoning
             if self._known.reasoning != "none":  # models that think take no temperature
@@ -59,7 +62,7 @@ class Captions:
             words["stream"] = True
             if providers.price(settings):
                 words["stream_options"] = {"include_usage": True}
-        reply = self._ask(attempt, words)
+        reply = self._ask(attempt, words, params.max_tokens)
         attempt.bill(tokens(reply.usage), attempt.at_most(()))
         if reply.nothing:
             raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
@@ -67,15 +70,15 @@ class Captions:
             attempt.warnings.append(f"{self._model} does not support {gone}; it was left out")
         return responses.text_of(reply.content, reply.finish_reason, reply.refusal, text.schema)
 
-    def _ask(self, attempt: Attempt, words: dict[str, Any]) -> Reply:
+    def _ask(self, attempt: Attempt, words: dict[str, Any], max_tokens: int) -> Reply:
         """Send a call without the parameters that the model has refused. Remembers if it refuses another one."""
         at_most = attempt.at_most(())
         while True:
             limit, unknown = self._limit, set(self._unknown)
             sent = {word: value for word, value in words.items() if word not in unknown}
-            sent[limit] = attempt.request.params.max_tokens
+            sent[limit] = max_tokens
 
-            def send(sent=sent) -> Reply | Complaint:
+            def send(sent: dict[str, Any] = sent) -> Reply | Complaint:
                 return self._chat.send(sent, at_most)
 
             reply = attempt.call(send)
