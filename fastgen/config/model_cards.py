@@ -177,15 +177,8 @@ def read_card(name: str, folder: Path) -> ModelCard:
                 f"--model {name}: no vocabulary in {folder / part} ({' or '.join(_VOCABULARIES)}). Download the "
                 "model again"
             )
-    # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
-    if not configs["transformer"].get("guidance_embeds"):
-        defaults = Defaults(steps=4, guidance=0.0, max_sequence_length=256)
-    elif pipeline == "FluxKontextPipeline":
-        defaults = Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
-    else:
-        defaults = Defaults()
     try:
-        defaults = msgspec.convert({**msgspec.to_builtins(defaults), **own}, Defaults)
+        defaults = msgspec.convert({**msgspec.to_builtins(_usual(pipeline, configs["transformer"])), **own}, Defaults)
     except msgspec.ValidationError as error:
         raise ModelError(f"--model {name}: {folder / 'fastgen.json'}: {error}") from None
     channels = configs["vae"].get("block_out_channels")
@@ -203,6 +196,16 @@ def read_card(name: str, folder: Path) -> ModelCard:
         2 * vae_scale,
         synthetic,
     )
+
+
+def _usual(pipeline: str, transformer: dict) -> Defaults:
+    """The defaults of a published FLUX.1 model, by its pipeline and its transformer's config."""
+    # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
+    if not transformer.get("guidance_embeds"):
+        return Defaults(steps=4, guidance=0.0, max_sequence_length=256)
+    if pipeline == "FluxKontextPipeline":
+        return Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
+    return Defaults()
 
 
 def _check_weights(name: str, part: Path, read) -> None:

@@ -88,11 +88,8 @@ def ask(
             get_logger().warning("%s", worded(note))
     command = settings.endpoint.command
     endpoint = replace(settings.endpoint, command=(*command, *server) if command else (), stream=stream)
-    settings = replace(settings, endpoint=endpoint)
-    told = json.dumps([settings.fingerprint(), server], sort_keys=True).encode()
-    out = folder / RUNS / f"{task}-{blake2b(told, digest_size=6).hexdigest()}"
-    out.mkdir(parents=True, exist_ok=True)
-    settings = replace(settings, run=replace(settings.run, out=str(out.absolute())))
+    out = _run_folder(settings, server, folder)
+    settings = replace(settings, endpoint=endpoint, run=replace(settings.run, out=str(out.absolute())))
     empty: list[str] | str = "" if task == "caption" else []
     named, unfit = _identify(rows, empty)
     places = {row["id"]: place for place, row in enumerate(named)}
@@ -112,6 +109,14 @@ def ask(
                 settle(places[result.id], Answer(result.text if task == "caption" else paths))
     for place, answer in enumerate(_table(task, out, empty)):  # also those of earlier calls
         settle(place, answer)
+
+
+def _run_folder(settings: fastgen.Settings, server: tuple[str, ...], folder: Path) -> Path:
+    """The run folder for calls with these settings; it is made if it is not there."""
+    told = json.dumps([settings.fingerprint(), server], sort_keys=True).encode()
+    out = folder / RUNS / f"{settings.task}-{blake2b(told, digest_size=6).hexdigest()}"
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _table(task: str, out: Path, empty: list[str] | str) -> Iterator[Answer]:

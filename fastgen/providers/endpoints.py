@@ -8,7 +8,7 @@ from datetime import date
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from fastgen.config.backends import BackendSpec, services
+from fastgen.config.backends import BackendSpec
 from fastgen.config.model_cards import Defaults, ModelCard
 from fastgen.config.settings import Endpoint
 from fastgen.errors import SettingsError
@@ -39,7 +39,7 @@ def locate(
             raise SettingsError(
                 f"--model: there is no default for {task} with {service.title}; choose one with --model"
             )
-    notes += _about(spec, model)
+    notes += _about(spec.provider, service.title, model)
     card = ModelCard(model, "", "api", "api", Defaults(edits=True), grid=1)
     return card, Endpoint(base_url=url, key_name=key_name), notes
 
@@ -113,12 +113,11 @@ def gemini_endpoint(base_url: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (base_url, "")
 
 
-def _about(spec: BackendSpec, name: str) -> list[str]:
-    model = find(spec.provider, name)
+def _about(provider: str, title: str, name: str) -> list[str]:
+    model = find(provider, name)
     if model is None:
         return [
-            f"--model {name}: not among the models of {services()[spec.provider]} known here (as of {as_of()}); the "
-            "name is sent as it is"
+            f"--model {name}: not among the models of {title} known here (as of {as_of()}); the name is sent as it is"
         ]
     after = f"; its successor is {model.successor}" if model.successor else ""
     if model.disputed:

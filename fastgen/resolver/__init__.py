@@ -17,9 +17,9 @@ from fastgen.config.profile import from_file
 from fastgen.config.prompts import PROMPT, SYSTEM
 from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import SettingsError
-from fastgen.providers import catalog, pricing
+from fastgen.providers import capabilities, catalog, pricing
 from fastgen.resolver import parts
-from fastgen.resolver.backend import refusal, resolve_backend
+from fastgen.resolver.backend import resolve_backend
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
 
@@ -101,7 +101,7 @@ def _route(flags: Flags) -> Settings:
     route = []
     for spec, (_, _, model, base_url) in zip(specs, asked, strict=True):
         settings = resolve_backend(flags, spec, model, base_url, rows, run, profile)
-        if reason := refusal(settings):
+        if reason := capabilities.refuse_flags(settings):
             if not flags.fallback:
                 raise SettingsError(reason)
             settings = replace(settings, run=replace(settings.run, notes=(*settings.run.notes, f"{spec}: {reason}")))

@@ -17,7 +17,6 @@ from fastgen.config.profile import Profile, choose
 from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError
 from fastgen.input import paths, weights
-from fastgen.providers import capabilities
 from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
 
@@ -74,11 +73,6 @@ def resolve_backend(
         endpoint=_endpoint(flags, spec, endpoint, placement),
         run=replace(run, notes=tuple(notes)),
     )
-
-
-def refusal(settings: Settings) -> str:
-    """Why the backend cannot honour the flags; "" if it can."""
-    return capabilities.refuse_flags(settings)
 
 
 def _locate(

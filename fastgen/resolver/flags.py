@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from fastgen.config.backends import OPTIONS
 from fastgen.config.optimizations import BY_NAME
 from fastgen.types import Task
 
@@ -69,5 +70,4 @@ class Flags:
     @property
     def options(self) -> dict[str, str]:
         """The options for services that are set."""
-        words = ("quality", "background", "aspect_ratio", "resolution")
-        return {name: value for name in words if (value := getattr(self, name))}
+        return {name: value for name in OPTIONS if (value := getattr(self, name))}
