@@ -122,8 +122,8 @@ def explain(settings: Settings) -> dict:
                 counts["kept"] += 1
             case Skipped(Done()):
                 counts["done"] += 1
-            case Skipped(Failed(kind="input")):
-                bad.append(item.result)
+            case Skipped(Failed(kind="input") as failed):
+                bad.append(failed)
             case Skipped():
                 counts["failed"] += 1
             case Failed():

@@ -114,6 +114,18 @@ class Request(msgspec.Struct, frozen=True):
         return (*self.images, self.mask) if self.mask else self.images
 
     @property
+    def image_params(self) -> ImageParams:
+        """`params` of a t2i or edit row."""
+        assert isinstance(self.params, ImageParams)
+        return self.params
+
+    @property
+    def text_params(self) -> TextParams:
+        """`params` of a caption row."""
+        assert isinstance(self.params, TextParams)
+        return self.params
+
+    @property
     def samples(self) -> int:
         """Images that are made at the same time."""
         if not isinstance(self.params, ImageParams):

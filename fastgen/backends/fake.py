@@ -21,7 +21,7 @@ from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, ModelError
 from fastgen.output import artifacts
-from fastgen.types import Batch, Done, Failed, Request, Result
+from fastgen.types import Batch, Done, Failed, Kind, Request, Result
 
 _WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk|pay)\b(?::([\w.]+))?")
 
@@ -91,16 +91,15 @@ class FakeBackend:
         return self._tries[request.id]
 
     def _done(self, request: Request, seconds: float) -> Done:
-        params = request.params
         if request.task == "caption":
-            return Done(
-                request.id, "fake", "fake", (), params, round(seconds, 4), text=f"{len(request.images)} pictures"
-            )
+            text = f"{len(request.images)} pictures"
+            return Done(request.id, "fake", "fake", (), request.params, round(seconds, 4), text=text)
+        params = request.image_params
         paths = tuple(artifacts.picture(request, number, "png") for number in range(request.samples))
         files = tuple(artifacts.write(self.out, path, self._picture(params.width, params.height)) for path in paths)
         return Done(request.id, "fake", "fake", paths, params, round(seconds, 4), files=files)
 
-    def _failed(self, request: Request, kind: str, message: str) -> Failed:
+    def _failed(self, request: Request, kind: Kind, message: str) -> Failed:
         return Failed(request.id, kind, message, backend="fake", model="fake")
 
     def _picture(self, width: int, height: int) -> bytes:

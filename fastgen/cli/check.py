@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def check(run: Run, json: Json = False) -> None:
     from fastgen.errors import FastgenError
     from fastgen.output.check import Check
 
-    def event(name: str, **facts) -> None:
+    def event(name: str, **facts: Any) -> None:
         print(json_format.dumps({"event": name, **facts}, ensure_ascii=False), flush=True)
 
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +85,7 @@ from fastgen.cli.run_task import fail, run_task
 from fastgen.config.prompts import PROMPT, SYSTEM
 
 if TYPE_CHECKING:
-    pass
+    from fastgen.types import Task
 
 app = typer.Typer(
     name="fastgen",
@@ -104,7 +105,7 @@ app = typer.Typer(
 def root(version: Version = False) -> None: ...
 
 
-def _command(task: str, help: str):
+def _command(task: Task, help: str) -> Callable[..., None]:
     """A command with the flags that t2i and edit share."""
 
     @app.command(task, help=help)

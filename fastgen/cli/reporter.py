@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
@@ -20,6 +20,9 @@ from fastgen.errors import quoted
 from fastgen.output.writers.tables import describe, output
 from fastgen.scheduler.failure_policy import AGAIN
 from fastgen.types import Done, Result
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MOST_FAILURES_SHOWN = 20
 PLAIN_EVERY_S = 10.0
@@ -38,7 +41,7 @@ class Report:
         self.rows = 0
         self.images = 0
         self.started = self._said = time.monotonic()
-        self._bar = None
+        self._bar: Progress | None = None
         self.on_lost: Callable[[], None] = lambda: None
         """Called when stdout or stderr is closed."""
 
@@ -87,7 +90,7 @@ class Report:
         if sys.stderr.isatty():
             self._open_bar()
 
-    def emit(self, event: str, **facts) -> None:
+    def emit(self, event: str, **facts: Any) -> None:
         """Show an event other than a result."""
         if self.voice == "json":
             self._json(event, **facts)
@@ -117,7 +120,9 @@ class Report:
                 key = self.settings.rows.output_key if result.text else "paths"
                 self._json("row_done", **{key: output(result, self.settings)}, **describe(result))
         elif self._bar is not None:
-            self._bar.update(0, completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate())
+            self._bar.update(
+                self._bar.task_ids[0], completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate()
+            )
         elif self.voice == "human" and time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
             self._say(f"{self.rows}{f' of {self.total}' if self.total else ''} rows, {self._rate()}")
@@ -191,7 +196,7 @@ class Report:
         except OSError:
             self._lose(2)
 
-    def _json(self, event: str, **facts) -> None:
+    def _json(self, event: str, **facts: Any) -> None:
         try:
             _print_json(sys.stdout, {"event": event, **facts})
         except OSError as error:

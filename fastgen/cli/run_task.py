@@ -12,9 +12,10 @@ import typer
 if TYPE_CHECKING:
     from fastgen.config.settings import Settings
     from fastgen.errors import FastgenError
+    from fastgen.types import Task
 
 
-def run_task(task: str, flags: dict) -> None:
+def run_task(task: Task, flags: dict) -> None:
     """What `t2i`, `edit` and `caption` do with their flags: run the rows, or say what a run would do."""
     from fastgen import examples
     from fastgen.errors import FastgenError
@@ -52,7 +53,7 @@ def _generate(settings: Settings, voice: str) -> None:
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
-    def on_signal(signum, frame) -> None:
+    def on_signal(signum: int, frame: object) -> None:
         if signum == signal.SIGHUP:  # the terminal is gone: from now on output goes nowhere, and that is not an error
             for stream in terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -86,13 +87,17 @@ class ModelCard(msgspec.Struct, frozen=True):
 warm(Defaults, ModelCard)
 
 
-def locate(spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+def locate(
+    spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
+) -> tuple[ModelCard, None, list[str]]:
     """A model of the local engine: its card, no endpoint, and notes for the user. Raises ModelError."""
     card, notes = resolve_model(model, task, on_gpu)
     return card, None, notes
 
 
-def locate_fake(spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None):
+def locate_fake(
+    spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
+) -> tuple[ModelCard, None, list[str]]:
     """Stands in for a model if there is none."""
     defaults = Defaults(steps=4, guidance=0.0, width=64, height=64, pixels=64 * 64, edits=True)
     (family,) = spec.engines
@@ -208,7 +213,7 @@ def _usual(pipeline: str, transformer: dict) -> Defaults:
     return Defaults()
 
 
-def _check_weights(name: str, part: Path, read) -> None:
+def _check_weights(name: str, part: Path, read: Callable[[Path], dict]) -> None:
     for index in _WEIGHT_INDEXES:
         if (part / index).exists():
             wanted = sorted(set(read(part / index)["weight_map"].values()))

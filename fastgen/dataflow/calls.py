@@ -40,6 +40,18 @@ class Answer(msgspec.Struct, frozen=True):
     """Why it failed, as in fastgen's docs/rows.md; "" if it did not."""
     message: str = ""
 
+    @property
+    def text(self) -> str:
+        """Its `value` if a text was asked for."""
+        assert isinstance(self.value, str)
+        return self.value
+
+    @property
+    def paths(self) -> list[str]:
+        """Its `value` if images were asked for."""
+        assert isinstance(self.value, list)
+        return self.value
+
 
 Tell = Callable[[int, Answer], None]
 """Called with the number of a row and its answer, once per row, as the answers come."""
@@ -132,7 +144,9 @@ def _table(task: str, out: Path, empty: list[str] | str) -> Iterator[Answer]:
 
 def _identify(rows: list[dict], empty: list[str] | str) -> tuple[list[dict], dict[int, Answer]]:
     """The rows with ids, and answers for those that cannot be written as JSON."""
-    named, unfit, seen = [], {}, Counter()
+    named: list[dict] = []
+    unfit: dict[int, Answer] = {}
+    seen: Counter[str] = Counter()
     for place, row in enumerate(rows):
         try:
             told = msgspec.json.encode(row, order="sorted")
@@ -147,7 +161,7 @@ def _identify(rows: list[dict], empty: list[str] | str) -> tuple[list[dict], dic
     return named, unfit
 
 
-def _stamp(path: object) -> bytes:
+def _stamp(path: Any) -> bytes:
     """Tells an image from another one that had the same path before."""
     try:
         found = os.stat(path)

@@ -138,14 +138,15 @@ def _grey(image: Image, convention: str) -> Image:
 
 
 def _has_transparency(image: Image) -> bool:
-    return images.has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema()[0] < MIN_SELECTED
+    return images.has_alpha(image) and any(image.convert("RGBA").getchannel("A").histogram()[:MIN_SELECTED])
 
 
 def _is_see_through(image: Image) -> bool:
     """Whether some pixels are opaque and some are not. Transparency that is the same everywhere means nothing."""
     if not images.has_alpha(image):
         return False
-    opaque = sum((counts := image.convert("RGBA").getchannel("A").histogram())[MIN_SELECTED:])
+    counts = image.convert("RGBA").getchannel("A").histogram()
+    opaque = sum(counts[MIN_SELECTED:])
     return 0 < opaque < sum(counts)
 
 

@@ -80,7 +80,7 @@ class Intake:
                 id = _own_id(fields) or digest.hex()
             except InputError as bad_id:
                 id, error = digest.hex(), error or bad_id
-        content = digest.hex()
+        content_digest = digest.hex()
         content_hash = int.from_bytes(digest, "big")
         if self._seen.get(hash(id), content_hash) != content_hash:
             error = error or InputError(
@@ -88,17 +88,17 @@ class Intake:
                 "or none",
                 "id",
             )
-            id = f"{id}!{content}"
+            id = f"{id}!{content_digest}"
         slot = hash(id)
         if slot not in self._seen:
             self._seen[slot] = content_hash
-            return Identity(id, content, fields, error)
+            return Identity(id, content_digest, fields, error)
         count = self._repeats.get(slot, 1) + 1
         while hash(f"{id}#{count}") in self._seen:  # somebody's own id
             count += 1
         self._repeats[slot] = count
         self._seen[hash(f"{id}#{count}")] = content_hash
-        return Identity(f"{id}#{count}", content, fields, error)
+        return Identity(f"{id}#{count}", content_digest, fields, error)
 
     def read(self, row: Row, identity: Identity) -> Request | Prefilled | Failed:
         """Decides what to do with a row."""
@@ -129,7 +129,7 @@ class Intake:
         id, prompts = identity.id, read_prompts(fields, settings.task)
         own_size = read_size(fields, settings)
         size = own_size or settings.image.size
-        how = {
+        how: dict[str, Any] = {
             "steps": read_whole(fields, "steps", settings.image.steps, 1, MAX_STEPS),
             "guidance": read_real(fields, "guidance", settings.image.guidance),
             "seed": self._seed(fields, id),
@@ -137,9 +137,7 @@ class Intake:
             **read_api_options(fields, self.settings),
         }
         remote = next((link for link in self.settings.route if link.backend.is_remote), None)
-        asked = own_size or (
-            remote.image.size if remote else None
-        )  # a remote backend has a size only if --size was given
+        asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
         base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if settings.task == "t2i":
             width, height = size or (0, 0)
@@ -168,7 +166,7 @@ class Intake:
 
     def _caption(self, identity: Identity, number: int) -> Request:
         settings, fields = self.settings, identity.fields
-        image_field, paths = "images", ()
+        image_field, paths = "images", tuple[str, ...]()
         if not (text_only := read_flag(fields, "text_only")):
             image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
         elif named := next((name for name in IMAGE_FIELDS if fields.get(name)), ""):
@@ -197,8 +195,9 @@ class Intake:
         )
 
     def _seed(self, fields: dict, id: str) -> int:
-        seed = read_whole(fields, "seed", None, 0, MAX_SEED)
-        return row_seed(self.settings.rows.seed, id) if seed is None else seed
+        if fields.get("seed") is None:
+            return row_seed(self.settings.rows.seed, id)
+        return read_whole(fields, "seed", 0, 0, MAX_SEED)
 
 
 def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:

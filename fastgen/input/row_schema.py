@@ -203,7 +203,7 @@ def read_flag(fields: dict, name: str) -> bool:
     return fields.get(name) is True
 
 
-def read_whole(fields: dict, name: str, default, least: int, most: int):
+def read_whole(fields: dict, name: str, default: int, least: int, most: int) -> int:
     value = fields.get(name)
     if value is None:
         return default

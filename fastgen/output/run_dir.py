@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -71,7 +72,7 @@ class RunFolder:
             os.rename(spooled, place)
             return str(place)
 
-    def write_run(self, **more) -> None:
+    def write_run(self, **more: Any) -> None:
         """Write run.json: settings, versions, hardware, and `more` about the progress. Raises DiskError."""
         self._state = more.get("state", self._state)
         settings = self.settings

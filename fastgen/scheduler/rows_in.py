@@ -91,6 +91,6 @@ class RowsIn:
                 self._progress.counts["kept"] += 1
             case Skipped(Done()):
                 self._progress.counts["done"] += 1
-            case Skipped(result):
-                self._progress.count_failed(result)
+            case Skipped(Failed() as failed):
+                self._progress.count_failed(failed)
         return []

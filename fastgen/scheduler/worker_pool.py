@@ -126,10 +126,10 @@ class WorkerPool:
 
     def release(self) -> None:
         """The run is over: workers go to the idle pool, or end."""
-        idle = [state for state in self.states if self._idle_pool and not state.in_flight]
-        for state in idle:
-            self._idle_pool.put(state.worker)
-            self.states.remove(state)  # not earlier: if this is interrupted, the worker must still be here
+        if self._idle_pool is not None:
+            for state in [state for state in self.states if not state.in_flight]:
+                self._idle_pool.put(state.worker)
+                self.states.remove(state)  # not earlier: if this is interrupted, the worker must still be here
         self.stop()
         self.states.clear()
 
@@ -223,7 +223,8 @@ class WorkerPool:
     def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
         """A worker died with batches: sort the batches, and restart the worker if the run continues."""
         state.exclusive = state.ready = False
-        lost, held = LostBatches(), []
+        lost = LostBatches()
+        held: list[Batch] = []
         for number, one in list(state.in_flight.items()):
             how = one.future.exception(ALL_TOLD_S)
             if not isinstance(how, WorkerDied):

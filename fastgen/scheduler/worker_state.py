@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.watchdog import Watch
-from fastgen.types import Batch, Failed, Request
+from fastgen.types import Batch, Request, Result
 from fastgen.workers.base import Worker
 
 
@@ -55,7 +55,7 @@ class LostBatches:
     """The worker was gone before it got these."""
     suspects: list[Batch] = field(default_factory=list)
     """Each of these runs alone."""
-    poisoned: list[Failed] = field(default_factory=list)
+    poisoned: list[Result] = field(default_factory=list)
     unpaid: list[Request] = field(default_factory=list)
     """Of all of these, the rows for which nothing that costs money had been sent."""
     perhaps_paid: list[Request] = field(default_factory=list)

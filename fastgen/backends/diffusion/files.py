@@ -40,7 +40,7 @@ class Inputs:
             for note in picture.notes
         ]
         self.sheet = images.stitch([picture.srgb for picture in pictures], request.reference, request.places)
-        self._saved = (request.params.width, request.params.height)
+        self._saved = (request.image_params.width, request.image_params.height)
         self.base = images.scaled(self.first.srgb, self._saved)
         self.mask: Image.Image | None = None
         if request.mask:
@@ -95,7 +95,7 @@ class Saver:
         self._threads.shutdown()
 
     def _write(self, request: Request, number: int, prompt: str, picture: Image.Image, profile: bytes) -> FileStamp:
-        settings, params = self.settings, request.params
+        settings, params = self.settings, request.image_params
         how = {
             "task": request.task,
             "id": request.id,

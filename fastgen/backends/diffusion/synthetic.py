@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 SEED = 0
 
 
-def part(folder: Path, cls, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def part(folder: Path, cls: Any, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
     """A module built from its config, in main memory, the same each time.
 
     The numbers are drawn on `device`, where billions of them take seconds; the range is that of PyTorch's own layers.

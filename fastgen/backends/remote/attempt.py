@@ -137,7 +137,7 @@ class Attempt:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) that the row asks for; (0, 0) if any size is fine."""
-        return self.request.params.width, self.request.params.height
+        return self.request.image_params.width, self.request.image_params.height
 
     def keep(self, made: Made, any_size: bool = False) -> None:
         """Write the next image as it came. Raises DiskError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import msgspec
 
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.chat import Chat, Reply
-from fastgen.backends.remote.openai_answers import Complaint, error_of, tokens
+from fastgen.backends.remote.openai_answers import error_of, tokens
 from fastgen.backends.remote.responses import ProviderError, shorten
 
 Given = list[tuple[str, bytes | str, str]]
@@ -86,18 +87,16 @@ class ChatPictures:
         return words
 
     def _ask(self, attempt: Attempt, words: dict[str, Any], at_most: float) -> Reply:
-        for stream in (self._stream, not self._stream):
-
-            def send(sent=words | ({"stream": True} if stream else {})) -> Reply | Complaint:
-                return self._chat.send(sent, at_most)
-
-            reply = attempt.call(send)
+        usual = self._stream
+        for stream in (usual, not usual):
+            sent = words | ({"stream": True} if stream else {})
+            reply = attempt.call(partial(self._chat.send, sent, at_most))
             if isinstance(reply, Reply):
                 self._stream = stream
                 return reply
-            if not re.search(r"\bstream", f"{reply.param} {reply.message}", re.IGNORECASE):
-                break
-        raise error_of(reply, self._clean, at_most)
+            if stream is not usual or not re.search(r"\bstream", f"{reply.param} {reply.message}", re.IGNORECASE):
+                raise error_of(reply, self._clean, at_most)
+        raise AssertionError("the second way answers or raises")
 
     def _none(self, reply: Reply, last: ProviderError | None) -> ProviderError:
         """Why there is no image."""

@@ -83,12 +83,11 @@ def _complaint(error: Any, clean: Clean, at_most: float) -> ProviderError:
     said = f"{error.code} {status}: {message}"
     delay = next((one["retryDelay"][:-1] for one in details if _DELAY.fullmatch(str(one.get("retryDelay")))), None)
     wait = responses.seconds_of(delay or (getattr(error.response, "headers", None) or {}).get("retry-after"))
-    if (
-        error.code == 429
-    ):  # its words for "per minute" are those that OpenAI uses for "for good", so only the details tell them apart
+    if error.code == 429:
+        # Its words for "per minute" are those that OpenAI uses for "for good", so only the details tell them apart.
         quotas = [one for part in details for one in part.get("violations") or () if isinstance(one, dict)]
         over = any("PerDay" in str(q.get("quotaId")) or str(q.get("quotaValue")) == "0" for q in quotas)
-        over = over or "perday" in message.lower() or re.search(r"\blimit: 0\b", str(error.message))
+        over = over or "perday" in message.lower() or bool(re.search(r"\blimit: 0\b", str(error.message)))
         if over or wait > responses.PATIENCE_S:
             return ProviderError("quota", said)
         return ProviderError("rate_limited", said, retry_after=wait)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,7 @@ class GeminiBackend:
     def _draw(self, attempt: Attempt) -> str:
         config = self._drawing(attempt.request)
         for prompt in attempt.request.prompts:
-            for _ in range(attempt.request.params.n):
+            for _ in range(attempt.request.image_params.n):
                 answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
                 attempt.keep(self._picture(attempt, answer))
         return ""
@@ -114,7 +115,7 @@ class GeminiBackend:
             mask.save(written, "PNG")
             blobs.append((written.getvalue(), "image/png"))
             first = MASK + first
-        for _ in range(request.params.n):
+        for _ in range(request.image_params.n):
             # All turns are sent each time; the model's turns keep the signatures that they came with.
             contents: list = []
             for turn, prompt in enumerate(request.prompts):
@@ -153,8 +154,8 @@ class GeminiBackend:
         config = types.GenerateContentConfig(
             system_instruction=types.Content(parts=system) if system else None,
             seed=self._seed(request),
-            max_output_tokens=request.params.max_tokens,
-            temperature=request.params.temperature,
+            max_output_tokens=request.text_params.max_tokens,
+            temperature=request.text_params.temperature,
             **form,
         )
         answer = self._ask(attempt, contents, config, attempt.at_most(()))
@@ -165,7 +166,7 @@ class GeminiBackend:
 
     # What is sent
 
-    def _turn(self, prompt: str, blobs: list[tuple[bytes, str]] = ()) -> Any:
+    def _turn(self, prompt: str, blobs: Sequence[tuple[bytes, str]] = ()) -> Any:
         from google.genai import types
 
         parts = [types.Part.from_bytes(data=data, mime_type=mime) for data, mime in blobs]
@@ -174,7 +175,7 @@ class GeminiBackend:
     def _drawing(self, request: Request) -> Any:
         from google.genai import types
 
-        ratio, size = providers.shape(self.settings, request.params)
+        ratio, size = providers.shape(self.settings, request.image_params)
         image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
 
@@ -234,8 +235,8 @@ class GeminiBackend:
 
         colors = images.load_colors(request.images[0], request.image_field)
         before = colors.own
-        with Image.open(io.BytesIO(made.data)) as after:
-            after = colors.as_own(images.scaled(after.convert("RGB"), before.size))
+        with Image.open(io.BytesIO(made.data)) as answered:
+            after = colors.as_own(images.scaled(answered.convert("RGB"), before.size))
         whole = Image.composite(after, before, mask)
         format = self.settings.image.format
         return Made(images.encode(whole, format, {}, colors.profile), format.upper(), whole.size)

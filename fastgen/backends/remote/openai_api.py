@@ -113,7 +113,7 @@ class OpenAIBackend:
 
     def _draw(self, attempt: Attempt) -> str:
         for prompt in attempt.request.prompts:
-            for n in _portions(attempt.request.params.n, self._most_n):
+            for n in _portions(attempt.request.image_params.n, self._most_n):
                 for made in self._images(attempt, self.client.images.generate, prompt, n):
                     attempt.keep(made)
         return ""
@@ -133,7 +133,7 @@ class OpenAIBackend:
             attempt.warnings += mask.warnings
             first["mask"] = ("mask.png", pictures.mask_for_openai(mask.image), "image/png")
         prompt, *later = request.prompts
-        for n in _portions(request.params.n, 1 if later else self._most_n):
+        for n in _portions(request.image_params.n, 1 if later else self._most_n):
             for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
                 for then in later:
                     if request.keep_turns:
@@ -146,7 +146,7 @@ class OpenAIBackend:
     def _vary(self, attempt: Attempt, files: list) -> str:
         if len(files) > 1:
             raise ProviderError("unsupported", "use_variations: works for one image only", "images")
-        for n in _portions(attempt.request.params.n, self._most_n):
+        for n in _portions(attempt.request.image_params.n, self._most_n):
             for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
                 attempt.keep(made)
         return ""
@@ -191,7 +191,10 @@ class OpenAIBackend:
 
     def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
         """`n` images from one call of an images endpoint, checked."""
-        params, words = attempt.request.params, {"model": self.model, **files, **({"prompt": prompt} if prompt else {})}
+        params, words = (
+            attempt.request.image_params,
+            {"model": self.model, **files, **({"prompt": prompt} if prompt else {})},
+        )
         size = attempt.size
         words |= {"n": n} if n > 1 else {}
         words |= {"size": f"{size[0]}x{size[1]}"} if all(size) else {}
@@ -223,7 +226,7 @@ class OpenAIBackend:
     # Details
 
     def _fetched(self, address: str, attempt: Attempt) -> bytes:
-        return self._bytes(SimpleNamespace(url=address), answer_sizes.of_picture(attempt.request.params))
+        return self._bytes(SimpleNamespace(url=address), answer_sizes.of_picture(attempt.request.image_params))
 
     def _bytes(self, item: Any, most: int) -> bytes:
         """The data of an image, up to `most` bytes if it must be fetched. Raises ProviderError."""

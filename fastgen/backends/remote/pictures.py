@@ -147,7 +147,7 @@ def _as_it_is(path: str, field: str, max_pixels: int) -> Picture | None:
     return Picture(data, MIME[kind], (width, height))
 
 
-def _is_flat(picture) -> bool:
+def _is_flat(picture: Image) -> bool:
     return picture.resize((64, 64)).getcolors(maxcolors=512) is not None
 
 

@@ -11,11 +11,11 @@ from email.utils import parsedate_to_datetime
 from time import time
 
 from fastgen.backends.remote.faults import Fault, NoAnswer
-from fastgen.backends.remote.gate import Closed, Gate
+from fastgen.backends.remote.gate import Closed, Gate, Outcome
 from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was no longer sent"
-OUTCOMES = {"rate_limited": "slow down", "unavailable": "down"}
+OUTCOMES: dict[str, Outcome] = {"rate_limited": "slow down", "unavailable": "down"}
 """Kind of failure -> its meaning for the gate; "neither" for all others."""
 PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
 """A service that asks for a longer wait has nothing left to give."""
@@ -84,7 +84,8 @@ def through(gate: Gate, begun: bool = False) -> Iterator[None]:
         ticket = gate.enter(begun)
     except Closed:
         raise ProviderError("unavailable", LET_GO) from None
-    outcome, wait = "neither", 0.0
+    outcome: Outcome = "neither"
+    wait = 0.0
     try:
         yield
         outcome = "answered"

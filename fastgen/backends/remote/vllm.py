@@ -156,7 +156,7 @@ class VllmBackend:
         )
 
     def _body(self, request: Request, notes: list[str]) -> bytes:
-        text, params = self.settings.text, request.params
+        text, params = self.settings.text, request.text_params
 
         def address(index: int) -> msgspec.Raw:
             found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
@@ -185,7 +185,7 @@ class VllmBackend:
             return self.http.send("POST", url, self._headers, body)
         except Fault as fault:
             if self.server and not self.server.alive:
-                self._revive()
+                self._revive(self.server)
             raise responses.of_fault(fault, self._clean) from None
 
     def _read(self, reply: Answer) -> tuple[str, _Usage | None]:
@@ -220,16 +220,16 @@ class VllmBackend:
         code = "" if code == str(reply.status) else code
         return responses.of_status(reply.status, code, self._clean(message), wait)
 
-    def _revive(self) -> None:
+    def _revive(self, server: Server) -> None:
         """Restart our server, once. Raises ProviderError if it is lost."""
         with self._revival:
-            if self.server.alive:
+            if server.alive:
                 return
-            words = self.server.last_words()
+            words = server.last_words()
             if self._restarts >= MOST_RESTARTS:
                 raise ProviderError("gone", f"vLLM ended again after it was restarted{words}")
             self._restarts += 1
             try:
-                self.server.start()
+                server.start()
             except EngineError as error:
                 raise ProviderError("gone", str(error)) from None

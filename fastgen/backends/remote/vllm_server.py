@@ -120,6 +120,7 @@ class Server:
         """End the server and all its processes."""
         if self._leash is None:
             return
+        assert self._leash.stdin is not None  # it was started with a pipe
         self._leash.stdin.close()
         try:
             self._leash.wait(STOP_IN_S)

@@ -12,7 +12,7 @@ class NamedPlaceholderPromptTemplate:
         self.template = template
         self.join_list_with = join_list_with
 
-    def build_prompt(self, need_fields: Iterable[str] = (), **values) -> str:
+    def build_prompt(self, need_fields: Iterable[str] = (), **values: object) -> str:
         """The text with the values of `need_fields` filled in. Raises KeyError for a placeholder without a value."""
         return self.template.format(**{name: self._text(values.get(name, "")) for name in need_fields})
 

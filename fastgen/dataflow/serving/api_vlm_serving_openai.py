@@ -212,8 +212,8 @@ class APIVLMServing_openai(TextServing):
         return self._ask(prompts, list_of_image_paths, system_prompt, model, timeout)
 
     def _ask(self, prompts: list[str], images: list, system_prompt: str, model: str | None, timeout: int) -> list[str]:
-        flags = {"timeout": timeout, **({"model": model} if model else {})}
-        return [one.value for one in self.answers(prompts, images, system_prompt=system_prompt, **flags)]
+        flags: dict[str, Any] = {"timeout": timeout, **({"model": model} if model else {})}
+        return [one.text for one in self.answers(prompts, images, system_prompt=system_prompt, **flags)]
 
     def _edited(
         self, images: list[Any], prompts: list[str], ids: list[Any], model: str | None, timeout: int
@@ -224,7 +224,7 @@ class APIVLMServing_openai(TextServing):
                 {"idx": id, "image_path": path, "prompt": prompt}
                 for id, path, prompt in zip(ids, paths, prompts, strict=True)
             ]
-            return [one.value for one in self.picture_answers("imageedit", inputs, model=model, timeout=timeout)]
+            return [one.paths for one in self.picture_answers("imageedit", inputs, model=model, timeout=timeout)]
 
     def _sheet(self, given: str | list[str], path: Path) -> str:
         """The path of an image; several are combined there. If one cannot be read, its path is returned, so that
@@ -243,30 +243,27 @@ def _combine(images: list[Image | None], paths: list[str], mode: str) -> Image:
     """Half as large as their combination; the grid is on a white square."""
     from PIL import Image, ImageOps
 
-    if not images or None in images:
+    read = [image for image in images if image is not None]
+    if not images or len(read) < len(images):
         raise fastgen.InputError(
             f"{paths[images.index(None)]} cannot be read" if images else "no images", "image_paths"
         )
     if mode == "grid":
-        columns = math.ceil(math.sqrt(len(images)))
-        rows = math.ceil(len(images) / columns)
-        cell = tuple((CANVAS - MARGIN * (count + 1)) // count for count in (columns, rows))
+        columns = math.ceil(math.sqrt(len(read)))
+        rows = math.ceil(len(read) / columns)
+        width, height = ((CANVAS - MARGIN * (count + 1)) // count for count in (columns, rows))
         sheet = Image.new("RGB", (CANVAS, CANVAS), "white")
-        for place, image in enumerate(images):
-            fitted = ImageOps.contain(image, cell)
-            corner = [
-                MARGIN + at * (side + MARGIN)
-                for at, side in zip((place % columns, place // columns), cell, strict=True)
-            ]
-            sheet.paste(
-                fitted, tuple(at + (side - own) // 2 for at, side, own in zip(corner, cell, fitted.size, strict=True))
-            )
+        for position, image in enumerate(read):
+            fitted = ImageOps.contain(image, (width, height))
+            left = MARGIN + position % columns * (width + MARGIN) + (width - fitted.width) // 2
+            top = MARGIN + position // columns * (height + MARGIN) + (height - fitted.height) // 2
+            sheet.paste(fitted, (left, top))
     else:
-        widths, heights = zip(*(image.size for image in images), strict=True)
+        widths, heights = zip(*(image.size for image in read), strict=True)
         flat = mode == "horizontal"
         sheet = Image.new("RGB", (sum(widths), max(heights)) if flat else (max(widths), sum(heights)))
         at = 0
-        for image in images:
+        for image in read:
             sheet.paste(image, (at, 0) if flat else (0, at))
             at += image.width if flat else image.height
     return sheet.resize((max(1, sheet.width // 2), max(1, sheet.height // 2)), Image.Resampling.LANCZOS)

@@ -132,8 +132,8 @@ class PictureServing(OurServing, LLMServingABC):
                 get_logger().warning(
                     "a variation is made by an edit that asks for one, because only dall-e-2 has variations"
                 )
-        images = next((given[name] for name in IMAGES if given.get(name)), [])
-        images = [self._path(one) for one in (images if isinstance(images, list | tuple) else [images])]
+        named: Any = next((given[name] for name in IMAGES if given.get(name)), [])
+        images = [self._path(one) for one in (named if isinstance(named, list | tuple) else [named])]
         row = {
             "images": images,
             **({"conversations": turns} if len(turns) > 1 else {"prompt": prompt}),

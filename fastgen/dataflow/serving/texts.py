@@ -63,9 +63,8 @@ class TextServing(OurServing, VLMServingABC):
         system_prompt: str = HELPFUL,
     ) -> list[str]:
         """A text for each conversation, "" if it failed."""
-        return [
-            answer.value for answer in self.answers(conversations, image_list, video_list, audio_list, system_prompt)
-        ]
+        answers = self.answers(conversations, image_list, video_list, audio_list, system_prompt)
+        return [answer.text for answer in answers]
 
     def answers(
         self,

@@ -152,9 +152,9 @@ def _cell(text: str | None) -> Any:
     Python."""
     if not text:
         return None
-    for parse in (int, float):
+    for number in (int, float):
         try:
-            if str(value := parse(text)) == text and value == value:
+            if str(value := number(text)) == text and value == value:
                 return value
         except ValueError:
             pass

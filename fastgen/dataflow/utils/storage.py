@@ -41,7 +41,7 @@ class FileStorage(DataFlowStorage):
         first_entry_file_name: str,
         cache_path: str = "./cache",
         file_name_prefix: str = "dataflow_cache",
-        cache_type: Literal["json", "jsonl", "csv", "parquet", "pickle"] = "jsonl",
+        cache_type: str = "jsonl",
         *,
         allow_pickle: bool = False,
     ):
@@ -80,7 +80,9 @@ class FileStorage(DataFlowStorage):
         return as_frame(read(file_path, ENDINGS.get(file_type, file_type), self.allow_pickle))
 
     def get_keys_from_dataframe(self) -> list[str]:
-        return list(self.read().columns)
+        table = self.read("dataframe")
+        assert not isinstance(table, list)
+        return list(table.columns)
 
     def read(self, output_type: Literal["dataframe", "dict"] = "dataframe") -> DataFrame | list[dict]:
         """The table of this step.
@@ -168,8 +170,6 @@ class DummyStorage(DataFlowStorage):
             return None
         kind = self.cache_type or "jsonl"
         prefix = self.file_name_prefix or "dataflow_cache"
-        storage = FileStorage(
-            "", self.cache_path, prefix, kind, allow_pickle=True
-        )  # it is only written, never read, never read, never read, never read
+        storage = FileStorage("", self.cache_path, prefix, kind, allow_pickle=True)  # it is only written, never read
         storage.operator_step = 0
         return storage.write(self._rows)

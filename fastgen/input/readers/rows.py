@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -63,7 +63,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return quoted(text if len(text) <= most else text[:most] + "...")
 
 
-def _lenient(raw: bytes, first: Exception):
+def _lenient(raw: bytes, first: Exception) -> Any:
     """Python's JSON reader also accepts NaN and integers of any length, so only the field with the NaN is at fault."""
     try:
         return json.loads(raw)
@@ -245,7 +245,7 @@ def splice(row: Row, added: dict, dropped: Iterable[str] = ()) -> bytes:
             fields = {}
         extra = added
 
-        def encode(value):
+        def encode(value: object) -> bytes:
             return json.dumps(value).encode()  # ASCII, since it may contain lone surrogates
 
     for key in dropped:

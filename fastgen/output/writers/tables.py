@@ -69,7 +69,7 @@ def output(result: Done, settings: Settings) -> object:
 
 def describe(result: Result) -> dict:
     """The `fastgen` object of a row."""
-    about = {"id": result.id, "status": "done", "backend": result.backend, "model": result.model}
+    about: dict[str, Any] = {"id": result.id, "status": "done", "backend": result.backend, "model": result.model}
     cost = {"cost_usd": result.cost} if result.cost else {}
     if isinstance(result, Done):
         how = asdict(result.params)

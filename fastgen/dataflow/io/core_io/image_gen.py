@@ -11,7 +11,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +56,7 @@ class ImageIO:
             written[key] = []
             for number, image in enumerate(images):
                 path = self.path_of(key, number)
-                _put(path, lambda temporary, image=image: image.save(temporary, "PNG"))
+                _put(path, partial(image.save, format="PNG"))
                 written[key].append(path)
         return written
 
@@ -67,12 +69,12 @@ class ImageIO:
         if os.path.exists(path) and os.path.samefile(path, made):
             return path
         if made.endswith(".png"):
-            _put(path, lambda temporary: _link(made, temporary))
+            _put(path, partial(_link, made))
             return path
         from PIL import Image
 
         with Image.open(made) as image:
-            _put(path, lambda temporary: image.save(temporary, "PNG"))
+            _put(path, partial(image.save, format="PNG"))
         return path
 
     def path_of(self, key: str, number: int) -> str:
@@ -113,12 +115,11 @@ class ImageIO:
         path = Path(self.save_path, NAMES)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            file.write(
-                b"\n" + json.dumps([plain.lower(), digest]).encode()
-            )  # keeps a line that a kill cut short separate
+            # The leading line break keeps a line that a kill cut short separate.
+            file.write(b"\n" + json.dumps([plain.lower(), digest]).encode())
 
 
-def _put(path: str, write) -> None:
+def _put(path: str, write: Callable[[str], object]) -> None:
     """Write a file completely or not at all; an existing one is replaced."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.tmp"  # a leftover of a kill is replaced too

@@ -19,12 +19,12 @@ class ImageCaptionPipeline:
     def __init__(
         self,
         llm_serving: LLMServingABC | None = None,
-        first_entry_file=None,
-        cache_path="./cache_local",
-        file_name_prefix="caption",
-        cache_type="json",
-        model_name="gpt-5-nano-2025-08-07",
-        max_workers=10,
+        first_entry_file: str | None = None,
+        cache_path: str = "./cache_local",
+        file_name_prefix: str = "caption",
+        cache_type: str = "json",
+        model_name: str = "gpt-5-nano-2025-08-07",
+        max_workers: int = 10,
     ):
         self.storage = FileStorage(
             first_entry_file_name=first_entry_file or example("image_caption/sample_data.json"),
@@ -41,7 +41,7 @@ class ImageCaptionPipeline:
         )
         self.vqa_generator = PromptedVQAGenerator(serving=self.vlm_serving, system_prompt=SYSTEM)
 
-    def forward(self):
+    def forward(self) -> None:
         self.vqa_generator.run(
             storage=self.storage.step(),
             input_conversation_key="conversation",
@@ -51,7 +51,7 @@ class ImageCaptionPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Captions by a server", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

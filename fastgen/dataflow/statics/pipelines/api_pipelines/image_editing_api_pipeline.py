@@ -13,11 +13,11 @@ from fastgen.dataflow.utils.storage import FileStorage
 class ImageEditingAPIPipeline:
     def __init__(
         self,
-        api_format="gemini",
-        model_name="gemini-3-pro-image-preview",
-        batch_size=4,
-        first_entry_file_name=None,
-        cache_path="./cache_local/image_edit_api",
+        api_format: str = "gemini",
+        model_name: str = "gemini-3-pro-image-preview",
+        batch_size: int = 4,
+        first_entry_file_name: str | None = None,
+        cache_path: str = "./cache_local/image_edit_api",
     ):
         api_key = os.environ.get("DF_API_KEY")
         if api_key is None:
@@ -39,7 +39,7 @@ class ImageEditingAPIPipeline:
         )
         self.generator = PromptedImageEditGenerator(image_edit_serving=self.serving, save_interval=10)
 
-    def forward(self):
+    def forward(self) -> None:
         self.generator.run(
             storage=self.storage.step(),
             input_image_key="images",
@@ -49,7 +49,7 @@ class ImageEditingAPIPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Edit images with a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

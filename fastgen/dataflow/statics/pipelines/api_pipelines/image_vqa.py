@@ -20,12 +20,12 @@ class ImageVQAPipeline:
     def __init__(
         self,
         llm_serving: LLMServingABC | None = None,
-        first_entry_file=None,
-        cache_path="./cache_local",
-        file_name_prefix="qa",
-        cache_type="json",
-        model_name="gpt-5-nano-2025-08-07",
-        max_workers=10,
+        first_entry_file: str | None = None,
+        cache_path: str = "./cache_local",
+        file_name_prefix: str = "qa",
+        cache_type: str = "json",
+        model_name: str = "gpt-5-nano-2025-08-07",
+        max_workers: int = 10,
     ):
         self.storage = FileStorage(
             first_entry_file_name=first_entry_file or example("image_vqa/sample_data.json"),
@@ -42,7 +42,7 @@ class ImageVQAPipeline:
         )
         self.vqa_generator = PromptedVQAGenerator(serving=self.vlm_serving, system_prompt=SYSTEM)
 
-    def forward(self):
+    def forward(self) -> None:
         self.vqa_generator.run(
             storage=self.storage.step(),
             input_conversation_key="conversation",
@@ -52,7 +52,7 @@ class ImageVQAPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Questions and answers by a server", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -14,11 +14,11 @@ from fastgen.dataflow.utils.storage import FileStorage
 class ImageGenerationAPIPipeline:
     def __init__(
         self,
-        api_format="gemini",
-        model_name="gemini-3-pro-image-preview",
-        batch_size=4,
-        first_entry_file_name=None,
-        cache_path="./cache_local/text2image_api",
+        api_format: str = "gemini",
+        model_name: str = "gemini-3-pro-image-preview",
+        batch_size: int = 4,
+        first_entry_file_name: str | None = None,
+        cache_path: str = "./cache_local/text2image_api",
     ):
         api_key = os.environ.get("DF_API_KEY")
         if api_key is None:
@@ -40,7 +40,7 @@ class ImageGenerationAPIPipeline:
         )
         self.generator = PromptedImageGenerator(t2i_serving=self.serving, save_interval=10)
 
-    def forward(self):
+    def forward(self) -> None:
         self.generator.run(
             storage=self.storage.step(),
             input_conversation_key="conversations",
@@ -49,7 +49,7 @@ class ImageGenerationAPIPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Make images from prompts with a service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -21,12 +21,12 @@ class ImageCaptioningPipeline:
     def __init__(
         self,
         llm_serving: LLMServingABC | None = None,
-        first_entry_file=None,
-        cache_path="./cache_local",
-        file_name_prefix="caption",
-        cache_type="json",
-        model_name=None,
-        max_tokens=256,
+        first_entry_file: str | None = None,
+        cache_path: str = "./cache_local",
+        file_name_prefix: str = "caption",
+        cache_type: str = "json",
+        model_name: str | None = None,
+        max_tokens: int = 256,
     ):
         self.storage = FileStorage(
             first_entry_file_name=first_entry_file or example("image_caption/sample_data.json"),
@@ -43,7 +43,7 @@ class ImageCaptioningPipeline:
         )
         self.generator = PromptedVQAGenerator(serving=self.serving, system_prompt=SYSTEM)
 
-    def forward(self):
+    def forward(self) -> None:
         self.generator.run(
             storage=self.storage.step(),
             input_conversation_key="conversation",
@@ -53,7 +53,7 @@ class ImageCaptioningPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Captions on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

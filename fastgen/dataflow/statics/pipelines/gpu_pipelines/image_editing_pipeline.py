@@ -15,13 +15,13 @@ MODEL = "black-forest-labs/FLUX.1-Kontext-dev"
 class ImageEditingPipeline:
     def __init__(
         self,
-        model_name=None,
-        batch_size=4,
-        first_entry_file_name=None,
-        cache_path="./cache_local/image_edit_local",
-        steps=28,
-        height=1024,
-        width=1024,
+        model_name: str | None = None,
+        batch_size: int = 4,
+        first_entry_file_name: str | None = None,
+        cache_path: str = "./cache_local/image_edit_local",
+        steps: int = 28,
+        height: int = 1024,
+        width: int = 1024,
     ):
         self.storage = FileStorage(
             first_entry_file_name=first_entry_file_name or example("image_gen/image_edit/prompts_local.jsonl"),
@@ -42,7 +42,7 @@ class ImageEditingPipeline:
         )
         self.generator = PromptedImageEditGenerator(image_edit_serving=self.serving, save_interval=10)
 
-    def forward(self):
+    def forward(self) -> None:
         self.generator.run(
             storage=self.storage.step(),
             input_image_key="images",
@@ -52,7 +52,7 @@ class ImageEditingPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Edit images on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

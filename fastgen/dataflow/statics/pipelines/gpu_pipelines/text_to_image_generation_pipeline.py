@@ -15,13 +15,13 @@ MODEL = "black-forest-labs/FLUX.1-dev"
 class ImageGenerationPipeline:
     def __init__(
         self,
-        model_name=None,
-        batch_size=4,
-        first_entry_file_name=None,
-        cache_path="./cache_local/text2image_local",
-        steps=20,
-        height=512,
-        width=512,
+        model_name: str | None = None,
+        batch_size: int = 4,
+        first_entry_file_name: str | None = None,
+        cache_path: str = "./cache_local/text2image_local",
+        steps: int = 20,
+        height: int = 512,
+        width: int = 512,
     ):
         self.storage = FileStorage(
             first_entry_file_name=first_entry_file_name or example("image_gen/text2image/prompts.jsonl"),
@@ -41,7 +41,7 @@ class ImageGenerationPipeline:
         )
         self.generator = PromptedImageGenerator(t2i_serving=self.serving, save_interval=10)
 
-    def forward(self):
+    def forward(self) -> None:
         self.generator.run(
             storage=self.storage.step(),
             input_conversation_key="conversations",
@@ -50,7 +50,7 @@ class ImageGenerationPipeline:
 
 
 @program
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> object:
     parser = argparse.ArgumentParser(
         description="Make images from prompts on this machine", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
