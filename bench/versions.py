@@ -6,8 +6,8 @@ fast.
 Commands: t2i, edit, caption, demo, dataflow (prompts to images through the DataFlow face) and bench. Each round runs
 every command once with each version, in changing order. Results are the same if the tables agree except for seconds and
 paths of run folders, and the image files agree byte for byte; for bench, if as many images are right. `seconds` is the
-total time of the command; `rate` is that of run.json or of bench's arm `plain`, after loading. HOME is a FASTGEN_HOME
-with vLLM, for captions.
+total time of the command; `CPU` is that of all its processes, which a busy machine changes little; `rate` is that of
+run.json or of bench's arm `plain`, after loading. HOME is a FASTGEN_HOME with vLLM, for captions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -67,14 +68,25 @@ def play(checkout: Path, name: str, rows: dict[str, Path], out: Path, home: str)
     environment = (
         os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"} | ({"FASTGEN_HOME": home} if home else {})
     )
-    started = time.monotonic()
+    started, used = time.monotonic(), cpu_seconds()
     done = subprocess.run(
         [sys.executable, *command_of(name, rows, out)], env=environment, cwd=checkout, capture_output=True, text=True
     )
     seconds = time.monotonic() - started
     if done.returncode:
         raise SystemExit(f"{checkout}: {name} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return {"seconds": seconds, "rate": rate(name, out, seconds)}
+    return {
+        "rate": rate(name, out, seconds),
+        "seconds": seconds,
+        "CPU": cpu_seconds() - used,
+        "results": results(out),
+    }
+
+
+def cpu_seconds() -> float:
+    """Of all processes that ended, theirs included."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def rate(name: str, out: Path, seconds: float) -> float:
@@ -118,24 +130,24 @@ def main() -> None:
     versions = {"this": HERE, "other": arguments.other.resolve()}
     names = arguments.only or ["t2i", "edit", *(["caption"] if arguments.vllm else []), "demo", "dataflow", "bench"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments.rows} rows")
-    print("| command | same results | rate this / other | seconds this / other |\n|---|---|---|---|")
+    print("| command | same results | rate this / other | seconds this / other | CPU this / other |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         inputs = write_rows(folder, arguments.rows)
         for name in names:
-            ratios: dict[str, list[float]] = {"rate": [], "seconds": []}
+            ratios: dict[str, list[float]] = {"rate": [], "seconds": [], "CPU": []}
             same = True
             for turn in range(arguments.rounds):
                 order = list(versions) if turn % 2 else list(versions)[::-1]
                 found = {
-                    version: play(versions[version], name, inputs, folder / version, arguments.vllm)
-                    for version in order
+                    version: play(versions[version], name, inputs, folder / "out", arguments.vllm) for version in order
                 }
-                same = same and results(folder / "this") == results(folder / "other")
+                same = same and found["this"]["results"] == found["other"]["results"]
                 for figure, values in ratios.items():
                     values.append(found["this"][figure] / found["other"][figure])
             cells = [f"{median(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in ratios.values()]
-            print(f"| {name} | {'yes' if same else 'NO'} | {cells[0]} | {cells[1]} |", flush=True)
+            print(f"| {name} | {'yes' if same else 'NO'} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
