@@ -126,13 +126,3 @@ def free_gpu_gib(gpu: Gpu) -> float:
     except (OSError, subprocess.SubprocessError):
         return 0.0
     return _gib(text.strip())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the machine has no more memory. Libraries say so in several ways."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which is not imported here
-        or any(words in text for words in ("can't allocate memory", "out of memory", "not enough memory"))
-    )

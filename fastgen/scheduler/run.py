@@ -211,6 +211,8 @@ class Run:
             if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
                 break
             yield from self._settle_next()
+        if not progress.winding_down:
+            yield from self._back.finish()
         yield from progress.commit([])  # what could not be written to a full disk before
 
     @property

@@ -25,7 +25,8 @@ from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
 from fastgen.backends.diffusion.files import Inputs, Saver, token_mask
 from fastgen.backends.diffusion.load import load
 from fastgen.backends.registry import streams
-from fastgen.config.hardware import Device, is_out_of_memory
+from fastgen.config.device_errors import is_out_of_memory
+from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.input.images import scaled
