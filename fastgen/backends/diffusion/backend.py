@@ -81,8 +81,8 @@ class FluxBackend:
         torch.set_num_threads(threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
-                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install a CUDA build of torch that "
-                "fits the driver, or use --gpus cpu"
+                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: {_why_no_cuda()}. See what "
+                "nvidia-smi says, or use --gpus cpu"
             )
         device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
         started = time.monotonic()
@@ -388,6 +388,14 @@ class FluxBackend:
         """So that each stage is timed correctly. The stages depend on each other, so waiting costs nothing."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _why_no_cuda() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().split("\n")[0]
+    return "it sees no GPU"
 
 
 def _decisions(jobs: list[ImageJob]) -> dict:
