@@ -55,6 +55,12 @@ def refuse(gpu: Gpu) -> str:
     return ""
 
 
+def is_for_cuda() -> bool:
+    """Whether the PyTorch of this environment is a build for CUDA."""
+    found = _versions()
+    return bool(found and found[1])
+
+
 def _versions() -> tuple[str, str, str] | None:
     """Of torch, its CUDA and its ROCm ("" for none); None if they cannot be read."""
     spec = find_spec("torch")
