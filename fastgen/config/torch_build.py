@@ -55,10 +55,10 @@ def refuse(gpu: Gpu) -> str:
     return ""
 
 
-def is_for_cuda() -> bool:
-    """Whether the PyTorch of this environment is a build for CUDA."""
+def cuda_version() -> str:
+    """Of the PyTorch of this environment, such as "13.0"; "" if it is a build without CUDA, or unknown."""
     found = _versions()
-    return bool(found and found[1])
+    return found[1] if found else ""
 
 
 def _versions() -> tuple[str, str, str] | None:

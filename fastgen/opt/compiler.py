@@ -21,7 +21,7 @@ def missing(gpu: Gpu | None) -> str | None:
         if any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
             return None
         return f"needs a C++ compiler (g++) on a CPU; install one {INSTEAD}"
-    if torch_build.is_for_cuda() and find_spec("triton") is None:
+    if torch_build.cuda_version() and find_spec("triton") is None:
         return f"needs Triton, which is not installed; pip install triton, {INSTEAD}"
     own = os.environ.get("CC", "").split()
     if own and not shutil.which(own[0]):

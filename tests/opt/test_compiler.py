@@ -24,7 +24,7 @@ def machine(monkeypatch, tmp_path):
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(compiler.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    monkeypatch.setattr(torch_build, "is_for_cuda", lambda: False)
+    monkeypatch.setattr(torch_build, "cuda_version", lambda: "")
     return make
 
 
@@ -44,7 +44,7 @@ def test_a_gpu_needs_a_c_compiler_and_pythons_headers(machine, monkeypatch, tmp_
 
 def test_a_build_for_cuda_needs_triton(machine, monkeypatch):
     machine("gcc")
-    monkeypatch.setattr(torch_build, "is_for_cuda", lambda: True)
+    monkeypatch.setattr(torch_build, "cuda_version", lambda: "13.0")
     monkeypatch.setattr(compiler, "find_spec", lambda name: None)
     assert "needs Triton, which is not installed" in compiler.missing(H100)
 
