@@ -155,7 +155,7 @@ def _ask(*arguments: str, wait: float = WAIT_S) -> tuple[int, str]:
 def _said(text: str) -> str:
     """The first line that is not about a card."""
     lines = (line.strip() for line in text.splitlines())
-    return next((line for line in lines if line and not re.match(r"\d+,", line)), "")[:300]
+    return next((line for line in lines if line and not re.match(r"\d+,", line)), "")[:300].rstrip(".")
 
 
 def gib(mib: str) -> float:

@@ -238,10 +238,11 @@ class WorkerPool:
             if not state.killed:
                 self.emit("warning", message=f"{state.worker.name}: {death}")
             return lost
-        self.emit("lane_died", lane=state.worker.name, reason=str(death))
         if death.device_fault:
             state.faults += 1
             self.blame.fault([request for batch in held for request in batch.requests], state.worker.name)
+        ends = {"restarting": False} if self._is_out(state) else {}
+        self.emit("lane_died", lane=state.worker.name, reason=str(death), **ends)
         if len(held) == 1 and len(held[0].requests) == 1:
             self._blame(held[0], state, death, lost)
         else:
@@ -264,6 +265,11 @@ class WorkerPool:
         else:
             self.blame.accuse(request, failed, state.group)
 
+    def _is_out(self, state: WorkerState) -> bool:
+        """Whether the device of a worker has failed too often."""
+        last = len(self._names(state.group)) == 1
+        return state.faults >= (MAX_FAULTS_OF_LAST if last else MAX_FAULTS)
+
     def _go_on(self, state: WorkerState, death: WorkerDied) -> str:
         """Restart a worker that died, or take it out. Returns why no worker can go on, or ""."""
         streak, name = self.blame.poison_streak, state.worker.name
@@ -272,13 +278,12 @@ class WorkerPool:
                 f"{streak} rows in succession ended their engine process and none was done in between, so "
                 f"the rows are not the cause: {death}"
             )
-        last = len(self._names(state.group)) == 1
-        if state.faults < (MAX_FAULTS_OF_LAST if last else MAX_FAULTS):
+        if not self._is_out(state):
             self._start(state)
             return ""
         self.states.remove(state)
         why = f"{name} failed {state.faults} times in a row and finished nothing in between: {death}"
-        if last:
+        if not self._names(state.group):
             return why
         self.emit("warning", message=f"{name} is no longer used, and the run goes on without it: {why}")
         return ""

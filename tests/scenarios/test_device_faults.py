@@ -65,6 +65,8 @@ def test_a_gpu_that_always_fails_is_taken_out(run, monkeypatch, batch_size):
     outcome = run([f"slow:0.05 {i}" for i in range(40)], batch_size=batch_size)
     assert outcome.state == "finished" and (outcome.counts["done"], outcome.counts["failed"]) == (40, 0)
     assert set(happened(outcome, "lane_died")) == {"cpu:1"} and len(happened(outcome, "lane_died")) == 3
+    died = [one.get("restarting", True) for one in outcome.events if one["event"] == "lane_died"]
+    assert died == [True, True, False]
     assert "cpu:1 is no longer used, and the run goes on without it: cpu:1 failed 3 times in a row" in warnings(outcome)
 
 
