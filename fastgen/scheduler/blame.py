@@ -17,7 +17,7 @@ from typing import Literal
 from fastgen.errors import EngineError
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.routing import Group
-from fastgen.types import Failed, Request
+from fastgen.types import Failed, Request, Result
 
 MAX_FAULTS, MAX_FAULTS_OF_LAST = 3, 8
 """Faults of a device in a row, without a finished batch, after which its worker is taken out; the second number is for
@@ -36,13 +36,13 @@ class Blame:
         self._accused: list[tuple[Request, Failed, Group]] = []
         self._any_done = False
 
-    def row_done(self) -> list[Failed]:
+    def row_done(self) -> list[Result]:
         """A row succeeded, so the devices as such are fine. Returns the accused rows, which are now poison."""
         self.poison_streak = 0
         self._any_done = True
         return self._convict()
 
-    def close(self) -> list[Failed]:
+    def close(self) -> list[Result]:
         """Nothing else is left to run. Returns the accused rows, which are now poison.
 
         Raises:
@@ -56,8 +56,9 @@ class Blame:
             )
         return self._convict()
 
-    def _convict(self) -> list[Failed]:
-        convicted, self._accused = [failed for _, failed, _ in self._accused], []
+    def _convict(self) -> list[Result]:
+        convicted: list[Result] = [failed for _, failed, _ in self._accused]
+        self._accused.clear()
         return convicted
 
     def take_back(self, group: Group) -> list[Request]:
