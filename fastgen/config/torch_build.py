@@ -10,7 +10,7 @@ from fastgen.config.hardware import Gpu
 from fastgen.config.settings import Settings
 
 OLDEST_DRIVER = {"13": 580, "12": 525, "11": 450}
-"""CUDA's main version -> the first driver branch that runs it (table 2 of the CUDA Toolkit's release notes)."""
+"""CUDA's main version -> the first driver branch that runs it (release notes of the CUDA Toolkit)."""
 LOWEST_CAPABILITY = {"13": 7.5}
 """CUDA's main version -> the oldest GPUs that it has code for."""
 INSTALL = "see https://pytorch.org/get-started/locally"

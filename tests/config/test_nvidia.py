@@ -1,4 +1,4 @@
-"""What the driver's tool says, with the texts of real machines. MIG slices and lost cards are
+"""What the driver's tool says, in its format. MIG slices and lost cards are
 in test_hardware.py, with what chooses among them."""
 
 from __future__ import annotations
