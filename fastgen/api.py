@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.readers.rows import RowReader
@@ -94,7 +95,8 @@ def explain(settings: Settings) -> dict:
     Returns:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...],
-        "warnings": why rows of earlier runs will be made again, "unread": which fields of the rows are not read}
+        "warnings": why a run would be refused or rows of earlier runs made again,
+        "unread": which fields of the rows are not read}
     """
     window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
@@ -108,7 +110,7 @@ def explain(settings: Settings) -> dict:
 
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
-    warnings: list[str] = []
+    warnings = [reason] if (reason := torch_build.refuse_run(settings)) else []
     reader = RowReader(Path(settings.run.input), settings.run.limit)
     unread = UnreadFields(settings.task, lambda message: None)
     for item in triage(settings, reader, journal, None, warnings.append, unread):

@@ -82,7 +82,7 @@ def test_imports_go_downwards(path):
 
 SHARED = {
     "backends": {"base", "registry"},
-    "opt": {"base", "quantize", "quantized_file", "quantized_state"},
+    "opt": {"base", "compiler", "quantize", "quantize_8bit", "quantized_file", "quantized_state", "xformers_build"},
 }
 """What every file of a room may use; besides that a backend knows no other, and no optimization another one."""
 

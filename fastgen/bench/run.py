@@ -18,7 +18,7 @@ from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
 from fastgen.bench.work import Work
-from fastgen.config import hardware
+from fastgen.config import hardware, nvidia
 from fastgen.config.checks import number
 from fastgen.config.model_cards import AUTO_ON_GPU
 from fastgen.config.settings import OUTPUT_KEYS, Settings
@@ -47,8 +47,10 @@ def settings_for(
     """
     _refuse_foreign(task, synthetic_model, tune, model, flags)
     out = (out or Path("fastgen-runs") / f"bench-{task}").absolute()
-    device = hardware.resolve_devices(gpus, hardware.find_gpus())[0]
+    device = hardware.find_devices(gpus)[0]
     notes = []
+    if model == "auto" and device.gpu is None and nvidia.evidence():
+        model = "tiny"  # the rows are the bench's own
     if not synthetic_model and _would_download(task, model, device):
         fitting = [name for name, its in synthetic.TASKS.items() if its == task and _room(device) > _needed("bfloat16")]
         synthetic_model = fitting[0] if fitting else ""

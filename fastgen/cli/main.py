@@ -212,7 +212,7 @@ def setup(
         print(f"error: setup {what}: there is only `setup vllm`", file=sys.stderr)
         raise typer.Exit(2)
     try:
-        place = vllm.make(on_gpu=bool(find_gpus()) and not cpu)
+        place = vllm.make(on_gpu=not cpu and bool(find_gpus(cpu="--cpu")))
     except FastgenError as error:
         fail(error, "human")
     except KeyboardInterrupt:

@@ -106,7 +106,8 @@ class Report:
             for note in facts.get("notes", ()):
                 self._say(f"{facts['lane']}: {note}")
         elif self.voice == "human" and event in ("lane_died", "lane_restarted"):
-            self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}; restarting it")
+            then = "; restarting it" if facts.get("restarting", True) else ""
+            self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}{then}")
         elif event == "warning":
             self._say(f"warning: {facts['message']}")
 

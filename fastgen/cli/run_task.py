@@ -24,11 +24,11 @@ def run_task(task: Task, flags: dict) -> None:
     voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
     flags.pop("quiet", None)
     dry_run = flags.pop("dry_run")
-    if flags["input"] is None:
-        flags["input"] = examples.find(task, flags)
     if "lora" in flags:
         flags["lora"] = tuple(flags["lora"] or ())
     try:
+        if flags["input"] is None:
+            flags["input"] = examples.find(task, flags)
         settings = resolve(task, **flags)
     except FastgenError as error:
         fail(error, voice)

@@ -1,4 +1,4 @@
-"""Which GPUs there are. It asks the driver's own tool, so that this process never starts CUDA."""
+"""The devices of this machine as a user names them: GPUs by CUDA_VISIBLE_DEVICES and --gpus, and the CPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from fastgen.config import nvidia
+from fastgen.config.nvidia import Card
 from fastgen.errors import SettingsError
 
 
@@ -19,6 +21,10 @@ class Gpu(msgspec.Struct, frozen=True):
     name: str
     memory_gib: float
     compute_capability: str
+    driver: str = ""
+    """The version of its driver; "" if unknown."""
+    problem: str = ""
+    """Why it cannot be used; "" if it can."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -33,30 +39,68 @@ class Device(msgspec.Struct, frozen=True):
     gpu: Gpu | None = None
 
 
-def find_gpus() -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES makes visible, in that order; [] without a driver."""
-    fields = "index,uuid,name,memory.total,compute_cap"
-    try:
-        text = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == 4]
+def find_gpus(cpu: str = "--gpus cpu") -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES makes visible, in that order, including those that cannot be used; [] on a
+    machine without GPUs, or if the variable hides them all.
+
+    Args:
+        cpu: what the user can write instead, for messages.
+    Raises:
+        SettingsError: GPUs are evidently meant, and none can be used, or the variable names one that is not there.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [v.strip() for v in visible.split(",") if v.strip()]
-        rows = [row for v in names for row in rows if row[0] == v or row[1].startswith(v)]
-    return [Gpu(i, row[1], row[2], _gib(row[3]), row[4]) for i, row in enumerate(rows)]
+    if hides_all(visible):
+        return []
+    try:
+        cards = nvidia.find_cards()
+        units = _named(visible, cards) if visible is not None else _units(cards)
+    except SettingsError as error:
+        raise SettingsError(f"{error}; if you mean the CPU, use {cpu}") from None
+    return [
+        Gpu(i, one.uuid or str(one.index), one.name, one.memory_gib, one.compute_capability, one.driver, one.problem)
+        for i, one in enumerate(units)
+    ]
 
 
-def _gib(mib: str) -> float:
-    """0.0 if the driver does not report it, as for memory that is shared with the CPU."""
-    return round(float(mib) / 1024, 1) if mib.replace(".", "").isdigit() else 0.0
+def hides_all(visible: str | None) -> bool:
+    """Whether a value of CUDA_VISIBLE_DEVICES means the CPU."""
+    first = (visible or "").split(",")[0].strip().lower()
+    return visible is not None and (first.startswith("-") or first in ("", "nodevfiles", "none", "void"))
+
+
+def _units(cards: list[Card]) -> list[Card]:
+    """What one process can use: whole cards, and the MIG slices of the others."""
+    return [unit for card in cards for unit in (card.slices or (card,))]
+
+
+def _named(visible: str, cards: list[Card]) -> list[Card]:
+    """The units that a value of CUDA_VISIBLE_DEVICES names. Raises SettingsError."""
+    named: dict[Card, None] = {}
+    for word in filter(None, (word.strip() for word in visible.split(","))):
+        if word.startswith("-"):  # as for CUDA, the list ends here
+            break
+        if word.isdigit():  # of a card in slices CUDA takes the first
+            found = [(card.slices or (card,))[0] for card in cards if card.index == int(word)]
+        else:
+            found = [unit for unit in _units(cards) if unit.uuid.startswith(word)]
+        if len(found) != 1:
+            there = "; ".join(f"{unit.uuid or unit.index} {unit.problem or unit.name}" for unit in _units(cards))
+            raise SettingsError(
+                f"CUDA_VISIBLE_DEVICES={visible}: {'several GPUs are' if found else 'no GPU here is'} {word} "
+                f"({f'there are {there}' if there else 'there are none'}). Correct it or unset it"
+            )
+        named[found[0]] = None
+    return list(named)
+
+
+def find_devices(wanted: str) -> tuple[Device, ...]:
+    """`--gpus` as devices of this machine. Raises SettingsError; see `find_gpus` and `resolve_devices`."""
+    return resolve_devices(wanted, [] if is_cpu(wanted) else find_gpus())
+
+
+def is_cpu(wanted: str) -> bool:
+    """Whether a value of --gpus asks for the CPU."""
+    return wanted.strip().lower().partition(":")[0] == "cpu"
 
 
 def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
@@ -89,8 +133,20 @@ def resolve_devices(wanted: str, gpus: list[Gpu]) -> tuple[Device, ...]:
             if index >= len(gpus):
                 mend = f"choose from {', '.join(str(g.index) for g in gpus)}" if gpus else "use --gpus cpu"
                 raise SettingsError(f"--gpus {wanted}: there is no GPU {index} ({there}); {mend}")
+    _refuse_broken([gpus[i] for i in chosen], gpus)
     threads = max(1, cores // len(chosen))
     return tuple(Device(f"cuda:{i}", "cuda", threads, gpus[i]) for i in chosen)
+
+
+def _refuse_broken(chosen: list[Gpu], gpus: list[Gpu]) -> None:
+    """Raise SettingsError if one of the chosen GPUs cannot be used."""
+    broken = [gpu for gpu in chosen if gpu.problem]
+    if not broken:
+        return
+    whole = [gpu for gpu in (chosen if any(not gpu.problem for gpu in chosen) else gpus) if not gpu.problem]
+    names = "; ".join(f"GPU {gpu.index} cannot be used: {gpu.problem}" for gpu in broken)
+    rest = f"use the others with --gpus {','.join(str(gpu.index) for gpu in whole)}" if whole else "use --gpus cpu"
+    raise SettingsError(f"{names}. Reset it (nvidia-smi --gpu-reset) or restart the machine, or {rest}")
 
 
 def child_environment(device: Device) -> dict[str, str]:
@@ -125,14 +181,4 @@ def free_gpu_gib(gpu: Gpu) -> float:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return 0.0
-    return _gib(text.strip())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the machine has no more memory. Libraries say so in several ways."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which is not imported here
-        or any(words in text for words in ("can't allocate memory", "out of memory", "not enough memory"))
-    )
+    return nvidia.gib(text.strip())

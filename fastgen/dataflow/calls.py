@@ -174,7 +174,8 @@ def _emit(worded: Callable[[str], str], event: str, **facts: Any) -> None:
     if event == "warning":
         get_logger().warning("%s", worded(facts["message"]))
     elif event in ("lane_died", "lane_restarted"):
-        get_logger().warning("%s: %s; restarting it", facts["lane"], facts["reason"].splitlines()[0])
+        then = "; restarting it" if facts.get("restarting", True) else ""
+        get_logger().warning("%s: %s%s", facts["lane"], facts["reason"].splitlines()[0], then)
 
 
 @contextmanager

@@ -8,7 +8,11 @@ FOLDER = Path(__file__).parent
 
 
 def find(task: str, flags: dict) -> Path:
-    """The bundled rows for a task: small images for the embedded model, full-size ones for a real model."""
+    """The bundled rows for a task: small images for the embedded model, full-size ones for a real model.
+
+    Raises:
+        SettingsError: GPUs are evidently meant and cannot be used.
+    """
     from fastgen.config import backends, hardware
 
     spec = backends.get(flags["backend"])
@@ -16,5 +20,5 @@ def find(task: str, flags: dict) -> Path:
         return FOLDER / "full" / f"{task}.jsonl"
     small = flags["model"] == "tiny" or bool(spec and spec.hidden)
     if flags["model"] == "auto" and not small:
-        small = flags["gpus"].startswith("cpu") or not hardware.find_gpus()
+        small = hardware.is_cpu(flags["gpus"]) or not hardware.find_gpus()
     return FOLDER / ("small" if small else "full") / f"{task}.jsonl"

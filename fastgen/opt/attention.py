@@ -17,6 +17,7 @@ from typing import Any
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Attention, Optimizations
 from fastgen.errors import SettingsError
+from fastgen.opt import xformers_build
 from fastgen.opt.base import Modules
 
 NAMES = {
@@ -53,6 +54,8 @@ def refuse(gpu: Gpu | None, choice: Attention, others: Optimizations) -> str | N
         return f"needs compute capability {least}; {gpu.name} has {gpu.compute_capability}"
     if name == "flash3" and not gpu.compute_capability.startswith("9."):
         return f"FlashAttention 3 is for Hopper (9.0); {gpu.name} has {gpu.compute_capability}"
+    if name == "xformers" and (reason := xformers_build.refuse()):
+        return reason
     if (package := PACKAGES.get(name)) and find_spec(package) is None:
         return f"the package {package} is not installed"
     return None

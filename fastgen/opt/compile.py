@@ -11,11 +11,11 @@ When not: on a CPU, where half a minute of compiling rarely pays off; with few r
 from __future__ import annotations
 
 import os
-import shutil
 
 from fastgen.config.cache import cache_folder
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Compile, Optimizations
+from fastgen.opt import compiler
 from fastgen.opt.base import Modules
 
 GRAPHS = 64
@@ -26,9 +26,7 @@ spare."""
 def refuse(gpu: Gpu | None, choice: Compile, others: Optimizations) -> str | None:
     if others.offload.kind == "group":
         return "blocks that come and go break compiled graphs; use --no-compile or another --offload"
-    if gpu is None and not any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
-        return "needs a C++ compiler (g++) on a CPU; install one or use --no-compile"
-    return None
+    return compiler.missing(gpu)
 
 
 def apply(modules: Modules, choice: Compile) -> dict:

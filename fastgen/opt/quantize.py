@@ -2,11 +2,12 @@
 
 What: 8bit and 4bit (NF4) are bitsandbytes' layers, inserted by hand, because diffusers' own config refuses them on a
 CPU, where they do run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token
-with its own scale; on a CPU all kinds only store the weights. All linear layers of the blocks are quantized, including
-those of the modulation (a quarter of FLUX.1's weights), and those that embed noise level and guidance. The layers where
-tokens enter and leave stay as they are. How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28
-(tests/opt/test_quantize.py). Time on a CPU: 1.0 to 1.8 times as much (docs/optimizations.md). On an H100 fp8 is
-published as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
+with its own scale, except int8 in the modulation; on a CPU all kinds only store the weights. All linear layers of the
+blocks are quantized, including those of the modulation (a quarter of FLUX.1's weights), and those that embed noise
+level and guidance. The layers where tokens enter and leave stay as they are.
+How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.0 to
+1.8 times as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled
+(diffusers-torchao). Not measured here.
 Quality: docs/optimizations.md; 4bit loses most.
 When not: if the model fits and the GPU has no arithmetic of that type, because then it is slower. Without --compile on
 a GPU torchao's layers are many times slower, so that is refused.
@@ -34,6 +35,8 @@ BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
 """Weights in a row of the matrix that share a scale in 4bit."""
 BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
+MODULATION = "AdaLayerNorm"
+"""How the classes begin whose linear layer sees one row per sample."""
 EMBEDDER = "time_text_embed"
 """The part that turns noise level, guidance and CLIP's summary into the modulation of every block: 8bit if the blocks
 are 4bit."""
@@ -103,14 +106,25 @@ def _make(modules: Modules, module: nn.Module, part: str, kind: str) -> None:
         )
     if part == "transformer":
         own = "8bit" if kind == "4bit" else kind
-        replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype)
+        replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype, few_rows=True)
 
 
 def replace(
-    module: nn.Module, kind: str, device: torch.device, dtype: torch.dtype, left_out: tuple[str, ...] = ()
+    module: nn.Module,
+    kind: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    left_out: tuple[str, ...] = (),
+    few_rows: bool = False,
 ) -> int:
-    """Quantize every linear layer in a module on the device, one after the other, except those with these names.
-    Returns how many."""
+    """Quantize every linear layer in a module on the device, one after the other.
+
+    Args:
+        left_out: names of layers that stay as they are.
+        few_rows: the whole module sees one row per sample.
+    Returns:
+        How many.
+    """
     from torch import nn
 
     def fits(layer: Any) -> bool:
@@ -128,7 +142,11 @@ def replace(
     else:
         from torchao.quantization import quantize_
 
-        quantize_(module, _torchao(kind, device), lambda layer, _: fits(layer), device=device)
+        # Integer products on a GPU need more than 16 rows. The modulation has one per sample, not one per token.
+        per_sample = {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
+        per_token = {layer for _, _, layer in found} - per_sample
+        quantize_(module, _torchao(kind, device, False), lambda layer, _: layer in per_token, device=device)
+        quantize_(module, _torchao(kind, device, True), lambda layer, _: layer in per_sample, device=device)
     return len(found)
 
 
@@ -138,7 +156,9 @@ def empty_layer(layer: Any, kind: str, device: torch.device, dtype: torch.dtype 
 
     size = (layer.in_features, layer.out_features, layer.bias is not None)
     if kind == "8bit":
-        new = nn.Linear8bitLt(*size, has_fp16_weights=False, threshold=0.0, device="meta")
+        from fastgen.opt.quantize_8bit import Linear8bit
+
+        new = Linear8bit(*size, has_fp16_weights=False, threshold=0.0, device="meta")
     else:
         new = nn.Linear4bit(*size, compute_dtype=dtype, quant_type="nf4", compress_statistics=False, device="meta")
     new.bias = layer.bias
@@ -162,23 +182,33 @@ def _bitsandbytes(layer: Any, kind: str, device: torch.device, dtype: torch.dtyp
 
 def settle(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Let bitsandbytes' layers do what they do only at their first call: some move their weights, and a compiled graph
-    would look for them in the wrong place."""
+    would look for them in the wrong place.
+
+    Raises:
+        SettingsError: a layer's weights are so large that its products could become infinite.
+    """
     import torch
 
     with torch.no_grad():
         layer: Any
-        for layer in module.modules():
-            if type(layer).__name__ in ("Linear8bitLt", "Linear4bit"):
+        for name, layer in module.named_modules():
+            if type(layer).__name__ in ("Linear8bit", "Linear4bit"):
                 layer(torch.zeros(1, layer.in_features, device=device, dtype=dtype))
+            if (
+                type(layer).__name__ == "Linear8bit"
+                and not layer.training
+                and layer.largest() > torch.finfo(torch.half).max
+            ):
+                raise SettingsError(f"--quantize 8bit: the weights of {name} are too large for its float16; use int8")
 
 
-def _torchao(kind: str, device: torch.device) -> Any:
+def _torchao(kind: str, device: torch.device, few_rows: bool) -> Any:
     from torchao import quantization as ao
 
     if device.type == "cpu":
         return ao.Int8WeightOnlyConfig() if kind == "int8" else ao.Float8WeightOnlyConfig()
     if kind == "int8":
-        return ao.Int8DynamicActivationInt8WeightConfig()
+        return ao.Int8WeightOnlyConfig() if few_rows else ao.Int8DynamicActivationInt8WeightConfig()
     return ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow())
 
 

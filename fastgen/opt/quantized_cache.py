@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fastgen.config.cache import cache_folder
-from fastgen.config.hardware import is_out_of_memory
+from fastgen.config.device_errors import is_out_of_memory
 from fastgen.config.optimizations import Optimizations
 from fastgen.errors import ModelError, SettingsError
 from fastgen.opt import quantized_state

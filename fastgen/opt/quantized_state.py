@@ -57,9 +57,7 @@ def put_together(
     """
     wanted = {name for name, _ in _named(module)}
     if wanted != about.keys():
-        raise ValueError(
-            f"these are these are these are these are weights of another model: {sorted(wanted ^ about.keys())[:3]}"
-        )
+        raise ValueError(f"these are the weights of another model: {sorted(wanted ^ about.keys())[:3]}")
     made: dict[str, torch.Tensor] = {}
     for name, (kind, *rest) in about.items():
         path, _, leaf = name.rpartition(".")

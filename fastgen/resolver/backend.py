@@ -3,12 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from fastgen import opt
-from fastgen.config import hardware, optimizations
+from fastgen.config import hardware, nvidia, optimizations
 from fastgen.config.backends import BackendSpec, names
 from fastgen.config.checks import DTYPE_NAMES, MAX_STEPS, check_size, number, parse_size, real
 from fastgen.config.hardware import Device
@@ -20,6 +22,8 @@ from fastgen.input import paths, weights
 from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
 
+BUNDLED = Path(__file__).parents[1] / "examples"
+"""The rows that ship with the package."""
 ONE_PROCESS = 64
 """Up to this many requests in flight, a single client process is enough."""
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
@@ -87,16 +91,30 @@ def _locate(
         )
     needs_devices = not spec.is_remote or (spec.starts_server and not base_url)
     gpus = flags.gpus if needs_devices else "cpu"
-    devices = hardware.resolve_devices(gpus, hardware.find_gpus() if gpus != "cpu" else [])
+    devices = hardware.find_devices(gpus)
     module, _, name = spec.locate.partition(":")
     locate = getattr(import_module(module), name)
     on_gpu = devices[0].kind == "cuda"
+    if model == "auto" and not on_gpu and needs_devices and (spec.optimizes or spec.starts_server):
+        _refuse_tiny(flags)
     card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
     if spec.is_remote and not endpoint.command:
         few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only take time to start
         clients = 1 if few else spec.processes
         devices = tuple(Device(f"{spec}:{i}" if clients > 1 else spec.name, "endpoint", 1) for i in range(clients))
     return card, endpoint or Endpoint(), devices, list(notes)
+
+
+def _refuse_tiny(flags: Flags) -> None:
+    """Raise SettingsError if the user's own rows would go to the embedded model although this machine has a GPU."""
+    is_bundled = flags.input is not None and BUNDLED in Path(flags.input).absolute().parents
+    if is_bundled or not (found := nvidia.evidence()):
+        return
+    why = f"--gpus {flags.gpus}" if flags.gpus else f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+    raise SettingsError(
+        f"{why}: --model auto would be 'tiny' here, the embedded model, which is no use for rows of your own, though "
+        f"this machine has a GPU ({found}). Leave out what hides it, or name a model (tiny is one)"
+    )
 
 
 def _image(flags: Flags, spec: BackendSpec, card: ModelCard, options: dict[str, str]) -> Image:

@@ -3,6 +3,8 @@ Does not know files or results."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastgen import providers
 from fastgen.errors import BudgetError, DiskError
 from fastgen.output.reserve import Reserve
@@ -70,7 +72,7 @@ class BatchesOut:
             group = state.group
             if group.closed or group in over_budget or self._lacks_room(group):
                 continue
-            batch, suspect = group.next_batch(not state.in_flight, ended)
+            batch, suspect = group.next_batch(not state.in_flight, ended, partial(self._pool.may_try, state))
             if batch is None:
                 continue
             most = _most(group, batch)

@@ -87,6 +87,13 @@ class ResultsBack:
         if lost.hopeless:
             yield from self._close(group, EngineError(lost.hopeless))
 
+    def finish(self) -> Iterator[Result]:
+        """Nothing else is left to run: settle the rows that may have ended their workers."""
+        try:
+            yield from self._progress.commit(self._pool.blame.close())
+        except EngineError as error:
+            self._progress.end(error)
+
     def _lost(self, state: WorkerState, number: int, error: DiskError) -> None:
         """The disk could not store what a batch made. What was paid is paid, and the run ends."""
         for request in self._pool.finish(state, number).requests:
@@ -165,12 +172,13 @@ class ResultsBack:
         message = f"{group.settings.backend} gets no more rows; they go to {names}: {error}"
         self._progress.emit("warning", message=message)
         failed: list[Result] = []
-        for request in [*group.take_back(), *self._retries.take_back(group)]:
+        accused = self._pool.blame.take_back(group)
+        for request in [*group.take_back(), *self._retries.take_back(group), *accused]:
             failed += self._rows.assign(request, group.position + 1)
         self._pool.cancel_pending(group)
         yield from self._commit(failed)
 
     def _commit(self, results: list[Result]) -> Iterator[Result]:
-        if any(isinstance(result, Done) for result in results):
-            self._pool.row_done()
         yield from self._progress.commit(results)
+        if any(isinstance(result, Done) for result in results):
+            yield from self._progress.commit(self._pool.blame.row_done())

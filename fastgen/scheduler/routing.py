@@ -5,7 +5,7 @@ nothing; does not know workers or the clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -64,15 +64,19 @@ class Group:
         quality = request.params.quality or self.settings.image.options.get("quality", "")
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
-    def next_batch(self, alone: bool, ended: bool) -> tuple[Batch | None, bool]:
+    def next_batch(self, alone: bool, ended: bool, may_try: Callable[[Batch], bool]) -> tuple[Batch | None, bool]:
         """The next batch, and whether it is a suspect.
 
         Args:
             alone: whether the worker that asks has no batch.
             ended: whether no more rows will come.
+            may_try: whether the worker may have a suspect.
         """
-        if self.suspects:
-            return (self.suspects.popleft(), True) if alone else (None, False)
+        if (suspect := next(filter(may_try, self.suspects), None)) is not None:
+            if not alone:
+                return None, False
+            self.suspects.remove(suspect)
+            return suspect, True
         return (self.queue.popleft() if self.queue else self.window.draw(ended)), False
 
     def take_back(self) -> Iterator[Request]:

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from msgspec.structs import replace
 
 from fastgen.backends.registry import slots
+from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.readers.rows import RowReader
@@ -58,7 +59,7 @@ class Run:
 
     Raises:
         RunFolderError: the run folder cannot be used.
-        SettingsError: no rows, or both a file and rows.
+        SettingsError: no rows, or both a file and rows; or PyTorch cannot use the GPUs.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Run:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
         if settings.run.input and rows is not None:
             raise SettingsError("both an input file and rows: give one of them")
+        if reason := torch_build.refuse_run(settings):
+            raise SettingsError(reason)
         self.folder = RunFolder(settings)
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
@@ -211,6 +214,8 @@ class Run:
             if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
                 break
             yield from self._settle_next()
+        if not progress.winding_down:
+            yield from self._back.finish()
         yield from progress.commit([])  # what could not be written to a full disk before
 
     @property

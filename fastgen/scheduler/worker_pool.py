@@ -7,7 +7,6 @@ Workers answer through futures, whose callbacks put (state, number, future) into
 from __future__ import annotations
 
 import time
-from collections import Counter
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
@@ -17,6 +16,7 @@ from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.batching import halves
+from fastgen.scheduler.blame import MAX_FAULTS, MAX_FAULTS_OF_LAST, Blame
 from fastgen.scheduler.progress import Emit
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.watchdog import Watch
@@ -52,8 +52,7 @@ class WorkerPool:
         """What each engine reported when it was opened."""
         self._idle_pool = idle_pool
         self._place = place
-        self._kills: Counter[str] = Counter()
-        self._poison_streak = 0
+        self.blame = Blame()
         self._number = 0
         self._looked_at = time.monotonic()
 
@@ -181,6 +180,13 @@ class WorkerPool:
         states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
         return sorted(states, key=lambda state: len(state.in_flight))
 
+    def may_try(self, state: WorkerState, suspect: Batch) -> bool:
+        """Whether a worker may have a batch that was on a worker when it died."""
+        return not self.blame.should_avoid(suspect.requests, state.worker.name, self._names(state.group))
+
+    def _names(self, group: Group) -> list[str]:
+        return [state.worker.name for state in self.states if state.group is group]
+
     def submit(self, state: WorkerState, batch: Batch) -> None:
         """Give a worker a batch."""
         self._number += 1
@@ -202,7 +208,7 @@ class WorkerPool:
     def finish(self, state: WorkerState, number: int) -> Batch:
         """The worker has answered for a batch, so it no longer has it."""
         state.exclusive = False
-        state.failed_starts = 0
+        state.failed_starts = state.faults = 0
         held = state.in_flight.pop(number)
         state.answers.append((held.batch, time.monotonic() - held.since))
         return held.batch
@@ -215,10 +221,6 @@ class WorkerPool:
                 state.worker.cancel_pending()
 
     # Deaths
-
-    def row_done(self) -> None:
-        """A row succeeded, so the workers as such are fine."""
-        self._poison_streak = 0
 
     def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
         """A worker died with batches: sort the batches, and restart the worker if the run continues."""
@@ -236,28 +238,52 @@ class WorkerPool:
             if not state.killed:
                 self.emit("warning", message=f"{state.worker.name}: {death}")
             return lost
-        self.emit("lane_died", lane=state.worker.name, reason=str(death))
+        if death.device_fault:
+            state.faults += 1
+            self.blame.fault([request for batch in held for request in batch.requests], state.worker.name)
+        ends = {"restarting": False} if self._is_out(state) else {}
+        self.emit("lane_died", lane=state.worker.name, reason=str(death), **ends)
         if len(held) == 1 and len(held[0].requests) == 1:
             self._blame(held[0], state, death, lost)
         else:
             lost.suspects = [half for batch in held for half in halves(batch)]
-        if self._poison_streak < MAX_POISON_STREAK:
-            self._start(state)
-        else:
-            lost.hopeless = (
-                f"{self._poison_streak} rows in succession ended their engine process and none was done in between, so "
-                f"the rows are not the cause: {death}"
-            )
+        lost.hopeless = self._go_on(state, death)
         return lost
 
     def _blame(self, alone: Batch, state: WorkerState, death: WorkerDied, lost: LostBatches) -> None:
-        """A row was alone on its worker when it died: it is tried again, or given up as poison."""
+        """A row was alone on its worker when it died: it is tried again, or found to be the cause."""
         (request,) = alone.requests
-        self._kills[request.id] += 1
-        times = failure_policy.MAX_KILLS
-        if self._kills[request.id] < times:
+        verdict = self.blame.killed_alone(request, self._names(state.group), death.device_fault)
+        if verdict == "suspect":
             lost.suspects = [alone]
             return
+        times = failure_policy.MAX_KILLS
         message = f"it ended its engine process {times} times while it ran there alone: {death}"
-        lost.poisoned = [state.group.failed(request, "poison", message, times)]
-        self._poison_streak += 1
+        failed = state.group.failed(request, "poison", message, times)
+        if verdict == "poison":
+            lost.poisoned = [failed]
+        else:
+            self.blame.accuse(request, failed, state.group)
+
+    def _is_out(self, state: WorkerState) -> bool:
+        """Whether the device of a worker has failed too often."""
+        last = len(self._names(state.group)) == 1
+        return state.faults >= (MAX_FAULTS_OF_LAST if last else MAX_FAULTS)
+
+    def _go_on(self, state: WorkerState, death: WorkerDied) -> str:
+        """Restart a worker that died, or take it out. Returns why no worker can go on, or ""."""
+        streak, name = self.blame.poison_streak, state.worker.name
+        if streak >= MAX_POISON_STREAK:
+            return (
+                f"{streak} rows in succession ended their engine process and none was done in between, so "
+                f"the rows are not the cause: {death}"
+            )
+        if not self._is_out(state):
+            self._start(state)
+            return ""
+        self.states.remove(state)
+        why = f"{name} failed {state.faults} times in a row and finished nothing in between: {death}"
+        if not self._names(state.group):
+            return why
+        self.emit("warning", message=f"{name} is no longer used, and the run goes on without it: {why}")
+        return ""

@@ -32,6 +32,8 @@ class WorkerState:
     ready: bool = False
     was_ready: bool = False
     failed_starts: int = 0
+    faults: int = 0
+    """How often its device failed since it last finished a batch."""
     exclusive: bool = False
     """It runs a suspect and takes nothing else."""
     reused: bool = False
@@ -60,4 +62,4 @@ class LostBatches:
     """Of all of these, the rows for which nothing that costs money had been sent."""
     perhaps_paid: list[Request] = field(default_factory=list)
     hopeless: str = ""
-    """Why the worker was not restarted although it should have been."""
+    """Why no worker is left that could go on."""

@@ -18,11 +18,13 @@ class WorkerDied(Exception):
     Args:
         idle: it was gone before it got the batch, which therefore is not the reason.
         may_cost: something that costs money may have been sent for the batch.
+        device_fault: it ended because its device failed, such as after an error of CUDA.
     """
 
-    def __init__(self, message: str, idle: bool = False, may_cost: bool = True):
+    def __init__(self, message: str, idle: bool = False, may_cost: bool = True, device_fault: bool = False):
         super().__init__(message)
         self.idle = idle
+        self.device_fault = device_fault
         self.may_cost = may_cost and not idle
 
 

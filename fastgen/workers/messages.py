@@ -8,6 +8,9 @@ from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.types import Batch, Result
 
+DEVICE_FAULT_EXIT = 70
+"""Exit code of a child whose device failed."""
+
 # To the child
 
 
@@ -60,6 +63,12 @@ class Paying(msgspec.Struct, tag=True):
     number: int
 
 
+class DeviceFault(msgspec.Struct, tag=True):
+    """The last message: the device has failed for this process, which ends with DEVICE_FAULT_EXIT."""
+
+    message: str
+
+
 class Finished(msgspec.Struct, tag=True):
     number: int
     results: list[Result]
@@ -71,7 +80,7 @@ class DiskFull(msgspec.Struct, tag=True):
 
 
 ToChild = Hello | Work | Reconfigure | CancelPending
-FromChild = Ready | CannotStart | Beat | Paying | Finished | DiskFull
+FromChild = Ready | CannotStart | Beat | Paying | DeviceFault | Finished | DiskFull
 encode = msgspec.msgpack.Encoder().encode
 decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
 decode_from_child = msgspec.msgpack.Decoder(FromChild).decode

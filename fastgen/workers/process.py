@@ -25,9 +25,11 @@ from fastgen.output.artifacts import LOGS, tail
 from fastgen.types import Batch
 from fastgen.workers.base import WorkerDied
 from fastgen.workers.messages import (
+    DEVICE_FAULT_EXIT,
     Beat,
     CancelPending,
     CannotStart,
+    DeviceFault,
     DiskFull,
     Finished,
     Hello,
@@ -70,6 +72,8 @@ class ProcessWorker:
         self._lock = threading.Lock()
         self._death: str | None = None
         self._killed_for = ""
+        self._fault = ""
+        """What the child said of its device before it ended."""
         self._cancelled = False
 
     @property
@@ -92,7 +96,7 @@ class ProcessWorker:
 
     def start(self) -> Future:
         self._death = None
-        self._killed_for = ""
+        self._killed_for = self._fault = ""
         self._cancelled = False
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SEND_S), 0))
@@ -206,6 +210,8 @@ class ProcessWorker:
                         ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
                     case Beat():
                         pass
+                    case DeviceFault(text):
+                        self._fault = text
                     case Paying(number):
                         self._paying.add(number)
                     case Finished(number, results):
@@ -223,9 +229,10 @@ class ProcessWorker:
     def _bury(self, ready: Future, connection: Connection, process: subprocess.Popen) -> None:
         """The child is gone: tell everything that waits for it."""
         try:
-            ended = _ending(process.wait(BURIED_S))
+            code = process.wait(BURIED_S)
+            ended, fault = _ending(code, self._fault), code == DEVICE_FAULT_EXIT
         except subprocess.TimeoutExpired:
-            ended = "the engine process was killed but does not end (is a driver hung?)"
+            ended, fault = "the engine process was killed but does not end (is a driver hung?)", False
         connection.close()
         text = self._killed_for or f"{ended}{self._last_words()}"
         with self._lock:
@@ -233,9 +240,9 @@ class ProcessWorker:
             pending, self._pending = self._pending, {}
             paying, self._paying = self._paying, set()
         if not ready.done():
-            ready.set_exception(WorkerDied(text))
+            ready.set_exception(WorkerDied(text, device_fault=fault))
         for number, future in pending.items():
-            future.set_exception(WorkerDied(text, may_cost=number in paying))
+            future.set_exception(WorkerDied(text, may_cost=number in paying, device_fault=fault))
 
     def _take(self, number: int) -> Future:
         with self._lock:
@@ -256,7 +263,9 @@ def _engine_of(settings: Settings, device: Device, slots: int) -> tuple:
     return settings.engine_key(), device, slots, os.environ.get(settings.endpoint.key_name or "-")
 
 
-def _ending(code: int) -> str:
+def _ending(code: int, fault: str) -> str:
+    if code == DEVICE_FAULT_EXIT:
+        return f"{fault or 'its device failed'} (after this only a new process can use the device)"
     if code < 0:
         import signal
 

@@ -19,13 +19,16 @@ from msgspec.structs import replace
 from fastgen.backends import registry
 from fastgen.backends.base import Backend, told_before_paying
 from fastgen.config import backends
+from fastgen.config.device_errors import device_fault
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input import stamps
 from fastgen.types import Batch, Failed, Result
 from fastgen.workers.messages import (
+    DEVICE_FAULT_EXIT,
     Beat,
     CancelPending,
     CannotStart,
+    DeviceFault,
     DiskFull,
     Finished,
     FromChild,
@@ -93,6 +96,7 @@ class Child:
             self._send(CannotStart(str(error), isinstance(error, SettingsError)))
         except BaseException as error:
             _log_exception()
+            self._end_after_fault(error)
             self._send(CannotStart(f"{type(error).__name__}: {error}", False))
 
     def _run(self, number: int, batch: Batch) -> None:
@@ -105,9 +109,20 @@ class Child:
             self._send(DiskFull(number, str(error)))
         except Exception as error:
             _log_exception()
+            self._end_after_fault(error)
             message, settings = f"{type(error).__name__}: {error}", self._settings
             who = (settings.backend.name, settings.model.name)
             self._send(Finished(number, [Failed(r.id, "internal", message, "", *who) for r in batch.requests]))
+
+    def _end_after_fault(self, error: BaseException) -> None:
+        """End this process if the device has failed for it: CUDA would answer everything else with an error too.
+        Other batches of this process come back through its death."""
+        if self._settings.backend.is_remote or not (fault := device_fault(error)):
+            return
+        self._send(DeviceFault(fault))
+        with suppress(OSError):
+            print(f"the device failed, so this process ends with exit code {DEVICE_FAULT_EXIT}: {fault}", flush=True)
+        os._exit(DEVICE_FAULT_EXIT)
 
     def _beat(self) -> None:
         while True:

@@ -97,7 +97,9 @@ def test_a_few_failures_are_shown_and_all_are_counted(report, capsys):
 def test_a_death_is_one_line(report, capsys, event):
     report("human").emit(event, lane="cpu:1", reason="killed by signal 9\nits last words\nmany of them")
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "cpu:1" in said and "killed by signal 9" in said
+    assert said.count("\n") == 1 and "cpu:1" in said and "killed by signal 9; restarting it" in said
+    report("human").emit(event, lane="cpu:1", reason="CUDA error: unknown", restarting=False)
+    assert capsys.readouterr().err == "cpu:1: CUDA error: unknown\n"
 
 
 def test_an_engine_that_is_ready_says_what_it_noticed(report, capsys):

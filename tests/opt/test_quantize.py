@@ -62,6 +62,80 @@ def test_the_share_of_the_embedded_model(tiny, kind, dtype):
     assert facts["transformer"]["of_bfloat16"] <= MOST[kind] and facts["text"]["kind"] == "8bit"
 
 
+def test_on_a_gpu_int8_multiplies_only_where_there_is_a_row_per_token(blocks, monkeypatch):
+    """Products of CUDA in int8 need more than 16 rows, and the modulation has as many as the batch has samples."""
+    rows = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: rows.update({name: given[0][..., 0].numel()}))
+        for name, layer in blocks.named_modules()
+        if type(layer) is torch.nn.Linear
+    ]
+    hidden, text, temb = (torch.randn(2, *shape, dtype=torch.bfloat16) for shape in ((24, 1536), (8, 1536), (1536,)))
+    with torch.inference_mode():
+        for block in blocks:
+            block(hidden_states=hidden, encoder_hidden_states=text, temb=temb)
+    for hook in hooks:
+        hook.remove()
+    real = quantize._torchao
+    monkeypatch.setattr(quantize, "_torchao", lambda kind, device, few: real(kind, torch.device("cuda"), few))
+    packed = copy.deepcopy(blocks)
+    assert quantize.replace(packed, "int8", CPU, torch.bfloat16) == len(rows) == 20
+    stored_only = {name for name in rows if packed.get_submodule(name).weight.act_quant_kwargs is None}
+    assert stored_only == {name for name, count in rows.items() if count <= 2}
+    assert stored_only == {"0.norm1.linear", "0.norm1_context.linear", "1.norm.linear"}
+    whole = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64)).to(torch.bfloat16)
+    quantize.replace(whole, "int8", CPU, torch.bfloat16, few_rows=True)
+    assert all(whole[i].weight.act_quant_kwargs is None for i in (0, 2))
+
+
+def eight_bit(cls: type, plain: torch.nn.Linear) -> torch.nn.Module:
+    """The layer as on a GPU: with products in 8 bits and float16 around them."""
+    from bitsandbytes.nn import Int8Params
+
+    layer = cls(plain.in_features, plain.out_features, has_fp16_weights=False, threshold=0.0)
+    layer.weight = Int8Params(plain.weight.data.clone(), requires_grad=False, has_fp16_weights=False)
+    layer.bias = torch.nn.Parameter(plain.bias.data.clone(), requires_grad=False)
+    return layer.to(CPU).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_8bit_does_not_overflow_where_bitsandbytes_does(dtype):
+    from bitsandbytes.nn import Linear8bitLt
+
+    from fastgen.opt.quantize_8bit import Linear8bit
+
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(1536, 256).to(dtype).requires_grad_(False)
+    theirs, ours = eight_bit(Linear8bitLt, plain), eight_bit(Linear8bit, plain)
+
+    def distance(got: torch.Tensor, want: torch.Tensor) -> float:
+        return float((got.float() - want.float()).norm() / want.float().norm())
+
+    with torch.inference_mode():
+        for size in (0.0, 1e-3, 1.0, 300.0):  # what does not overflow is the same but for rounding
+            x = (torch.randn(2, 5, 1536) * size).to(dtype)
+            assert distance(ours(x), theirs(x)) < (2e-3 if dtype == torch.float32 else 5e-3)
+            assert ours(x).dtype == dtype
+        inputs = torch.randn(2, 5, 1536).to(dtype)
+        inputs[0, 0, 7] = 1e5  # more than float16 can be, as some activations of FLUX are
+        outputs = (torch.randn(2, 5, 1536) * 60000).to(dtype).clamp(-65000, 65000)
+        for x in (inputs, 4 * outputs):
+            assert not theirs(x).isfinite().all()
+            assert ours(x).isfinite().all() and distance(ours(x), plain(x)) < 0.03
+        assert not ours(torch.full((1, 1536), torch.inf)).isfinite().all(), "a broken model is still noticed"
+
+
+def test_8bit_refuses_weights_that_would_overflow_in_any_case():
+    from fastgen.opt.quantize_8bit import Linear8bit
+
+    plain = torch.nn.Linear(1536, 4, bias=True).requires_grad_(False)
+    plain.weight[2] = 50.0
+    layers = torch.nn.ModuleDict({"wide": eight_bit(Linear8bit, plain)})
+    assert layers["wide"].largest() == pytest.approx(50 * 1536, rel=1e-3)
+    with pytest.raises(SettingsError, match=r"--quantize 8bit: the weights of wide are too large.*use int8"):
+        quantize.settle(layers, CPU, torch.float32)
+
+
 def test_what_two_names_share_weighs_once():
     whole = torch.nn.ModuleDict({"one": torch.nn.Linear(8, 8), "other": torch.nn.Linear(8, 8)})
     whole["other"].weight = whole["one"].weight

@@ -24,8 +24,10 @@ from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
 from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
 from fastgen.backends.diffusion.files import Inputs, Saver, token_mask
 from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.memory import advice
 from fastgen.backends.registry import streams
-from fastgen.config.hardware import Device, is_out_of_memory
+from fastgen.config.device_errors import is_out_of_memory
+from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.input.images import scaled
@@ -43,6 +45,11 @@ WHY_NOT_FINITE = {
 
 class OutOfMemory(Exception):
     """Not even one sample fits."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a memory is full, in our words or in those of a library."""
+    return isinstance(error, OutOfMemory) or is_out_of_memory(error)
 
 
 class ImageJob:
@@ -80,25 +87,26 @@ class FluxBackend:
         torch.set_num_threads(threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
-                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: install a CUDA build of torch that "
-                "fits the driver, or use --gpus cpu"
+                f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: {_why_no_cuda()}. See what "
+                "nvidia-smi says, or use --gpus cpu"
             )
         device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
         started = time.monotonic()
         try:
             self.modules = load(self.settings, device)
             applied = opt.apply_all(self.modules, self.settings.optimizations)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+            self.prompts = PromptEncoder(self.modules, self.settings.engine.max_sequence_length)
+            self.denoiser = Denoiser(self.modules)
+            self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
+            self._saver = Saver(self.settings)
+            self._engine.submit(self._warm_up).result()
+        except (OutOfMemory, RuntimeError, MemoryError) as error:
+            if not is_full(error):
+                raise
             raise ModelError(
-                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}: {error}; "
-                "use a GPU "
-                "with more memory, --dtype bfloat16, or a smaller model"
+                f"--model {self.settings.model.name} does not fit into the memory of {self.device.name}; "
+                f"{self._advice(one_sample=False)}. The error: {error}"
             ) from error
-        self.prompts = PromptEncoder(self.modules, self.settings.engine.max_sequence_length)
-        self.denoiser = Denoiser(self.modules)
-        self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
-        self._saver = Saver(self.settings)
-        self._engine.submit(self._warm_up).result()
         self._graphs = graphs() if self.settings.optimizations.compile.on else 0
         import diffusers
         import transformers
@@ -142,12 +150,18 @@ class FluxBackend:
         stages: dict[str, float] = defaultdict(float)
         inputs, bad = self._load(batch.requests, stages)
         good = [request for request in batch.requests if request.id not in bad]
+        full = ""
         try:
             made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
-        except (OutOfMemory, torch.OutOfMemoryError) as error:
-            return [bad.get(r.id) or self._failed(r, "oom", str(error)) for r in batch.requests]
+        except (OutOfMemory, RuntimeError, MemoryError) as error:
+            if not is_full(error):
+                raise
+            full = str(error) if isinstance(error, OutOfMemory) else f"{error}; {self._advice(one_sample=True)}"
         finally:
             inputs.clear()
+        if full:
+            self._empty_cache()
+            return [bad.get(r.id) or self._failed(r, "oom", full) for r in batch.requests]
         for request in [r for r in good if not all(job.is_finite for job in made[r.id][0])]:
             bad[request.id] = self._failed(request, "nan", self._not_finite())
             good.remove(request)
@@ -240,7 +254,8 @@ class FluxBackend:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                most = self._smaller(bucket, most, "denoising")
+            # Only here, where the error is gone and with it the tensors of the failed pass, is their memory free.
+            most = self._smaller(bucket, most, "denoising")
         while True:
             try:
                 with _timed(stages, "decode"):
@@ -252,12 +267,12 @@ class FluxBackend:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if most == 1 and not self.modules.vae.use_tiling:
-                    log.warning("the VAE ran out of memory at %s: decoding in tiles from now on", bucket)
-                    self.modules.vae.enable_tiling()
-                    self._empty_cache()
-                else:
-                    most = self._smaller(bucket, most, "decoding")
+            if most == 1 and not self.modules.vae.use_tiling:
+                log.warning("the VAE ran out of memory at %s: decoding in tiles from now on", bucket)
+                self.modules.vae.enable_tiling()
+                self._empty_cache()
+            else:
+                most = self._smaller(bucket, most, "decoding")
 
     def _enter_thread(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -371,13 +386,13 @@ class FluxBackend:
     def _smaller(self, bucket: Bucket, most: int, doing: str) -> int:
         self._empty_cache()
         if most == 1:
-            raise OutOfMemory(
-                f"out of memory while {doing} one sample of {bucket}; use a smaller size, --dtype bfloat16, "
-                "or a GPU with more memory"
-            )
+            raise OutOfMemory(f"out of memory while {doing} one sample of {bucket}; {self._advice(one_sample=True)}")
         self._fits[bucket] = most // 2
         log.warning("out of memory while %s %d samples of %s: %d at a time from now on", doing, most, bucket, most // 2)
         return most // 2
+
+    def _advice(self, one_sample: bool) -> str:
+        return advice(self.settings, self.device.kind == "cuda", one_sample)
 
     def _empty_cache(self) -> None:
         if self.modules.device.type == "cuda":
@@ -387,6 +402,14 @@ class FluxBackend:
         """So that each stage is timed correctly. The stages depend on each other, so waiting costs nothing."""
         if self.modules.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _why_no_cuda() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().split("\n")[0]
+    return "it sees no GPU"
 
 
 def _decisions(jobs: list[ImageJob]) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,50 @@ def test_a_sample_that_does_not_fit_fails_with_the_mend(t2i, monkeypatch):
     monkeypatch.setattr(t2i, "_fits", {})
     (failed,) = run(t2i, [{"prompt": "a fox"}])
     assert isinstance(failed, Failed) and failed.kind == "oom" and "smaller size" in failed.message
+
+
+def test_memory_is_freed_once_the_failed_pass_is_gone(t2i, monkeypatch):
+    """Its tensors live as long as its error does, and what they hold cannot be given back."""
+    alive, held = [], []
+    real_run, real_decode = t2i.denoiser.run, backend_module.decode
+
+    def fails_first(real):
+        def run(*arguments):
+            if all(seen is not real for seen, _ in held):
+                activations = torch.zeros(8)
+                held.append((real, weakref.ref(activations)))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(*arguments)
+
+        return run
+
+    monkeypatch.setattr(t2i.denoiser, "run", fails_first(real_run))
+    monkeypatch.setattr(backend_module, "decode", fails_first(real_decode))
+    monkeypatch.setattr(t2i, "_empty_cache", lambda: alive.append(held[-1][1]()))
+    monkeypatch.setattr(t2i, "_fits", {})
+    assert all(isinstance(result, Done) for result in run(t2i, [{"id": f"w{i}", "prompt": "a fox"} for i in range(2)]))
+    assert len(held) == 2 and alive == [None, None]
+
+
+def test_a_library_that_says_it_in_its_own_words_is_out_of_memory_too(t2i, monkeypatch):
+    def encode(prompts):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(t2i.prompts, "encode", encode)
+    (failed,) = run(t2i, [{"prompt": "a fox"}])
+    assert failed.kind == "oom" and "ALLOC_FAILED" in failed.message and "smaller size" in failed.message
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), backend_module.OutOfMemory("out of memory while denoising")]
+)
+def test_a_model_that_fits_and_leaves_no_room_is_refused_with_what_helps(t2i, monkeypatch, error):
+    def no_room(self):
+        raise error
+
+    monkeypatch.setattr(backend_module.FluxBackend, "_warm_up", no_room)
+    with pytest.raises(ModelError, match=r"tiny does not fit into the memory of cpu; try, in this order: .*out of mem"):
+        backend_module.FluxBackend(t2i.settings, t2i.device).open()
 
 
 def test_decoding_falls_back_to_tiles(t2i, monkeypatch):
