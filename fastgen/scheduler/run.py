@@ -84,7 +84,13 @@ class Run:
         self._owner = os.getpid()
         self._inbox: SimpleQueue = SimpleQueue()
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._ledger = Ledger(self.folder.path, settings.run.max_cost, self._journal.cost, self._journal.dearest)
+        self._ledger = Ledger(
+            self.folder.path,
+            settings.run.max_cost,
+            self._journal.cost,
+            self._journal.dearest,
+            registry.records_sent(place),
+        )
         self._progress = Progress(settings, self._journal, emit)
         self._route = Route(settings)
         self._retries = Retries()
@@ -123,7 +129,7 @@ class Run:
 
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
-        return self._progress.summary(self._pool.facts, self._ledger.spent)
+        return self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
 
     def results(self) -> Iterator[Result]:
         """Work through all rows; yields each result of this run once it is committed.

@@ -135,6 +135,7 @@ def test_what_was_under_way_at_a_kill_is_settled_once_and_said(tmp_path, table):
         "spent": 0.2,
         "number": 2,
         "total": 0.2,
+        "unknown": 0.2,
         "why": "",
     }
     with closing(Ledger(tmp_path, limit=0.0)) as ledger:  # the row is asked for again
