@@ -127,6 +127,11 @@ class Run:
         """Roughly how many rows INPUT has; 0 if not yet known."""
         return self._reader.expected
 
+    @property
+    def asks_services(self) -> bool:
+        """Whether answers of services are awaited that somebody may be paying for."""
+        return os.getpid() == self._owner and self._pool.asked_of_others
+
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         return self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
