@@ -5,9 +5,8 @@ Each line has a checksum, a number and the total so far, including reservations:
 
     {"crc":"1a2b3c4d","rec":{"id":"row-7","reserved":0.04,"number":12,"total":1.24}}
 
-so a damaged or missing line shows at the next one, and only its details are lost. Only lines missing at the end are
-not noticed; then the results in the journal say how much was spent at least. The file exists only if something costs
-money.
+so a damaged or missing line shows at the next one, and only its details are lost. If lines are missing at the end, the
+results in the journal, and run.json, say how much was spent at least. The file exists only if something costs money.
 
 A request without an answer counts as its upper bound. When the same request is answered later, that tells what the lost
 one cost, and a line corrects the sum.
@@ -61,7 +60,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 class Ledger:
     """Args: limit: USD for this folder over all its runs; 0 for no limit.
-    floor: USD that the folder's results cost; at least this much was spent.
+    floor: USD that the folder's results cost, or that an earlier run reported; at least this much was spent.
     dearest: USD of the most expensive of them.
     marked: whether workers record what they send (see output/sent.py).
     """
@@ -90,7 +89,7 @@ class Ledger:
         if self.spent < floor - _SAME:
             known = f"holds {self.spent:.4f} USD" if there else "is missing"
             self.warnings.append(f"{self.path} {known}, but the results cost {floor:.4f} USD, which is what counts")
-            self._note(Entry(spent=floor - self.spent, why="the results in the journal cost more than all lines here"))
+            self._note(Entry(spent=floor - self.spent, why="the results, or run.json, say more than all lines here"))
 
     @property
     def reserved(self) -> float:
@@ -226,6 +225,8 @@ class Ledger:
                 f"{count} requests were in flight when the earlier run was killed; they may have been billed, so "
                 f"{self.unknown - before:.4f} USD count as spent for them"
             )
+        if not self._unwritten:
+            sent.end(self.path.parent)
 
     @property
     def _total(self) -> float:

@@ -87,7 +87,7 @@ class Run:
         self._ledger = Ledger(
             self.folder.path,
             settings.run.max_cost,
-            self._journal.cost,
+            max(self._journal.cost, self.folder.cost_before),
             self._journal.dearest,
             registry.records_sent(place),
         )
