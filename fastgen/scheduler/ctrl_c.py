@@ -11,14 +11,14 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 
 from fastgen.errors import FastgenError
 from fastgen.scheduler.run import GRACE_S, Run
 from fastgen.types import Result
 
-_suspended: dict[Run, Iterator[Result]] = {}
+_suspended: dict[Run, Generator[Result, None, None]] = {}
 """Runs whose caller has not taken all results yet."""
 
 

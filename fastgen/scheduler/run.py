@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -136,7 +136,7 @@ class Run:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
         return self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Generator[Result, None, None]:
         """Work through all rows; yields each result of this run once it is committed.
 
         Ends early, with `state` "interrupted", after `interrupt()`: at most `GRACE_S` later, plus the time that its
