@@ -23,6 +23,7 @@ from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL
+from fastgen.scheduler.ctrl_c import results_of
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.run import Emit, Run
 from fastgen.scheduler.triage import Skipped, triage
@@ -43,8 +44,10 @@ def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit 
     Raises:
         SettingsError: something cannot be honoured; nothing was done.
         EngineError, DiskError: the run cannot continue; what is done is safe, and the same call continues from there.
+        KeyboardInterrupt: after the first Ctrl-C, once the batches in progress are done and their results are safe, 20
+            s later at most. A second Ctrl-C raises it at once.
     """
-    yield from Run(settings, emit or (lambda event, **facts: None), rows).results()
+    yield from results_of(Run(settings, emit or _ignore, rows), quiet=emit is not None)
 
 
 class Session:
@@ -75,8 +78,8 @@ class Session:
         """Like `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
             raise SettingsError("this session is closed")
-        say = emit or (lambda event, **facts: None)
-        yield from Run(settings, say, rows, self._idle_pool, self._place).results()
+        run = Run(settings, emit or _ignore, rows, self._idle_pool, self._place)
+        yield from results_of(run, quiet=emit is not None)
 
     def close(self) -> None:
         """End the idle engines; an engine at work ends with its run."""
@@ -87,6 +90,9 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _ignore(event: str, **facts: object) -> None: ...
 
 
 def explain(settings: Settings) -> dict:

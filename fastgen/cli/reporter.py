@@ -152,6 +152,8 @@ class Report:
                 text += "; served by " + ", ".join(f"{name}: {rows}" for name, rows in served.items())
             if cost := summary.get("cost_usd"):
                 text += f"; cost so far {cost:.4f} USD, as far as known"
+            if unknown := summary.get("possibly_paid_usd"):
+                text += f" ({unknown:.4f} USD of it for requests without an answer, possibly not billed)"
             self._say(text)
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")

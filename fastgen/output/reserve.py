@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ MARGIN, FIRST_MARGIN, FIRST = 1.25, 2.0, 8
 PICTURE_BYTES, TEXT_BYTES = 2 << 20, 16 << 10
 """The assumed size before any answer has come: a PNG of one megapixel, and a caption."""
 LINE_BYTES = BLOCK = 4096
+RELEASED_S = 2.0
+"""Time for another thread or process to remove the files of the reserve."""
 
 
 class Reserve:
@@ -115,18 +118,28 @@ class Reserve:
 
 
 def is_there(out: Path) -> bool:
-    """Whether space is set aside in a run folder."""
-    return any((out / place).exists() for place in PLACES)
+    """Whether space is reserved in a run folder, or is being released at this moment."""
+    return any(path.exists() for place in PLACES for path in (out / place, _released(out / place)))
 
 
 def give_back(out: Path) -> bool:
-    """Release the reserve of a run folder. Returns False if there was none."""
+    """Release the reserve of a run folder. If somebody else is doing that, wait until the space is free. Returns False
+    if there was none."""
     found = False
     for place in PLACES:
-        folder = out / place
+        folder, gone = out / place, _released(out / place)
         with suppress(OSError):
             # Rename it first, so that others see that it was released.
-            os.rename(folder, gone := folder.with_name("given-back"))
+            os.rename(folder, gone)
             found = True
             shutil.rmtree(gone, ignore_errors=True)
+            continue
+        found = gone.exists() or found
+        limit = time.monotonic() + RELEASED_S
+        while gone.exists() and time.monotonic() < limit:
+            time.sleep(0.001)
     return found
+
+
+def _released(folder: Path) -> Path:
+    return folder.with_name("given-back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -107,6 +108,13 @@ class RunFolder:
             **more,
         }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+
+    @property
+    def cost_before(self) -> float:
+        """USD that the folder had cost when the earlier run ended, by its run.json; 0 if it does not say, or with
+        --fresh."""
+        usd = 0 if self.settings.run.fresh else (self._before or {}).get("cost_usd")
+        return float(usd) if isinstance(usd, int | float) and math.isfinite(usd) else 0.0
 
     def close(self) -> None:
         """Release the folder. A run that ended without saying how, for example by an unexpected error, is recorded as

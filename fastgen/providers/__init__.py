@@ -11,7 +11,7 @@ Imports no SDK and sends nothing.
 from fastgen.providers.capabilities import PIXELS, refuse, refuse_flags, shape
 from fastgen.providers.catalog import OVERRIDE, Model, Price, as_of, data, find
 from fastgen.providers.endpoints import gemini_endpoint, key_of
-from fastgen.providers.pricing import cost_of, estimate, price
+from fastgen.providers.pricing import ask_of, cost_of, cost_of_another, estimate, price
 
 __all__ = [
     "OVERRIDE",
@@ -19,7 +19,9 @@ __all__ = [
     "Model",
     "Price",
     "as_of",
+    "ask_of",
     "cost_of",
+    "cost_of_another",
     "data",
     "estimate",
     "find",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from hashlib import blake2b
+
 import msgspec
 
 from fastgen.config.settings import Settings
 from fastgen.providers.capabilities import shape
 from fastgen.providers.catalog import Price, find
-from fastgen.types import ImageParams, Request, TextParams
+from fastgen.types import Done, ImageParams, Request, TextParams
 
 
 def price(settings: Settings) -> Price | None:
@@ -52,3 +56,38 @@ def cost_of(settings: Settings, usage: dict[str, int]) -> float:
     """The cost of an answer in USD, from the tokens that the service counted; 0 if no price is known."""
     known = price(settings)
     return known.usd(usage) if known else 0.0
+
+
+def ask_of(settings: Settings, request: Request) -> str:
+    """A short hash of everything that decides what a request costs. Two requests of a row that have the same one are
+    the same request, asked twice."""
+    told: list = [settings.backend.name, settings.model.name, request.content, request.params]
+    for path in request.input_paths:
+        with suppress(OSError, ValueError):
+            about = os.stat(path)
+            told += [about.st_size, about.st_mtime_ns]
+    return blake2b(msgspec.json.encode(told), digest_size=6).hexdigest()
+
+
+def cost_of_another(settings: Settings, request: Request, done: Done) -> float:
+    """The maximum cost in USD of the same request, asked another time: its input costs the same again, and so does an
+    image of a given size and quality. What a model says or thinks may be longer, up to its limit."""
+    known = price(settings)
+    if known is None or not done.usage:
+        return done.cost
+    if isinstance(request.params, TextParams):
+        return done.cost + _rest(known, done, text_out=request.params.max_tokens)
+    count = len(request.prompts) * request.params.n
+    usd = done.cost + _rest(known, done, text_out=known.thinking * count)
+    params, service = request.params, settings.backend.service
+    chosen = params.quality not in ("", "auto") and params.width and params.height
+    if service is not None and service.takes_sizes and not chosen:
+        made = known.usd({"image_out": done.usage.get("image_out", 0)})
+        most = (known.out_of_picture(params) - known.usd({"text_out": known.thinking})) * count
+        usd += max(0.0, most - made)
+    return usd
+
+
+def _rest(known: Price, done: Done, text_out: int) -> float:
+    """USD up to so many text tokens."""
+    return known.usd({"text_out": max(0, text_out - done.usage.get("text_out", 0))})

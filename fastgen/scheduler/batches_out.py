@@ -76,7 +76,7 @@ class BatchesOut:
             if batch is None:
                 continue
             most = _most(group, batch)
-            if most and not self._ledger.afford(most):
+            if most and not self._ledger.afford(most, _asks(group, batch)):
                 group.queue.appendleft(batch)
                 over_budget[group] = batch
                 continue
@@ -114,3 +114,8 @@ def _most(group: Group, batch: Batch) -> dict[str, float]:
         return {}
     estimates = {request.id: providers.estimate(group.settings, group.view(request)) for request in batch.requests}
     return {id: usd for id, usd in estimates.items() if usd}
+
+
+def _asks(group: Group, batch: Batch) -> dict[str, str]:
+    """Id -> what is asked for, for each row of a batch."""
+    return {request.id: providers.ask_of(group.settings, group.view(request)) for request in batch.requests}

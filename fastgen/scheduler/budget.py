@@ -5,9 +5,11 @@ Each line has a checksum, a number and the total so far, including reservations:
 
     {"crc":"1a2b3c4d","rec":{"id":"row-7","reserved":0.04,"number":12,"total":1.24}}
 
-so a damaged or missing line shows at the next one, and only its details are lost. Only lines missing at the end are
-not noticed; then the results in the journal say how much was spent at least. The file exists only if something costs
-money.
+so a damaged or missing line shows at the next one, and only its details are lost. If lines are missing at the end, the
+results in the journal, and run.json, say how much was spent at least. The file exists only if something costs money.
+
+A request without an answer counts as its upper bound. When the same request is answered later, that tells what the lost
+one cost, and a line corrects the sum.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from fastgen.errors import DiskError
+from fastgen.output import sent
 from fastgen.output.journal import checked, with_checksum
 
 SPENDING = "spending.jsonl"
@@ -41,6 +44,14 @@ class Entry(msgspec.Struct, omit_defaults=True):
     """USD spent and reserved so far, including this line; only together with the number."""
     why: str = ""
     """The reason of an entry without an answer."""
+    ask: str = ""
+    """What was asked for: requests of a row with the same `ask` cost the same. "" if that is not known."""
+    run: str = ""
+    """With a reservation: the name of the file that says whether it was sent (see output/sent.py)."""
+    unknown: float = 0.0
+    """The part of `spent` that may not have been billed, because no answer came."""
+    replaces: bool = False
+    """`spent` is the difference to what earlier entries of this row, with this `ask` and without an answer, counted."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -49,17 +60,25 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 class Ledger:
     """Args: limit: USD for this folder over all its runs; 0 for no limit.
-    floor: USD that the folder's results cost; at least this much was spent.
+    floor: USD that the folder's results cost, or that an earlier run reported; at least this much was spent.
     dearest: USD of the most expensive of them.
+    marked: whether workers record what they send (see output/sent.py).
     """
 
-    def __init__(self, folder: Path, limit: float, floor: float = 0.0, dearest: float = 0.0):
+    def __init__(self, folder: Path, limit: float, floor: float = 0.0, dearest: float = 0.0, marked: bool = False):
         self.path = folder / SPENDING
         self.limit = limit
         self.spent = 0.0
+        self.unknown = 0.0
+        """The part of `spent` for requests without an answer, which may or may not have been billed."""
         self.warnings: list[str] = []
         """Notes for the user about the file."""
-        self._open: dict[str, float] = {}
+        self._open: dict[str, Entry] = {}
+        """Reservations, by row."""
+        self._lost: dict[str, list[Entry]] = {}
+        """Entries without an answer whose true cost may still be learned, by row."""
+        self._run: str | None = None if marked else ""
+        """The name of this run's file of marks; None before the first reservation."""
         self._file, self._end, self._number = -1, 0, 0
         self._unwritten: list[Entry] = []
         """Entries that could not be written to a full disk."""
@@ -70,20 +89,27 @@ class Ledger:
         if self.spent < floor - _SAME:
             known = f"holds {self.spent:.4f} USD" if there else "is missing"
             self.warnings.append(f"{self.path} {known}, but the results cost {floor:.4f} USD, which is what counts")
-            self._note(Entry(spent=floor - self.spent, why="the results in the journal cost more than all lines here"))
+            self._note(Entry(spent=floor - self.spent, why="the results, or run.json, say more than all lines here"))
 
     @property
     def reserved(self) -> float:
-        return sum(self._open.values())
+        return sum(entry.reserved for entry in self._open.values())
 
-    def afford(self, most: dict[str, float]) -> bool:
+    def afford(self, most: dict[str, float], asks: dict[str, str] | None = None) -> bool:
         """Reserve the maximum cost of requests, by id. Returns False, and reserves nothing, if that could exceed the
-        limit. Raises DiskError."""
+        limit. Raises DiskError.
+
+        Args:
+            asks: what is asked for, by id; see `Entry.ask`.
+        """
         if self.limit and self.spent + self.reserved + sum(most.values()) > self.limit:
             return False
         self._flush()
+        if most and self._run is None:
+            self._run = sent.begin(self.path.parent)
         for number, (id, usd) in enumerate(most.items()):
-            entry = self._numbered(Entry(id, reserved=usd), self._total + usd)
+            ask = (asks or {}).get(id, "")
+            entry = self._numbered(Entry(id, reserved=usd, ask=ask, run=self._run or ""), self._total + usd)
             try:
                 self._append(entry)
             except DiskError:
@@ -102,11 +128,30 @@ class Ledger:
         Returns:
             The USD that are counted.
         """
-        held = self._open.get(id, 0.0)
-        usd = held if cost is None else cost
-        if held or usd:
-            self._note(Entry(id, spent=usd, why="" if cost is not None else "no answer came; it may have been billed"))
+        held = self._open.get(id, Entry())
+        usd = held.reserved if cost is None else cost
+        if cost is None and usd:
+            why = "no answer came; it may have been billed"
+            self._note(Entry(id, spent=usd, why=why, ask=held.ask, unknown=usd))
+        elif held.reserved or usd:
+            self._note(Entry(id, spent=usd))
         return usd
+
+    def has_lost(self, id: str) -> bool:
+        """Whether `learn` may have something to correct for a row."""
+        return id in self._lost
+
+    def learn(self, id: str, ask: str, usd: float) -> None:
+        """The same request as one without an answer is known to cost at most this, so that one does not count as more.
+
+        Args:
+            ask: as it was given to `afford`.
+        """
+        lost = [entry for entry in self._lost.get(id, ()) if entry.ask == ask]
+        if lost:
+            more = round(len(lost) * usd - sum(entry.spent or 0.0 for entry in lost), 8)
+            why = f"{len(lost)} without an answer counted as their upper bound; now the cost is known"
+            self._note(Entry(id, spent=more, why=why, ask=ask, unknown=more, replaces=True))
 
     def sync(self, at_most_every_s: float = 0.0) -> None:
         """Make everything durable, unless that was done within this many seconds. Raises DiskError."""
@@ -125,6 +170,8 @@ class Ledger:
                 self.sync()
             os.close(self._file)
             self._file = -1
+        if self._run and not self._open:
+            sent.end(self.path.parent)
 
     # The file
 
@@ -147,7 +194,8 @@ class Ledger:
                 continue
             missing += entry.number != self._number + unclear + 1
             if unclear or entry.number != self._number + 1:  # what was open before is unknown
-                self._open = {entry.id: entry.reserved} if entry.spent is None else {}
+                self._open = {entry.id: entry} if entry.spent is None else {}
+                self._lost = {}
             self.spent = entry.total - self.reserved
             self._number, unclear = entry.number, 0
         self.spent += unclear * largest  # no total covers these; each was at most the largest
@@ -160,15 +208,25 @@ class Ledger:
         self._settle_leftovers()
 
     def _settle_leftovers(self) -> None:
-        """Count what was in flight when a run was killed as billed."""
-        if not self._open:
-            return
-        self.warnings.append(
-            f"{len(self._open)} requests were in flight when the earlier run was killed; they may have been billed, so "
-            f"{self.reserved:.4f} USD count as spent for them"
-        )
+        """Count what was sent before a run was killed as billed."""
+        marks = {run: sent.read(self.path.parent, run) for run in {entry.run for entry in self._open.values()}}
+        before = self.unknown
+        count = 0
         for id, held in list(self._open.items()):
-            self._note(Entry(id, spent=held, why="in flight when the run was killed; it may have been billed"))
+            found = marks[held.run]
+            if found is not None and id not in found:
+                self._note(Entry(id, spent=0.0, why="the run was killed before it was sent"))
+                continue
+            why = "in flight when the run was killed; it may have been billed"
+            self._note(Entry(id, spent=held.reserved, why=why, ask=held.ask, unknown=held.reserved))
+            count += 1
+        if count:
+            self.warnings.append(
+                f"{count} requests were in flight when the earlier run was killed; they may have been billed, so "
+                f"{self.unknown - before:.4f} USD count as spent for them"
+            )
+        if not self._unwritten:
+            sent.end(self.path.parent)
 
     @property
     def _total(self) -> float:
@@ -176,10 +234,18 @@ class Ledger:
 
     def _apply(self, entry: Entry) -> None:
         if entry.spent is None:
-            self._open[entry.id] = self._open.get(entry.id, 0.0) + entry.reserved
-        else:
-            self._open.pop(entry.id, None)
-            self.spent += entry.spent
+            before = self._open.get(entry.id, Entry())
+            self._open[entry.id] = msgspec.structs.replace(entry, reserved=before.reserved + entry.reserved)
+            return
+        self._open.pop(entry.id, None)
+        self.spent += entry.spent
+        self.unknown += entry.unknown
+        if entry.replaces:
+            left = [one for one in self._lost.pop(entry.id, ()) if one.ask != entry.ask]
+            if left:
+                self._lost[entry.id] = left
+        elif entry.unknown and entry.ask:
+            self._lost.setdefault(entry.id, []).append(entry)
 
     def _numbered(self, entry: Entry, total: float) -> Entry:
         self._number += 1

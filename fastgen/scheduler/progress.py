@@ -91,12 +91,13 @@ class Progress:
         self.counts["failed"] += 1
         self.emit("row_failed", id=failed.id, kind=failed.kind, field=failed.field, message=failed.message)
 
-    def summary(self, engines: dict[str, dict], cost: float) -> dict:
+    def summary(self, engines: dict[str, dict], cost: float, unknown: float = 0.0) -> dict:
         """Counts, rates and seconds by stage, for run.json and the last event.
 
         Args:
             engines: what each engine reported.
             cost: USD that the run folder has cost so far.
+            unknown: the part of it for requests without an answer, which may not have been billed.
         """
         busy = max(0.0, self.busy_until - self.busy_since)
         made = "captions" if self.settings.task == "caption" else "images"
@@ -112,4 +113,5 @@ class Progress:
             **({"work": dict(self.work)} if self.work else {}),
             **({"served_by": dict(self.served_by)} if self.served_by else {}),
             **({"cost_usd": round(cost, 6)} if cost else {}),
+            **({"possibly_paid_usd": round(unknown, 6)} if round(unknown, 6) else {}),
         }

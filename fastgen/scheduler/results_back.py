@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from msgspec.structs import replace
 
+from fastgen import providers
 from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
 from fastgen.output.reserve import Reserve
 from fastgen.scheduler import failure_policy
@@ -110,6 +111,7 @@ class ResultsBack:
         for request, result in zip(batch.requests, results, strict=True):
             if group.settings.backend.is_remote:
                 self._ledger.settle(request.id, result.cost)
+                self._learn(group, request, result)
             if result.attempts and not group.closed:
                 closing = closing or group.learn(result, now, last=not self._route.after(group))
             noted = self._retries.note(request, result, now)
@@ -132,6 +134,13 @@ class ResultsBack:
         yield from self._commit(final)
         if closing:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _learn(self, group: Group, request: Request, result: Result) -> None:
+        """What an answer cost tells what a lost request for the same row cost."""
+        if isinstance(result, Done) and self._ledger.has_lost(request.id):
+            seen = group.view(request)
+            usd = providers.cost_of_another(group.settings, seen, result)
+            self._ledger.learn(request.id, providers.ask_of(group.settings, seen), usd)
 
     def _judge(self, failed: Failed, alone: bool, began: bool, now: float) -> failure_policy.Action | None:
         """What happens to a failed row; None: it is left for the next run."""

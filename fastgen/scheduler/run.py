@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -84,7 +84,13 @@ class Run:
         self._owner = os.getpid()
         self._inbox: SimpleQueue = SimpleQueue()
         self._journal = Journal(self.folder.path / JOURNAL)
-        self._ledger = Ledger(self.folder.path, settings.run.max_cost, self._journal.cost, self._journal.dearest)
+        self._ledger = Ledger(
+            self.folder.path,
+            settings.run.max_cost,
+            max(self._journal.cost, self.folder.cost_before),
+            self._journal.dearest,
+            registry.records_sent(place),
+        )
         self._progress = Progress(settings, self._journal, emit)
         self._route = Route(settings)
         self._retries = Retries()
@@ -121,11 +127,16 @@ class Run:
         """Roughly how many rows INPUT has; 0 if not yet known."""
         return self._reader.expected
 
+    @property
+    def asks_services(self) -> bool:
+        """Whether answers of services are awaited that somebody may be paying for."""
+        return os.getpid() == self._owner and self._pool.asked_of_others
+
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
-        return self._progress.summary(self._pool.facts, self._ledger.spent)
+        return self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Generator[Result, None, None]:
         """Work through all rows; yields each result of this run once it is committed.
 
         Ends early, with `state` "interrupted", after `interrupt()`: at most `GRACE_S` later, plus the time that its

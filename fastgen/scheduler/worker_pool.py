@@ -205,6 +205,12 @@ class WorkerPool:
         """The number of batches, each a request, on the workers of services."""
         return sum(len(state.in_flight) for state in self.states if state.group.settings.backend.is_remote)
 
+    @property
+    def asked_of_others(self) -> bool:
+        """Whether a service has a request that is not a server of our own."""
+        backends = [state.group.settings for state in self.states if state.in_flight]
+        return any(settings.backend.is_remote and not settings.endpoint.command for settings in backends)
+
     def finish(self, state: WorkerState, number: int) -> Batch:
         """The worker has answered for a batch, so it no longer has it."""
         state.exclusive = False

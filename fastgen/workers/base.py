@@ -30,7 +30,12 @@ class WorkerDied(Exception):
 
 class Worker(Protocol):
     """Made as `Class(settings, device, slots)`; nothing runs before `start`. A worker that has died may be started
-    again."""
+    again.
+
+    A class whose backends run on the machine of the run folder, and that adds every request of a paid service to
+    `output.sent.SentMarks` before it is sent, may say so with `records_sent = True`. Then only those count as possibly
+    paid after a kill.
+    """
 
     name: str
     """The name of the device, for messages, logs and events."""

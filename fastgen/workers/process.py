@@ -55,6 +55,8 @@ SEND_S = 20.0
 
 
 class ProcessWorker:
+    records_sent = True
+
     def __init__(self, settings: Settings, device: Device, slots: int):
         self.name = device.name
         self.slots = slots

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import weakref
 from importlib import import_module
+from typing import Any
 
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
@@ -31,12 +32,21 @@ def create(place: str, settings: Settings, device: Device, slots: int) -> Worker
     Raises:
         SettingsError: there is no such place.
     """
+    worker = _class(place)(settings, device, slots)
+    _made[worker] = place
+    return worker
+
+
+def records_sent(place: str) -> bool:
+    """Whether workers there record what they send; see output/sent.py. False for a place that does not exist."""
+    return place in PLACES and getattr(_class(place), "records_sent", False)
+
+
+def _class(place: str) -> Any:
     if place not in PLACES:
         raise SettingsError(f"place {place!r}: must be one of {', '.join(sorted(PLACES))}")
     module, _, name = PLACES[place].partition(":")
-    worker = getattr(import_module(module), name)(settings, device, slots)
-    _made[worker] = place
-    return worker
+    return getattr(import_module(module), name)
 
 
 def place_of(worker: Worker) -> str:

@@ -22,6 +22,7 @@ from fastgen.config import backends
 from fastgen.config.device_errors import device_fault
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input import stamps
+from fastgen.output.sent import SentMarks
 from fastgen.types import Batch, Failed, Result
 from fastgen.workers.messages import (
     DEVICE_FAULT_EXIT,
@@ -54,6 +55,7 @@ class Child:
         self._hello = hello
         self._settings = hello.settings
         self._backend: Backend | None = None
+        self._sent = SentMarks(hello.settings.run.out)
         self._send_lock = threading.Lock()
 
     def listen(self) -> NoReturn:
@@ -69,6 +71,8 @@ class Child:
                         pool.submit(self._run, number, batch)
                     case Reconfigure(settings, log):
                         self._settings = settings
+                        self._sent.close()  # the file belongs to a run
+                        self._sent = SentMarks(settings.run.out)
                         _log_into(log)
                         if self._backend is not None:
                             self._backend.reconfigure(settings)
@@ -102,7 +106,7 @@ class Child:
     def _run(self, number: int, batch: Batch) -> None:
         assert self._backend is not None
         try:
-            with told_before_paying(lambda: self._send(Paying(number))):
+            with told_before_paying(lambda: self._pay(number, batch)):
                 results = _results(self._backend, batch)
             self._send(Finished(number, results))
         except DiskError as error:
@@ -123,6 +127,10 @@ class Child:
         with suppress(OSError):
             print(f"the device failed, so this process ends with exit code {DEVICE_FAULT_EXIT}: {fault}", flush=True)
         os._exit(DEVICE_FAULT_EXIT)
+
+    def _pay(self, number: int, batch: Batch) -> None:
+        self._sent.add(request.id for request in batch.requests)
+        self._send(Paying(number))
 
     def _beat(self) -> None:
         while True:

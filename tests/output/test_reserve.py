@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -106,3 +110,30 @@ def test_a_full_disk_takes_what_was_under_way(small_disk):
     with pytest.raises(DiskError, match="No space left"):
         for number in range(10, 100):
             artifacts.write(folder, f"images/{number}.png", b"x" * 2 * BLOCK)
+
+
+def test_who_comes_while_another_gives_back_waits_until_there_is_room(folder, monkeypatch):
+    """The disk stays full until the last file of the reserve is removed."""
+    Reserve(folder, answers=4, each=4096, with_files=True)
+    removing, go_on = threading.Event(), threading.Event()
+    real, refused = shutil.rmtree, []
+
+    def slowly(path, **more):
+        removing.set()
+        assert go_on.wait(60)
+        real(path, **more)
+
+    def fsync(descriptor):
+        if (folder / ".partial/given-back").exists():
+            refused.append(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    first = threading.Thread(target=reserve.give_back, args=(folder,))
+    first.start()
+    assert removing.wait(60) and reserve.is_there(folder), "it is still to come"
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(time, "sleep", lambda seconds: (go_on.set(), first.join(60)))
+    artifacts.write(folder, "images/a.png", b"x")
+    assert len(refused) == 1 and (folder / "images/a.png").read_bytes() == b"x"
+    first.join()

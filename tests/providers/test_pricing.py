@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from msgspec.structs import replace
 
 from fastgen import providers
-from fastgen.types import Request, TextParams
+from fastgen.types import Done, Request, TextParams
 from tests.providers.conftest import request_for
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -49,3 +50,51 @@ def test_what_was_measured_lies_below_what_is_reckoned_with(made, quality, token
     assert providers.estimate(settings, request_for(size=size, quality=quality)) > tokens * 30e-6
     settings = made("openai", model="gpt-image-2.5-flare")  # low and medium take a third to a quarter there
     assert providers.estimate(settings, request_for(size=(1536, 1024), quality="low")) > 664 / 3 * 30e-6
+
+
+def done(request, usage: dict[str, int], cost: float) -> Done:
+    return Done(request.id, "openai", "m", (), request.params, 1.0, usage=usage, cost=cost)
+
+
+def test_an_answer_tells_what_the_same_request_cost_another_time(made):
+    """Never less than it may have cost, and exactly that where nothing is left to the model."""
+    openai = made("openai")
+    used = {"text_in": 20, "image_out": 196}
+    cost = providers.cost_of(openai, used)
+    for fixed in (request_for(size=(1024, 1024), quality="low"), request_for(n=2, size=(1024, 1024), quality="low")):
+        assert providers.cost_of_another(openai, fixed, done(fixed, used, cost)) == pytest.approx(cost)
+    for free in (
+        request_for(quality="low"),
+        request_for(size=(1024, 1024)),
+        request_for(size=(1024, 1024), quality="auto"),
+    ):
+        another = providers.cost_of_another(openai, free, done(free, used, cost))
+        assert another == pytest.approx(cost + providers.price(openai).out_of_picture(free.params) - 196 * 30e-6)
+        assert another < providers.estimate(openai, free)
+    gemini = made("gemini")
+    request, used = request_for(resolution="1K"), {"text_in": 20, "image_out": 1120, "text_out": 300}
+    cost = providers.cost_of(gemini, used)
+    most = cost + 3700 * 7.5e-6
+    assert providers.cost_of_another(gemini, request, done(request, used, cost)) == pytest.approx(most), "it may think"
+    caption = made("openai", "caption")
+    said = Request("a", "caption", (), TextParams(100, 0.0, 0), dialogue=(("user", "hi"),), images=("a",))
+    used = {"text_in": 1000, "text_out": 50}
+    cost = providers.cost_of(caption, used)
+    twice = providers.cost_of(caption, used | {"text_out": 100})
+    assert providers.cost_of_another(caption, said, done(said, used, cost)) == pytest.approx(twice)
+    assert providers.cost_of_another(caption, said, done(said, {}, 0.5)) == 0.5, "counted at its maximum already"
+
+
+def test_the_same_request_is_known_by_what_decides_its_cost(made, tmp_path):
+    openai, picture = made("openai"), tmp_path / "a.png"
+    picture.write_bytes(b"x")
+    one = replace(request_for("edit", ("a",), images=1), images=(str(picture),), content="c")
+    asks = {providers.ask_of(openai, one), providers.ask_of(openai, replace(one, row=7))}
+    assert len(asks) == 1
+    asks |= {providers.ask_of(openai, replace(one, content="d")), providers.ask_of(made("gemini"), one)}
+    asks.add(providers.ask_of(openai, replace(one, params=replace(one.params, quality="high"))))
+    picture.write_bytes(b"xy")
+    asks.add(providers.ask_of(openai, one))
+    picture.unlink()
+    asks.add(providers.ask_of(openai, one))
+    assert len(asks) == 6

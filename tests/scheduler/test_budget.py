@@ -8,6 +8,8 @@ from contextlib import closing
 import pytest
 
 from fastgen.errors import DiskError
+from fastgen.output import sent
+from fastgen.output.sent import SentMarks
 from fastgen.scheduler.budget import SPENDING, Ledger
 
 
@@ -135,6 +137,7 @@ def test_what_was_under_way_at_a_kill_is_settled_once_and_said(tmp_path, table):
         "spent": 0.2,
         "number": 2,
         "total": 0.2,
+        "unknown": 0.2,
         "why": "",
     }
     with closing(Ledger(tmp_path, limit=0.0)) as ledger:  # the row is asked for again
@@ -179,3 +182,89 @@ def test_lines_are_made_durable(tmp_path, monkeypatch):
         assert len(synced) == 1, "once, for there was nothing new"
         ledger.settle("a", 0.1)
     assert len(synced) == 2
+
+
+def killed(folder, *asked: str, sent_rows: tuple[str, ...] = (), marked: bool = True) -> None:
+    """A run that is killed while requests of 0.2 USD at most are reserved for these rows."""
+    ledger = Ledger(folder, limit=0.0, marked=marked)
+    for id in asked:
+        assert ledger.afford({id: 0.2}, {id: f"ask of {id}"})
+    marks = SentMarks(str(folder))
+    marks.add(sent_rows)
+    marks.close()
+    os.close(ledger._file)
+
+
+def answered(folder, id: str, usd: float, ask: str = "") -> tuple[float, float]:
+    """The row is asked for again and answered. Returns the USD that are spent, and those of them that may not be."""
+    with closing(Ledger(folder, limit=0.0, marked=True)) as ledger:
+        assert ledger.afford({id: 0.2}, {id: ask or f"ask of {id}"})
+        ledger.settle(id, usd)
+        ledger.learn(id, ask or f"ask of {id}", usd)
+        assert not ledger.has_lost(id) or ask
+        return round(ledger.spent, 6), round(ledger.unknown, 6)
+
+
+def test_after_a_kill_only_what_was_sent_may_have_been_billed(tmp_path):
+    killed(tmp_path, "a", "b", "c", sent_rows=("b",))
+    spent, [warning] = reopened(tmp_path)
+    assert spent == 0.2 and warning.startswith("1 requests were in flight") and not (tmp_path / ".sent").exists()
+    assert reopened(tmp_path) == (0.2, [])
+
+
+@pytest.mark.parametrize("how", ["no marks", "deleted", "another run's", "cut", "another boot"])
+def test_without_a_trustworthy_record_everything_may_have_been_sent(tmp_path, how, monkeypatch):
+    killed(tmp_path, "a", "b", sent_rows=("b",), marked=how != "no marks")
+    marks = tmp_path / ".sent"
+    if how == "deleted":
+        marks.unlink()
+    elif how == "another run's":
+        sent.begin(tmp_path)
+    elif how == "cut":
+        marks.write_bytes(marks.read_bytes()[:-1])
+    elif how == "another boot":
+        monkeypatch.setattr(sent, "_boot", lambda: "0ther000")
+    assert reopened(tmp_path)[0] == 0.4
+
+
+def test_the_answer_to_a_row_tells_what_its_lost_requests_cost(tmp_path, table):
+    for _ in range(2):  # killed twice
+        killed(tmp_path, "a", "b", sent_rows=("a", "b"))
+    assert reopened(tmp_path)[0] == 0.8
+    assert answered(tmp_path, "a", 0.05) == (0.55, 0.5), "three times 0.05, and twice the most for the other row"
+    assert [line["rec"].get("replaces") for line in table(tmp_path / SPENDING)][-1] is True
+    assert answered(tmp_path, "a", 0.07) == (0.62, 0.5), "it is known already"
+    assert answered(tmp_path, "b", 0.1) == (0.52, 0.3)
+    assert reopened(tmp_path, floor=0.22) == (0.52, []), "never below what the results cost"
+
+
+def test_another_request_of_the_row_tells_nothing(tmp_path):
+    """Its prompt, model or input has changed in the meantime."""
+    killed(tmp_path, "a", sent_rows=("a",))
+    assert answered(tmp_path, "a", 0.05, ask="another") == (0.25, 0.2)
+    assert answered(tmp_path, "a", 0.05) == (0.15, 0.05)
+
+
+def test_a_loss_is_not_corrected_twice_if_the_correction_was_damaged(tmp_path, table):
+    killed(tmp_path, "a", sent_rows=("a",))
+    answered(tmp_path, "a", 0.05)
+    lines = (tmp_path / SPENDING).read_bytes().splitlines(keepends=True)
+    [at] = [number for number, line in enumerate(lines) if b"replaces" in line]
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"z": 0.2})
+        ledger.settle("z", 0.1)
+    lines = (tmp_path / SPENDING).read_bytes().splitlines(keepends=True)
+    lines[at] = lines[at].replace(b"replaces", b"rep1aces")
+    (tmp_path / SPENDING).write_bytes(b"".join(lines))
+    assert reopened(tmp_path)[0] == 0.2
+    assert answered(tmp_path, "a", 0.05)[0] == 0.25
+
+
+def test_a_worker_that_died_is_told_apart_in_the_same_run(tmp_path):
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"a": 0.2}, {"a": "x"})
+        assert ledger.settle("a", None) == 0.2 and ledger.has_lost("a")
+        ledger.afford({"a": 0.2}, {"a": "x"})
+        ledger.settle("a", 0.05)
+        ledger.learn("a", "x", 0.05)
+        assert round(ledger.spent, 6) == 0.1 and not ledger.has_lost("a")

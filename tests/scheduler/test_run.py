@@ -3,6 +3,7 @@ kind."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -227,3 +228,17 @@ def test_what_costs_nothing_is_waited_for_when_the_money_is_spent(waits, ready, 
     states = [SimpleNamespace(group=free, ready=ready), SimpleNamespace(group=paid, ready=True)]
     out = SimpleNamespace(_pool=SimpleNamespace(states=states), _retries=range(retries))
     assert BatchesOut._may_go_on(out, {paid: None}) is wanted
+
+
+@pytest.mark.parametrize("usd", [1.5, 0, "1.5", None, float("nan")])
+def test_money_that_an_earlier_run_reported_is_not_forgotten_with_the_ledger(settings, rows_file, go, usd):
+    path = rows_file(GOOD)
+    out = go(settings("t2i", path)).out
+    about = json.loads((out / "run.json").read_text())
+    for fresh in (False, False, True):
+        (out / "run.json").write_text(json.dumps({**about, "cost_usd": usd}))
+        warned = [str(event.get("message")) for event in go(settings("t2i", path, fresh=fresh)).events]
+        assert any("spending.jsonl is missing, but the results cost 1.5000 USD" in words for words in warned) == (
+            usd == 1.5 and not fresh
+        )
+        (out / "spending.jsonl").unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fastgen import providers
 from fastgen.backends.base import before_paying
 from fastgen.backends.remote import answer_sizes, responses
+from fastgen.backends.remote.connections import now
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import up_to
 from fastgen.backends.remote.pictures import decoding
@@ -113,13 +114,15 @@ class Attempt:
             try:
                 with through(self.gate, begun), up_to(most):
                     if self._has_price:  # otherwise nobody could say what may have been billed
-                        before_paying()
+                        now.before_sending = before_paying
                     return send()
             except ProviderError as provider_error:
                 # What is already paid for is not thrown away because the service asks for a pause or because the run
                 # should end.
                 if not (provider_error.kind == "rate_limited" and begun and waits < MOST_WAITS):
                     raise
+            finally:
+                now.before_sending = None
         raise AssertionError("the last wait raises")
 
     def bill(self, usage: dict[str, int], at_most: float) -> None:

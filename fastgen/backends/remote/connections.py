@@ -43,6 +43,8 @@ class Now(threading.local):
     """Whether anything of it may have reached the service."""
     check: Callable[[Iterable[str]], None] | None = None
     """Called with the addresses of a host before one of them is connected to; raises where it must not be."""
+    before_sending: Callable[[], None] | None = None
+    """Called once, just before the first byte goes out."""
 
 
 now = Now()
@@ -121,6 +123,9 @@ class _Timed(_Base):
             self.connect()
         self.sock.settimeout(left())
         now.sent = True
+        if now.before_sending is not None:
+            tell, now.before_sending = now.before_sending, None
+            tell()
         super().send(data)
 
     def _new_conn(self) -> socket.socket:

@@ -66,7 +66,9 @@ def complaint_of(error: Any) -> Complaint:
     """The SDK's APIStatusError."""
     headers = error.response.headers
     wait = responses.seconds_of(headers.get("retry-after"), headers.get("retry-after-ms"))
-    said = error.body.get("message") if isinstance(error.body, dict) else None
+    said = error.body  # the SDK reads messages only in OpenAI's own form; gateways have others
+    if isinstance(said, dict):
+        said = said.get("message") or said.get("detail") or said
     param = error.param if isinstance(error.param, str) else ""
     return Complaint(error.status_code, str(error.code or error.type or ""), param, str(said or error.message), wait)
 

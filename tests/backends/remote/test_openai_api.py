@@ -4,6 +4,7 @@ costs."""
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 
@@ -237,6 +238,27 @@ def test_a_complaint_about_the_model_is_not_the_rows_fault():
     response = httpx2.Response(400, request=httpx2.Request("POST", "http://a/v1"))
     found = openai_answers.provider_error(openai.BadRequestError("no", response=response, body=body), str, 0.0)
     assert found.kind == "gone"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Request too large for m: Limit 30000, Requested 45123", "code": "rate_limit_exceeded"}},
+        {"error": "Request too large: 45123 tokens, more than 30000 per minute"},
+        {"detail": "Request too large for this account"},
+        "Request too large for m on tokens per min (TPM): Limit 30000, Requested 45123",
+    ],
+)
+def test_a_request_that_is_too_large_is_final_however_a_gateway_says_so(body):
+    import httpx2
+    import openai
+
+    client = openai.OpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1")
+    content = (body if isinstance(body, str) else json.dumps(body)).encode()
+    asked = httpx2.Request("POST", "http://127.0.0.1:1/v1/images/generations")
+    error = client._make_status_error_from_response(httpx2.Response(429, content=content, request=asked))
+    found = openai_answers.provider_error(error, str, 0.0)
+    assert found.kind == "unsupported" and "Request too large" in str(found) and "limit of this account" in str(found)
 
 
 def test_a_row_that_is_half_paid_waits_where_it_is(ask):
