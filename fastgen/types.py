@@ -25,7 +25,7 @@ Kind = Literal[
     "rate_limited",  # the service asks for a pause
     "quota",  # the account has no credit left
     "unauthorized",  # the key is wrong or lacks permission
-    "gone",  # the service does not have the model, or no longer has it has it has it has it
+    "gone",  # the service does not have the model, or no longer has it
     "unsupported",  # this backend cannot do what the row asks, or its paid answer is of no use and would be again
     "truncated",  # the answer was cut off at the token limit
     "empty",  # the answer was empty
