@@ -82,7 +82,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     until_done(process, 3)
     children = family(process.pid)
     server = [
-        p for p in children if "api_server" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
+        p for p in children if "vllm_entry" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
     ]
     os.killpg(server[0].pid, signal.SIGKILL)
     rest, errors = process.communicate(timeout=RUN_S)
