@@ -141,7 +141,7 @@ def make(on_gpu: bool) -> Path:
     if not on_gpu:
         steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
     steps.append(
-        [python, "-c", "import vllm.entrypoints.cli.serve, vllm.entrypoints.launchers.api_server.entry"]
+        [python, "-c", "import vllm.entrypoints.cli.serve"]
     )  # this also compiles it, so that it starts faster
     quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     for step in steps:
