@@ -71,6 +71,7 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """-1 leaves it to vLLM; 0 is right for images that do not repeat. Where the rows of a run are known to repeat
     them, 0 does not count."""
     images_per_prompt: int = 0
+    """At least; more if rows of the run have more."""
     enforce_eager: bool = False
     arguments: tuple[str, ...] = ()
     """More arguments for vLLM's command line."""

@@ -147,6 +147,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     fallback_on_refusal: bool = False
     pictures_repeat: bool | None = None
     """Whether rows name the same pictures again and again; None: not known. A server of our own caches by it."""
+    pictures_per_row: int = 0
+    """Pictures of the row that names most, as far as known. A server of our own takes that many."""
     max_cost: float = 0.0
     """Maximum number of USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()

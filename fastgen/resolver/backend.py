@@ -133,7 +133,7 @@ def _caching(run: RunOptions, rows: Rows) -> tuple[RunOptions, list[str]]:
     if found is None:
         return run, []
     note = [f"vLLM keeps pictures and prefixes: {found.explain()}"] if found.many else []
-    return replace(run, pictures_repeat=found.many), note
+    return replace(run, pictures_repeat=found.many, pictures_per_row=found.most), note
 
 
 def _image(flags: Flags, spec: BackendSpec, card: ModelCard, options: dict[str, str]) -> Image:

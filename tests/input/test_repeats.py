@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from fastgen.input.repeats import SAMPLE, Repeats, sample
 
@@ -14,7 +15,7 @@ from fastgen.input.repeats import SAMPLE, Repeats, sample
     [
         ([{"image": f"{i}.png"} for i in range(10)], Repeats(10, 10, 10), False),
         ([{"image": f"{i // 3}.png", "prompt": str(i)} for i in range(9)], Repeats(9, 3, 9), True),
-        ([{"images": ["same.png", f"{i}.png"]} for i in range(10)], Repeats(20, 11, 10), True),
+        ([{"images": ["same.png", f"{i}.png"]} for i in range(10)], Repeats(20, 11, 10, 2), True),
         ([{"image": f"{max(i, 1)}.png"} for i in range(100)], Repeats(100, 99, 100), False),
         ([{"image": "a.png"}, {"image": "./a.png"}], Repeats(2, 1, 2), True),
         ([{"text_only": True, "prompt": "p", "image": "a.png"}], None, None),
@@ -25,7 +26,7 @@ def test_rows(tmp_path, rows, found, many):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
     got = sample(path, str(tmp_path))
-    assert got == (found and Repeats(found.uses, found.pictures, len(rows) + 1))
+    assert got == (found and replace(found, rows=len(rows) + 1))
     assert got is None or got.many is many
 
 

@@ -23,14 +23,25 @@ _VALUES = (
 
 
 def arguments(settings: Settings, gpus: int, port: int) -> list[str]:
-    """The command line of a server. Args: gpus: how many one copy of the model is split over; 0 on a CPU."""
-    command, model, serve = settings.endpoint.command, settings.model, settings.placement.profile.serve
-    if "serve" in command:  # vLLM wants the model right after it, before arguments of the user's own
-        start = command.index("serve") + 1
-        words = [*command[:start], model.path, *command[start:]]
-    else:
-        words = [*command, "--model", model.path]
-    words += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
+    """The command line of a server. The user's own arguments in --vllm-command win over those of the profile.
+
+    Args:
+        gpus: how many one copy of the model is split over; 0 on a CPU.
+    """
+    command, model = settings.endpoint.command, settings.model
+    start = command.index("serve") + 1 if "serve" in command else len(command)
+    name = [model.path] if "serve" in command else ["--model", model.path]  # vLLM wants it right after "serve"
+    words = [
+        *command[:start],
+        *name,
+        *_of_profile(settings, gpus),
+        *command[start:],
+    ]  # of two equal ones the last counts
+    return [*words, "--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _of_profile(settings: Settings, gpus: int) -> list[str]:
+    serve, words = settings.placement.profile.serve, []
     for name in _VALUES:
         if value := getattr(serve, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -38,7 +49,8 @@ def arguments(settings: Settings, gpus: int, port: int) -> list[str]:
         words += ["--tensor-parallel-size", str(gpus)]
     words += _caches(serve, settings.run.pictures_repeat)
     if serve.images_per_prompt:
-        words += ["--limit-mm-per-prompt", json.dumps({"image": serve.images_per_prompt})]
+        most = max(serve.images_per_prompt, settings.run.pictures_per_row)
+        words += ["--limit-mm-per-prompt", json.dumps({"image": most})]
     return [*words, *(["--enforce-eager"] if serve.enforce_eager else []), *serve.arguments]
 
 

@@ -43,10 +43,11 @@ def words(tmp_path):
     """words(serve, command, gpus, repeat) -> the command line."""
     made = resolve("caption", None, base_url="http://127.0.0.1:9/v1", model="a/vlm", out=tmp_path)
 
-    def make(serve=FULL, command=("vllm", "serve"), gpus=0, repeat=None) -> list[str]:
+    def make(serve=FULL, command=("vllm", "serve"), gpus=0, repeat=None, most=0) -> list[str]:
         placed = replace(made.placement, profile=replace(made.placement.profile, serve=serve))
         endpoint = replace(made.endpoint, command=command)
-        model, run = replace(made.model, path="/models/a-vlm"), replace(made.run, pictures_repeat=repeat)
+        run = replace(made.run, pictures_repeat=repeat, pictures_per_row=most)
+        model = replace(made.model, path="/models/a-vlm")
         return arguments(replace(made, placement=placed, endpoint=endpoint, model=model, run=run), gpus, 4321)
 
     return make
@@ -55,22 +56,22 @@ def words(tmp_path):
 @pytest.mark.parametrize(
     ("command", "start"),
     [
-        (("vllm", "serve"), ["vllm", "serve", "/models/a-vlm"]),
-        (("python", "-m", "m", "serve"), ["python", "-m", "m", "serve", "/models/a-vlm"]),
-        (("vllm", "serve", "--seed", "1"), ["vllm", "serve", "/models/a-vlm", "--seed", "1"]),
-        (("./my-server", "-x"), ["./my-server", "-x", "--model", "/models/a-vlm"]),
+        (("vllm", "serve"), ["vllm", "serve", "/models/a-vlm", "--max-num-seqs", "8"]),
+        (("python", "-m", "m", "serve"), ["python", "-m", "m", "serve", "/models/a-vlm", "--max-num-seqs", "8"]),
+        (("vllm", "serve", "--seed", "1"), ["vllm", "serve", "/models/a-vlm", "--max-num-seqs", "8", "--seed", "1"]),
+        (("./my-server", "-x"), ["./my-server", "-x", "--model", "/models/a-vlm", "--max-num-seqs", "8"]),
     ],
 )
-def test_the_model_stands_where_vllm_wants_it(words, command, start):
+def test_the_model_and_the_users_arguments_stand_where_vllm_wants_them(words, command, start):
     rest = ["--served-model-name", "a/vlm", "--host", "127.0.0.1", "--port", "4321"]
-    assert words(Serve(), command) == start + rest
+    assert words(Serve(max_num_seqs=8), command) == start + rest
 
 
 @pytest.mark.parametrize(
     ("gpus", "split"), [(0, []), (1, []), (2, ["--tensor-parallel-size", "2"]), (8, ["--tensor-parallel-size", "8"])]
 )
 def test_a_model_over_several_gpus(words, gpus, split):
-    assert words(Serve(), gpus=gpus)[9:] == split
+    assert words(Serve(), gpus=gpus)[3:-6] == split
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_model_over_several_gpus(words, gpus, split):
 def test_caches_are_for_pictures_that_repeat(words, size, servers, repeat, caches):
     serve = Serve(mm_processor_cache_gb=size, api_server_count=servers)
     count = ["--api-server-count", str(servers)] if servers else []
-    assert words(serve, repeat=repeat)[9:] == count + caches
+    assert words(serve, repeat=repeat)[3:-6] == count + caches
 
 
 def test_only_arguments_that_each_version_knows(words):
@@ -97,6 +98,12 @@ def test_only_arguments_that_each_version_knows(words):
     lines += [words(profile.load(path)[1].serve) for path in profile.FOLDER.glob("vlm*.toml")]
     said = {word for line in lines for word in line if word.startswith("--")}
     assert said == KNOWN
+
+
+@pytest.mark.parametrize(("found", "limit"), [(0, 4), (3, 4), (7, 7)])
+def test_rows_with_many_pictures_are_taken(words, found, limit):
+    line = words(most=found)
+    assert json.loads(line[line.index("--limit-mm-per-prompt") + 1]) == {"image": limit}
 
 
 PARSE = """
