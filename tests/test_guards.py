@@ -251,6 +251,7 @@ CAPTION_FLAGS = (
         "--max-pixels",
         "--schema",
         "--vllm-command",
+        "--gpus-per-replica",
     }
 )
 

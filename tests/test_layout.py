@@ -86,6 +86,7 @@ ELSEWHERE = {
     "backends/remote/openai_captions.py": "backends/remote/test_openai_api.py",
     "backends/remote/sdk_transport.py": "backends/remote/test_redirects.py",
     "backends/remote/supervisor.py": "providers/test_vllm.py",
+    "providers/vllm_entry.py": "providers/test_vllm.py",
     "backends/remote/vllm_server.py": "backends/remote/test_vllm.py",
     "bench/": "bench/test_bench.py",
     "backends/remote/chat.py": "backends/remote/test_chat_pictures.py",

@@ -27,6 +27,15 @@ Model = Annotated[
 Gpus = Annotated[
     str, typer.Option(help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs, else cpu]")
 ]
+GpusPerReplica = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="K",
+        help="Split one copy of the VLM over K GPUs, for a model that does not fit into one. The same as groups in "
+        "--gpus, such as 0+1,2+3.  [default: 1]",
+    ),
+]
 Backend = Annotated[
     str,
     typer.Option(

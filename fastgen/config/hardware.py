@@ -37,6 +37,12 @@ class Device(msgspec.Struct, frozen=True):
     threads: int
     """CPU threads for the engine's own arithmetic."""
     gpu: Gpu | None = None
+    others: tuple[Gpu, ...] = ()
+    """More GPUs, over which one copy of the model is split; see replicas.py."""
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return (self.gpu, *self.others) if self.gpu else ()
 
 
 def find_gpus(cpu: str = "--gpus cpu") -> list[Gpu]:
@@ -151,7 +157,7 @@ def _refuse_broken(chosen: list[Gpu], gpus: list[Gpu]) -> None:
 
 def child_environment(device: Device) -> dict[str, str]:
     """The environment of a child process that sees only this device."""
-    visible = device.gpu.visible_as if device.gpu else ""
+    visible = ",".join(gpu.visible_as for gpu in device.gpus)
     return {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()}
 
 

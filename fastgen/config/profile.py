@@ -68,8 +68,10 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     kv_cache_memory_bytes: str = ""
     api_server_count: int = 0
     mm_processor_cache_gb: float = -1.0
-    """-1 leaves it to vLLM; 0 is right for images that do not repeat."""
+    """-1 leaves it to vLLM; 0 is right for images that do not repeat. Where the rows of a run are known to repeat
+    them, 0 does not count."""
     images_per_prompt: int = 0
+    """At least; more if rows of the run have more."""
     enforce_eager: bool = False
     arguments: tuple[str, ...] = ()
     """More arguments for vLLM's command line."""

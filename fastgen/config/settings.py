@@ -145,8 +145,12 @@ class RunOptions(msgspec.Struct, frozen=True):
     fresh: bool = False
     retry_failed: bool = False
     fallback_on_refusal: bool = False
+    pictures_repeat: bool | None = None
+    """Whether rows name the same pictures again and again; None: not known. A server of our own caches by it."""
+    pictures_per_row: int = 0
+    """Pictures of the row that names most, as far as known. A server of our own takes that many."""
     max_cost: float = 0.0
-    """Maximum Maximum Maximum Maximum USD that this run folder may cost; 0: no limit."""
+    """Maximum number of USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()
     """Notes for the user before the run."""
 

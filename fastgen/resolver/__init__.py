@@ -19,7 +19,7 @@ from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import SettingsError
 from fastgen.providers import capabilities, catalog, pricing
 from fastgen.resolver import parts
-from fastgen.resolver.backend import resolve_backend
+from fastgen.resolver.backend import ONLY_SERVERS, resolve_backend
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
 
@@ -72,6 +72,7 @@ def resolve(
     cache: str = "",
     offload: str = "",
     profile: str | os.PathLike | None = None,
+    gpus_per_replica: int | None = None,
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
@@ -95,6 +96,10 @@ def _route(flags: Flags) -> Settings:
         raise SettingsError(f"--fallback {flags.fallback}: {', '.join(map(str, specs))} has one backend twice")
     if not any(spec.optimizes for spec in specs):
         _refuse_optimizations(flags)
+    if flags.gpus_per_replica and not any(
+        spec.starts_server and not base_url for spec, (_, _, _, base_url) in zip(specs, asked, strict=True)
+    ):
+        raise SettingsError(f"--gpus-per-replica {flags.gpus_per_replica}: {ONLY_SERVERS}")
     run = parts.run_options(flags)
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None

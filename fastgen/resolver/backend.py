@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fastgen import opt
-from fastgen.config import hardware, nvidia, optimizations
+from fastgen.config import hardware, nvidia, optimizations, replicas
 from fastgen.config.backends import BackendSpec, names
 from fastgen.config.checks import DTYPE_NAMES, MAX_STEPS, check_size, number, parse_size, real
 from fastgen.config.hardware import Device
@@ -18,7 +18,7 @@ from fastgen.config.model_cards import ModelCard
 from fastgen.config.profile import Profile, choose
 from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError
-from fastgen.input import paths, weights
+from fastgen.input import paths, repeats, weights
 from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
 
@@ -26,6 +26,10 @@ BUNDLED = Path(__file__).parents[1] / "examples"
 """The rows that ship with the package."""
 ONE_PROCESS = 64
 """Up to this many requests in flight, a single client process is enough."""
+ONLY_SERVERS = (
+    "only a vLLM server that this command starts can split a model over several GPUs (caption --backend vllm without "
+    "--base-url)"
+)
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 """For one request."""
 
@@ -64,6 +68,9 @@ def resolve_backend(
         notes += weights.plan(card.path, engine.transformer, engine.loras).notes
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
+    if endpoint.command and run.input:
+        run, note = _caching(run, rows)
+        notes += note
     return Settings(
         task=flags.task,
         backend=spec,
@@ -91,7 +98,10 @@ def _locate(
         )
     needs_devices = not spec.is_remote or (spec.starts_server and not base_url)
     gpus = flags.gpus if needs_devices else "cpu"
-    devices = hardware.find_devices(gpus)
+    gpus, size = replicas.parse(gpus, (flags.gpus_per_replica or 0) if spec.starts_server and needs_devices else 0)
+    if size > 1 and not spec.starts_server:
+        raise SettingsError(f"--gpus {flags.gpus}: {ONLY_SERVERS}")
+    devices = replicas.group(hardware.find_devices(gpus), size)
     module, _, name = spec.locate.partition(":")
     locate = getattr(import_module(module), name)
     on_gpu = devices[0].kind == "cuda"
@@ -115,6 +125,15 @@ def _refuse_tiny(flags: Flags) -> None:
         f"{why}: --model auto would be 'tiny' here, the embedded model, which is no use for rows of your own, though "
         f"this machine has a GPU ({found}). Leave out what hides it, or name a model (tiny is one)"
     )
+
+
+def _caching(run: RunOptions, rows: Rows) -> tuple[RunOptions, list[str]]:
+    """What our server caches, by the first rows of INPUT, and a note that says so."""
+    found = repeats.sample(Path(run.input), rows.image_root, run.limit)
+    if found is None:
+        return run, []
+    note = [f"vLLM keeps pictures and prefixes: {found.explain()}"] if found.many else []
+    return replace(run, pictures_repeat=found.many, pictures_per_row=found.most), note
 
 
 def _image(flags: Flags, spec: BackendSpec, card: ModelCard, options: dict[str, str]) -> Image:

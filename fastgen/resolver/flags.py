@@ -61,6 +61,7 @@ class Flags:
     cache: str
     offload: str
     profile: str | os.PathLike | None
+    gpus_per_replica: int | None
 
     @property
     def optimizations(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _take_out(wanted: Callable[[Worker], bool], whose: IdlePool | None = None) -
 
 def _share(one: Device, other: Device) -> bool:
     if one.gpu and other.gpu:
-        return one.gpu.visible_as == other.gpu.visible_as
+        return bool({gpu.visible_as for gpu in one.gpus} & {gpu.visible_as for gpu in other.gpus})
     return one.kind == other.kind == "cpu"
 
 

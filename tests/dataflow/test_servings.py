@@ -68,8 +68,8 @@ def test_what_cannot_be_is_said_at_once(drawn, monkeypatch, tmp_path):
         drawn(backend="local").__class__(ImageIO("./p"), "./nowhere")
     with pytest.raises(ValueError, match="diffuser_model_name"):
         drawn(diffuser_model_name="SD")
-    with pytest.raises(fastgen.SettingsError, match="one server per GPU"):
-        LocalModelVLMServing_vllm("tiny", vllm_tensor_parallel_size=2)
+    with pytest.raises(fastgen.SettingsError, match="no GPUs in this run"):
+        LocalModelVLMServing_vllm("tiny", vllm_tensor_parallel_size=2, vllm_command=sys.executable, gpus="cpu")
 
 
 def test_pictures_in_and_out(here):

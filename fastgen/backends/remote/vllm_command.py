@@ -1,0 +1,68 @@
+"""The arguments of `vllm serve` for a run. They are words of vLLM 0.30 to 0.33, which tests/backends/remote/
+test_vllm_command.py checks."""
+
+from __future__ import annotations
+
+import json
+
+from fastgen.config.profile import Serve
+from fastgen.config.settings import Settings
+
+CACHE_GB = 4.0
+"""For pictures that repeat, vLLM's default, shared by its API servers: each has a cache of its own."""
+_VALUES = (
+    "dtype",
+    "quantization",
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "api_server_count",
+)
+
+
+def arguments(settings: Settings, gpus: int, port: int) -> list[str]:
+    """The command line of a server. The user's own arguments in --vllm-command win over those of the profile.
+
+    Args:
+        gpus: how many one copy of the model is split over; 0 on a CPU.
+    """
+    command, model = settings.endpoint.command, settings.model
+    start = command.index("serve") + 1 if "serve" in command else len(command)
+    name = [model.path] if "serve" in command else ["--model", model.path]  # vLLM wants it right after "serve"
+    words = [
+        *command[:start],
+        *name,
+        *_of_profile(settings, gpus),
+        *command[start:],
+    ]  # of two equal ones the last counts
+    return [*words, "--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _of_profile(settings: Settings, gpus: int) -> list[str]:
+    serve, words = settings.placement.profile.serve, []
+    for name in _VALUES:
+        if value := getattr(serve, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if gpus > 1:
+        words += ["--tensor-parallel-size", str(gpus)]
+    words += _caches(serve, settings.run.pictures_repeat)
+    if serve.images_per_prompt:
+        most = max(serve.images_per_prompt, settings.run.pictures_per_row)
+        words += ["--limit-mm-per-prompt", json.dumps({"image": most})]
+    return [*words, *(["--enforce-eager"] if serve.enforce_eager else []), *serve.arguments]
+
+
+def _caches(serve: Serve, repeat: bool | None) -> list[str]:
+    """Pictures that repeat are prepared and read once. If none does, both caches only cost memory, and the time to hash
+    each picture."""
+    size = serve.mm_processor_cache_gb
+    if repeat and size <= 0:
+        size = CACHE_GB / max(1, serve.api_server_count)
+    elif repeat is False and size < 0:
+        size = 0.0
+    words = ["--mm-processor-cache-gb", str(size)] if size >= 0 else []
+    if repeat is not None:
+        words.append("--enable-prefix-caching" if repeat else "--no-enable-prefix-caching")
+    return words
