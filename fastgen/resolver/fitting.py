@@ -1,0 +1,97 @@
+"""Flags, model and machine -> how the model fits into the GPUs' memory. Starts nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from fastgen import opt
+from fastgen.config.checks import DTYPE_BYTES
+from fastgen.config.fit import card as cards
+from fastgen.config.fit.memory import Work
+from fastgen.config.fit.planner import Model, Plan, Planner
+from fastgen.config.hardware import Device
+from fastgen.config.model_cards import ModelCard
+from fastgen.config.optimizations import BECAUSE, Offload, Optimizations, Quantize
+from fastgen.config.profile import Profile
+from fastgen.config.settings import Engine, Image, RunOptions
+from fastgen.errors import SettingsError
+from fastgen.output.run_dir import RUN
+from fastgen.resolver import sizes
+from fastgen.resolver.flags import Flags
+
+KEPT = "as in this run folder"
+
+
+def fit(
+    flags: Flags,
+    card: ModelCard,
+    engine: Engine,
+    image: Image,
+    run: RunOptions,
+    profile: Profile,
+    devices: tuple[Device, ...],
+    chosen: Optimizations,
+) -> tuple[Optimizations, Plan | None]:
+    """The choices that fit into memory. No plan on a CPU, and where the memory or the model's sizes are unknown.
+
+    Raises:
+        SettingsError: the choices cannot be combined or do not fit; the message says what is needed and what would fit.
+    """
+    space = cards.of(devices)
+    found = sizes.read(card) if space else None
+    if space is None or found is None:
+        if reason := _refuse(chosen, devices):
+            raise SettingsError(reason)
+        return chosen, None
+    if reason := _refuse(replace(chosen, offload=Offload()), devices):
+        raise SettingsError(reason)  # has nothing to do with memory
+    fixed = {name for name, value in flags.optimizations.items() if value not in ("", None)}
+    if "quantize" not in fixed and (kept := _kept(Path(run.out), run.fresh, chosen)) is not None:
+        chosen = replace(chosen, quantize=kept, why=chosen.why | dict.fromkeys(kept.words(), KEPT))
+        fixed.add("quantize")
+    model = Model(
+        card.name, found, _work(flags, card, engine, image, run, profile), engine.dtype, DTYPE_BYTES[engine.dtype]
+    )
+    return Planner(model, space, lambda one: _refuse(one, devices), frozenset(fixed)).plan(chosen)
+
+
+def _refuse(choices: Optimizations, devices: tuple[Device, ...]) -> str:
+    """Why choices cannot be used on one of the devices, besides memory; "" if they can."""
+    return next((reason for device in devices if (reason := opt.refuse(choices, device.gpu))), "")
+
+
+def _work(flags: Flags, card: ModelCard, engine: Engine, image: Image, run: RunOptions, profile: Profile) -> Work:
+    """For rows that do not set a size. Larger ones may run out of memory, and the engine then takes less at a time."""
+    pixels = image.size[0] * image.size[1] if image.size else card.defaults.pixels
+    reference = card.defaults.pixels if flags.task == "edit" else 0
+    return Work(
+        batch=run.batch_size or profile.batch_for(pixels),
+        image_tokens=pixels // card.grid**2,
+        reference_tokens=reference // card.grid**2,
+        text_tokens=engine.max_sequence_length,
+        pixels=max(pixels, reference),
+    )
+
+
+def _kept(out: Path, fresh: bool, chosen: Optimizations) -> Quantize | None:
+    """The precision of the images that the run folder has, if a planner chose it or would have to change it now. So a
+    run continues on another card, or says why it cannot."""
+    run = {} if fresh else _read(out / RUN)
+    then, why = run.get("settings", {}), run.get("speed", {}).get("quantize", {}).get("why", "")
+    try:
+        kept = Quantize(then["quantize"], then["quantize_text"])
+    except (KeyError, TypeError):
+        return None
+    return kept if kept == chosen.quantize or why.startswith((BECAUSE, KEPT)) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
