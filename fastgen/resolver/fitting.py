@@ -19,7 +19,7 @@ from fastgen.config.optimizations import BECAUSE, Offload, Optimizations, Quanti
 from fastgen.config.profile import Profile
 from fastgen.config.settings import Engine, Image, RunOptions
 from fastgen.errors import SettingsError
-from fastgen.output.run_dir import RUN
+from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.resolver import sizes
 from fastgen.resolver.flags import Flags
 
@@ -49,14 +49,14 @@ def fit(
         return chosen, None
     if reason := _refuse(replace(chosen, offload=Offload()), devices):
         raise SettingsError(reason)  # has nothing to do with memory
-    fixed = {name for name, value in flags.optimizations.items() if value not in ("", None)}
+    fixed = {name: f"--{name}" for name, value in flags.optimizations.items() if value not in ("", None)}
     if "quantize" not in fixed and (kept := _kept(Path(run.out), run.fresh, chosen)) is not None:
         chosen = replace(chosen, quantize=kept, why=chosen.why | dict.fromkeys(kept.words(), KEPT))
-        fixed.add("quantize")
+        fixed["quantize"] = f"the precision of the images in {run.out}"
     model = Model(
         card.name, found, _work(flags, card, engine, image, run, profile), engine.dtype, DTYPE_BYTES[engine.dtype]
     )
-    return Planner(model, space, lambda one: _refuse(one, devices), frozenset(fixed)).plan(chosen)
+    return Planner(model, space, lambda one: _refuse(one, devices), fixed).plan(chosen)
 
 
 def _refuse(choices: Optimizations, devices: tuple[Device, ...]) -> str:
@@ -80,13 +80,20 @@ def _work(flags: Flags, card: ModelCard, engine: Engine, image: Image, run: RunO
 def _kept(out: Path, fresh: bool, chosen: Optimizations) -> Quantize | None:
     """The precision of the images that the run folder has, if a planner chose it or would have to change it now. So a
     run continues on another card, or says why it cannot."""
-    run = {} if fresh else _read(out / RUN)
+    run = {} if fresh or not _size(out / JOURNAL) else _read(out / RUN)
     then, why = run.get("settings", {}), run.get("speed", {}).get("quantize", {}).get("why", "")
     try:
         kept = Quantize(then["quantize"], then["quantize_text"])
     except (KeyError, TypeError):
         return None
     return kept if kept == chosen.quantize or why.startswith((BECAUSE, KEPT)) else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _read(path: Path) -> dict[str, Any]:

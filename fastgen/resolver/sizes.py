@@ -51,14 +51,15 @@ def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any
 
 def _transformer(shapes: dict[str, flux.Shape]) -> Part:
     blocks: Counter[str] = Counter()
-    linear = 0
+    linear: Counter[str] = Counter()
     for name, shape in shapes.items():
         first, _, rest = name.partition(".")
         if first in STREAMED:
             blocks[f"{first}.{rest.partition('.')[0]}"] += prod(shape)
         if first in (*BLOCKS, EMBEDDER) and len(shape) == 2 and shape[1] % GROUP == 0:
-            linear += prod(shape)
-    return Part(_count(shapes), linear, linear, blocks.total(), max(blocks.values(), default=0))
+            linear[first] += prod(shape)
+    quantized = linear.total()
+    return Part(_count(shapes), quantized, quantized, linear[EMBEDDER], blocks.total(), max(blocks.values(), default=0))
 
 
 def _text(shapes: dict[str, flux.Shape]) -> Part:

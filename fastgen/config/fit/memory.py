@@ -48,6 +48,8 @@ class Part(msgspec.Struct, frozen=True):
     """In the layers that torchao's kinds quantize."""
     bitsandbytes: int = 0
     """In the layers that bitsandbytes' kinds quantize."""
+    embedder: int = 0
+    """Of these, in the layers that have 8 bits where the others have 4."""
     blocks: int = 0
     """In the blocks that can be streamed."""
     largest_block: int = 0
@@ -57,7 +59,9 @@ class Part(msgspec.Struct, frozen=True):
         if kind == "none":
             return self.all * dtype_bytes / GIB
         quantized = self.bitsandbytes if kind in BITSANDBYTES else self.linear
-        return (quantized * QUANTIZED_BYTES[kind] + (self.all - quantized) * dtype_bytes) / GIB
+        eight = self.embedder if kind == "4bit" else 0
+        own = (quantized - eight) * QUANTIZED_BYTES[kind] + eight * QUANTIZED_BYTES["8bit"]
+        return (own + (self.all - quantized) * dtype_bytes) / GIB
 
 
 class Sizes(msgspec.Struct, frozen=True):

@@ -7,14 +7,14 @@ with `memory.need`; reads no hardware.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
 from fastgen.config.fit.card import Card
 from fastgen.config.fit.memory import Need, Sizes, Work, need
-from fastgen.config.optimizations import BECAUSE, Compile, Offload, Optimizations, Quantize
+from fastgen.config.optimizations import BECAUSE, BY_NAME, Compile, Offload, Optimizations, Quantize
 from fastgen.errors import SettingsError
 
 LOWER = ("none", "text:8bit", "8bit", "8bit,text:8bit", "4bit", "4bit,text:4bit")
@@ -93,10 +93,11 @@ class Planner:
     """Args:
     model, card: what is to be fitted, and where.
     refuse: why choices cannot be used on these GPUs, "" if they can; knows nothing of memory.
-    fixed: names of optimizations (`quantize`, `offload`, `compile`) that the planner must not change.
+    fixed: what must not be changed: name of an optimization (`quantize`, `offload`, `compile`) -> what set it, for
+        messages.
     """
 
-    def __init__(self, model: Model, card: Card, refuse: Callable[[Optimizations], str], fixed: frozenset[str]):
+    def __init__(self, model: Model, card: Card, refuse: Callable[[Optimizations], str], fixed: Mapping[str, str]):
         self.model = model
         self.card = card
         self.refuse = refuse
@@ -109,13 +110,17 @@ class Planner:
             SettingsError: nothing fits; the message says what is needed and what would fit.
         """
         refused: list[Refused] = []
+        return self._search(asked, refused) or self._stretched(asked, refused)
+
+    def _search(self, asked: Optimizations, refused: list[Refused]) -> tuple[Optimizations, Plan] | None:
+        """The best that fits. `refused` gets the ones before it."""
         for candidate in self._candidates(asked):
             found, reason = self._judge(candidate)
             if reason is None:
                 words = " ".join(self._words(candidate))
                 return self._chosen(asked, candidate, refused), Plan(self.card, words, found, tuple(refused))
             refused.append(reason)
-        return self._stretched(asked, refused)
+        return None
 
     def _candidates(self, asked: Optimizations) -> Iterator[Optimizations]:
         """From the best to the worst; each at most once."""
@@ -148,7 +153,7 @@ class Planner:
 
     def _stretched(self, asked: Optimizations, refused: list[Refused]) -> tuple[Optimizations, Plan]:
         """What the user's own flags choose, if it may fit without the margin; else the reason why nothing does."""
-        if self.fixed >= {"quantize", "offload"}:
+        if self.fixed.keys() >= {"quantize", "offload"}:
             [candidate] = self._candidates(asked)
             found, _ = self._judge(candidate)
             if not refused[0].why and not refused[0].host and found.least_gib <= self.card.free_gib:
@@ -160,7 +165,7 @@ class Planner:
         raise SettingsError(self._nothing_fits(asked, refused))
 
     def _nothing_fits(self, asked: Optimizations, refused: list[Refused]) -> str:
-        card, flags = self.card, [f"--{name}" for name in ("quantize", "offload") if name in self.fixed]
+        card = self.card
         first, *others = sorted((one for one in refused if not one.why), key=lambda one: (one.host, one.gib))
         text = (
             f"--model {self.model.name}: does not fit on {card.name}, which has {card.free_gib:.1f} GiB free: "
@@ -172,18 +177,19 @@ class Planner:
             text += f"; {card.host_gib:.1f} GiB of main memory are free"
         if card.free_gib < 0.9 * card.total_gib:
             text += f". Other programs hold {card.total_gib - card.free_gib:.1f} GiB of this GPU; end them"
-        if flags and (better := self._without_flags(asked)):
-            return f"{text}. Without {' and '.join(flags)}, {better.words} fits (it needs {better.need.gib:.1f} GiB)"
-        return f"{text}. Use a GPU with more memory, a smaller --size or --batch-size, or a smaller model"
+        advice = "Use a GPU with more memory, a smaller --size or --batch-size, or a smaller model"
+        return f"{text}. {self._without_flags(asked) or advice}"
 
-    def _without_flags(self, asked: Optimizations) -> Plan | None:
-        """What would fit if the user left the choice to the planner."""
-        for fixed in (self.fixed - {"offload"}, self.fixed - {"offload", "quantize"}):
-            try:
-                return Planner(self.model, self.card, self.refuse, fixed).plan(replace(asked, offload=Offload()))[1]
-            except SettingsError:
-                continue
-        return None
+    def _without_flags(self, asked: Optimizations) -> str:
+        """What would fit if the user left more of the choice to the planner; "" if nothing would."""
+        for names in (("offload",), ("quantize",), ("quantize", "offload")):
+            said = [self.fixed[name] for name in names if name in self.fixed]
+            rest = {name: flag for name, flag in self.fixed.items() if name not in names}
+            freed = replace(asked, **{name: BY_NAME[name]() for name in names})
+            found = Planner(self.model, self.card, self.refuse, rest)._search(freed, []) if said else None
+            if found:
+                return f"Without {' and '.join(said)}, {found[1].words} fits (it needs {found[1].need.gib:.1f} GiB)"
+        return ""
 
     def _chosen(self, asked: Optimizations, candidate: Optimizations, refused: list[Refused]) -> Optimizations:
         """The candidate, with a reason for everything that differs from what was asked."""
