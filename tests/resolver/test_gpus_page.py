@@ -61,7 +61,9 @@ def table(folder: Path) -> str:
     lines = []
     for model in MODELS:
         lines += [f"**{model}**", ""]
-        lines += [f"| GPU | `exact` and `high` | `fast` | `exact` with {SMALL_HOST_GIB:.0f} GiB of main memory | speed |"]
+        lines += [
+            f"| GPU | `exact` and `high` | `fast` | `exact` with {SMALL_HOST_GIB:.0f} GiB of main memory | speed |"
+        ]
         lines += ["|---|---|---|---|---|"]
         for name, card in CLASSES.items():
             exact, high, fast = (resolved(folder, model, card, quality=one) for one in ("exact", "high", "fast"))

@@ -17,6 +17,9 @@ PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 DRIVER = 0.02
 """Of a GPU's memory, what the driver keeps for itself: a "24 GB" RTX 4090 reports 24.0 GiB and has 23.5."""
 
+MUCH = 0.1
+"""Of a GPU's memory: more than a desktop takes."""
+
 
 class Card(msgspec.Struct, frozen=True):
     """The GPU with the least room among those of a run, and the main memory."""
@@ -30,6 +33,12 @@ class Card(msgspec.Struct, frozen=True):
     """Free main memory; 0.0 if unknown."""
     engines: int = 1
     """Engines that share the main memory: one for each GPU."""
+
+    @property
+    def others(self) -> str:
+        """What other programs hold, if it is much."""
+        held = self.total_gib - self.free_gib
+        return f"other programs hold {held:.1f} GiB of this GPU" if held > MUCH * self.total_gib else ""
 
 
 def of(devices: tuple[Device, ...]) -> Card | None:

@@ -70,6 +70,8 @@ class Plan(msgspec.Struct, frozen=True):
         if self.need.host_gib:
             each = " for each GPU" if self.card.engines > 1 else ""
             lines[0] += f", and {self.need.host_gib:.1f} GiB of main memory{each}"
+        if self.refused and (others := self.card.others):
+            lines.append(others)
         for precision in dict.fromkeys(one.precision for one in self.refused):
             own = [f"{one.placement} {one.amount()}" for one in self.refused if one.precision == precision]
             lines.append(f"not chosen: {precision} " + ", ".join(own))
@@ -175,8 +177,8 @@ class Planner:
             text += f", which is the least; {others[-1].explain()}"
         if any(one.host for one in refused):
             text += f"; {card.host_gib:.1f} GiB of main memory are free"
-        if card.free_gib < 0.9 * card.total_gib:
-            text += f". Other programs hold {card.total_gib - card.free_gib:.1f} GiB of this GPU; end them"
+        if card.others:
+            text += f". {card.others.capitalize()}; end them"
         advice = "Use a GPU with more memory, a smaller --size or --batch-size, or a smaller model"
         return f"{text}. {self._without_flags(asked) or advice}"
 

@@ -168,6 +168,8 @@ def test_each_choice_has_its_reason():
     lines = choices.explain()
     assert "compile off (to fit: layers that are streamed cannot be compiled)" in lines
     assert "quantize none (to fit: --quantize fp8 with --offload model needs 12.8 GiB)" in lines
+    _, plan = Planner(model(), Card("cuda:0 (NVIDIA Test)", 30.0, 78.0, 60.0), refuse, {}).plan(PLAIN)
+    assert plan.explain()[1] == "other programs hold 48.0 GiB of this GPU"
     choices, plan = planned(80.0)
     assert choices == PLAIN and not plan.refused and len(plan.explain()) == 1
 
