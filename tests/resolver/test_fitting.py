@@ -84,7 +84,7 @@ def test_the_free_memory_decides(settings):
     assert choice(settings(H100, free_gib=30.0)) == TURNS
     assert choice(settings(H100, gpu("H100 80GB HBM3", 79.6, "9.0", 1), free_gib=20.0)) == GROUP
     assert choice(settings(RTX_4090, H100)) == GROUP  # all GPUs of a run do the same
-    with pytest.raises(SettingsError, match=r"6\.0 GiB free.*Other programs hold 72\.0 GiB of this GPU"):
+    with pytest.raises(SettingsError, match=r"6\.0 GiB free.*other programs hold 72\.0 GiB of this GPU"):
         settings(H100, free_gib=6.0)
 
 

@@ -178,7 +178,7 @@ class Planner:
         if any(one.host for one in refused):
             text += f"; {card.host_gib:.1f} GiB of main memory are free"
         if card.others:
-            text += f". {card.others.capitalize()}; end them"
+            text += f"; {card.others}, so end them"
         advice = "Use a GPU with more memory, a smaller --size or --batch-size, or a smaller model"
         return f"{text}. {self._without_flags(asked) or advice}"
 

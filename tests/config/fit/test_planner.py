@@ -197,7 +197,7 @@ def test_a_refusal_says_what_is_needed_and_what_fits():
     assert refused.value.exit_code == 2
     space = Card("cuda:0 (NVIDIA Test)", 4.0, 23.5, 60.0)
     with pytest.raises(
-        SettingsError, match=r"4\.0 GiB free: .*which is the least; .*Other programs hold 19\.5 GiB"
+        SettingsError, match=r"4\.0 GiB free: .*which is the least; .*other programs hold 19\.5 GiB"
     ) as none:
         Planner(model(), space, refuse, {}).plan(PLAIN)
     assert "--quantize 4bit,text:4bit with --offload model needs 7.7 GiB" in str(none.value)
