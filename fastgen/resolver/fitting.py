@@ -25,7 +25,7 @@ from fastgen.resolver import sizes
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
 
-KEPT = "as in this run folder"
+KEPT = "this run folder, which keeps its precision"
 
 
 def fit(
@@ -49,7 +49,8 @@ def fit(
         return _usable(chosen, devices), None
     _usable(replace(chosen, offload=Offload()), devices)  # by what has nothing to do with memory
     if "quantize" not in fixed and (kept := _kept(Path(run.out), run.fresh, chosen)) is not None:
-        chosen = replace(chosen, quantize=kept, why=chosen.why | dict.fromkeys(kept.words(), KEPT))
+        if kept != chosen.quantize:
+            chosen = replace(chosen, quantize=kept, why=chosen.why | dict.fromkeys(kept.words(), KEPT))
         fixed["quantize"] = f"the precision of the images in {run.out}"
     return planner.plan(chosen)
 
@@ -121,10 +122,10 @@ def _kept(out: Path, fresh: bool, chosen: Optimizations) -> Quantize | None:
     """The precision of the images that the run folder has, if a planner chose it or would have to change it now. So a
     run continues on another card, or says why it cannot."""
     run = {} if fresh or not _size(out / JOURNAL) else _read(out / RUN)
-    then, why = run.get("settings", {}), run.get("speed", {}).get("quantize", {}).get("why", "")
     try:
-        kept = Quantize(then["quantize"], then["quantize_text"])
-    except (KeyError, TypeError):
+        then, why = run["settings"], str(run["speed"]["quantize"]["why"])
+        kept = Quantize.parse(f"{then['quantize']},text:{then['quantize_text']}")
+    except (KeyError, TypeError, ValueError):  # of another version, or not of a local engine
         return None
     return kept if kept == chosen.quantize or why.startswith((BECAUSE, KEPT)) else None
 

@@ -4,6 +4,7 @@ precision."""
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -141,7 +142,10 @@ def test_a_run_folder_continues_on_another_card(settings, rows):
     """Placement may change, and precision stays: here with 24 GB of main memory, which is too little for streaming."""
     begun(settings(RTX_4090, input=rows, host_gib=24.0))
     here = settings(H100, input=rows)
-    assert choice(here) == ("8bit", "none") and here.optimizations.why["quantize"] == "as in this run folder"
+    assert (
+        choice(here) == ("8bit", "none")
+        and "quantize 8bit (this run folder, which keeps its precision)" in here.optimizations.explain()
+    )
     begun(here)
     assert choice(settings(RTX_4090, input=rows)) == ("8bit", "text")
     begun(settings(RTX_4090, input=rows))
@@ -162,6 +166,21 @@ def test_what_the_user_chose_before_is_not_taken_over(settings, rows):
     begun(settings(H100, input=rows, quality="fast"))
     with pytest.raises(SettingsError, match="quantize: 'fp8' before, 'none' now"):
         begun(settings(H100, input=rows))
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", '{"settings": []}', '{"settings": {"quantize": "2bit", "quantize_text": ""}}', "{"]
+)
+def test_a_run_folder_of_another_kind_decides_nothing(settings, tmp_path, damage):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / JOURNAL).write_text("{}\n")
+    (tmp_path / "out" / RUN).write_text(damage)
+    assert choice(settings(RTX_4090)) == GROUP
+
+
+def test_a_plan_goes_to_the_worker_with_the_settings(settings):
+    made = settings(RTX_4090)
+    assert pickle.loads(pickle.dumps(made)) == made and msgspec.json.encode(made.fit)
 
 
 def test_run_json_has_the_plan(settings, rows):
