@@ -224,7 +224,7 @@ def test_a_dry_run_shows_the_plan(machine, rows):
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert (
-        "memory: --quantize 8bit with everything on the GPU needs 24.8 of the 31.2 GiB that are free on cuda:0 (NVIDIA "
+        "memory: --quantize 8bit with everything on the GPU needs 24.8 of the 31.3 GiB that are free on cuda:0 (NVIDIA "
         "GeForce RTX 5090) (reckoned, while decoding: weights 20.4, activations 2.2, prompts 1.0, CUDA 0.8, margin 0.4)"
     ) in lines
     assert "speed: quantize 8bit (--quantize)" in lines

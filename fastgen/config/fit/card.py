@@ -15,7 +15,8 @@ from fastgen.config.hardware import Device
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 DRIVER = 0.02
-"""Of a GPU's memory, what the driver keeps for itself: a "24 GB" RTX 4090 reports 24.0 GiB and has 23.5."""
+"""Of a GPU's memory, what the driver keeps for itself, if it does not report what is free: a "24 GB" RTX 4090 has 24.0
+GiB in all and 23.5 for programs."""
 
 MUCH = 0.1
 """Of a GPU's memory: more than a desktop takes."""
@@ -56,7 +57,7 @@ def _card(device: Device) -> Card:
     assert gpu is not None
     total = round(gpu.memory_gib * (1 - DRIVER), 2)
     free = 0.0 if _has_engine(gpu.visible_as) else hardware.free_gpu_gib(gpu)
-    return Card(f"{device.name} ({gpu.name})", min(free or total, total), total)
+    return Card(f"{device.name} ({gpu.name})", free or total, max(free, total))
 
 
 def _has_engine(visible_as: str) -> bool:
