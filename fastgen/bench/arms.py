@@ -9,12 +9,12 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from fastgen import opt
 from fastgen.config import backends, optimizations
 from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
+from fastgen.resolver.fitting import refit
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
 """The baseline of the ratios, by task."""
@@ -117,9 +117,12 @@ def _arm(name: str, settings: Settings) -> Arm:
         f"profile '{settings.placement.profile.name}'",
         words,
     )
-    return Arm(
-        name, replace(settings, optimizations=chosen), refused=opt.refuse(chosen, settings.placement.devices[0].gpu)
-    )
+    fixed = {} if quality and not words else dict.fromkeys(("quantize", "compile"), f"--only {name}")
+    try:
+        # An arm is what it says; only where weights are may follow from the memory of the GPU.
+        return Arm(name, refit(settings, chosen, fixed | dict.fromkeys(words, f"--only {name}")))
+    except SettingsError as error:
+        return Arm(name, replace(settings, optimizations=chosen), refused=str(error))
 
 
 def _caption_arm(name: str, settings: Settings) -> Arm:

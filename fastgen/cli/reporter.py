@@ -60,6 +60,7 @@ class Report:
                 settings=settings.fingerprint(),
                 profile=profile.name,
                 speed=settings.optimizations.as_table(),
+                **({"memory": settings.fit.as_table()} if settings.fit else {}),
                 notes=list(settings.run.notes),
             )
         if self.voice != "human":
@@ -80,8 +81,8 @@ class Report:
             f"{settings.task}: {settings.run.input}\nbackend {settings.backend}, model {settings.model.name} on "
             f"{where}, {how}"
         )
-        for line in settings.optimizations.explain():
-            self._say(f"speed: {line}")
+        for line in _choices(settings):
+            self._say(line)
         for link in settings.fallbacks:
             self._say(f"fallback for rows that it cannot do: {link.backend}, model {link.model.name}")
         if settings.task != "t2i":
@@ -223,10 +224,17 @@ def plural(number: int, noun: str, ending: str = "s") -> str:
     return f"{number} {noun}{'' if number == 1 else ending}"
 
 
+def _choices(settings: Settings) -> list[str]:
+    """What the engine does, and why: how the model fits into memory, and the optimizations."""
+    memory = [f"memory: {line}" for line in settings.fit.explain()] if settings.fit else []
+    return [*memory, *(f"speed: {line}" for line in settings.optimizations.explain())]
+
+
 def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     """Show the plan of `fastgen.explain`, for --dry-run."""
     if voice == "json":
-        _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan)})
+        memory = {"memory": settings.fit.as_table()} if settings.fit else {}
+        _print_json(sys.stdout, {"event": "plan", **msgspec.to_builtins(plan), **memory})
         return
     for note in (*settings.run.notes, *plan["unread"]):
         print(f"note: {note}")
@@ -255,8 +263,8 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         f"model {settings.model.name} on {', '.join(d.name for d in settings.placement.devices)}, "
         f"{settings.engine.dtype}"
     )
-    for line in settings.optimizations.explain():
-        print(f"speed: {line}")
+    for line in _choices(settings):
+        print(line)
     print(
         f"batch sizes from {why}; rows share a batch if their task, size, reference size and number of turns are equal:"
     )

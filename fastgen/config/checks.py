@@ -8,6 +8,7 @@ from fastgen.errors import SettingsError
 
 FORMATS = ("png", "jpeg", "webp")
 DTYPES = ("float32", "bfloat16", "float16")
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DTYPE_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", **{d: d for d in DTYPES}}
 MAX_SEED = 2**53 - 1
 """Every JSON reader keeps integers up to this exact."""

@@ -14,6 +14,8 @@ import msgspec
 
 from fastgen.errors import SettingsError
 
+BECAUSE = "to fit: "
+"""How the reasons of choices begin that were made for lack of memory (`config/fit`), also in run.json."""
 PROFILE_ONLY = ("fuse_qkv", "norm_rope")
 QUALITIES = ("exact", "high", "fast")
 """Each includes the choices of the one before it, unless its own table sets them."""
@@ -281,7 +283,7 @@ class Optimizations(msgspec.Struct, frozen=True):
             words["quality"] = self.quality
         for _, one in self.each():
             plain, why = type(one)().words(), self.why.get(one.flag, "")
-            asked = one.is_plain and why.startswith("--")
+            asked = one.is_plain and why.startswith(("--", BECAUSE))
             words |= {name: word for name, word in one.words().items() if asked or word != plain[name]}
         said = {True: "on", False: "off"}
         lines = {name: said[word] if isinstance(word, bool) else word for name, word in words.items()}

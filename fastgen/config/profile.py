@@ -54,6 +54,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How vLLM serves a VLM here. What is 0 or empty is left to vLLM."""
 
+    model: str = ""
+    """What --model auto is."""
     max_inflight: int = 0
     """Requests in flight that keep it busy."""
     max_pixels: int = 0
@@ -174,7 +176,8 @@ def from_file(path: str | os.PathLike) -> Profile:
 
 
 def choose(family: str, model: str, device: Device) -> Profile:
-    """The most specific profile that matches; among equals the one measured last; `default.toml` if none matches."""
+    """The most specific profile that matches; among equals the one for most memory, then the one measured last;
+    `default.toml` if none matches."""
     gpu = device.gpu
     best: Profile | None = None
     best_score: tuple = ()
@@ -189,7 +192,7 @@ def choose(family: str, model: str, device: Device) -> Profile:
         if not all(ok for _, ok in checks) or (gpu.memory_gib if gpu else 0.0) < match.least_memory_gib:
             continue
         fit = sum(pattern != "*" for pattern, _ in checks) + (match.least_memory_gib > 0)
-        score = (fit, profile.measured.status == "measured", profile.measured.date)
+        score = (fit, match.least_memory_gib, profile.measured.status == "measured", profile.measured.date)
         if score > best_score:
             best, best_score = profile, score
     if best is None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from fastgen.config.backends import BackendSpec
+from fastgen.config.fit.planner import Plan
 from fastgen.config.hardware import Device
 from fastgen.config.model_cards import ModelCard
 from fastgen.config.optimizations import Optimizations
@@ -172,6 +173,9 @@ class Settings(msgspec.Struct, frozen=True):
     run: RunOptions
     fallbacks: tuple[Settings, ...] = ()
     """Where a row goes next if this backend cannot do it, in this order; each differs only in the backend."""
+    fit: Plan | None = None
+    """How the model fits into the GPUs' memory; None where that is not planned. It decides `optimizations` and is
+    itself part of no fingerprint."""
 
     @property
     def route(self) -> tuple[Settings, ...]:

@@ -104,6 +104,7 @@ class RunFolder:
                 "measured": settings.placement.profile.measured.status,
             },
             **({"speed": settings.optimizations.as_table()} if settings.backend.optimizes else {}),
+            **({"memory": settings.fit.as_table()} if settings.fit else {}),
             "notes": [*settings.run.notes, *self.notes],
             **more,
         }

@@ -21,6 +21,7 @@ from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
 from fastgen.input.readers.rows import estimate as rows_ahead
 from fastgen.resolver import parts
+from fastgen.resolver.fitting import fit
 from fastgen.resolver.flags import Flags
 
 BUNDLED = Path(__file__).parents[1] / "examples"
@@ -53,7 +54,7 @@ def resolve_backend(
     Raises:
         SettingsError, ModelError: something cannot be honoured.
     """
-    card, endpoint, devices, notes = _locate(flags, spec, model, base_url)
+    card, endpoint, devices, notes = _locate(flags, spec, model, base_url, profile)
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
     placement = Placement(devices, profile)
@@ -61,18 +62,16 @@ def resolve_backend(
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
         chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
-    image = _image(flags, spec, card, options)
+        notes += chosen.notes(on_gpu)
+    engine, image, plan = _engine(flags, card, on_gpu), _image(flags, spec, card, options), None
     if spec.optimizes:
         refusal = opt.refuse_one("compile", chosen, devices[0].gpu)
         if run.input:  # rows from Python are counted when they are there (scheduler/run)
             work = payback.work(rows_ahead(Path(run.input), run.limit), image, card, len(devices))
             chosen, note = payback.settle(chosen, profile.compile, work, refusal)
             notes += [note] if note else []
-        if reason := opt.refuse(chosen, devices[0].gpu):
-            raise SettingsError(reason)
-        notes += chosen.notes(on_gpu)
-    engine = _engine(flags, card, on_gpu)
-    if spec.optimizes:
+        chosen, plan = fit(flags, card, engine, image, run, profile, devices, chosen)
+        notes += [plan.warning] if plan and plan.warning else []
         notes += weights.plan(card.path, engine.transformer, engine.loras).notes
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
@@ -91,11 +90,12 @@ def resolve_backend(
         placement=placement,
         endpoint=_endpoint(flags, spec, endpoint, placement),
         run=replace(run, notes=tuple(notes)),
+        fit=plan,
     )
 
 
 def _locate(
-    flags: Flags, spec: BackendSpec, model: str, base_url: str | None
+    flags: Flags, spec: BackendSpec, model: str, base_url: str | None, profile: Profile | None
 ) -> tuple[ModelCard, Endpoint, tuple[Device, ...], list[str]]:
     """The model, its endpoint, its devices, and notes for the user."""
     if base_url and not spec.is_remote:
@@ -115,6 +115,8 @@ def _locate(
     on_gpu = devices[0].kind == "cuda"
     if model == "auto" and not on_gpu and needs_devices and (spec.optimizes or spec.starts_server):
         _refuse_tiny(flags)
+    if model == "auto" and on_gpu and spec.starts_server and not base_url:
+        model = (profile or choose(next(iter(spec.engines)), model, devices[0])).serve.model or model
     card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
     if spec.is_remote and not endpoint.command:
         few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only take time to start

@@ -10,6 +10,7 @@ from fastgen.bench.work import Work
 from fastgen.config.optimizations import Options, Quantize
 from fastgen.errors import SettingsError
 from fastgen.resolver import resolve
+from tests.resolver.gpus import RTX_4090, resolved
 
 
 @pytest.fixture
@@ -59,6 +60,25 @@ def test_on_a_gpu_what_needs_compilation_gets_it(settings, monkeypatch):
     found = {arm.name: arm for arm in arms(replace(settings, placement=replace(settings.placement, devices=(hopper,))))}
     assert not found["compile + quantize fp8"].refused and "quantize fp8" not in found
     assert not found["offload text"].refused
+
+
+def test_arms_are_fitted_into_the_memory(tmp_path, monkeypatch):
+    """What an arm names stays, and its weights go where they fit; a quality is what a user gets."""
+    settings = resolved(tmp_path, "FLUX.1-dev", RTX_4090, batch_size=1)
+    monkeypatch.setattr("fastgen.opt.quantize.find_spec", lambda name: name)
+    monkeypatch.setattr("fastgen.config.fit.card.free_host_gib", lambda: 60.0)
+    names = ("plain", "compile", "quantize 8bit", "offload text", "quality exact", "quality fast")
+    found = {arm.name: arm for arm in arms(settings, names)}
+    chosen = {name: arm.settings.optimizations for name, arm in found.items() if name in names and not arm.refused}
+    words = {name: (one.quantize.word(), one.offload.kind) for name, one in chosen.items()}
+    assert words == {
+        "plain": ("none", "group"),
+        "quantize 8bit": ("8bit", "text"),
+        "quality exact": ("none", "group"),
+        "quality fast": ("fp8", "text"),
+    }
+    assert "bfloat16 with everything on the GPU needs" in found["compile"].refused
+    assert "bfloat16 with --offload text needs" in found["offload text"].refused
 
 
 def test_a_rounds_rows_depend_on_its_number_alone(settings, tmp_path):

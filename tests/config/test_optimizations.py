@@ -98,7 +98,7 @@ def test_a_profile_of_ones_own(tmp_path):
 def test_every_profile_chooses_what_its_hardware_can(path, monkeypatch):
     monkeypatch.setattr("fastgen.opt.quantize.find_spec", lambda name: name)
     match, loaded = profile.load(path)
-    gpus = {"8.[06]": "8.6", "9.*": "9.0", "1[02].*": "10.0"}
+    gpus = {"8.[067]": "8.6", "9.*": "9.0", "10.*": "10.0", "12.*": "12.0"}
     cc = gpus.get(match.compute_capability, match.compute_capability)
     gpu = Gpu(0, "GPU-a", "a GPU", 80.0, cc if cc != "*" else "7.0") if match.device == "cuda" else None
     for quality in optimizations.QUALITIES:

@@ -41,6 +41,13 @@ def test_the_most_specific_profile_is_taken(write):
     chosen = profile.choose("flux", "FLUX.1-dev", H200)
     assert chosen.name == "large" and "compute_capability 9.*" in chosen.why and "least_memory_gib 100" in chosen.why
     assert profile.choose("flux", "FLUX.1-dev", CPU).name == "default"
+    # among equals the one for most memory, even if another was measured later
+    write(
+        "least",
+        'device = "cuda"\ncompute_capability = "9.*"\nleast_memory_gib = 14',
+        measured=MEASURED.replace("01-01", "12-31"),
+    )
+    assert profile.choose("flux", "FLUX.1-dev", H200).name == "large"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""The sizes of a model's parts, from its configs: parameters, and which of them can be quantized or streamed. Reads no
+weights.
+
+To add a family, add a function to `_FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from fastgen.config.fit.memory import Part, Sizes
+from fastgen.config.model_cards import ModelCard
+from fastgen.input.weights import flux
+from fastgen.opt.quantize import BLOCKS, EMBEDDER, GROUP
+
+KEPT_BY_BITSANDBYTES = ".wo.weight"
+"""The layers of T5 that bitsandbytes' kinds leave out (`opt.quantize`)."""
+_T5_LINEAR = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
+STREAMED = ("transformer_blocks", "single_transformer_blocks")
+VAE_DEFAULTS = {"layers_per_block": 1, "in_channels": 3, "out_channels": 3, "latent_channels": 4}
+"""Of diffusers, for what a config does not set."""
+_ALWAYS_THERE = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
+
+
+def read(card: ModelCard) -> Sizes | None:
+    """The sizes of a model; None for a family that is not known here."""
+    make = _FAMILIES.get(card.family)
+    if make is None:
+        return None
+    parts = ("transformer", "text_encoder", "text_encoder_2", "vae")
+    return make(*(json.loads(Path(card.path, part, "config.json").read_text("utf-8")) for part in parts))
+
+
+def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any], vae: dict[str, Any]) -> Sizes:
+    """A FLUX.1 model, from the configs of its parts."""
+    shapes = flux.Model(transformer, clip, t5).shapes
+    return Sizes(
+        _transformer(shapes["transformer"]),
+        _text(shapes["text_encoder_2"]),
+        Part(_count(shapes["text_encoder"])),
+        Part(_vae(vae)),
+        width=shapes["transformer"]["x_embedder.weight"][0],
+        text_width=shapes["text_encoder_2"]["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"][0],
+    )
+
+
+def _transformer(shapes: dict[str, flux.Shape]) -> Part:
+    blocks: Counter[str] = Counter()
+    linear: Counter[str] = Counter()
+    for name, shape in shapes.items():
+        first, _, rest = name.partition(".")
+        if first in STREAMED:
+            blocks[f"{first}.{rest.partition('.')[0]}"] += prod(shape)
+        if first in (*BLOCKS, EMBEDDER) and len(shape) == 2 and shape[1] % GROUP == 0:
+            linear[first] += prod(shape)
+    quantized = linear.total()
+    return Part(_count(shapes), quantized, quantized, linear[EMBEDDER], blocks.total(), max(blocks.values(), default=0))
+
+
+def _text(shapes: dict[str, flux.Shape]) -> Part:
+    linear = {name: prod(shape) for name, shape in shapes.items() if name.split(".")[-2] in _T5_LINEAR}
+    kept = sum(count for name, count in linear.items() if name.endswith(KEPT_BY_BITSANDBYTES))
+    return Part(_count(shapes), sum(linear.values()), sum(linear.values()) - kept)
+
+
+def _count(shapes: dict[str, flux.Shape]) -> int:
+    return sum(map(prod, shapes.values()))
+
+
+def _vae(config: dict[str, Any]) -> int:
+    """Parameters of diffusers' AutoencoderKL."""
+    config = VAE_DEFAULTS | dict.fromkeys(_ALWAYS_THERE, True) | config
+    widths, layers, latent = config["block_out_channels"], config["layers_per_block"], config["latent_channels"]
+    top = widths[-1]
+    middle = 2 * _resnet(top, top) + (2 * top + 4 * _conv(top, top, 1) if config["mid_block_add_attention"] else 0)
+    encoder = _conv(config["in_channels"], widths[0], 3) + middle + 2 * top + _conv(top, 2 * latent, 3)
+    decoder = _conv(latent, top, 3) + middle + 2 * widths[0] + _conv(widths[0], config["out_channels"], 3)
+    for number, width in enumerate(widths):
+        last = number == len(widths) - 1
+        before = widths[max(0, number - 1)]
+        after = widths[number + 1] if not last else top
+        resample = 0 if last else _conv(width, width, 3)
+        encoder += _resnet(before, width) + (layers - 1) * _resnet(width, width) + resample
+        decoder += _resnet(after, width) + layers * _resnet(width, width)
+        decoder += _conv(width, width, 3) if number else 0
+    quantizers = _conv(2 * latent, 2 * latent, 1) * config["use_quant_conv"]
+    return encoder + decoder + quantizers + _conv(latent, latent, 1) * config["use_post_quant_conv"]
+
+
+def _conv(inputs: int, outputs: int, side: int) -> int:
+    return side * side * inputs * outputs + outputs
+
+
+def _resnet(inputs: int, outputs: int) -> int:
+    shortcut = _conv(inputs, outputs, 1) if inputs != outputs else 0
+    return 2 * inputs + _conv(inputs, outputs, 3) + 2 * outputs + _conv(outputs, outputs, 3) + shortcut
+
+
+_FAMILIES: dict[str, Callable[..., Sizes]] = {"flux": of_flux}
