@@ -47,6 +47,8 @@ class Modules(Protocol):
     """Parts that are on the device only while they are needed."""
     parked: dict[str, Parked]
     """Each of them: how it comes and leaves."""
+    engines: int
+    """How many engines of this run share the main memory."""
     block_stream: BlockStream | None
     """With --offload group: how the transformer's blocks come."""
     cuda_graphs: bool

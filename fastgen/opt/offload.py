@@ -42,7 +42,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
     pinned = []
     for name in PARTS:
         part = getattr(modules, name)
-        pin = may_pin(part)
+        pin = may_pin(part, modules.engines)
         if name in away:
             modules.parked[name] = Parked(part, modules.device, pin)
         elif name == "transformer" and choice.kind == "group":
@@ -61,6 +61,8 @@ def apply(modules: Modules, choice: Offload) -> dict:
 def onload(modules: Modules, *names: str) -> Iterator[None]:
     """Inside the block these parts are on the device, wherever they are kept. They stay until others need the place."""
     if modules.parked and names:
+        if modules.block_stream is not None and set(names) & set(TEXT):
+            modules.block_stream.release()  # the text encoders need the room on the smallest GPUs
         for name, part in modules.parked.items():
             if name not in names:
                 part.leave()

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 
 log = logging.getLogger(__name__)
-PINNED_SHARE = 0.25
-"""Of the main memory that is free, the share that one part may pin. Pinned memory cannot be shared between workers or
-paged out, and all workers of a machine start at the same time."""
+PINNED_SHARE = 0.8
+"""Of the main memory that is free, the share that the engines of a run may pin together, part by part. Pinned memory
+cannot be shared between workers or paged out, and all workers of a machine start at the same time."""
 RING = 2
 """Blocks on the device at once: one computes, one arrives."""
 
 
-def may_pin(module: torch.nn.Module) -> bool:
-    """Whether there is enough main memory to keep this module's weights pinned."""
+def may_pin(module: torch.nn.Module, engines: int) -> bool:
+    """Whether there is enough main memory to keep this module's weights pinned in each of so many engines."""
     size = sum(tensor.nbytes for tensor in _tensors(module))
-    return size <= PINNED_SHARE * free_memory()
+    return engines * size <= PINNED_SHARE * free_memory()
 
 
 def free_memory() -> int:
@@ -91,18 +91,17 @@ class BlockStream:
 
     def __init__(self, blocks: list[torch.nn.Module], device: torch.device, pinned: bool):
         self._blocks = blocks
+        self._device = device
         self._streams = Streams(device)
         with _outside_inference():
             self._home = [_flat(block, pinned and device.type == "cuda") for block in blocks]
-            size = max(home.nbytes for home in self._home)
-            self._ring = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(min(RING, len(blocks)))]
-        self._holds: list[int | None] = [None] * len(self._ring)
+        self._ring: list[torch.Tensor] = []
+        """Empty until the first block is called, and after `release`."""
+        self._holds: list[int | None] = []
         """Which block each place of the ring holds."""
         self.copies = 0
         self.in_time = 0
         """How many blocks were on their way before they were called."""
-        for place in range(len(self._ring)):
-            self._streams.computed(place)  # its memory may have been something else's, which is still read
         for at, block in enumerate(blocks):
             block.register_forward_pre_hook(self._before(at))
             block.register_forward_hook(self._after(at))
@@ -113,10 +112,30 @@ class BlockStream:
         with _outside_inference():
             for tensor in _tensors(module):
                 if id(tensor) not in own:
-                    tensor.data = tensor.data.to(self._ring[0].device)
+                    tensor.data = tensor.data.to(self._device)
+
+    def release(self) -> None:
+        """Give the ring's memory back until the next block is called."""
+        with _outside_inference():
+            for place in range(len(self._ring)):
+                self._streams.wait_for_copy(place)  # it must not arrive where something else is by then
+            for block, home in zip(self._blocks, self._home, strict=True):
+                _spread(block, home)  # also those that left the ring: they still refer to its memory
+        self._ring, self._holds = [], []
+
+    def _take(self) -> None:
+        """Memory for the ring."""
+        size, places = max(home.nbytes for home in self._home), min(RING, len(self._blocks))
+        with _outside_inference():
+            self._ring = [torch.empty(size, dtype=torch.uint8, device=self._device) for _ in range(places)]
+        self._holds = [None] * places
+        for place in range(places):
+            self._streams.computed(place)  # its memory may have been something else's, which is still read
 
     def _before(self, at: int) -> Callable[..., None]:
         def hook(*_: Any) -> None:
+            if not self._ring:
+                self._take()
             if at in self._holds:
                 self.in_time += 1
             else:

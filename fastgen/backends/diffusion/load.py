@@ -51,6 +51,8 @@ class Modules:
     """Which modules stay in main memory and are on the device only while they are needed."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """Each of them: how it comes and leaves."""
+    engines: int = 1
+    """How many engines of this run share the main memory."""
     block_stream: BlockStream | None = None
     """With --offload group: how the transformer's blocks come."""
     cuda_graphs: bool = False
@@ -96,6 +98,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         device=device,
         dtype=folder.dtype,
         quantized_cache=cache,
+        engines=len(settings.placement.devices),
     )
 
 
