@@ -82,7 +82,17 @@ def test_imports_go_downwards(path):
 
 SHARED = {
     "backends": {"base", "registry"},
-    "opt": {"base", "compiler", "quantize", "quantize_8bit", "quantized_file", "quantized_state", "xformers_build"},
+    "opt": {
+        "base",
+        "compiler",
+        "norm_rope_kernel",
+        "parked",
+        "quantize",
+        "quantize_8bit",
+        "quantized_file",
+        "quantized_state",
+        "xformers_build",
+    },
 }
 """What every file of a room may use; besides that a backend knows no other, and no optimization another one."""
 
@@ -217,6 +227,8 @@ PICTURE_FLAGS = (
     RUN_FLAGS
     | API_FLAGS
     | {
+        "--cuda-graphs",
+        "--no-cuda-graphs",
         "--size",
         "--steps",
         "--guidance",

@@ -26,6 +26,12 @@ def streams(device: Device) -> int:
     return 1 if device.kind != "cpu" else min(4, device.threads)
 
 
+WINDOW = {"t2i": 128, "edit": 32}
+"""Batches that a worker holds if parts of the model take turns on the device, by task: each visit serves all of them.
+An edit brings images along. Several workers share them, so that the first one to start does not take all rows."""
+LEAST_WINDOW = 16
+
+
 def slots(settings: Settings, device: Device) -> int:
     """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
     save their images.
@@ -35,4 +41,6 @@ def slots(settings: Settings, device: Device) -> int:
     if settings.backend.is_remote:
         share = -(-settings.endpoint.max_inflight // len(settings.placement.devices))
         return share if settings.backend.service else share + max(2, share // 4)
+    if settings.optimizations.offload.kind != "none":
+        return max(LEAST_WINDOW, WINDOW[settings.task] // len(settings.placement.devices))
     return streams(device) + (2 if device.kind == "cuda" else 1)

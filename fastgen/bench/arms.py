@@ -20,10 +20,13 @@ OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
 """The baseline of the ratios, by task."""
 SINGLES = (
     "fuse_qkv",
+    "norm_rope",
+    "cuda_graphs",
     "compile",
     "attention cudnn",
     "attention flash",
     "attention flash3",
+    "attention flash3_hub",
     "attention flash4",
     "attention sage",
     "attention xformers",
@@ -39,7 +42,7 @@ SINGLES = (
     "offload group",
 )
 """Each optimization alone, if it has a value of its own."""
-SWITCHES = ("compile", "fuse_qkv")
+SWITCHES = ("compile", "fuse_qkv", "norm_rope", "cuda_graphs")
 NEEDS_COMPILE = ("quantize fp8", "quantize int8")
 """On a GPU they are refused without compilation."""
 

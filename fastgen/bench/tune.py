@@ -25,7 +25,17 @@ BATCHES = (1, 2, 4, 8, 16)
 MOST_PIXELS = 4 * 1024 * 1024
 """Pixels of a batch: beyond that, a single image keeps any hardware busy."""
 SIZES = {"cpu": ((128, 128), (192, 192), (256, 256)), "cuda": ((256, 256), (512, 512), (768, 768), (1024, 1024))}
-EXACT = ("fuse_qkv", "compile", "attention cudnn", "attention flash", "attention flash3", "attention flash4")
+EXACT = (
+    "fuse_qkv",
+    "norm_rope",
+    "cuda_graphs",
+    "compile",
+    "attention cudnn",
+    "attention flash",
+    "attention flash3",
+    "attention flash3_hub",
+    "attention flash4",
+)
 CACHES = (
     "cache taylorseer:0.1",
     "cache taylorseer:0.2",

@@ -126,6 +126,13 @@ Offload = Annotated[
         "else none]",
     ),
 ]
+CudaGraphs = Annotated[
+    bool | None,
+    typer.Option(
+        "--cuda-graphs/--no-cuda-graphs",
+        help="Record a step once and repeat it, on a GPU.  [default: the profile's, else no]",
+    ),
+]
 ProfileFile = Annotated[
     Path | None,
     typer.Option(

@@ -31,6 +31,7 @@ from fastgen.cli.flags import (
     CaptionKey,
     Compare,
     Compile,
+    CudaGraphs,
     DryRun,
     Dtype,
     Fallback,
@@ -151,6 +152,7 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         quantize: Quantize = "",
         cache: Cache = "",
         offload: Offload = "",
+        cuda_graphs: CudaGraphs = None,
         profile: ProfileFile = None,
     ) -> None:
         flags = dict(locals())

@@ -8,14 +8,20 @@ is parsed here, once; the choices are then part of the settings, and `opt` uses 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 
 from fastgen.errors import SettingsError
 
+PROFILE_ONLY = ("fuse_qkv", "norm_rope")
 QUALITIES = ("exact", "high", "fast")
 """Each includes the choices of the one before it, unless its own table sets them."""
+
+
+def _dashed(flag: str) -> str:
+    """As on the command line. What only a profile can choose is written as there."""
+    return f"--{flag}" if flag in PROFILE_ONLY else f"--{flag.replace('_', '-')}"
 
 
 class Optimization(msgspec.Struct, frozen=True):
@@ -25,6 +31,8 @@ class Optimization(msgspec.Struct, frozen=True):
     """The name by which it is chosen: a key of a profile, and `--flag` if the command line has it."""
     always: ClassVar[bool] = False
     """Applied to the plain model too."""
+    is_new: ClassVar[bool] = False
+    """Came after 0.1.0: run.json names it only if it was chosen, as run folders of that version have it."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -46,7 +54,8 @@ class Optimization(msgspec.Struct, frozen=True):
 
     def as_flag(self) -> str:
         """As written on the command line."""
-        return f"--{self.flag}" if self.word() is True else f"--{self.flag} {self.word()}"
+        flag = _dashed(self.flag)
+        return flag if self.word() is True else f"{flag} {self.word()}"
 
     @property
     def is_plain(self) -> bool:
@@ -119,17 +128,18 @@ class Attention(Optimization, frozen=True):
         "flex",
         "flash",
         "flash3",
+        "flash3_hub",
         "flash4",
         "sage",
         "xformers",
     )
     kernel: str = "auto"
-    """auto or one of `kernels`."""
+    """auto (PyTorch's own choice), best (the first of `opt.attention.BEST` that works here) or one of `kernels`."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
-        if word not in ("auto", *cls.kernels):
-            raise ValueError(f"one of auto, {', '.join(cls.kernels)}")
+        if word not in ("auto", "best", *cls.kernels):
+            raise ValueError(f"one of auto, best, {', '.join(cls.kernels)}")
         return cls(str(word))
 
     def changes_pictures(self) -> dict[str, str | bool]:
@@ -141,6 +151,36 @@ class Compile(Optimization, frozen=True):
     on: bool = False
     backend: str = "inductor"
     """The backend of torch.compile; "eager" traces without generating code, for tests."""
+    if_it_pays: bool = False
+    """Off again if the run is too short for it (`config.payback`)."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        """ "auto": if it pays back."""
+        if word not in (True, False, "auto"):
+            raise ValueError("true, false or auto")
+        return cls(bool(word), if_it_pays=word == "auto")
+
+    def word(self) -> str | bool:
+        return "auto" if self.if_it_pays else self.on
+
+
+class NormRope(Optimization, frozen=True):
+    flag: ClassVar[str] = "norm_rope"
+    is_new: ClassVar[bool] = True
+    on: bool = False
+    """One kernel for the norm and the rotation of queries and keys."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        return cls(bool(word))
+
+
+class CudaGraphs(Optimization, frozen=True):
+    flag: ClassVar[str] = "cuda_graphs"
+    is_new: ClassVar[bool] = True
+    on: bool = False
+    """A step of the loop is recorded once per shape and then repeated."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
@@ -198,7 +238,9 @@ class Optimizations(msgspec.Struct, frozen=True):
     quantize: Quantize = Quantize()
     offload: Offload = Offload()
     attention: Attention = Attention()
+    norm_rope: NormRope = NormRope()
     compile: Compile = Compile()
+    cuda_graphs: CudaGraphs = CudaGraphs()
     stepcache: StepCache = StepCache()
     quality: str = "exact"
     why: dict[str, str] = {}
@@ -219,7 +261,8 @@ class Optimizations(msgspec.Struct, frozen=True):
     def as_table(self) -> dict[str, dict]:
         """For run.json: each choice with its reason."""
         words = self.words()
-        return {name: {"is": words[name], "why": why} for name, why in self.why.items()}
+        left_out = {one.flag for _, one in self.each() if one.is_new and self.why.get(one.flag) == "the default"}
+        return {name: {"is": words[name], "why": why} for name, why in self.why.items() if name not in left_out}
 
     def notes(self, on_gpu: bool) -> list[str]:
         """Notes for the user before the run."""
@@ -258,8 +301,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     comes from the quality before it."""
 
     attention: str = ""
-    compile: bool | None = None
+    compile: bool | Literal["auto"] | None = None
+    """"auto": only in runs that are long enough to pay it back."""
     fuse_qkv: bool | None = None
+    norm_rope: bool | None = None
+    cuda_graphs: bool | None = None
     quantize: str = ""
     cache: str = ""
     offload: str = ""
@@ -290,9 +336,9 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
     chosen: dict[str, Any] = {}
     why = {"quality": f"--quality {quality}" if quality else "the default"}
     for name, kind in BY_NAME.items():
-        word, reason = flags.get(kind.flag), f"--{kind.flag}"
+        word, reason = flags.get(kind.flag), _dashed(kind.flag)
         if word is False:
-            reason = f"--no-{kind.flag}"
+            reason = f"--no-{kind.flag.replace('_', '-')}"
         elif word in ("", None):
             level = next((one for one in levels if getattr(getattr(sets, one), kind.flag) not in ("", None)), None)
             word = getattr(getattr(sets, level), kind.flag) if level else None
@@ -300,7 +346,7 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
         try:
             chosen[name] = kind() if word is None else kind.parse(word)
         except ValueError as error:
-            raise SettingsError(f"--{kind.flag} {word}: {error}{source(reason)}") from None
+            raise SettingsError(f"{_dashed(kind.flag)} {word}: {error}{source(reason)}") from None
         why |= dict.fromkeys(chosen[name].words(), reason)
     return Optimizations(**chosen, quality=asked, why=why)
 

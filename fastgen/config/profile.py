@@ -2,8 +2,8 @@
 
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
 through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that
-vLLM serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`); and
-[measured]. To add a GPU, add a file.
+vLLM serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`);
+[compile] (when compiling pays); and [measured]. To add a GPU, add a file.
 """
 
 from __future__ import annotations
@@ -78,6 +78,15 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     environment: dict[str, str] = {}
 
 
+class Payback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """[compile]: what `compile = "auto"` decides by. 0 means unknown, and then it does not compile."""
+
+    cost_s: float = 0.0
+    """Seconds that compiling takes at the start, without code from an earlier one."""
+    saved_s: float = 0.0
+    """Seconds that compiled blocks save per step and megapixel."""
+
+
 class Profile(msgspec.Struct, frozen=True):
     name: str
     why: str
@@ -86,6 +95,7 @@ class Profile(msgspec.Struct, frozen=True):
     measured: Measured
     serve: Serve = Serve()
     opt: Sets = Sets()
+    compile: Payback = Payback()
 
     def batch_for(self, pixels: int) -> int:
         return next((samples for most, samples in self.batch if pixels <= most), 1)
@@ -97,6 +107,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     batch: dict[str, int] = {}
     serve: Serve = Serve()
     opt: Sets = Sets()
+    compile: Payback = Payback()
 
 
 warm(_File, Profile)
@@ -117,7 +128,7 @@ def load(path: Path) -> tuple[Match, Profile]:
             raise ValueError("[measured] needs date, hardware and command")
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(f"profile {path.name}: {error}") from None
-    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt)
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt, raw.compile)
 
 
 def pixels(size: str) -> int:

@@ -3,7 +3,8 @@
 Each file has
     refuse    (gpu, choice, others) -> why it cannot be used here, or None. Imports no torch, so that it is said before
               any work. `gpu` None: on a CPU.
-    apply     (modules, choice) -> facts for run.json
+    apply     (modules, choice) -> facts for run.json; what is said under "note" is shown to the user
+    enter_thread  (choice), if settings of PyTorch belong to the thread that computes. Not every file has it.
 and a docstring that answers: what, how much, at what cost in quality, when not.
 """
 
@@ -25,6 +26,12 @@ def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
     return ""
 
 
+def refuse_one(name: str, optimizations: Optimizations, gpu: Gpu | None) -> str:
+    """Why this one cannot be honoured beside the others; "" if it can."""
+    choice = getattr(optimizations, name)
+    return "" if choice.is_plain else _file(name).refuse(gpu, choice, optimizations) or ""
+
+
 def apply_all(modules: Modules, optimizations: Optimizations) -> dict[str, dict]:
     """Apply them in their order. Returns the facts for run.json by name.
 
@@ -39,6 +46,25 @@ def apply_all(modules: Modules, optimizations: Optimizations) -> dict[str, dict]
         for name, choice in optimizations.each()
         if choice.always or not choice.is_plain
     }
+
+
+def enter_thread(optimizations: Optimizations) -> None:
+    """Call this in every thread that computes."""
+    for name, choice in optimizations.each():
+        if not choice.is_plain and (enter := getattr(_file(name), "enter_thread", None)):
+            enter(choice)
+
+
+def fall_back(modules: Modules, optimizations: Optimizations, facts: dict[str, dict]) -> bool:
+    """After a failed warm-up: undo what nobody asked for by its flag, one per call. Returns whether there was any."""
+    for name in ("attention", "compile"):
+        choice = getattr(optimizations, name)
+        asked = optimizations.why.get(choice.flag, "").startswith("--")
+        needed = name == "compile" and not optimizations.quantize.is_plain  # slower by far without
+        undone = facts.get(name, {}).get("backend") == "none"
+        if name in facts and not (asked or needed or undone) and _file(name).fall_back(modules, choice, facts[name]):
+            return True
+    return False
 
 
 def _file(name: str) -> ModuleType:

@@ -10,6 +10,8 @@ from fastgen.config.optimizations import StepCache
 if TYPE_CHECKING:
     import torch
 
+    from fastgen.opt.parked import BlockStream, Parked
+
 
 class QuantizedWeights(Protocol):
     """Stores the quantized weights of one part of a model between starts."""
@@ -43,3 +45,9 @@ class Modules(Protocol):
     """Part -> where its quantized weights are stored. A part whose stored weights exist is created without weights."""
     away: tuple[str, ...]
     """Parts that are on the device only while they are needed."""
+    parked: dict[str, Parked]
+    """Each of them: how it comes and leaves."""
+    block_stream: BlockStream | None
+    """With --offload group: how the transformer's blocks come."""
+    cuda_graphs: bool
+    """Whether a step of the loop is recorded and repeated."""

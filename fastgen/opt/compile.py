@@ -5,12 +5,14 @@ share a graph; only images of a single token (16x16) need a few of their own. Co
 and reused by the next start. Graphs made after the warm-up are counted (`recompiles` in run.json).
 How much: published, 4.32 instead of 5.58 s on an H200 (sglang, pull request 19673). On a CPU: docs/optimizations.md.
 Quality: rounding.
-When not: on a CPU, where half a minute of compiling rarely pays off; with few rows.
+When not: on a CPU, where half a minute of compiling rarely pays off; with few rows. So a profile can say "auto":
+only in runs that are long enough (config/payback.py).
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from fastgen.config.cache import cache_folder
 from fastgen.config.hardware import Gpu
@@ -30,19 +32,29 @@ def refuse(gpu: Gpu | None, choice: Compile, others: Optimizations) -> str | Non
 
 
 def apply(modules: Modules, choice: Compile) -> dict:
-    from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if (
-        cache_dir() == default_cache_dir()
-    ):  # else it sets the variable itself, to a temporary folder that a restart may empty
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
-    enter_thread()
+    # Else torch sets the variable itself, to a temporary folder that a restart may empty.
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder())
+    enter_thread(choice)
     modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=choice.backend)
     return {"backend": choice.backend, "folder": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
 
 
-def enter_thread() -> None:
-    """Call this in every thread that computes: the limit belongs to the thread, and exceeding it is an error."""
+def private_folder() -> Path:
+    """Where compiled code is kept: a folder that only this user can write, since code is run from it."""
+    folder = cache_folder() / "inductor"
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():  # the cache is shared
+        folder = folder.with_name(f"inductor-{os.getuid()}")
+        folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def enter_thread(choice: Compile) -> None:
+    """The limit belongs to the thread, and exceeding it is an error."""
     import torch
     from torch.fx.experimental import _config as shapes
 
@@ -57,3 +69,11 @@ def graphs() -> int:
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]
+
+
+def fall_back(modules: Modules, choice: Compile, facts: dict) -> bool:
+    """Go on without compiled blocks."""
+    for module in modules.transformer.modules():
+        module._compiled_call_impl = None
+    facts |= {"backend": "none", "note": "not compiled, because that failed (the worker's log says how)"}
+    return True

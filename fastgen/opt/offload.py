@@ -1,9 +1,11 @@
 """Where the weights are while they are not needed.
 
 What: `none` puts all of them onto the device. `text`: the text encoders are on it only while new prompts are encoded.
-`model`: encoders, transformer and VAE take turns. `group`: the transformer's layers are loaded one after the other,
-each while the previous one computes. How much: not measured. Of FLUX.1-dev in bfloat16 the text encoders are 9.1 of
-about 33 GiB.
+`model`: text encoders, transformer and VAE take turns. `group`: of the transformer's blocks two are on the device, one
+that computes and the next one, which is copied at the same time; the text encoders come and go as with `text`.
+Weights never change, so what leaves the device is dropped there and never copied back. A part that comes stays until
+another one needs its place, and the engine does everything that needs it first (backends/diffusion/threads).
+How much: not measured. Of FLUX.1-dev in bfloat16 the text encoders are 9.1 of about 33 GiB.
 Quality: none is lost.
 When not: on a CPU, and on any GPU that has room for the model: every move takes time.
 """
@@ -19,6 +21,8 @@ from fastgen.opt.base import Modules
 
 TEXT = ("text_encoder", "text_encoder_2")
 PARTS = (*TEXT, "transformer", "vae")
+AWAY = {"none": (), "text": TEXT, "model": PARTS, "group": TEXT}
+"""Kind -> the parts that are on the device only while they are needed."""
 
 
 def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | None:
@@ -27,30 +31,40 @@ def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | Non
 
 def apply(modules: Modules, choice: Offload) -> dict:
     """Moves what should be on the device; the engine uses `onload` for the rest."""
-    away = {"none": (), "text": TEXT, "model": PARTS, "group": ("transformer",)}[choice.kind]
-    for name in PARTS:
-        if name not in away:
+    away = AWAY[choice.kind]
+    modules.parked = {}
+    if not away:
+        for name in PARTS:
             getattr(modules, name).to(modules.device)
-    if choice.kind == "group":
-        from diffusers.hooks import apply_group_offloading
+        return {"away": []}
+    from fastgen.opt.parked import BlockStream, Parked, may_pin
 
-        # By leaf, because the engine calls the blocks itself, so hooks on the whole transformer would never run.
-        apply_group_offloading(
-            modules.transformer, onload_device=modules.device, offload_type="leaf_level", use_stream=True
-        )
-        away = ()
+    pinned = []
+    for name in PARTS:
+        part = getattr(modules, name)
+        pin = may_pin(part)
+        if name in away:
+            modules.parked[name] = Parked(part, modules.device, pin)
+        elif name == "transformer" and choice.kind == "group":
+            blocks = [*part.transformer_blocks, *part.single_transformer_blocks]
+            modules.block_stream = BlockStream(blocks, modules.device, pin)
+            modules.block_stream.move_the_rest(part)
+        else:
+            part.to(modules.device)
+            continue
+        pinned += [name] if pin else []
     modules.away = away
-    return {"away": list(away)}
+    return {"away": list(away), "pinned": pinned}
 
 
 @contextmanager
 def onload(modules: Modules, *names: str) -> Iterator[None]:
-    """Inside the block these parts are on the device, wherever they are kept."""
-    visiting = [getattr(modules, name) for name in names if name in modules.away]
-    for part in visiting:
-        part.to(modules.device)
-    try:
-        yield
-    finally:
-        for part in visiting:
-            part.to("cpu")
+    """Inside the block these parts are on the device, wherever they are kept. They stay until others need the place."""
+    if modules.parked and names:
+        for name, part in modules.parked.items():
+            if name not in names:
+                part.leave()
+        for name in names:
+            if name in modules.parked:
+                modules.parked[name].come()
+    yield

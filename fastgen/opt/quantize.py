@@ -65,13 +65,18 @@ def apply(modules: Modules, choice: Quantize) -> dict:
     return {part: _apply(modules, part, kind) for part, kind in kinds.items() if kind != "none"}
 
 
+def enter_thread(choice: Quantize) -> None:
+    """How torchao wants its layers compiled: `quantize_` sets this only for its own thread, and cached weights do not
+    pass through it."""
+    if {choice.transformer, choice.text} - {"none", *BITSANDBYTES}:
+        from torchao.quantization.utils import recommended_inductor_config_setter
+
+        recommended_inductor_config_setter()
+
+
 def _apply(modules: Modules, part: str, kind: str) -> dict:
     """Quantize one part of the model, or take it from the cache. Returns what it weighs now."""
     module = modules.transformer if part == "transformer" else modules.text_encoder_2
-    if kind not in BITSANDBYTES:
-        from torchao.quantization.utils import recommended_inductor_config_setter
-
-        recommended_inductor_config_setter()  # as `quantize_` does, so cached weights compile alike
     started = time.monotonic()
     plain = 2 * sum(parameter.numel() for parameter in module.parameters())
     cached = modules.quantized_cache.get(part)

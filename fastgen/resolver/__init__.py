@@ -71,6 +71,7 @@ def resolve(
     quantize: str = "",
     cache: str = "",
     offload: str = "",
+    cuda_graphs: bool | None = None,
     profile: str | os.PathLike | None = None,
     gpus_per_replica: int | None = None,
 ) -> Settings:
@@ -139,7 +140,9 @@ def _fallbacks(text: str) -> list[tuple[str, str, str | None]]:
 def _refuse_optimizations(flags: Flags) -> None:
     for name, value in {**flags.optimizations, "profile": flags.profile}.items():
         if value not in ("", None):
-            raise SettingsError(f"--{name}: only the engine on this machine supports it (--backend local)")
+            raise SettingsError(
+                f"--{name.replace('_', '-')}: only the engine on this machine supports it (--backend local)"
+            )
 
 
 def _check_price(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fastgen import opt
-from fastgen.config import hardware, nvidia, optimizations, replicas
+from fastgen.config import hardware, nvidia, optimizations, payback, replicas
 from fastgen.config.backends import BackendSpec, names
 from fastgen.config.checks import DTYPE_NAMES, MAX_STEPS, check_size, number, parse_size, real
 from fastgen.config.hardware import Device
@@ -19,6 +19,7 @@ from fastgen.config.profile import Profile, choose
 from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
+from fastgen.input.readers.rows import estimate as rows_ahead
 from fastgen.resolver import parts
 from fastgen.resolver.flags import Flags
 
@@ -60,6 +61,13 @@ def resolve_backend(
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
         chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
+    image = _image(flags, spec, card, options)
+    if spec.optimizes:
+        refusal = opt.refuse_one("compile", chosen, devices[0].gpu)
+        if run.input:  # rows from Python are counted when they are there (scheduler/run)
+            work = payback.work(rows_ahead(Path(run.input), run.limit), image, card, len(devices))
+            chosen, note = payback.settle(chosen, profile.compile, work, refusal)
+            notes += [note] if note else []
         if reason := opt.refuse(chosen, devices[0].gpu):
             raise SettingsError(reason)
         notes += chosen.notes(on_gpu)
@@ -76,7 +84,7 @@ def resolve_backend(
         backend=spec,
         model=card,
         rows=rows,
-        image=_image(flags, spec, card, options),
+        image=image,
         text=parts.text(flags, profile.serve.max_pixels),
         engine=engine,
         optimizations=chosen,

@@ -60,6 +60,7 @@ class Flags:
     quantize: str
     cache: str
     offload: str
+    cuda_graphs: bool | None
     profile: str | os.PathLike | None
     gpus_per_replica: int | None
 

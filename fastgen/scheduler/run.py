@@ -17,10 +17,10 @@ from queue import Empty, SimpleQueue
 from msgspec.structs import replace
 
 from fastgen.backends.registry import slots
-from fastgen.config import torch_build
+from fastgen.config import payback, torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
-from fastgen.input.readers.rows import RowReader
+from fastgen.input.readers.rows import RowReader, estimate
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
@@ -79,6 +79,7 @@ class Run:
         self.folder = RunFolder(settings)
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
+            settings = _compile_if_it_pays(settings)
         self.settings = settings
         self.emit = emit
         self._owner = os.getpid()
@@ -262,3 +263,12 @@ def _reserve(settings: Settings) -> Reserve | None:
     with_files = settings.task != "caption"
     each = PICTURE_BYTES * settings.image.n if with_files else TEXT_BYTES
     return Reserve(Path(settings.run.out), at_once, each, with_files)
+
+
+def _compile_if_it_pays(settings: Settings) -> Settings:
+    """Rows from Python can only be counted now, so `resolve` left this open."""
+    placement = settings.placement
+    rows = estimate(Path(settings.run.input), settings.run.limit)
+    work = payback.work(rows, settings.image, settings.model, len(placement.devices))
+    chosen, _ = payback.settle(settings.optimizations, placement.profile.compile, work)
+    return replace(settings, optimizations=chosen)

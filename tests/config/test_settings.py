@@ -54,7 +54,8 @@ OPENS_AN_ENGINE = {"backend", "model", "engine", "optimizations", "placement", "
 SAYS_NOTHING_OF_RESULTS = {
     "model": {"path", "family", "defaults", "grid", "synthetic"},  # its name and the fingerprint of its files do
     "backend": set(msgspec.structs.asdict(backends.get("fake"))) - {"name"},
-    "optimizations": {"quality", "layout", "offload", "attention", "compile", "why"},  # rounding at most
+    # rounding at most
+    "optimizations": {"quality", "layout", "offload", "attention", "norm_rope", "compile", "cuda_graphs", "why"},
 }
 ONLY_WHERE_THERE_ARE_PICTURES = {
     ("backend", "optimizes"),

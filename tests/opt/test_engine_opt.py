@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fastgen.config import profile
-from fastgen.config.optimizations import Attention, Compile, Offload
+from fastgen.config.optimizations import Attention, Compile
 from fastgen.errors import SettingsError
-from fastgen.opt import attention, offload
+from fastgen.opt import attention
 from tests.opt.conftest import draw
 
 
@@ -43,27 +42,6 @@ def test_a_kernel_that_fails_is_undone(tiny):
     assert (draw(made) == want).all()
     attention.apply(made.modules, Attention("math"))
     assert Registry._active_backend == before, "other pipelines keep theirs"
-
-
-def test_guests_come_and_go():
-    moves = []
-
-    def part(name):
-        return SimpleNamespace(to=lambda place: moves.append((name, str(place))))
-
-    modules = SimpleNamespace(**{name: part(name) for name in offload.PARTS}, device="gpu", away=())
-    offload.apply(modules, Offload("text"))
-    assert moves == [("transformer", "gpu"), ("vae", "gpu")] and modules.away == offload.TEXT
-    moves.clear()
-    with offload.onload(modules, "transformer", "text_encoder"):
-        assert moves == [("text_encoder", "gpu")]
-    assert moves[1:] == [("text_encoder", "cpu")]
-    moves.clear()
-    offload.apply(modules, Offload("model"))
-    assert not moves and modules.away == offload.PARTS
-    with pytest.raises(ZeroDivisionError), offload.onload(modules, "vae"):
-        1 / 0  # noqa: B018
-    assert moves == [("vae", "gpu"), ("vae", "cpu")]
 
 
 SIZES = (

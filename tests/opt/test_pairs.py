@@ -23,6 +23,8 @@ OPTIONS = {
     "attention flex": {"attention": "flex"},
     "compile": {"compile": True},
     "fuse_qkv": {"fuse_qkv": True},
+    "norm_rope": {"norm_rope": True},
+    "cuda-graphs": {"cuda_graphs": True},
     "quantize 8bit": {"quantize": "8bit"},
     "quantize 4bit": {"quantize": "4bit"},
     "quantize fp8": {"quantize": "fp8"},
@@ -179,7 +181,7 @@ def test_what_a_gpu_refuses(gpu, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"attention": "fast"}, "--attention fast: one of auto, native"),
+        ({"attention": "fast"}, "--attention fast: one of auto, best, native"),
         ({"quantize": "2bit"}, "--quantize 2bit"),
         ({"quantize": "vae:8bit"}, "--quantize vae:8bit"),
         ({"cache": "magic"}, "--cache magic: one of none, first-block"),

@@ -1,7 +1,8 @@
 """FLUX.1 and Kontext on one device: batch -> results.
 
-The arithmetic has its own threads (`_engine`): one on a GPU, several with a batch each on a CPU. Input images are
-loaded and finished ones saved in the threads that call `run`, so this overlaps with the arithmetic of other batches.
+The arithmetic has its own threads (`_engine`): one on a GPU, several with a batch each on a CPU. On a GPU that thread
+only enqueues. Input images are loaded, and finished ones waited for and saved, in the threads that call `run`, so this
+overlaps with the arithmetic of other batches.
 Does not know retries or other workers.
 """
 
@@ -10,28 +11,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 
 from fastgen import opt
-from fastgen.backends.diffusion.decode import decode, to_uint8
+from fastgen.backends.diffusion.clock import Clock
+from fastgen.backends.diffusion.decode import Decoded, decode, to_uint8
 from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
-from fastgen.backends.diffusion.encode import PromptEncoder, encode_pictures
+from fastgen.backends.diffusion.encode import Prompt, PromptEncoder, encode_pictures
 from fastgen.backends.diffusion.files import Inputs, Saver, token_mask
 from fastgen.backends.diffusion.load import load
 from fastgen.backends.diffusion.memory import advice
+from fastgen.backends.diffusion.threads import EngineThreads, Work
+from fastgen.backends.diffusion.transfer import upload
 from fastgen.backends.registry import streams
 from fastgen.config.device_errors import is_out_of_memory
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.input.images import scaled
-from fastgen.opt.compile import enter_thread, graphs
+from fastgen.opt.compile import graphs
+from fastgen.opt.offload import TEXT
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,10 @@ WHY_NOT_FINITE = {
     "bfloat16": f"{BROKEN}, or bfloat16 is too coarse: try --dtype float32",
     "float32": BROKEN,
 }
+
+
+ENGINE = ("encode", "noise", "reference", "denoise", "decode")
+"""The stages that count as the engine's time."""
 
 
 class OutOfMemory(Exception):
@@ -97,9 +105,9 @@ class FluxBackend:
             applied = opt.apply_all(self.modules, self.settings.optimizations)
             self.prompts = PromptEncoder(self.modules, self.settings.engine.max_sequence_length)
             self.denoiser = Denoiser(self.modules)
-            self._engine = ThreadPoolExecutor(parallel, "engine", self._enter_thread, (threads,))
+            self._engine = EngineThreads(parallel, partial(self._enter_thread, threads), bool(self.modules.away))
             self._saver = Saver(self.settings)
-            self._engine.submit(self._warm_up).result()
+            self._warm_up(applied)
         except (OutOfMemory, RuntimeError, MemoryError) as error:
             if not is_full(error):
                 raise
@@ -120,7 +128,8 @@ class FluxBackend:
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else f"cpu, {self.device.threads} threads",
             "streams": parallel,
             "opt": applied,
-            "notes": [note for cached in self.modules.quantized_cache.values() for note in cached.notes],
+            "notes": [note for cached in self.modules.quantized_cache.values() for note in cached.notes]
+            + [facts["note"] for facts in applied.values() if "note" in facts],
         }
 
     def reconfigure(self, settings: Settings) -> None:
@@ -138,7 +147,7 @@ class FluxBackend:
         """Batches only ever wait for the engine."""
 
     def close(self) -> None:
-        self._engine.shutdown()
+        self._engine.close()
         self._saver.close()
 
     def run(self, batch: Batch) -> list[Result]:
@@ -147,12 +156,12 @@ class FluxBackend:
         Raises:
             DiskError: the output disk refuses writes.
         """
-        stages: dict[str, float] = defaultdict(float)
-        inputs, bad = self._load(batch.requests, stages)
+        clock = Clock(self.modules.device)
+        inputs, bad = self._load(batch.requests, clock)
         good = [request for request in batch.requests if request.id not in bad]
         full = ""
         try:
-            made = self._engine.submit(self.render, good, inputs, stages).result() if good else {}
+            made = self._engine.submit(self.render(good, inputs, clock)).result()() if good else {}
         except (OutOfMemory, RuntimeError, MemoryError) as error:
             if not is_full(error):
                 raise
@@ -165,8 +174,7 @@ class FluxBackend:
         for request in [r for r in good if not all(job.is_finite for job in made[r.id][0])]:
             bad[request.id] = self._failed(request, "nan", self._not_finite())
             good.remove(request)
-        seconds = stages["engine"] / max(1, sum(r.samples for r in good))
-        with _timed(stages, "save"):
+        with clock.host("save"):
             written = self._saver.save(
                 [
                     (r, job.number, job.prompt if r.task == "t2i" else "\n".join(r.prompts), job.picture, job.profile)
@@ -174,6 +182,9 @@ class FluxBackend:
                     for job in made[r.id][0]
                 ]
             )
+        stages = clock.read()
+        stages["engine"] = sum(stages.get(name, 0.0) for name in ENGINE)
+        seconds = stages["engine"] / max(1, sum(r.samples for r in good))
         files = iter(written)
         work = self._work([job for request in good for job in made[request.id][0]])
         results: list[Result] = []
@@ -200,13 +211,11 @@ class FluxBackend:
             stages, work = {}, {}
         return results
 
-    def _load(
-        self, requests: tuple[Request, ...], stages: dict[str, float]
-    ) -> tuple[dict[str, Inputs], dict[str, Failed]]:
+    def _load(self, requests: tuple[Request, ...], clock: Clock) -> tuple[dict[str, Inputs], dict[str, Failed]]:
         """The images that edits start from, by id, and the rows whose images cannot be used."""
         inputs: dict[str, Inputs] = {}
         bad: dict[str, Failed] = {}
-        with _timed(stages, "load"):
+        with clock.host("load"):
             for request in requests:
                 if request.images:
                     try:
@@ -215,55 +224,71 @@ class FluxBackend:
                         bad[request.id] = self._failed(request, "input", str(error), error.field)
         return inputs, bad
 
-    def render(self, requests: list[Request], inputs: dict[str, Inputs], stages: dict | None = None) -> dict:
-        """The images for requests of one bucket: id -> (jobs with their `picture`, warnings).
+    def render(self, requests: list[Request], inputs: dict[str, Inputs], clock: Clock) -> Work:
+        """The images for requests of one bucket, as stages for the engine's threads.
+
+        Returns a function for another thread. It waits for the images and returns id -> (jobs with their `picture`,
+        warnings).
 
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        stages = defaultdict(float) if stages is None else stages
-        with _timed(stages, "engine"):
-            bucket = Bucket.of(requests[0])
-            with _timed(stages, "encode"):
-                self.prompts.encode([prompt for request in requests for prompt in request.prompts])
-            jobs: dict[str, list[ImageJob]] = {}
-            for request in requests:
-                n = request.params.n
-                prompts = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
-                jobs[request.id] = [ImageJob(request, j, prompt) for j, prompt in enumerate(prompts)]
-            for turn in range(bucket.turns):
-                self._turn([job for group in jobs.values() for job in group], turn, bucket, inputs, stages)
-        return {request.id: (jobs[request.id], self._warnings(request, inputs.get(request.id))) for request in requests}
+        bucket = Bucket.of(requests[0])
+        yield TEXT
+        with clock.device("encode"):
+            texts = list(dict.fromkeys(prompt for request in requests for prompt in request.prompts))
+            prompts = dict(zip(texts, self.prompts.encode(texts), strict=True))
+        jobs: dict[str, list[ImageJob]] = {}
+        for request in requests:
+            n = request.params.n
+            own = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
+            jobs[request.id] = [ImageJob(request, j, prompt) for j, prompt in enumerate(own)]
+        everyone = [job for group in jobs.values() for job in group]
+        for turn in range(bucket.turns):
+            decoded = yield from self._turn(everyone, turn, bucket, inputs, prompts, clock)
+            if turn < bucket.turns - 1:
+                self._finish(everyone, decoded, turn, bucket, inputs, clock)
 
-    def pixels(self, samples: list[Sample], bucket: Bucket, stages: dict | None = None, finish=list) -> list:
-        """Denoise and decode samples of one size. Returns images (3, H, W), float32, 0..1, or what `finish` makes of
-        them.
+        def wait() -> dict:
+            self._finish(everyone, decoded, bucket.turns - 1, bucket, inputs, clock)
+            return {
+                request.id: (jobs[request.id], self._warnings(request, inputs.get(request.id), prompts))
+                for request in requests
+            }
+
+        return wait
+
+    def pixels(self, samples: list[Sample], bucket: Bucket) -> list[torch.Tensor | None]:
+        """Denoise and decode samples of one size. Returns images (3, H, W), float32, 0..1, on the device; None in the
+        place of one that is not finite.
 
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        stages = defaultdict(float) if stages is None else stages
+        self._denoise(samples, bucket)
+        return [picture.wait() for picture in self._decode(samples, bucket, list)]
+
+    def _denoise(self, samples: list[Sample], bucket: Bucket) -> None:
+        """Give the samples their latents, fewer at a time if memory runs out."""
         most = self.settings.batch_for(bucket.width * bucket.height)
         most = min(most, self._fits.get(bucket, most))
         while True:
             try:
-                with _timed(stages, "denoise"):
-                    self.denoiser.run([s for s in samples if s.latents is None], most)
-                    self._wait()
-                break
+                return self.denoiser.run([s for s in samples if s.latents is None], most)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Only here, where the error is gone and with it the tensors of the failed pass, is their memory free.
             most = self._smaller(bucket, most, "denoising")
+
+    def _decode(self, samples: list[Sample], bucket: Bucket, finish: Callable) -> list[Decoded]:
+        """The images of the samples, fewer at a time, then in tiles, if memory runs out."""
+        most = self.settings.batch_for(bucket.width * bucket.height)
+        most = min(most, self._fits.get(bucket, most))
+        latents = [sample.latents for sample in samples]
         while True:
             try:
-                with _timed(stages, "decode"):
-                    pictures = decode(
-                        self.modules, [s.latents for s in samples], bucket.width, bucket.height, most, finish
-                    )
-                    self._wait()
-                return pictures
+                return decode(self.modules, latents, bucket.width, bucket.height, most, finish)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -276,40 +301,85 @@ class FluxBackend:
 
     def _enter_thread(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        if self.settings.optimizations.compile.on:
-            enter_thread()
+        opt.enter_thread(self.settings.optimizations)
 
-    def _warm_up(self) -> None:
-        """Draw small images, so that kernels, thread pools and graphs are set up before the first batch. There are two
-        kinds of graphs, for one sample and for several; after two sizes they work for all sizes."""
+    def _warm_up(self, applied: dict[str, dict]) -> None:
+        """Raises what the engine raises, unless it works without what the profile chose."""
+        while True:
+            try:
+                return self._engine.submit(self._first_images()).result()
+            except Exception as error:
+                if is_out_of_memory(error) or isinstance(error, OutOfMemory):
+                    raise
+                if not opt.fall_back(self.modules, self.settings.optimizations, applied):
+                    raise
+                log.exception("the warm-up failed; trying without what the profile chose")
+
+    def _first_images(self) -> Work:
+        """Draw images, so that kernels, thread pools and graphs are set up before the first batch. There are two kinds
+        of graphs, for one sample and for several; after two sizes they work for all sizes. The first size that a graph
+        sees decides for which its code is tuned."""
+        yield TEXT
         prompts = self.prompts.encode(["one", "two", "three"])
-        for width, count in ((64, 2), (64, 1), (96, 3)) if self.settings.optimizations.compile.on else ((64, 2),):
-            samples = [Sample(prompt, width, 64, 1, 1.0, make_noise(0, width, 64)) for prompt in prompts[:count]]
-            self.pixels(samples, Bucket("t2i", width, 64, (0, 0), 1))
+        yield ("transformer", "vae")
+        for width, height, count in self._first_sizes():
+            samples = [
+                Sample(prompt, width, height, 1, 1.0, make_noise(0, width, height)) for prompt in prompts[:count]
+            ]
+            self.pixels(samples, Bucket("t2i", width, height, (0, 0), 1))
 
-    def _turn(self, jobs: list[ImageJob], turn: int, bucket: Bucket, inputs: dict[str, Inputs], stages: dict) -> None:
-        """Apply one user turn to all jobs: sets their `picture`."""
+    def _first_sizes(self) -> list[tuple[int, int, int]]:
+        """(width, height, samples) for the warm-up."""
+        small = [(64, 64, 2), (64, 64, 1), (96, 64, 3)]
+        if not self.settings.optimizations.compile.on:
+            return small[:1]
+        if self.modules.device.type == "cpu":
+            return small
+        card = self.settings.model.defaults
+        width, height = self.settings.image.size or (card.width, card.height)
+        own = [(width, height, min(count, self.settings.batch_for(width * height))) for count in (2, 1)]
+        return list(dict.fromkeys([*own, *small]))
+
+    def _turn(
+        self,
+        jobs: list[ImageJob],
+        turn: int,
+        bucket: Bucket,
+        inputs: dict[str, Inputs],
+        prompts: dict[str, Prompt],
+        clock: Clock,
+    ) -> Generator[tuple[str, ...], None, list[Decoded]]:
+        """Apply one user turn to all jobs."""
         if bucket.task == "edit":
             for job in jobs:
                 job.prompt = job.request.prompts[turn]
-        with _timed(stages, "encode"):
-            prompts = self.prompts.encode([job.prompt for job in jobs])
-            self._wait()
-        with _timed(stages, "noise"):
+        with clock.host("noise"):
             samples = []
-            for job, prompt in zip(jobs, prompts, strict=True):
+            for job in jobs:
                 params = job.request.params
                 seed = params.seed + turn * params.n + job.number
                 noise = make_noise(seed, bucket.width, bucket.height)
+                prompt = prompts[job.prompt]
                 samples.append(Sample(prompt, bucket.width, bucket.height, params.steps, params.guidance, noise))
         if bucket.task == "edit":
-            with _timed(stages, "reference"):
+            yield ("vae",)
+            with clock.device("reference"):
                 self._add_references(jobs, samples, turn, bucket, inputs)
-                self._wait()
-        pictures = self.pixels(samples, bucket, stages, to_uint8)
-        with _timed(stages, "pixels"):
-            for job, sample, array in zip(jobs, samples, pictures, strict=True):
-                job.patterns += [sample.pattern] if sample.pattern else []
+        yield ("transformer",)
+        with clock.device("denoise"):
+            self._denoise(samples, bucket)
+        yield ("vae",)
+        with clock.device("decode"):
+            decoded = self._decode(samples, bucket, to_uint8)
+        for job, sample in zip(jobs, samples, strict=True):
+            job.patterns += [sample.pattern] if sample.pattern else []
+        return decoded
+
+    def _finish(self, jobs: list[ImageJob], decoded: list[Decoded], turn: int, bucket: Bucket, inputs, clock) -> None:
+        """Wait for the images of a turn: sets the jobs' `picture`."""
+        arrays = [picture.wait() for picture in decoded]
+        with clock.host("pixels"):
+            for job, array in zip(jobs, arrays, strict=True):
                 job.is_finite &= array is not None
                 picture = (
                     Image.fromarray(array) if array is not None else Image.new("RGB", (bucket.width, bucket.height))
@@ -347,11 +417,11 @@ class FluxBackend:
             mask = inputs[job.request.id].mask
             if mask is not None:
                 sample.keep = latents[key(job, "keep")]
-                sample.repaint = token_mask(mask, whole).to(self.modules.device)
+                sample.repaint = upload(token_mask(mask, whole), self.modules.device)
 
-    def _warnings(self, request: Request, given: Inputs | None) -> tuple[str, ...]:
+    def _warnings(self, request: Request, given: Inputs | None, prompts: dict[str, Prompt]) -> tuple[str, ...]:
         most = self.settings.engine.max_sequence_length
-        cut = max(prompt.tokens for prompt in self.prompts.encode(list(request.prompts)))
+        cut = max(prompts[text].tokens for text in request.prompts)
         warnings = list(given.warnings) if given else []
         if cut > most:
             warnings.append(f"the prompt has {cut} tokens; the model reads the first {most}")
@@ -398,11 +468,6 @@ class FluxBackend:
         if self.modules.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _wait(self) -> None:
-        """So that each stage is timed correctly. The stages depend on each other, so waiting costs nothing."""
-        if self.modules.device.type == "cuda":
-            torch.cuda.synchronize()
-
 
 def _why_no_cuda() -> str:
     try:
@@ -420,12 +485,3 @@ def _decisions(jobs: list[ImageJob]) -> dict:
         return {}
     computed = sum(pattern.count("1") for pattern in patterns)
     return {"steps": sum(map(len, patterns)), "computed": computed, "pattern": " ".join(patterns)}
-
-
-@contextmanager
-def _timed(stages: dict[str, float], name: str):
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        stages[name] += time.monotonic() - started

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from fastgen.backends.diffusion.encode import unpack
 from fastgen.backends.diffusion.load import Modules
+from fastgen.backends.diffusion.transfer import Download
 from fastgen.opt.offload import onload
 
 MOST = 8
 """Maximum number of images decoded together: more is no faster and takes memory (bench/LOG.md)."""
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """An image that the device may still be working on."""
+
+    pixels: torch.Tensor | Download
+    _whole: Download
+    """Which images of its group have no NaN and no infinity."""
+    _position: int
+    """In its group."""
+
+    def wait(self) -> np.ndarray | torch.Tensor | None:
+        """The pixels; None if they or the latents are not all finite. From any thread."""
+        if not self._whole.wait()[self._position]:
+            return None
+        return self.pixels.wait().numpy() if isinstance(self.pixels, Download) else self.pixels
+
+
 @torch.inference_mode()
-def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: int, most: int, finish=list) -> list:
-    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device; None in the place of
-    one whose latents or pixels are not all finite.
+def decode(
+    modules: Modules,
+    latents: list[torch.Tensor],
+    width: int,
+    height: int,
+    most: int,
+    finish: Callable[[torch.Tensor], Sequence[torch.Tensor | Download]] = list,
+) -> list[Decoded]:
+    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device. On a GPU the work is
+    only enqueued.
 
     Args:
         most: images that the VAE decodes together.
@@ -28,13 +56,13 @@ def decode(modules: Modules, latents: list[torch.Tensor], width: int, height: in
     maps = unpack(tokens, 2 * (height // 16), 2 * (width // 16)) / vae.config.scaling_factor + vae.config.shift_factor
     # Only float32 rounds alike in any batch; see encode_pictures.
     size = most if modules.dtype == torch.float32 else 1
-    pictures = []
+    pictures: list[Decoded] = []
     with onload(modules, "vae"):
         for chunk in maps.split(size):
             pixels = vae.decode(chunk, return_dict=False)[0].float()
-            whole = (_finite(chunk) & _finite(pixels)).tolist()  # before infinity is clamped to a number
+            whole = Download(_finite(chunk) & _finite(pixels))  # before infinity is clamped to a number
             made = finish((pixels / 2 + 0.5).clamp(0, 1))
-            pictures += [picture if ok else None for picture, ok in zip(made, whole, strict=True)]
+            pictures += [Decoded(picture, whole, position) for position, picture in enumerate(made)]
     return pictures
 
 
@@ -43,6 +71,6 @@ def _finite(batch: torch.Tensor) -> torch.Tensor:
     return torch.isfinite(batch).flatten(1).all(1)
 
 
-def to_uint8(pictures: torch.Tensor) -> list[np.ndarray]:
-    """Images (B, 3, H, W) in 0..1 as uint8 arrays (H, W, 3) on the CPU."""
-    return [(p * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy() for p in pictures]
+def to_uint8(pictures: torch.Tensor) -> list[Download]:
+    """Images (B, 3, H, W) in 0..1 as uint8 (H, W, 3), each on its way to main memory."""
+    return [Download((p * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()) for p in pictures]

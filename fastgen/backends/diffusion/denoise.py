@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from fastgen.backends.diffusion.encode import Prompt, pack
+from fastgen.backends.diffusion.graphs import StepGraphs
 from fastgen.backends.diffusion.load import Modules
+from fastgen.backends.diffusion.transfer import upload
 from fastgen.opt.offload import onload
 from fastgen.opt.stepcache import CacheState
 
@@ -64,22 +66,23 @@ class Denoiser:
         self.modules = modules
         self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
         self._rope: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.graphs = StepGraphs() if modules.cuda_graphs else None
 
     @torch.inference_mode()
     def run(self, samples: Iterable[Sample], most: int) -> None:
-        """Give every sample its `latents`, `most` of them in a forward pass at a time."""
+        """Give every sample its `latents`, `most` of them in a forward pass at a time. On a GPU the work is enqueued;
+        only a step cache waits for it."""
         with onload(self.modules, "transformer"):
             self._run(deque(samples), most)
 
     def _run(self, waiting: deque[Sample], most: int) -> None:
-        group = _Group(self, [])
-        while waiting or group.samples:
-            if waiting and len(group.samples) < most:
-                joining = [waiting.popleft() for _ in range(min(len(waiting), most - len(group.samples)))]
-                group = _Group(self, group.samples + joining, group)
-            group.step()
-            if group.finished():
-                group = _Group(self, [s for s in group.samples if s.latents is None], group)
+        members: list[Member] = []
+        while waiting or members:
+            members += [Member(self, waiting.popleft()) for _ in range(min(len(waiting), most - len(members)))]
+            group = Group(self, members)
+            while not group.is_over:
+                group.step()
+            members = group.dissolve()
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
         """The steps + 1 noise levels of a schedule, on the CPU, from the model's own scheduler."""
@@ -107,79 +110,129 @@ class Denoiser:
                 ids.append(position_ids(reference, 1))  # Kontext tells the reference from the image by the first axis
             if len(self._rope) > 64:
                 self._rope.clear()
-            found = self._rope[key] = self.modules.transformer.pos_embed(torch.cat(ids).to(self.modules.device))
+            found = self._rope[key] = self.modules.transformer.pos_embed(upload(torch.cat(ids), self.modules.device))
         return found
 
 
-class _Group:
-    """The samples that share the next forward pass, stacked; rebuilt whenever one leaves or joins."""
+class Member:
+    """What a sample takes from group to group, on the device."""
 
-    def __init__(self, denoiser: Denoiser, samples: list[Sample], before: _Group | None = None):
-        self.samples = samples
-        if not samples:
-            return
+    def __init__(self, denoiser: Denoiser, sample: Sample):
         modules = denoiser.modules
-        device, dtype = modules.device, modules.dtype
-        self.transformer, self.dtype = modules.transformer, dtype
+        self.sample = sample
+        self.at = 0
+        """Steps it has taken."""
+        self.noise = upload(sample.noise, modules.device, torch.float32)
+        self.x = self.noise
+        """(tokens, 64), float32: where it is now."""
+        self.sigmas = denoiser.sigmas(sample.steps, sample.noise.shape[0])
+        """The noise levels of its schedule, in main memory."""
+        cache = modules.step_cache
+        self.cache = CacheState(cache, sample.steps) if cache is not None else None
+
+
+class Group:
+    """Samples that share forward passes, from when they come together until the first of them has taken its last step.
+
+    Everything is on the device, the schedules of all its steps too, so that a step reads nothing from main memory and
+    tells it nothing.
+    """
+
+    def __init__(self, denoiser: Denoiser, members: list[Member]):
+        modules = denoiser.modules
+        self.members = members
+        self.transformer, self.dtype, self.device = modules.transformer, modules.dtype, modules.device
+        samples = [member.sample for member in members]
         first = samples[0]
-        tokens = first.noise.shape[0]
-        known = {id(s): i for i, s in enumerate(before.samples)} if before is not None else {}
-        self.at = [before.at[known[id(s)]] if id(s) in known else 0 for s in samples]
-        self.x = torch.stack(
-            [before.x[known[id(s)]] if id(s) in known else s.noise.to(device, torch.float32) for s in samples]
-        )
+        self.steps = min(member.sample.steps - member.at for member in members)
+        """Steps that all of them still take together."""
+        self.taken = 0
+        self._lay_out_schedules()
+        self.x = torch.stack([member.x for member in members])
         """(B, tokens, 64), always float32."""
-        self.cache_states: list[CacheState] | None = None
-        if (cache := modules.step_cache) is not None:
-            self.cache_states = [
-                before.cache_states[known[id(s)]] if id(s) in known else CacheState(cache, s.steps) for s in samples
-            ]
-        longest = max(s.steps for s in samples) + 1
-        sigmas = torch.zeros(len(samples), longest)
-        for row, sample in zip(sigmas, samples, strict=True):
-            row[: sample.steps + 1] = denoiser.sigmas(sample.steps, tokens)
-        self.sigmas = sigmas
-        self.pooled = torch.stack([s.prompt.pooled for s in samples])
-        self.text = self.transformer.context_embedder(torch.stack([s.prompt.embeds for s in samples]))
-        self.guidance = None
-        if self.transformer.config.guidance_embeds:
-            self.guidance = torch.tensor([s.guidance for s in samples], device=device).to(dtype) * 1000
+        self.pooled = torch.stack([upload(s.prompt.pooled, self.device) for s in samples])
+        embeds = torch.stack([upload(s.prompt.embeds, self.device) for s in samples])
+        self.text = self.transformer.context_embedder(embeds)
         self.rope = denoiser.rope(self.text.shape[1], (first.width, first.height), first.reference_size)
-        self.reference = None
+        self.reference: torch.Tensor | None = None
         if first.reference is not None:
-            self.reference = self.transformer.x_embedder(torch.stack([s.reference for s in samples]).to(dtype))
-        self.masked = [i for i, s in enumerate(samples) if s.repaint is not None]
+            self.reference = self.transformer.x_embedder(torch.stack([s.reference for s in samples]).to(self.dtype))
+        self._lay_out_masks()
+        self.graph = denoiser.graphs.of(self) if denoiser.graphs is not None else None
+
+    def _lay_out_schedules(self) -> None:
+        """One row per step, one column per sample, in a single copy to the device."""
+        host = torch.empty(self.steps + 2, len(self.members))
+        for column, member in zip(host.unbind(1), self.members, strict=True):
+            column[:-1] = member.sigmas[member.at : member.at + self.steps + 1]
+            column[-1] = member.sample.guidance
+        table = upload(host, self.device)
+        sigmas = table[:-1]
+        self.after = sigmas[1:]
+        """(steps, B): the noise level after each step."""
+        self.deltas = self.after - sigmas[:-1]
+        self.timesteps = (sigmas[:-1] * 1000).to(self.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
+        self.guidance = table[-1].to(self.dtype) * 1000 if self.transformer.config.guidance_embeds else None
+        self.cached = self.members[0].cache is not None
+        self.levels: list[list[float]] = host[:-1].tolist() if self.cached else []
+        """With a step cache: the noise levels before each step, in main memory."""
+
+    def _lay_out_masks(self) -> None:
+        """What stays as it is outside the masks; a sample without a mask is repainted everywhere."""
+        self.repaint: torch.Tensor | None = None
+        if not any(member.sample.repaint is not None for member in self.members):
+            return
+        none = torch.ones_like(self.x[0], dtype=torch.bool)
+        own = [(m.sample.repaint, m.sample.keep) for m in self.members]
+        self.repaint = torch.stack([none if mask is None else mask.bool() for mask, _ in own])
+        self.keep = torch.stack(
+            [m.x if keep is None else keep.float() for m, (_, keep) in zip(self.members, own, strict=True)]
+        )
+        self.noise = torch.stack([member.noise for member in self.members])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether one of the samples has taken its last step."""
+        return self.taken == self.steps
 
     def step(self) -> None:
-        """One forward pass and one Euler step of the flow for every sample."""
-        rows = range(len(self.samples))
-        now = torch.stack([self.sigmas[i, self.at[i]] for i in rows])
-        after = torch.stack([self.sigmas[i, self.at[i] + 1] for i in rows])
-        velocity = self._velocity(now)
-        self.x = self.x + (after - now).to(self.x.device)[:, None, None] * velocity.float()
-        for i in self.masked:  # outside the mask: the original, noised to the level now reached
-            sample, sigma = self.samples[i], after[i].item()
-            kept = (1 - sigma) * sample.keep.float() + sigma * sample.noise.to(self.x.device)
-            self.x[i] = torch.where(sample.repaint.bool(), self.x[i], kept)
-        self.at = [at + 1 for at in self.at]
+        """One forward pass and one Euler step of the flow for every sample. Enqueued, without waiting for the device;
+        with a step cache it waits once."""
+        at = self.taken
+        if self.graph is not None:
+            self.x = self.graph.step(self)
+        else:
+            self.x = self.advanced(self.timesteps[at], self.deltas[at], self.after[at])
+        self.taken += 1
 
-    def finished(self) -> bool:
-        """Give the samples that took their last step their latents. Returns whether there were any."""
-        ended = [i for i, s in enumerate(self.samples) if self.at[i] == s.steps]
-        for i in ended:
-            self.samples[i].latents = self.x[i]
-            if self.cache_states is not None:
-                self.samples[i].pattern = self.cache_states[i].pattern
-        return bool(ended)
+    def advanced(self, timestep: torch.Tensor, delta: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """Where the samples are after a step (B, tokens, 64): `timestep`, `delta` and `after` are its rows (B,) of the
+        schedules."""
+        x = self.x + delta[:, None, None] * self._velocity(timestep).float()
+        if self.repaint is None:
+            return x
+        # Outside the masks: the original, noised to the level now reached.
+        sigma = after[:, None, None]
+        return torch.where(self.repaint, x, (1 - sigma) * self.keep + sigma * self.noise)
 
-    def _velocity(self, sigma: torch.Tensor) -> torch.Tensor:
-        """The transformer's prediction (B, tokens, 64) at noise levels `sigma` (B,), which are on the CPU.
+    def dissolve(self) -> list[Member]:
+        """Give the samples that took their last step their latents. Returns the others, for the next group."""
+        places = self.x if self.graph is None else self.x.clone()  # the next group's graph writes there
+        for member, x in zip(self.members, places.unbind(), strict=True):
+            member.x = x
+            member.at += self.taken
+            if member.at == member.sample.steps:
+                member.sample.latents = x
+                member.sample.pattern = member.cache.pattern if member.cache is not None else ""
+        return [member for member in self.members if member.sample.latents is None]
+
+    def _velocity(self, timestep: torch.Tensor) -> torch.Tensor:
+        """The transformer's prediction (B, tokens, 64) at these timesteps (B,).
 
         Equals `FluxTransformer2DModel.forward`, but what is constant over the steps is computed once, and the last
-        layers run on the image's tokens only. The timestep is rounded as in diffusers' pipelines.
+        layers run on the image's tokens only.
         """
         t = self.transformer
-        timestep = (sigma.to(self.x.device) * 1000).to(self.dtype) / 1000 * 1000
         embedding = (
             t.time_text_embed(timestep, self.pooled)
             if self.guidance is None
@@ -189,10 +242,10 @@ class _Group:
         tokens = hidden.shape[1]
         if self.reference is not None:
             hidden = torch.cat([hidden, self.reference], dim=1)
-        if self.cache_states is None:
-            hidden = self._blocks(self._all, hidden, text, embedding)[1][:, :tokens]
+        if self.cached:
+            hidden = self._blocks_with_cache(hidden, text, embedding, tokens)
         else:
-            hidden = self._blocks_with_cache(hidden, text, embedding, tokens, sigma)
+            hidden = self._blocks(self._all, hidden, text, embedding)[1][:, :tokens]
         return t.proj_out(t.norm_out(hidden, embedding))
 
     @property
@@ -207,31 +260,31 @@ class _Group:
             )
         return text, hidden
 
-    def _blocks_with_cache(self, hidden, text, embedding, tokens: int, sigma: torch.Tensor) -> torch.Tensor:
+    def _blocks_with_cache(self, hidden, text, embedding, tokens: int) -> torch.Tensor:
         """The image's tokens after all blocks: computed for samples whose first block requires it, else reused."""
         before = hidden[:, :tokens]
         text, hidden = self._blocks(self._all[:1], hidden, text, embedding)
         after = hidden[:, :tokens]
-        levels = sigma.tolist()
-        open_ones = [i for i, memory in enumerate(self.cache_states) if not memory.must_compute]
+        levels, states = self.levels[self.taken], [member.cache for member in self.members]
+        open_ones = [i for i, state in enumerate(states) if not state.must_compute]
         skip = set()
         if open_ones:
-            distances = torch.stack([self.cache_states[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
+            distances = torch.stack([states[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
             # One wait for the device per step, independent of the number of samples.
             for i, distance in zip(open_ones, distances.tolist(), strict=True):
-                if distance <= self.cache_states[i].config.threshold:
+                if distance <= states[i].config.threshold:
                     skip.add(i)
-        compute = [i for i in range(len(self.samples)) if i not in skip]
-        rows = slice(None) if not skip else torch.tensor(compute, device=hidden.device)
+        compute = [i for i in range(len(states)) if i not in skip]
+        rows = slice(None) if not skip else upload(torch.tensor(compute), self.device)
         ended: dict[int, torch.Tensor] = {}
         if compute:
             _, full = self._blocks(self._all[1:], hidden[rows], text[rows], embedding[rows])
             for at, i in enumerate(compute):
                 ended[i] = full[at, :tokens]
-                self.cache_states[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])
+                states[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])
         for i in skip:
-            ended[i] = after[i] + self.cache_states[i].skipped(levels[i])
-        return torch.stack([ended[i] for i in range(len(self.samples))])
+            ended[i] = after[i] + states[i].skipped(levels[i])
+        return torch.stack([ended[i] for i in range(len(states))])
 
 
 def position_ids(size: tuple[int, int], kind: int) -> torch.Tensor:

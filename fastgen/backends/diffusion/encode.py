@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fastgen.backends.diffusion.load import Modules
+from fastgen.backends.diffusion.transfer import Download, upload
 from fastgen.opt.offload import TEXT, onload
 
 CHUNK = 16
@@ -29,7 +30,8 @@ class Prompt:
 
 
 class PromptEncoder:
-    """Encodes prompts and remembers the most recent ones, up to `memory` bytes."""
+    """Encodes prompts and remembers the most recent ones, up to `memory` bytes: on the device, or in main memory if the
+    text encoders come and go, because then the results of many prompts wait for their turn."""
 
     def __init__(self, modules: Modules, max_sequence_length: int, memory: int = 1 << 30):
         self.modules = modules
@@ -71,6 +73,9 @@ class PromptEncoder:
         t5_ids, lengths = self._tokenize(m.tokenizer_2, prompts, self.max_sequence_length)
         pooled = m.text_encoder(clip_ids).pooler_output.to(m.dtype)
         embeds = m.text_encoder_2(t5_ids)[0].to(m.dtype)
+        if TEXT[1] in m.away:
+            kept = [(Download(e), Download(p)) for e, p in zip(embeds, pooled, strict=True)]
+            return [Prompt(e.wait(), p.wait(), n) for (e, p), n in zip(kept, lengths, strict=True)]
         # Clones, because a view would keep the whole chunk in memory.
         return [Prompt(e.clone(), p.clone(), n) for e, p, n in zip(embeds, pooled, lengths, strict=True)]
 
@@ -80,7 +85,7 @@ class PromptEncoder:
         end = tokenizer.eos_token_id
         rows = [row if len(row) <= length else [*row[: length - 1], end] for row in ids]
         rows = [row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows]
-        return torch.tensor(rows, device=self.modules.device), [len(row) for row in ids]
+        return upload(torch.tensor(rows), self.modules.device), [len(row) for row in ids]
 
 
 @torch.inference_mode()
@@ -88,7 +93,7 @@ def encode_pictures(modules: Modules, pictures: list[np.ndarray]) -> list[torch.
     """Images of one size, uint8 (H, W, 3), as packed latents (H/16 * W/16, 64) each: the mode of the VAE's
     posterior."""
     vae = modules.vae
-    pixels = torch.from_numpy(np.stack(pictures)).to(modules.device)
+    pixels = upload(torch.from_numpy(np.stack(pictures)), modules.device)
     pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(modules.dtype)
     # Only float32 rounds alike in any batch. Other types go one by one, so that an image is the same in any batch.
     size = MOST_PICTURES if modules.dtype == torch.float32 else 1

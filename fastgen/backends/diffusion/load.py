@@ -22,6 +22,7 @@ from fastgen.config.settings import Settings
 from fastgen.config.stamps import stamp
 from fastgen.errors import ModelError
 from fastgen.input import weights
+from fastgen.opt.parked import BlockStream, Parked
 from fastgen.opt.quantized_cache import CachedWeights, find
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the main process has downloaded everything that is needed
@@ -48,6 +49,12 @@ class Modules:
     """Where the quantized weights of a part are stored. If they exist, that part is created without weights."""
     away: tuple[str, ...] = ()
     """Which modules stay in main memory and are on the device only while they are needed."""
+    parked: dict[str, Parked] = field(default_factory=dict)
+    """Each of them: how it comes and leaves."""
+    block_stream: BlockStream | None = None
+    """With --offload group: how the transformer's blocks come."""
+    cuda_graphs: bool = False
+    """Whether a step of the loop is recorded and repeated."""
 
 
 def load(settings: Settings, device: torch.device) -> Modules:
