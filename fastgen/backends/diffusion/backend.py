@@ -107,7 +107,7 @@ class FluxBackend:
             self.denoiser = Denoiser(self.modules)
             self._engine = EngineThreads(parallel, partial(self._enter_thread, threads), bool(self.modules.away))
             self._saver = Saver(self.settings)
-            self._warm_up(applied)
+            self._begin(applied)
         except (OutOfMemory, RuntimeError, MemoryError) as error:
             if not is_full(error):
                 raise
@@ -182,8 +182,7 @@ class FluxBackend:
                     for job in made[r.id][0]
                 ]
             )
-        stages = clock.read()
-        stages["engine"] = sum(stages.get(name, 0.0) for name in ENGINE)
+        stages = _stages(clock)
         seconds = stages["engine"] / max(1, sum(r.samples for r in good))
         files = iter(written)
         work = self._work([job for request in good for job in made[request.id][0]])
@@ -303,19 +302,17 @@ class FluxBackend:
         torch.set_num_threads(threads)
         opt.enter_thread(self.settings.optimizations)
 
-    def _warm_up(self, applied: dict[str, dict]) -> None:
-        """Raises what the engine raises, unless it works without what the profile chose."""
+    def _begin(self, applied: dict[str, dict]) -> None:
+        """Warm up. Raises what the engine raises, unless it works without what the profile chose."""
         while True:
             try:
-                return self._engine.submit(self._first_images()).result()
+                return self._engine.submit(self._warm_up()).result()
             except Exception as error:
-                if is_out_of_memory(error) or isinstance(error, OutOfMemory):
-                    raise
-                if not opt.fall_back(self.modules, self.settings.optimizations, applied):
+                if is_full(error) or not opt.fall_back(self.modules, self.settings.optimizations, applied):
                     raise
                 log.exception("the warm-up failed; trying without what the profile chose")
 
-    def _first_images(self) -> Work:
+    def _warm_up(self) -> Work:
         """Draw images, so that kernels, thread pools and graphs are set up before the first batch. There are two kinds
         of graphs, for one sample and for several; after two sizes they work for all sizes. The first size that a graph
         sees decides for which its code is tuned."""
@@ -475,6 +472,12 @@ def _why_no_cuda() -> str:
     except (RuntimeError, AssertionError) as error:
         return str(error).strip().split("\n")[0]
     return "it sees no GPU"
+
+
+def _stages(clock: Clock) -> dict[str, float]:
+    """Seconds by stage, and those of the engine in all."""
+    stages = clock.read()
+    return stages | {"engine": sum(stages.get(name, 0.0) for name in ENGINE)}
 
 
 def _decisions(jobs: list[ImageJob]) -> dict:
