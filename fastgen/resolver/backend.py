@@ -66,8 +66,8 @@ def resolve_backend(
         refusal = opt.refuse_one("compile", chosen, devices[0].gpu)
         if run.input:  # rows from Python are counted when they are there (scheduler/run)
             work = payback.work(rows_ahead(Path(run.input), run.limit), image, card, len(devices))
-            chosen, note = payback.settle(chosen, profile.compile, work, refusal)
-            notes += [note] if note else []
+            chosen, why_not = payback.settle(chosen, profile.compile, work, refusal)
+            notes += [why_not] if why_not else []
         if reason := opt.refuse(chosen, devices[0].gpu):
             raise SettingsError(reason)
         notes += chosen.notes(on_gpu)
