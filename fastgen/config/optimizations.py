@@ -63,6 +63,11 @@ class Optimization(msgspec.Struct, frozen=True):
     def is_plain(self) -> bool:
         return self == type(self)()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known that it is used; else it is left out where it would be in the way."""
+        return True
+
 
 class Layout(Optimization, frozen=True):
     flag: ClassVar[str] = "fuse_qkv"
@@ -165,6 +170,10 @@ class Compile(Optimization, frozen=True):
 
     def word(self) -> str | bool:
         return "auto" if self.if_it_pays else self.on
+
+    @property
+    def is_settled(self) -> bool:
+        return not self.if_it_pays
 
 
 class NormRope(Optimization, frozen=True):

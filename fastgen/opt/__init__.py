@@ -19,9 +19,10 @@ from fastgen.opt.base import Modules
 
 
 def refuse(optimizations: Optimizations, gpu: Gpu | None) -> str:
-    """Why these choices cannot be honoured here, and what is in the way; "" if they can. `gpu` None: on a CPU."""
+    """Why these choices cannot be honoured here, and what is in the way; "" if they can. Those that are still open are
+    left out. `gpu` None: on a CPU."""
     for name, choice in optimizations.each():
-        if not choice.is_plain and (reason := _file(name).refuse(gpu, choice, optimizations)):
+        if not choice.is_plain and choice.is_settled and (reason := _file(name).refuse(gpu, choice, optimizations)):
             return f"{choice.as_flag()}: {reason}{source(optimizations.why.get(choice.flag, ''))}"
     return ""
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen import opt
-from fastgen.config import hardware, nvidia, optimizations, payback, replicas
+from fastgen.config import hardware, nvidia, optimizations, replicas
 from fastgen.config.backends import BackendSpec, names
 from fastgen.config.checks import DTYPE_NAMES, MAX_STEPS, check_size, number, parse_size, real
 from fastgen.config.hardware import Device
@@ -19,9 +18,9 @@ from fastgen.config.profile import Profile, choose
 from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
-from fastgen.input.readers.rows import estimate as rows_ahead
+from fastgen.input.readers.rows import estimate
 from fastgen.resolver import parts
-from fastgen.resolver.fitting import fit
+from fastgen.resolver.fitting import fit, settle_compile
 from fastgen.resolver.flags import Flags
 
 BUNDLED = Path(__file__).parents[1] / "examples"
@@ -65,19 +64,18 @@ def resolve_backend(
         notes += chosen.notes(on_gpu)
     engine, image, plan = _engine(flags, card, on_gpu), _image(flags, spec, card, options), None
     if spec.optimizes:
-        refusal = opt.refuse_one("compile", chosen, devices[0].gpu)
-        if run.input:  # rows from Python are counted when they are there (scheduler/run)
-            work = payback.work(rows_ahead(Path(run.input), run.limit), image, card, len(devices))
-            chosen, note = payback.settle(chosen, profile.compile, work, refusal)
-            notes += [note] if note else []
         chosen, plan = fit(flags, card, engine, image, run, profile, devices, chosen)
         notes += [plan.warning] if plan and plan.warning else []
+        if run.input:  # rows from Python are counted when they are there (scheduler/run)
+            rows_ahead = estimate(Path(run.input), run.limit)
+            chosen, note = settle_compile(chosen, rows_ahead, image, card, placement)
+            notes += [note] if note else []
         notes += weights.plan(card.path, engine.transformer, engine.loras).notes
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
     if endpoint.command and run.input:
-        run, note = _caching(run, rows)
-        notes += note
+        run, caching = _caching(run, rows)
+        notes += caching
     return Settings(
         task=flags.task,
         backend=spec,

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fastgen import opt
+from fastgen.config import payback
 from fastgen.config.checks import DTYPE_BYTES
 from fastgen.config.fit import card as cards
 from fastgen.config.fit.memory import Work
@@ -18,7 +19,7 @@ from fastgen.config.hardware import Device
 from fastgen.config.model_cards import ModelCard
 from fastgen.config.optimizations import BECAUSE, Offload, Optimizations, Quantize
 from fastgen.config.profile import Profile
-from fastgen.config.settings import Engine, Image, RunOptions, Settings
+from fastgen.config.settings import Engine, Image, Placement, RunOptions, Settings
 from fastgen.errors import SettingsError
 from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.resolver import sizes
@@ -72,6 +73,18 @@ def refit(settings: Settings, chosen: Optimizations, fixed: Mapping[str, str]) -
         return replace(settings, optimizations=_usable(chosen, devices), fit=None)
     chosen, plan = planner.plan(chosen)
     return replace(settings, optimizations=chosen, fit=plan)
+
+
+def settle_compile(
+    chosen: Optimizations, rows: int, image: Image, card: ModelCard, placement: Placement
+) -> tuple[Optimizations, str]:
+    """Decide whether a run of that many rows compiles, if that was left open: memory comes first. Returns the choices,
+    and a note for the user or "". Raises SettingsError if something else cannot do without."""
+    devices = placement.devices
+    refusal = next((why for one in devices if (why := opt.refuse_one("compile", chosen, one.gpu))), "")
+    work = payback.work(rows, image, card, len(devices))
+    chosen, note = payback.settle(chosen, placement.profile.compile, work, refusal)
+    return _usable(chosen, devices), note
 
 
 def _planner(

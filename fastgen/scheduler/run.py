@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from msgspec.structs import replace
 
 from fastgen.backends.registry import slots
-from fastgen.config import payback, torch_build
+from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.readers.rows import RowReader, estimate
@@ -27,6 +27,7 @@ from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import JOURNAL, RunFolder
 from fastgen.output.writers.tables import write_tables
+from fastgen.resolver.fitting import settle_compile
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Emit, Progress
@@ -267,8 +268,7 @@ def _reserve(settings: Settings) -> Reserve | None:
 
 def _compile_if_it_pays(settings: Settings) -> Settings:
     """Rows from Python can only be counted now, so `resolve` left this open."""
-    placement = settings.placement
     rows = estimate(Path(settings.run.input), settings.run.limit)
-    work = payback.work(rows, settings.image, settings.model, len(placement.devices))
-    chosen, _ = payback.settle(settings.optimizations, placement.profile.compile, work)
-    return replace(settings, optimizations=chosen)
+    chosen, note = settle_compile(settings.optimizations, rows, settings.image, settings.model, settings.placement)
+    notes = (*settings.run.notes, note) if note else settings.run.notes
+    return replace(settings, optimizations=chosen, run=replace(settings.run, notes=notes))
