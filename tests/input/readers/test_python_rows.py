@@ -169,5 +169,7 @@ def test_bad_rows_from_python_fail_alone(settings, table):
     lines = table(out / "results.jsonl")
     assert [line["fastgen"]["status"] for line in lines] == ["done", "failed", "failed", "done"]
     assert lines[0]["seed"] == 3 and lines[3]["x"] == "\udcff" and OUTPUT_KEYS["t2i"] in lines[3]
-    assert results["mine"].message == "row 2, field seed: a value of type object, which JSON does not have"
+    assert results["mine"].message == (
+        "row 2, field seed: a value of type object, which JSON does not have; give text, numbers, lists or dicts"
+    )
     assert lines[2]["fastgen"]["error"]["field"] == "prompt"
