@@ -79,8 +79,7 @@ def resolve(
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
-    The names are those of the command line. None means that a flag is not given; without `input` the rows come from
-    Python.
+    The names are those of the command line; None means "not given". Without `input` the rows come from Python.
 
     Raises:
         SettingsError: something cannot be honoured; the message names the flag and the fix.
