@@ -77,7 +77,7 @@ class Session:
     ) -> Iterator[Result]:
         """Like `fastgen.generate`. Raises SettingsError after `close`."""
         if not self._end.alive:
-            raise SettingsError("this session is closed")
+            raise SettingsError("this session is closed; open another one")
         run = Run(settings, emit or _ignore, rows, self._idle_pool, self._place)
         yield from results_of(run, quiet=emit is not None)
 
@@ -104,6 +104,10 @@ def explain(settings: Settings) -> dict:
         "warnings": why a run would be refused or rows of earlier runs made again,
         "unread": which fields of the rows are not read}
     """
+    if not isinstance(settings, Settings):
+        raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
+    if not settings.run.input:
+        raise SettingsError("no rows: explain() needs the file that resolve() gets as `input`")
     window = Group(settings, 0).window
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad: list[Failed] = []

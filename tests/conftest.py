@@ -33,6 +33,7 @@ SPREAD = {
     "tests/bench/test_bench.py",
     "tests/dataflow/test_engine.py",
     "tests/dataflow/test_pipelines.py",
+    "tests/dataflow/test_programs.py",
     "tests/embedded/test_models.py",
     "tests/embedded/test_reader.py",
     "tests/opt/test_engine_opt.py",

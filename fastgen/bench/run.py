@@ -194,11 +194,15 @@ def _own(out: Path) -> Iterator[None]:
         RunFolderError: another bench is using it.
     """
     mark = out / MARK
-    was_ours = mark.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    was_ours = os.path.exists(mark)
     lock = FileLock(mark)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+    except OSError as error:
+        raise RunFolderError(
+            f"-o {out}: cannot write there: {error.strerror or error}; name another folder with -o"
+        ) from None
     except Timeout:
         raise RunFolderError(f"{out}: another bench is using it; wait, or name another folder with -o") from None
     with lock:

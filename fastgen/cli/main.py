@@ -235,13 +235,13 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed gives other prompts and images.")] = 0,
 ) -> None:
     """Show everything once on the embedded models: images, edits and captions on one contact sheet. Needs no GPU."""
+    from fastgen.config.checks import MAX_SEED, number
     from fastgen.embedded import demo
     from fastgen.errors import FastgenError
 
-    if not 1 <= count <= 12:
-        print(f"error: --count {count}: must be a whole number from 1 to 12", file=sys.stderr)
-        raise typer.Exit(2)
     try:
+        number("--count", count, 1, 12)
+        number("--seed", seed, 0, MAX_SEED)
         sheet, right = demo.run(out, count, seed)
     except FastgenError as error:
         fail(error, "human")

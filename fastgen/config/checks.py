@@ -4,7 +4,7 @@ reason."""
 from __future__ import annotations
 
 from fastgen.config.model_cards import ModelCard
-from fastgen.errors import SettingsError
+from fastgen.errors import SettingsError, quoted
 
 FORMATS = ("png", "jpeg", "webp")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -20,7 +20,7 @@ MAX_N = 256
 def number(flag: str, value: int, least: int, most: int) -> int:
     """`value` if it is a whole number from `least` to `most`. Raises SettingsError."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise SettingsError(f"{flag} {value}: must be a whole number from {least} to {most}")
+        raise SettingsError(f"{flag} {quoted(value)}: must be a whole number from {least} to {most}")
     return value
 
 
@@ -28,7 +28,7 @@ def real(flag: str, value: float) -> float:
     """`value` as a float if it is a number from 0 to 100. Raises SettingsError."""
     # A comparison with NaN is false, and a comparison with an integer of any length is exact.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
-        raise SettingsError(f"{flag} {value}: must be a number from 0 to 100")
+        raise SettingsError(f"{flag} {quoted(value)}: must be a number from 0 to 100")
     return float(value)
 
 

@@ -157,7 +157,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
                 f"--model {name}: {path.relative_to(folder)} is missing in {folder}; "
                 "a FLUX.1 folder in diffusers format has it. Download the model again or use another folder"
             ) from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise ModelError(f"--model {name}: cannot read {path}: {error}. Download the model again") from None
 
     index = read(folder / "model_index.json")

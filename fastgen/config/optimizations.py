@@ -97,7 +97,7 @@ class Quantize(Optimization, frozen=True):
             if colon and model not in found:
                 raise ValueError("KIND, text:KIND or both with a comma, such as 8bit,text:8bit")
             if kind not in ("none", *cls.kinds):
-                raise ValueError(f"none, {', '.join(cls.kinds)}, and the same for T5 as text:{cls.kinds[0]}")
+                raise ValueError(f"one of none, {', '.join(cls.kinds)}, and the same for T5 as text:{cls.kinds[0]}")
             found[model or "transformer"] = kind
         return cls(**found)
 

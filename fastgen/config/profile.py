@@ -115,8 +115,13 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 warm(_File, Profile)
 
 
-def load(path: Path) -> tuple[Match, Profile]:
-    """Read and check one profile. Raises SettingsError that names the file and the bad key."""
+def load(path: Path, said: str = "") -> tuple[Match, Profile]:
+    """Read and check one profile. `said`: how messages name it.
+
+    Raises:
+        SettingsError: it names the file and the bad key.
+    """
+    said = said or f"profile {path.name}"
     try:
         raw = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
         batch = tuple(sorted((pixels(size), samples) for size, samples in raw.batch.items()))
@@ -128,8 +133,12 @@ def load(path: Path) -> tuple[Match, Profile]:
             raw.measured.date and raw.measured.hardware and raw.measured.command
         ):
             raise ValueError("[measured] needs date, hardware and command")
-    except (ValueError, msgspec.ValidationError) as error:
-        raise SettingsError(f"profile {path.name}: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{said}: not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{said}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # msgspec's and tomllib's are ValueErrors too
+        raise SettingsError(f"{said}: {error}; see the profiles in {FOLDER}") from None
     return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt, raw.compile)
 
 
@@ -172,7 +181,7 @@ def from_file(path: str | os.PathLike) -> Profile:
     file = Path(path).expanduser()
     if not os.path.isfile(file):  # Path.is_file raises OSError for a name that is too long
         raise SettingsError(f"--profile {path}: no such file; give a TOML like those in {FOLDER}")
-    return msgspec.structs.replace(load(file)[1], why=f"--profile {path}")
+    return msgspec.structs.replace(load(file, f"--profile {path}")[1], why=f"--profile {path}")
 
 
 def choose(family: str, model: str, device: Device) -> Profile:

@@ -42,9 +42,9 @@ def locate(text: object, root: str, field: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"a path is a string, not {quoted(text)}", field)
     if not text.strip():
-        raise InputError("the path is empty", field)
+        raise InputError("the path is empty; give the path of an image", field)
     if "\0" in text:
-        raise InputError("the path holds a NUL character", field)
+        raise InputError("the path holds a NUL character; leave it out", field)
     if _ADDRESS.match(text):
         raise InputError(
             f"{quoted(text)} is not a file; fastgen works offline, so download it and give its path", field
@@ -210,14 +210,14 @@ def check_file(path: str, field: str) -> None:
         hint = "; write it with / instead of \\" if "\\" in path and os.path.exists(path.replace("\\", "/")) else ""
         raise InputError(f"{name}: no such file; check the path and --image-root{hint}", field) from None
     if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{name} is a folder, not an image", field)
+        raise InputError(f"{name} is a folder, not an image; give the path of an image in it", field)
     # The kernel's files claim to be regular ones.
     if not stat.S_ISREG(found.st_mode) or os.path.realpath(path).startswith(("/proc/", "/sys/")):
-        raise InputError(f"{name} is not a regular file", field)
+        raise InputError(f"{name} is not a regular file; give the path of an image file", field)
     if not found.st_size:
         raise InputError(f"{name} is empty; use PNG, JPEG or WebP", field)
     if found.st_size > MAX_BYTES:
-        raise InputError(f"{name} has {found.st_size >> 20:,} MiB; the most is {MAX_BYTES >> 20:,} MiB", field)
+        raise InputError(f"{name} has more than {MAX_BYTES >> 20:,} MiB; scale it down first", field)
 
 
 def _decode(image: Image, path: str, field: str) -> Image:

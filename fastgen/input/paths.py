@@ -16,6 +16,9 @@ from fastgen.config.settings import IMAGE_FIELDS
 from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input.readers import rows
 
+MAX_SCHEMA = 16 << 20
+"""Bytes of a schema: a device has no end."""
+
 
 def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
     """INPUT, which is readable and not empty; for captions it may be a folder of images. Raises SettingsError."""
@@ -27,9 +30,11 @@ def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
             raise SettingsError(f"INPUT {path}: is a folder; give a .jsonl or .json file of rows")
         return path
     if not os.path.exists(path):
-        raise SettingsError(f"INPUT {path}: no such file")
+        raise SettingsError(f"INPUT {path}: no such file; check the path")
     if path.suffix.lower() not in (".jsonl", ".json"):
         raise SettingsError(f"INPUT {path}: the name must end in .jsonl (one row per line) or .json (a list of rows)")
+    if not os.path.isfile(path):  # a pipe cannot be read twice, and waits forever if nobody writes into it
+        raise SettingsError(f"INPUT {path}: not a regular file; write the rows into one")
     if not os.access(path, os.R_OK):
         raise SettingsError(f"INPUT {path}: not readable; check its permissions")
     if path.stat().st_size == 0:
@@ -44,7 +49,7 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
     if given is not None:
         root = Path(given).expanduser()
         if not os.path.isdir(root):
-            raise SettingsError(f"--image-root {given}: no such folder")
+            raise SettingsError(f"--image-root {given}: no such folder; give the one where relative image paths start")
         return root.resolve(), []
     if path is None:
         return Path.cwd(), []
@@ -54,7 +59,7 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
         try:
             root = json.loads((path.parent / "run.json").read_text("utf-8"))["settings"]["image_root"]
             return Path(root or path.parent).resolve(), []
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
     here = path.parent.resolve()
     if task != "t2i" and here != Path.cwd():
@@ -89,9 +94,25 @@ def schema(given: str | os.PathLike | dict | None) -> str:
         value = given
     else:
         try:
-            value = json.loads(Path(given).expanduser().read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise SettingsError(f"--schema {given}: cannot be read as JSON: {error}") from None
+            with open(Path(given).expanduser(), "rb") as file:
+                data = file.read(MAX_SCHEMA + 1)
+            if len(data) > MAX_SCHEMA:
+                raise ValueError(f"it has more than {MAX_SCHEMA >> 20} MiB")
+            value = json.loads(data.decode())
+        except OSError as error:
+            raise SettingsError(
+                f"--schema {given}: cannot be read: {error.strerror}; give the path of a JSON file"
+            ) from None
+        except RecursionError:
+            raise SettingsError(
+                f"--schema {given}: cannot be read as JSON: it is nested too deep; flatten it"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"--schema {given}: cannot be read as JSON: not UTF-8 at byte {error.start}; save it as UTF-8"
+            ) from None
+        except ValueError as error:
+            raise SettingsError(f"--schema {given}: cannot be read as JSON: {error}; fix the file") from None
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
 
@@ -99,9 +120,34 @@ def schema(given: str | os.PathLike | dict | None) -> str:
         if not isinstance(value, dict):
             raise ValueError("it must hold a JSON object")
         validator_for(value).check_schema(value)
+        _check_references(value)
     except (ValueError, RecursionError, SchemaError) as error:
-        raise SettingsError(f"--schema {given}: not a JSON schema: {getattr(error, 'message', error)}") from None
+        said = getattr(error, "message", error)
+        raise SettingsError(f"--schema {quoted(given)}: not a JSON schema: {said}; fix it") from None
     return json.dumps(value)
+
+
+def _check_references(schema: dict) -> None:
+    """Raise ValueError for a `$ref` that leads out of the schema: it would be fetched, or fail every caption."""
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    resolver = Registry().with_resource("", resource).crawl().resolver_with_root(resource)
+    found: list[object] = [schema]
+    while found:
+        part = found.pop()
+        if isinstance(part, dict):
+            reference = part.get("$ref")
+            if isinstance(reference, str):
+                try:
+                    resolver.lookup(reference)
+                except Unresolvable:
+                    raise ValueError(f"$ref {quoted(reference)} is not in it, and nothing is fetched") from None
+            found += part.values()
+        elif isinstance(part, list):
+            found += part
 
 
 def lora(text: str) -> tuple[str, float]:

@@ -31,6 +31,7 @@ from fastgen.input.row_schema import (
     read_size,
     read_text,
     read_whole,
+    type_name,
 )
 from fastgen.types import Failed, ImageParams, Request, TextParams
 
@@ -233,7 +234,7 @@ def _own_id(fields: dict) -> str:
     if given.startswith(f"{value}#"):
         return given  # one of several equal rows
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InputError(f"must be a string or a whole number, not {type(value).__name__}", "id")
+        raise InputError(f"must be a string or a whole number, not {type_name(value)}", "id")
     text = read_text(str(value), "id")
     if not text.strip() or len(text) > 512:
         raise InputError("must have 1 to 512 characters", "id")

@@ -44,9 +44,9 @@ def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
             turns = [_without_marks(turn) for turn in turns]
         prompts = tuple(turn for turn in turns if turn.strip())
         if not prompts:
-            raise InputError("it has no text from the user", name)
+            raise InputError("it has no text from the user; write what is wanted", name)
         if len(prompts) > MAX_TURNS:
-            raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}", name)
+            raise InputError(f"{len(prompts)} user turns; the most is {MAX_TURNS}, so leave some out", name)
         for prompt in prompts:
             if len(prompt) > MAX_PROMPT_CHARACTERS:
                 raise InputError(
@@ -81,7 +81,7 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     while turns[-1][0] != "user":  # an answer that the row already has is not asked for again
         turns.pop()
     if len(turns) > MAX_TURNS:
-        raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}", name)
+        raise InputError(f"{len(turns)} turns; the most is {MAX_TURNS}, so leave some out", name)
     for _, text in turns:
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise InputError(
@@ -131,7 +131,7 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
         if size is not None:
             if isinstance(size, str) and len(size) < 40:
                 wanted = parse_size(size)
-            elif isinstance(size, list) and len(size) == 2:
+            elif isinstance(size, list) and len(size) == 2 and None not in size:
                 wanted = (
                     read_whole({"size": size[0]}, "size", 0, 1, 10**9),
                     read_whole({"size": size[1]}, "size", 0, 1, 10**9),
@@ -163,7 +163,7 @@ def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
             if fields.get(name) not in (None, ""):
                 api_options[name] = word = read_text(fields[name], name).strip()
                 if len(word) > 100:
-                    raise InputError(f"{quoted(word)}: no service has such a long option", name)
+                    raise InputError(f"{quoted(word)}: no service has such a long option; shorten it", name)
     return api_options
 
 
@@ -176,13 +176,13 @@ def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...
     value = fields[name]
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:
-        raise InputError(f"{len(paths)} images; the most is {MAX_IMAGES}", name)
+        raise InputError(f"{len(paths)} images; the most is {MAX_IMAGES}, so leave some out", name)
     return name, tuple(images.locate(read_text(path, name), root, name) for path in paths)
 
 
 def read_text(value: object, field: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"must be a string, not {_type(value)}", field)
+        raise InputError(f"must be a string, not {type_name(value)}", field)
     if not is_unicode(value):
         if any("\udc80" <= character <= "\udcff" for character in value):  # Python's form of bytes that are not UTF-8
             raise InputError(f"{quoted(value)} is not UTF-8; rename the file", field)
@@ -210,7 +210,7 @@ def read_whole(fields: dict, name: str, default: int, least: int, most: int) -> 
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"must be a whole number, not {_type(value)}", name)
+        raise InputError(f"must be a whole number, not {type_name(value)}", name)
     if not least <= value <= most:
         raise InputError(f"{quoted(value)} is out of range: from {least} to {most}", name)
     return value
@@ -221,12 +221,13 @@ def read_real(fields: dict, name: str, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"must be a number, not {_type(value)}", name)
+        raise InputError(f"must be a number, not {type_name(value)}", name)
     if not 0 <= value <= 100:  # NaN gives False here
         raise InputError(f"{quoted(value)} is out of range: from 0 to 100", name)
     return float(value)
 
 
-def _type(value: object) -> str:
+def type_name(value: object) -> str:
+    """The type of a value in the words of JSON, for a message; of a number, the number."""
     names = {bool: "true or false", str: "a string", list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value)) or quoted(value)

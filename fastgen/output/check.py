@@ -47,7 +47,7 @@ class Check:
             self._journal = Journal(out / previous.JOURNAL, read_only=True)
         except OSError as error:
             raise RunFolderError(
-                f"{out}: {previous.JOURNAL} cannot be read: {error.strerror}; give the folder of a run"
+                f"RUN {out}: {previous.JOURNAL} cannot be read: {error.strerror}; give the folder of a run"
             ) from None
 
     def __iter__(self) -> Iterator[Finding]:

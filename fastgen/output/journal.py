@@ -21,7 +21,7 @@ from zlib import crc32
 
 import msgspec
 
-from fastgen.errors import DiskError
+from fastgen.errors import DiskError, RunFolderError
 from fastgen.output import reserve
 from fastgen.types import Done, Failed, Result
 
@@ -54,6 +54,8 @@ class Journal:
         """Number of lines dropped because of a wrong checksum."""
         self.cost = self.dearest = 0.0
         """USD of all results when it was opened, and of the most expensive one."""
+        if path.exists() and not path.is_file():  # opening a pipe may wait forever
+            raise RunFolderError(f"{path}: is not a file; move it away")
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = self._replay()
         if not read_only:

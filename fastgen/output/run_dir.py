@@ -189,6 +189,7 @@ class RunFolder:
         before, fresh = self._read_run(), self.settings.run.fresh
         if before is None:
             self._check_owner()
+        self._check_kinds()
         if fresh or before is None:
             return before
         if (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
@@ -202,6 +203,16 @@ class RunFolder:
                 f"{self.path} had the table of another INPUT ({before.get('input')}); it is kept as {kept.name}"
             )
         return before
+
+    def _check_kinds(self) -> None:
+        """Raise RunFolderError if a file of the run is something else: reading a pipe may wait forever."""
+        for name in OURS:
+            path, folder = self.path / name, name in (IMAGES, LOGS)
+            if path.exists() and not (path.is_dir() if folder else path.is_file()):
+                raise RunFolderError(
+                    f"-o {self.path}: {name} is not a {'folder' if folder else 'file'}; move it away, or use another "
+                    "folder"
+                )
 
     def _check_owner(self) -> None:
         """Raise RunFolderError if there is no run.json that says to whom the folder belongs."""
@@ -268,6 +279,8 @@ class RunFolder:
 
     def _read_run(self) -> dict | None:
         """run.json, if it belongs to a run."""
+        if not (self.path / RUN).is_file():
+            return None
         try:
             value = json.loads((self.path / RUN).read_text("utf-8"))
         except (OSError, ValueError, RecursionError):

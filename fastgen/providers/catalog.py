@@ -130,7 +130,9 @@ def _files() -> Files:
     try:
         return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
     except OSError as error:
-        raise SettingsError(f"{OVERRIDE}={own}: cannot be read: {error.strerror}") from None
+        raise SettingsError(
+            f"{OVERRIDE} {own}: cannot be read: {error.strerror}; give the path of a TOML file"
+        ) from None
 
 
 @lru_cache(maxsize=8)
@@ -151,8 +153,14 @@ def _read(files: Files) -> dict:
                 for name, model in msgspec.convert(content, Section).models.items():
                     where = f"{path}: {section}.models.{name}"
                     msgspec.convert(model, Model)
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{OVERRIDE}: {where}: {error}") from None
+        except OSError as error:
+            raise SettingsError(
+                f"{OVERRIDE} {path}: cannot be read: {error.strerror}; give the path of a TOML file"
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{OVERRIDE}: {path}: not UTF-8; save it as UTF-8") from None
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(f"{OVERRIDE}: {where}: {error}; see docs/apis.md for its format") from None
         merged = _over(merged, found)
     return merged
 

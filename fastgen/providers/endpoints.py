@@ -53,7 +53,9 @@ def key_of(name: str, needed: bool = False) -> str:
             f"{name}: holds characters that no key has, such as a line break in its middle; set it again"
         )
     if needed and not key:
-        raise SettingsError(f"{name}: it it it it it is not set in the process that sends the requests")
+        raise SettingsError(
+            f"{name}: not set in the process that sends the requests; set it and run the same command again"
+        )
     return key
 
 

@@ -73,9 +73,14 @@ def find(command: str | None, on_gpu: bool) -> tuple[str, ...]:
     `vllm` on the PATH. Raises SettingsError."""
     serve = SERVE if on_gpu else SERVE_ON_CPU
     if command:
-        words = tuple(shlex.split(command))
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError:
+            raise SettingsError(
+                f"--vllm-command {command}: a quotation mark or backslash is left open; close it"
+            ) from None
         if not words or not shutil.which(words[0]):
-            raise SettingsError(f"--vllm-command {command}: no such program")
+            raise SettingsError(f"--vllm-command {command}: no such program; give the path of vllm or of its Python")
         return words + serve if len(words) == 1 and Path(words[0]).name.startswith("python") else words
     ours, broken = find_spec("vllm"), "" if on_gpu else " ".join(filter(find_spec, FATAL_ON_CPU))
     if ours and not broken:

@@ -8,6 +8,7 @@ backend   one backend: its model, devices, profile, endpoint and optimizations
 
 from __future__ import annotations
 
+import inspect
 import os
 
 from msgspec.structs import replace
@@ -16,8 +17,9 @@ from fastgen.config import backends
 from fastgen.config.profile import from_file
 from fastgen.config.prompts import PROMPT, SYSTEM
 from fastgen.config.settings import OUTPUT_KEYS, Settings
-from fastgen.errors import SettingsError
+from fastgen.errors import SettingsError, quoted
 from fastgen.providers import capabilities, catalog, pricing
+from fastgen.resolver import flags as given
 from fastgen.resolver import parts
 from fastgen.resolver.backend import ONLY_SERVERS, resolve_backend
 from fastgen.resolver.flags import Flags
@@ -77,18 +79,24 @@ def resolve(
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
-    The names are those of the command line. `input` None means that the rows come from Python.
+    The names are those of the command line; None means "not given". Without `input` the rows come from Python.
 
     Raises:
         SettingsError: something cannot be honoured; the message names the flag and the fix.
     """
-    return _route(Flags(**locals()))
+    return _route(given.read(locals(), _DEFAULTS))
+
+
+_DEFAULTS = {name: argument.default for name, argument in inspect.signature(resolve).parameters.items()}
 
 
 def _route(flags: Flags) -> Settings:
     """The requested backend, with its fallbacks."""
-    if flags.task not in OUTPUT_KEYS:
-        raise SettingsError(f"task {flags.task!r}: one of {', '.join(OUTPUT_KEYS)}")
+    if not isinstance(flags.task, str) or flags.task not in OUTPUT_KEYS:
+        raise SettingsError(f"task {quoted(flags.task)}: one of {', '.join(OUTPUT_KEYS)}")
+    for name in ("model", "base_url"):  # as from a variable of the shell that is not set
+        if getattr(flags, name) is not None and not getattr(flags, name).strip():
+            raise SettingsError(f"{given.called(name)}: is empty; give a value, or leave it out")
     first = flags.backend or backends.names(flags.task)[0]
     asked = [("--backend", first, flags.model, flags.base_url)]
     asked += [("--fallback", *named) for named in _fallbacks(flags.fallback)]
@@ -105,8 +113,11 @@ def _route(flags: Flags) -> Settings:
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None
     route = []
-    for spec, (_, _, model, base_url) in zip(specs, asked, strict=True):
-        settings = resolve_backend(flags, spec, model, base_url, rows, run, profile)
+    for spec, (flag, _, model, base_url) in zip(specs, asked, strict=True):
+        try:
+            settings = resolve_backend(flags, spec, model, base_url and base_url.strip(), rows, run, profile)
+        except SettingsError as error:
+            raise type(error)(f"{flag} {spec}: {error}" if flag == "--fallback" else str(error)) from None
         if reason := capabilities.refuse_flags(settings):
             if not flags.fallback:
                 raise SettingsError(reason)
@@ -134,6 +145,8 @@ def _fallbacks(text: str) -> list[tuple[str, str, str | None]]:
         name, _, url = part.partition("@")
         backend, _, model = name.partition(":")
         found.append((backend, model or "auto", url or None))
+    if text and not found:
+        raise SettingsError(f"--fallback {text}: names no backend; write it as openai or openai,gemini")
     return found
 
 

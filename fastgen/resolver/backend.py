@@ -53,6 +53,7 @@ def resolve_backend(
     Raises:
         SettingsError, ModelError: something cannot be honoured.
     """
+    _check_requests(flags)
     card, endpoint, devices, notes = _locate(flags, spec, model, base_url, profile)
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
@@ -171,7 +172,7 @@ def _engine(flags: Flags, card: ModelCard, on_gpu: bool) -> Engine:
     if dtype == "auto":
         dtype = "bf16" if on_gpu else "fp32"
     if dtype not in DTYPE_NAMES:
-        raise SettingsError(f"--dtype: one of auto, {', '.join(DTYPE_NAMES)}")
+        raise SettingsError(f"--dtype {flags.dtype}: one of auto, {', '.join(DTYPE_NAMES)}")
     length = flags.max_sequence_length
     return Engine(
         dtype=DTYPE_NAMES[dtype],
@@ -185,7 +186,6 @@ def _engine(flags: Flags, card: ModelCard, on_gpu: bool) -> Engine:
 
 def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Placement) -> Endpoint:
     """The endpoint with the flags for requests."""
-    _check_requests(flags)
     if not spec.is_remote:
         return endpoint
     usual = spec.max_inflight
@@ -194,12 +194,14 @@ def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Pl
     return replace(
         endpoint,
         max_inflight=flags.max_inflight or usual,
-        rpm=number("--rpm", flags.rpm, 0, 10_000_000),
+        rpm=flags.rpm,
         timeout_s=float(flags.timeout or TIMEOUT_S[flags.task]),
     )
 
 
 def _check_requests(flags: Flags) -> None:
+    """Raise SettingsError if a flag for requests has no possible value, whether or not a backend sends any."""
+    number("--rpm", flags.rpm, 0, 10_000_000)
     if flags.max_inflight is not None:
         number("--max-inflight", flags.max_inflight, 1, 4096)
     if flags.timeout is not None and not 0 < flags.timeout <= 86_400:

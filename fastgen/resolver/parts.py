@@ -43,7 +43,9 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         *PARAM_FIELDS,
         *(IMAGE_FIELDS if task != "t2i" else ()),
     }
-    if not key or key in taken:
+    if not key.strip() or not key.isprintable():
+        raise SettingsError(f"--output-key {key!r}: is not the name of a field; give one such as {OUTPUT_KEYS[task]}")
+    if key in taken:
         raise SettingsError(f"--output-key {key!r}: fastgen itself reads or writes that field; choose another name")
     root, notes = paths.image_root(flags.image_root, Path(input) if input else None, task)
     seed = number("--seed", flags.seed, 0, MAX_SEED)

@@ -71,6 +71,8 @@ class Run:
         idle_pool: IdlePool | None = None,
         place: str = registry.DEFAULT,
     ):
+        if not isinstance(settings, Settings):
+            raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
         if not settings.run.input and rows is None:
             raise SettingsError("no rows: give an input file to resolve(), or rows")
         if settings.run.input and rows is not None:

@@ -48,7 +48,7 @@ class Made:
     @classmethod
     def of(cls, data: bytes) -> Made:
         """Raises ProviderError."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with decoding, Image.open(io.BytesIO(data)) as picture:
@@ -59,6 +59,8 @@ class Made:
         except Image.DecompressionBombError:  # another try would give the same, and this one is paid for
             said = f"the image in the answer is larger than {images.MAX_PIXELS // 1_000_000} megapixels"
             raise ProviderError("unsupported", said) from None
+        except UnidentifiedImageError:
+            raise ProviderError("malformed", "what the answer has instead of an image is not an image") from None
         except Exception as error:  # damage raises OSError, SyntaxError, ValueError, struct.error and more
             raise ProviderError("malformed", f"the image in the answer cannot be decoded: {error}") from None
         if kind not in SUFFIXES:

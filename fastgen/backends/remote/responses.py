@@ -142,7 +142,7 @@ def _under(schema: str, text: str) -> str:
         value = json.loads(text)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         jsonschema.validate(value, json.loads(schema))
-    except ValueError:
+    except (ValueError, RecursionError):
         wrong = f"is not JSON: {shorten(text)}"
     except jsonschema.ValidationError as error:
         wrong = f"does not fit --schema: {shorten(error.message)}"

@@ -57,7 +57,7 @@ def init(folder: str | Path) -> list[Path]:
                 written += _write(folder / place / name, text)
         return written + _copy(HERE / "README.md", folder / "README.md")
     except OSError as error:
-        raise fastgen.SettingsError(f"init {folder}: {error.strerror}: {error.filename}") from None
+        raise fastgen.SettingsError(f"init {folder}: {error.strerror}: {error.filename}; name another folder") from None
 
 
 def example(name: str) -> str:

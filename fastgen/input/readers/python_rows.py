@@ -2,7 +2,7 @@
 
 Values that JSON does not have are converted: numbers of numpy and torch, paths, dates, and PIL images (written to files
 that are named by their content). A value that cannot be converted fails its row when that row is read. Does not know
-what the fields mean, except `id` and `fastgen`.
+what the fields mean, except `id`, `fastgen`, and which ones cannot have bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS
 from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input import color_profiles
 
@@ -27,7 +28,12 @@ UNREADABLE = "unreadable"
 """A key in a row's `fastgen`: why the row could not be converted."""
 MOST_NUMBERS = 10_000
 """A larger array is hardly a field of a row, but rather an image."""
+MOST_DIGITS = 4300
+"""Of a whole number: Python writes no longer ones."""
+_MOST_WHOLE = 10**MOST_DIGITS
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_BYTES = (bytes, bytearray, memoryview)
+_READ = frozenset((*PROMPT_FIELDS, *IMAGE_FIELDS, *PARAM_FIELDS, "mask"))
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -42,17 +48,30 @@ def write_jsonl(path: Path, rows: Iterable[dict], pictures: Path) -> int:
         SettingsError: a row is not a dict.
         OSError: the disk refuses writes.
     """
+    if isinstance(rows, str | bytes | os.PathLike | Mapping) or not isinstance(rows, Iterable):
+        raise SettingsError(
+            f"rows: must be a list or another iterable of dicts, not {type(rows).__name__}; a file of rows is given to "
+            "resolve() as `input`"
+        )
     count = 0
     with path.open("wb") as file:
         for count, row in enumerate(rows, 1):
             if not isinstance(row, dict):
-                raise SettingsError(f"row {count}: each row is a dict, not {type(row).__name__}")
+                raise SettingsError(
+                    f"row {count}: each row must be a dict, not {row if row is None else type(row).__name__}"
+                )
             try:
-                line = _encode(row)
+                line = _Row(pictures).line(row) if _has_bytes(row) else _encode(row)
             except (TypeError, ValueError, OverflowError, RecursionError):  # UnicodeEncodeError is a ValueError
                 line = _Row(pictures).line(row)
             file.write(line + b"\n")
     return count
+
+
+def _has_bytes(row: dict) -> bool:
+    """Whether a field that fastgen reads has bytes, which would become text in base64. A column of the user's own may
+    have them."""
+    return any(isinstance(value, _BYTES) and name in _READ for name, value in row.items())
 
 
 def problem(fields: dict) -> InputError | None:
@@ -76,9 +95,11 @@ class _Row:
         for key, value in row.items():
             name = key if isinstance(key, str) else str(key)
             try:
+                if name in _READ and isinstance(value, _BYTES):
+                    raise InputError("bytes; give text, or an image as a path or as a PIL image")
                 fields[name] = self._plain(value)
             except (InputError, RecursionError) as error:
-                said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+                said = "it is nested too deep; flatten it" if isinstance(error, RecursionError) else str(error)
                 wrong = wrong or {"field": name, "message": said}
                 fields[name] = f"<{type(value).__name__}>"
         about = fields.get("fastgen")
@@ -94,7 +115,11 @@ class _Row:
 
     def _id(self, fields: dict) -> str:
         """An id from the row's content and its images' content, not from the folder that they were written to."""
-        text = _encode_sorted([fields, sorted(self.pictures.values())]).decode()
+        content = [fields, sorted(self.pictures.values())]
+        try:
+            text = _encode_sorted(content).decode()
+        except UnicodeEncodeError:  # lone surrogates
+            text = json.dumps(content, sort_keys=True)
         for path, digest in self.pictures.items():
             text = text.replace(json.dumps(path, ensure_ascii=False), f'"{digest}"')
         return blake2b(text.encode(), digest_size=8).hexdigest()
@@ -105,6 +130,10 @@ class _Row:
             case None | bool() | str():
                 return str(value) if isinstance(value, str) else value
             case int():
+                if abs(value) >= _MOST_WHOLE:
+                    raise InputError(
+                        f"a whole number with more than {MOST_DIGITS:,} digits; shorten it, or write it as text"
+                    )
                 return int(value)
             case float():
                 return float(value) if math.isfinite(value) else None
@@ -128,7 +157,9 @@ class _Row:
         try:
             return msgspec.to_builtins(value)
         except (TypeError, ValueError, msgspec.MsgspecError):
-            raise InputError(f"a value of type {type(value).__name__}, which JSON does not have") from None
+            raise InputError(
+                f"a value of type {type(value).__name__}, which JSON does not have; give text, numbers, lists or dicts"
+            ) from None
 
     def _save(self, picture: Image) -> str:
         """Writes the image to a file. Returns its path."""
@@ -145,7 +176,7 @@ class _Row:
                 digest.update(part)
             name = digest.hexdigest()
         except Exception as error:  # a damaged file behind it may raise anything
-            raise InputError(f"a PIL image that cannot be read: {quoted(error)}") from None
+            raise InputError(f"a PIL image that cannot be read: {quoted(error)}; load it again") from None
         path = self.folder.absolute() / f"{name}.png"
         if not path.exists():
             self.folder.mkdir(exist_ok=True)

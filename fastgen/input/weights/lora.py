@@ -131,7 +131,7 @@ def plan(header: Header, model: Model) -> Plan:
     if problems:
         raise BadFile(_explain(problems, len(header.tensors)))
     if not changes:
-        raise BadFile("contains no LoRA weights")
+        raise BadFile("contains no LoRA weights; give the file of a LoRA")
     return Plan(tuple(changes), tuple(f"{_some(names)} are left out: {why}" for why, names in unused.items()))
 
 
@@ -151,7 +151,7 @@ def _refuse_families(header: Header) -> None:
     for kind, words in FAMILIES.items():
         names = [name for name in header.tensors if re.search(words, name)]
         if names:
-            raise BadFile(f"is {kind} ({_some(names)}), which is not supported; LoRA and DoRA are")
+            raise BadFile(f"is {kind} ({_some(names)}), which is not supported; use a LoRA or DoRA")
 
 
 def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str]:
@@ -261,4 +261,4 @@ def _some(names: list[str]) -> str:
 def _explain(problems: dict[str, str], count: int) -> str:
     examples = "; ".join(f"{name}: {why}" for name, why in list(problems.items())[:EXAMPLES])
     more = f"; and {len(problems) - EXAMPLES} more" if len(problems) > EXAMPLES else ""
-    return f"{len(problems)} of {count} tensors do not fit this model. {examples}{more}"
+    return f"{len(problems)} of {count} tensors do not fit this model; use a LoRA made for it. {examples}{more}"

@@ -56,7 +56,7 @@ def read_header(path: Path) -> Header:
             said = json.loads(file.read(size))
     except OSError as error:
         raise BadFile(f"cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadFile("is not a .safetensors file, or is damaged; download it again") from None
     try:
         metadata = said.pop("__metadata__", None) or {}

@@ -131,5 +131,8 @@ def _explain(problems: dict[str, str], header: Header) -> str:
         text = f"lacks {missing} weights of this model's transformer. {examples}{more}"
         if all("guidance" in name for name in problems):
             text += ". It is of a model without guidance, such as FLUX.1-schnell: name that as --model"
+        else:
+            text += ". Use a complete file"
         return text
-    return f"{len(problems)} of {len(header.tensors)} tensors do not fit this model's transformer. {examples}{more}"
+    count = f"{len(problems)} of {len(header.tensors)} tensors"
+    return f"{count} do not fit this model's transformer. {examples}{more}. Use a file made for it"

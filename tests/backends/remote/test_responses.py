@@ -97,6 +97,12 @@ def test_what_is_no_text(content, finish, refusal, schema, kind):
     assert caught.value.kind == kind
 
 
+def test_an_answer_of_brackets_is_malformed():
+    with pytest.raises(ProviderError, match="is not JSON") as caught:
+        text_of("[" * 100_000, "stop", None, '{"type": "array"}')
+    assert caught.value.kind == "malformed"
+
+
 def test_json_under_a_schema():
     assert text_of('{"n":  1}', "stop", None, SCHEMA) == '{"n": 1}'
     said = '{"n": 1, "says": "I cannot help you", "caption": "A parrot beside a sign, on a perch."}'

@@ -169,5 +169,17 @@ def test_bad_rows_from_python_fail_alone(settings, table):
     lines = table(out / "results.jsonl")
     assert [line["fastgen"]["status"] for line in lines] == ["done", "failed", "failed", "done"]
     assert lines[0]["seed"] == 3 and lines[3]["x"] == "\udcff" and OUTPUT_KEYS["t2i"] in lines[3]
-    assert results["mine"].message == "row 2, field seed: a value of type object, which JSON does not have"
+    assert results["mine"].message == (
+        "row 2, field seed: a value of type object, which JSON does not have; give text, numbers, lists or dicts"
+    )
     assert lines[2]["fastgen"]["error"]["field"] == "prompt"
+
+
+def test_bytes_are_no_prompt_but_may_stand_in_a_column_of_the_users_own(settings, table):
+    from fastgen.api import generate
+
+    rows = [{"prompt": b"a fox"}, {"prompt": "a fox", "thumbnail": b"abc"}]
+    list(generate(settings("t2i"), rows))
+    first, second = table(pathlib.Path(settings("t2i").run.out) / "results.jsonl")
+    assert first["fastgen"]["error"]["message"].startswith("row 1, field prompt: bytes; give text")
+    assert second["fastgen"]["status"] == "done" and second["thumbnail"] == "YWJj"

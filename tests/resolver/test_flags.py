@@ -1,0 +1,49 @@
+"""Arguments from Python: what can be meant is taken, None is "not given", and the rest is refused by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastgen.errors import SettingsError
+from fastgen.resolver import resolve
+
+FAKE = {"backend": "fake", "gpus": "cpu"}
+
+
+def test_numbers_of_numpy_and_paths_are_taken(rows_file, tmp_path):
+    given = {"steps": np.int64(3), "guidance": np.float32(2.5), "n": np.int32(2), "seed": np.uint8(7)}
+    settings = resolve("t2i", rows_file([{"prompt": "a"}]), out=tmp_path / "run", **given, **FAKE)
+    image = settings.image
+    assert (image.steps, image.guidance, image.n, settings.rows.seed) == (3, 2.5, 2, 7)
+    assert [type(value) for value in (image.steps, image.guidance, settings.rows.seed)] == [int, float, int]
+    with pytest.raises(SettingsError, match=r"^--model .*nowhere: no such folder"):
+        resolve("t2i", model=tmp_path / "nowhere")
+
+
+def test_none_is_not_given():
+    names = ("n", "seed", "dtype", "format", "batch_size", "lora", "fallback", "max_cost", "rpm", "fresh")
+    assert resolve("t2i", **dict.fromkeys(names), **FAKE) == resolve("t2i", **FAKE)
+
+
+def test_one_lora_is_a_list_of_one(tmp_path):
+    with pytest.raises(SettingsError, match=r"^--lora nowhere.safetensors: no such file"):
+        resolve("t2i", lora="nowhere.safetensors", model="tiny", gpus="cpu")
+
+
+def test_a_folder_that_is_not_utf8_is_refused_though_the_path_is(tmp_path, monkeypatch):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place.mkdir()
+    monkeypatch.chdir(place)
+    with pytest.raises(SettingsError, match=r"^-o run: leads to .*caf\\udce9/run, which is not UTF-8"):
+        resolve("t2i", out="run", **FAKE)
+
+
+def test_an_address_is_stripped(monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "a")
+    settings = resolve("t2i", backend="openai", base_url=" http://127.0.0.1:9/v1\n")
+    assert settings.endpoint.base_url == "http://127.0.0.1:9/v1"
