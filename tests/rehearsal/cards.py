@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
+
+from fastgen.config.fit import card as fit_card
+
+from fastgen.config import hardware
+from fastgen.opt import parked
 
 CONTEXT_GIB = 0.6
 """What the CUDA context and the handles of cuBLAS and cuDNN take, typically, and PyTorch cannot give away."""
@@ -19,8 +24,10 @@ class Card:
     name: str
     sold_as_gb: int
     """The memory that is printed on the box."""
+    total_mib: int
+    """What `nvidia-smi` reports."""
     gib: float
-    """The memory that a process can get, the CUDA context included."""
+    """What processes can get of it, the CUDA context included."""
     compute_capability: tuple[int, int]
 
     @property
@@ -29,14 +36,14 @@ class Card:
 
 
 CARDS = (
-    Card("NVIDIA GeForce RTX 4070", 12, 11.6, (8, 9)),
-    Card("NVIDIA GeForce RTX 4080", 16, 15.6, (8, 9)),
-    Card("NVIDIA GeForce RTX 4090", 24, 23.5, (8, 9)),
-    Card("NVIDIA GeForce RTX 5090", 32, 31.4, (12, 0)),
-    Card("NVIDIA A100-SXM4-40GB", 40, 39.4, (8, 0)),
-    Card("NVIDIA L40S", 48, 44.5, (8, 9)),
-    Card("NVIDIA H100 80GB HBM3", 80, 79.2, (9, 0)),
-    Card("NVIDIA H200", 141, 139.8, (9, 0)),
+    Card("NVIDIA GeForce RTX 4070", 12, 12282, 11.6, (8, 9)),
+    Card("NVIDIA GeForce RTX 4080", 16, 16376, 15.6, (8, 9)),
+    Card("NVIDIA GeForce RTX 4090", 24, 24564, 23.5, (8, 9)),
+    Card("NVIDIA GeForce RTX 5090", 32, 32607, 31.3, (12, 0)),
+    Card("NVIDIA A100-SXM4-40GB", 40, 40960, 39.4, (8, 0)),
+    Card("NVIDIA L40S", 48, 46068, 44.4, (8, 9)),
+    Card("NVIDIA H100 80GB HBM3", 80, 81559, 79.1, (9, 0)),
+    Card("NVIDIA H200", 141, 143771, 139.8, (9, 0)),
 )
 BY_GB = {card.sold_as_gb: card for card in CARDS}
 
@@ -68,16 +75,24 @@ echo "$line"
 """
 
 
+HOST_GIB = 60.0
+"""Free main memory beside each card."""
+
+
 @contextmanager
 def installed(card: Card, folder: Path) -> Iterator[None]:
-    """Inside the block, `nvidia-smi` reports this card."""
+    """Inside the block, `nvidia-smi` reports this card, and there is enough main memory to stream from."""
     folder.mkdir(parents=True, exist_ok=True)
-    mib = int(card.gib * 1024)
+    free = int(card.gib * 1024)
     capability = ".".join(map(str, card.compute_capability))
     script = folder / "nvidia-smi"
-    script.write_text(SCRIPT.format(name=card.name, index=0, total=mib, free=mib, capability=capability))
+    script.write_text(SCRIPT.format(name=card.name, index=0, total=card.total_mib, free=free, capability=capability))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     path = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
-    with patch.dict(os.environ, {"PATH": path}):
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, {"PATH": path}))
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        stack.enter_context(patch.object(hardware, "free_main_gib", lambda: HOST_GIB))
+        stack.enter_context(patch.object(fit_card, "free_host_gib", lambda: HOST_GIB))
+        stack.enter_context(patch.object(parked, "free_memory", lambda: int(HOST_GIB * 2**30)))
         yield

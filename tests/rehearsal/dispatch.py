@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ FREE = {
 """They start no kernel, apart from views."""
 WAIT = {aten.nonzero.default, aten.equal.default, aten.masked_select.default, aten._unique2.default}
 """The host waits for their results, or for the sizes of these."""
+COUNTED = {**flop_registry, aten._int_mm: flop_registry[aten.mm]}
+ONE_TYPE = {*flop_registry, aten.native_layer_norm, aten.native_group_norm, aten._fused_rms_norm} - {aten._scaled_mm}
 FLASH_HEAD_SIZE = 256
 _composite: dict[Any, bool] = {}
 
@@ -42,6 +45,9 @@ class FakeCard(TorchDispatchMode):
         kwargs = kwargs or {}
         if any(_is_wrapper(cls) for cls in types):
             return NotImplemented  # it unpacks itself, and what it does inside comes here again
+        if kwargs.get("pin_memory"):  # only a driver can pin
+            made = self.__torch_dispatch__(func, types, args, {**kwargs, "pin_memory": False})
+            return mark_pinned(made)
         leaves = tree_leaves((args, kwargs))
         fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
         device = next((leaf for leaf in leaves if isinstance(leaf, torch.device)), None)
@@ -59,7 +65,7 @@ class FakeCard(TorchDispatchMode):
             return self._attention(*args, **kwargs)
         if func not in _composite:
             key = "CompositeImplicitAutograd"
-            _composite[func] = func._overloadpacket not in flop_registry and (
+            _composite[func] = func._overloadpacket not in COUNTED and (
                 torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
             )
         if _composite[func]:
@@ -85,6 +91,8 @@ class FakeCard(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: Any, on_card: bool) -> Any:
         """Shapes, dtypes and devices as the real dispatcher would find them, and what it costs."""
         args, kwargs = tree_map(self._without_data, (args, kwargs))
+        if on_card:
+            _check_types(func, args, kwargs)
         with self.fake:
             out = func(*args, **kwargs)
         outs = [x for x in tree_leaves(out) if isinstance(x, FakeTensor) and x.fake_device.type == "cuda"]
@@ -92,8 +100,12 @@ class FakeCard(TorchDispatchMode):
             self.meter.born(one)
         if (outs or on_card) and not func.is_view and func not in FREE and any(one.numel() for one in outs):
             work = self.meter.work
-            if func._overloadpacket in flop_registry:
-                work.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+            if func._overloadpacket in COUNTED:
+                flops = COUNTED[func._overloadpacket](*args, **kwargs, out_val=out)
+                work.flops += flops
+                work.float32_flops += flops * (
+                    outs[0].dtype in (torch.float32, torch.float64)
+                )  # the others are statistics
             fakes = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, FakeTensor)]
             work.moved_bytes += sum(one.nbytes for one in fakes) + sum(one.nbytes for one in outs)
             work.launches += 1
@@ -178,18 +190,29 @@ _pinned: set[int] = set()
 
 
 def pin(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor.pin_memory()`: a copy whose storage counts as pinned."""
-    import weakref
+    """`tensor.pin_memory()`."""
+    return mark_pinned(tensor if isinstance(tensor, FakeTensor) else tensor.clone())
 
-    copy = tensor.clone() if not isinstance(tensor, FakeTensor) else tensor
-    storage = copy.untyped_storage()
+
+def mark_pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """From now on its memory counts as pinned, until it is freed."""
+    storage = tensor.untyped_storage()
     _pinned.add(storage._cdata)
     weakref.finalize(storage, _pinned.discard, storage._cdata).atexit = False
-    return copy
+    return tensor
 
 
 def is_pinned(tensor: torch.Tensor) -> bool:
     return tensor.untyped_storage()._cdata in _pinned
+
+
+def _check_types(func: Any, args: Any, kwargs: Any) -> None:
+    """Kernels of products and norms on a GPU take one type of float; the shapes alone would not tell."""
+    if func._overloadpacket in ONE_TYPE:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        types = {one.dtype for one in tensors if one.is_floating_point()}
+        if len(types) > 1:
+            raise RuntimeError(f"{func}: the tensors must have the same dtype, but they have {sorted(map(str, types))}")
 
 
 def _is_wrapper(cls: type) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ class Ran:
     """From one step to the next, in the middle of the batch."""
     steps: int
     peak_bytes: int
+
+    @property
+    def outside(self) -> Work:
+        """The batch without its steps."""
+        rest = self.batch.copy()
+        for name, value in vars(self.step).items():
+            if name != "syncs":
+                setattr(rest, name, getattr(rest, name) - self.steps * value)
+        rest.syncs = self.batch.syncs - Counter({what: self.steps * n for what, n in self.step.syncs.items()})
+        return rest
 
     @property
     def errors(self) -> list[str]:

@@ -68,6 +68,7 @@ def rehearsed(card: Card, answer: float = 0.0) -> Iterator[Rehearsal]:
         for target, name, value in _tensors():
             stack.enter_context(patch.object(target, name, value))
         stack.enter_context(patch.object(threading.Thread, "run", run_on_card))
+        stack.enter_context(patch.object(torch.version, "cuda", "13.0"))
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") is made on the CPU, then moved
         stack.callback(torch._C._set_only_lift_cpu_tensors, False)
         stack.enter_context(rehearsal.mode())
@@ -163,7 +164,7 @@ def _cuda(meter: Meter) -> dict[str, Any]:
 
 def _tensors() -> list[tuple[Any, str, Any]]:
     """What PyTorch itself does with tensors in a way that fake ones do not take: (owner, name, replacement)."""
-    make, copy = torch.tensor, torch.Tensor.copy_
+    make, copy, data = torch.tensor, torch.Tensor.copy_, torch.Tensor.data
 
     def tensor(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
         made = make(*args, **kwargs)
@@ -174,6 +175,11 @@ def _tensors() -> list[tuple[Any, str, Any]]:
             return self  # weights being loaded
         return copy(self, source, *args, **kwargs)
 
+    def set_data(self: FakeTensor, value: torch.Tensor) -> None:
+        value = value if isinstance(value, FakeTensor) else self.fake_mode.from_tensor(value)
+        data.__set__(self, value)
+        self.fake_device = value.fake_device
+
     return [
         (torch.nn.Module, "_apply", _apply),
         (torch, "tensor", tensor),
@@ -181,6 +187,7 @@ def _tensors() -> list[tuple[Any, str, Any]]:
         (torch.Tensor, "pin_memory", lambda self, *_, **__: pin(self)),
         (torch.Tensor, "is_pinned", lambda self, *_: is_pinned(self)),
         (torch.Tensor, "record_stream", lambda self, *_: None),
+        (FakeTensor, "data", property(data.__get__, set_data)),
     ]
 
 

@@ -12,6 +12,9 @@ import torch
 
 from tests.rehearsal.cards import CONTEXT_GIB, Card
 
+OWN = ("/rehearsal/meter.py", "/rehearsal/dispatch.py", "/rehearsal/fake_cuda.py")
+ENGINE = "engine"
+"""How the names of threads that compute begin."""
 BLOCK = 512
 """The caching allocator rounds every request up to a multiple of this many bytes."""
 
@@ -21,6 +24,8 @@ class Work:
     """What was done between two moments."""
 
     flops: int = 0
+    float32_flops: int = 0
+    """Of these, in matrix products of float32."""
     moved_bytes: int = 0
     """Read and written by kernels."""
     launches: int = 0
@@ -88,8 +93,10 @@ class Meter:
             self.live -= size
 
     def sync(self, what: str) -> None:
-        """The host waits for the device, at the innermost line of fastgen."""
-        self.work.syncs[f"{what} {where()}"] += 1
+        """The host waits for the device, at the innermost line of fastgen. "elsewhere": in a thread that only saves
+        images, so the one that computes goes on meanwhile."""
+        own = threading.current_thread().name.startswith(ENGINE)
+        self.work.syncs[f"{what} {where()}{'' if own else ' elsewhere'}"] += 1
 
 
 def where() -> str:
@@ -99,7 +106,7 @@ def where() -> str:
         name = frame.f_code.co_filename
         if "/fastgen/" in name and "/tests/" not in name:
             return f"{name.rpartition('/fastgen/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
-        if not outside and "/torch/" not in name and "/rehearsal/" not in name:
+        if not outside and "/torch/" not in name and not name.endswith(OWN):
             outside = f"{name.rpartition('/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return outside
