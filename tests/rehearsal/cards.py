@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
-from fastgen.config.fit import card as fit_card
-
 from fastgen.config import hardware
-from fastgen.opt import parked
 
+HOST_GIB = 60.0
+"""Free main memory beside each card."""
 CONTEXT_GIB = 0.6
 """What the CUDA context and the handles of cuBLAS and cuDNN take, typically, and PyTorch cannot give away."""
 
@@ -45,6 +45,11 @@ CARDS = (
     Card("NVIDIA H100 80GB HBM3", 80, 81559, 79.1, (9, 0)),
     Card("NVIDIA H200", 141, 143771, 139.8, (9, 0)),
 )
+MAIN_MEMORY = (
+    ("fastgen.config.fit.card", "free_host_gib", HOST_GIB),
+    ("fastgen.opt.parked", "free_memory", int(HOST_GIB * 2**30)),
+)
+"""What asks for it: module, function, its answer."""
 BY_GB = {card.sold_as_gb: card for card in CARDS}
 
 SCRIPT = """#!/bin/sh
@@ -75,10 +80,6 @@ echo "$line"
 """
 
 
-HOST_GIB = 60.0
-"""Free main memory beside each card."""
-
-
 @contextmanager
 def installed(card: Card, folder: Path) -> Iterator[None]:
     """Inside the block, `nvidia-smi` reports this card, and there is enough main memory to stream from."""
@@ -93,6 +94,7 @@ def installed(card: Card, folder: Path) -> Iterator[None]:
         stack.enter_context(patch.dict(os.environ, {"PATH": path}))
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         stack.enter_context(patch.object(hardware, "free_main_gib", lambda: HOST_GIB))
-        stack.enter_context(patch.object(fit_card, "free_host_gib", lambda: HOST_GIB))
-        stack.enter_context(patch.object(parked, "free_memory", lambda: int(HOST_GIB * 2**30)))
+        for module, name, free in MAIN_MEMORY:
+            with suppress(ModuleNotFoundError):
+                stack.enter_context(patch.object(import_module(module), name, lambda free=free: free))
         yield

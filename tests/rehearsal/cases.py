@@ -23,6 +23,9 @@ STEPS = 3
 MIXED = ({"steps": 3}, {"steps": 3, "guidance": 2.0}, {"steps": 2}, {"steps": 4, "guidance": 5.0}, {"steps": 2})
 """Rows of one size that share a batch: some leave early, one joins."""
 
+ANSWERS = {"computed": 9.0, "reused": 0.0}
+"""The distance that the step cache reads at each step, and what follows from it."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -118,17 +121,19 @@ def rows(task: str) -> list[dict]:
     return [row]
 
 
-def rehearse(setup: Setup, folder: Path, tasks: Iterable[str] = ()) -> Iterator[Outcome]:
-    """Open the engine once, on the smallest card of the setup, and run each task. With a step cache twice: all steps
-    computed, and as many reused as it may."""
+def rehearse(
+    setup: Setup, folder: Path, tasks: Iterable[str] = (), caches: Iterable[str] = tuple(ANSWERS)
+) -> Iterator[Outcome]:
+    """Open the engine once, on the smallest card of the setup, and run each task; with a step cache once for each way
+    in which it may decide."""
     import time
 
     has_cache = setup.settings.optimizations.stepcache.kind != "none"
     with installed(setup.smallest, folder / "bin"), opened(setup.settings, setup.smallest) as engine:
         for task in tasks or MODELS[setup.model]:
             given = requests(setup.settings, rows_file(folder, task))
-            for cache, answer in (("computed", 9.0), ("reused", 0.0)) if has_cache else (("", 0.0),):
-                engine.rehearsal.meter.answer = answer
+            for cache in caches if has_cache else ("",):
+                engine.rehearsal.meter.answer = ANSWERS.get(cache, 0.0)
                 started = time.monotonic()
                 ran = run(engine, given)
                 yield Outcome(setup, task, cache, engine, ran, time.monotonic() - started)

@@ -28,8 +28,14 @@ class Wait:
 
 
 ALLOWED = (
-    # One decision for all samples, and the indices of those that are computed.
+    # One decision for all samples.
     Wait("backends/diffusion/denoise.py _blocks_with_cache", 1, 0, "cache"),
+    # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
+    *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
+    # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies
+    # stop the host: once a block and step, or once a weight when it comes.
+    Wait("opt/parked.py _copy", 57, 57, "offload group"),
+    Wait("opt/parked.py come", 0, 1400, "offload model"),
 )
 """The short list. Everything else makes a step or a batch slower than it must be."""
 

@@ -53,7 +53,7 @@ COLUMNS = (
 def row(outcome: Outcome) -> dict[str, Any]:
     """One line of the table, with units in its names."""
     setup, ran, step = outcome.setup, outcome.ran, outcome.ran.step
-    plan = setup.settings.fit
+    plan = getattr(setup.settings, "fit", None)
     return {
         "model": setup.model,
         "quality": setup.quality,
