@@ -61,21 +61,20 @@ def resolve(out: Path, task: str, model: Path, device: str, **flags: Any) -> Set
     )  # fmt: skip
 
 
-def rows_file(out: Path, task: str, count: int, size: str, steps: int) -> Path:
-    """Rows of different prompts and one size. An edit has an image of that size."""
-    path = out / "inputs" / f"{task}-{size}-{count}-{steps}.jsonl"
+def rows_file(out: Path, task: str, count: int, size: str, steps: int, first: int = 0) -> Path:
+    """Rows of different prompts and one size, numbered from `first`. An edit has an image of that size."""
+    path = out / "inputs" / f"{task}-{size}-{first}-{count}-{steps}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = map(int, size.split("x"))
     rows: list[dict[str, Any]] = [
         {"id": f"r{n}", "prompt": f"picture {n} of a lighthouse at dusk, oil on canvas", "size": size, "seed": n,
          "steps": steps}
-        for n in range(count)
+        for n in range(first, first + count)
     ]  # fmt: skip
     if task == "edit":
         picture = path.parent / f"{size}.png"
         Image.radial_gradient("L").convert("RGB").resize((width, height)).save(picture)
-        rows = [row | {"images": [picture.name], "image": str(picture)} for row in rows]
-        rows = [{key: value for key, value in row.items() if key != "image"} for row in rows]
+        rows = [row | {"images": [picture.name]} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
 

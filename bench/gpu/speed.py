@@ -25,6 +25,8 @@ CELLS = {
 """(size, batch), the most telling first, since time may run out."""
 STEPS = {"cuda": 28, "cpu": 2}
 ROUNDS = 3
+TOGETHER = 2
+"""Batches under way at once, as in a worker: one is saved while the next one is computed."""
 TASKS = {"flux-dev": "t2i", "flux-kontext": "edit"}
 
 
@@ -59,18 +61,18 @@ def _ours(state: State, part: str, settings: Settings, todo: list, steps: int, a
                 run=replace(settings.run, batch_size=n),
             )
             backend.reconfigure(own)
-            rows = models.rows_file(state.folder, settings.task, n, size, steps)
-            batch = models.batch(own, rows)
+            rows = [models.rows_file(state.folder, settings.task, n, size, steps, k * n) for k in range(2 * TOGETHER)]
+            batches = [models.batch(own, file) for file in rows]
             stages: list[dict[str, float]] = []
 
-            def once() -> None:
-                results = backend.run(batch)
+            def once(k: int = 0) -> None:
+                results = backend.run(batches[k])
                 bad = [one for one in results if hasattr(one, "kind")]
                 if bad:
                     raise RuntimeError(f"{len(bad)} rows failed, first: {bad[0].kind}: {bad[0].message}")
                 stages.append(dict(results[0].stages))
 
-            found = _timed(once, n, together=2)
+            found = _timed(once, n, TOGETHER)
             return found | {"opened_s": opened, "opt": facts["opt"], "stages_s": stages[-1]} | _memory(settings)
 
         for size, n in todo:
@@ -102,17 +104,17 @@ def _diffusers(state: State, part: str, settings: Settings, todo: list, steps: i
             models.rows_file(state.folder, "edit", n, size, steps)
             rows = [row | {"image": str(state.folder / "inputs" / f"{size}.png")} for row in rows]
 
-        def once() -> None:
+        def once(_: int = 0) -> None:
             for i, image in enumerate(pipeline(**baselines._asked(plain, rows)).images):
                 image.save(saved / f"{i}.png")
 
-        return _timed(once, n, together=1) | {"opened_s": opened, "offload": offload} | _memory(settings)
+        return _timed(once, n, 1) | {"opened_s": opened, "offload": offload} | _memory(settings)
 
     for size, n in todo:
         state.cell(part, f"{size} x{n}", lambda size=size, n=n: cell(size, n))
 
 
-def _timed(once: Callable[[], None], images: int, together: int) -> dict[str, Any]:
+def _timed(once: Callable[..., None], images: int, together: int) -> dict[str, Any]:
     """Seconds per image: alone, and with as many batches under way as a worker has."""
     started = time.monotonic()
     once()
@@ -132,7 +134,7 @@ def _timed(once: Callable[[], None], images: int, together: int) -> dict[str, An
     if together > 1:
         with ThreadPoolExecutor(together) as threads:
             started = time.monotonic()
-            list(threads.map(lambda _: once(), range(2 * together)))
+            list(threads.map(once, range(2 * together)))
             found["s_per_image_pipelined"] = round((time.monotonic() - started) / (2 * together * images), 4)
     return found
 

@@ -35,7 +35,7 @@ ALLOWED = (
     # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies
     # stop the host: once a block and step, or once a weight when it comes.
     Wait("opt/parked.py _copy", 57, 57, "offload group"),
-    Wait("opt/parked.py come", 0, 1400, "offload model"),
+    Wait("opt/parked.py _copied", 0, 2000, "offload model"),
 )
 """The short list. Everything else makes a step or a batch slower than it must be."""
 
