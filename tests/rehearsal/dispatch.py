@@ -90,7 +90,7 @@ class FakeCard(TorchDispatchMode):
                 with self:
                     return torch.empty(args[0].numel(), args[0].dim(), dtype=torch.int64, device=args[0].device)
         elif on_card and func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default):
-            self._index(args[1])
+            args = (args[0], self._index(args[1]), *args[2:])
         return self._run(func, args, kwargs, on_card)
 
     def _run(self, func: Any, args: Any, kwargs: Any, on_card: bool) -> Any:
@@ -169,13 +169,19 @@ class FakeCard(TorchDispatchMode):
                 return True
         return False
 
-    def _index(self, indices: Any) -> None:
-        """An index on the host is sent to the device; a mask on the device is counted first."""
+    def _index(self, indices: Any) -> list[torch.Tensor | None]:
+        """An index on the host is sent to the device. A mask is counted first; here all of it is taken."""
+        found: list[torch.Tensor | None] = []
         for index in indices:
             if isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8):
                 self.meter.sync("index by a mask")
-            elif isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dim():
+                with self:
+                    found += [torch.empty(index.numel(), dtype=torch.int64, device=index.device)] * index.dim()
+                continue
+            if isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dim():
                 self.meter.sync("index on the host")
+            found.append(index)
+        return found
 
     def _attention(self, query: Any, key: Any, value: Any, *more: Any, **kwargs: Any) -> torch.Tensor:
         """The kernel that PyTorch chooses on a card; without one it would choose the slow one that needs none."""
