@@ -1,0 +1,116 @@
+"""What must hold for every batch. Each check returns what is wrong, in words; [] if nothing is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.rehearsal.cases import MIXED_SIZE, SIZE, Outcome
+from tests.rehearsal.expected import step_flops
+
+MORE_FLOPS = 0.01
+"""Share by which a step may do more than the config accounts for."""
+REFERENCE = 1024 // 16
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A place at which the thread that computes may wait for the device."""
+
+    place: str
+    """File and function."""
+    each_step: int
+    each_batch: int
+    """Outside of steps."""
+    only: str = ""
+    """The choice (`--offload group`) without which it is not allowed."""
+
+
+ALLOWED = (
+    # One decision for all samples.
+    Wait("backends/diffusion/denoise.py _blocks_with_cache", 1, 0, "cache"),
+    # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
+    *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
+    # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies
+    # stop the host: once a block and step, or once a weight when it comes.
+    Wait("opt/parked.py _copy", 57, 57, "offload group"),
+    Wait("opt/parked.py _copied", 0, 2000, "offload model"),
+)
+"""The short list. Everything else makes a step or a batch slower than it must be."""
+
+
+def problems(outcome: Outcome) -> list[str]:
+    return [*failures(outcome), *memory(outcome), *syncs(outcome), *flops(outcome)]
+
+
+def failures(outcome: Outcome) -> list[str]:
+    """Wrong devices, dtypes and shapes end a row; so does too little memory."""
+    found = [f"row failed: {error}" for error in outcome.ran.errors]
+    if outcome.opened.rehearsal.meter.refused:
+        found.append(f"out of memory {outcome.opened.rehearsal.meter.refused} times, and retried with less")
+    return found
+
+
+def memory(outcome: Outcome) -> list[str]:
+    peak = max(outcome.opened.open_peak_bytes, outcome.ran.peak_bytes)
+    return [
+        f"{peak / GIB:.2f} GiB do not fit into the {card.gib} GiB of {card.name}"
+        for card in outcome.setup.cards
+        if peak > card.memory_bytes
+    ]
+
+
+def syncs(outcome: Outcome) -> list[str]:
+    """Waits of the thread that computes that are not on the short list, with their lines."""
+    ran, words = outcome.ran, outcome.setup.words
+    chosen = {name for name, word in words.items() if word not in ("none", False)} | {f"offload {words['offload']}"}
+    found = []
+    for kind, counts in (("step", ran.step.syncs), ("batch", ran.outside.syncs)):
+        used: Counter[str] = Counter()
+        for what, count in sorted(counts.items()):
+            if what.endswith("elsewhere"):
+                continue
+            place = _place(what)
+            used[place] += count
+            allowed = sum(
+                wait.each_step if kind == "step" else wait.each_batch + wait.each_step * ran.steps
+                for wait in ALLOWED
+                if wait.place == place and (not wait.only or wait.only in chosen)
+            )
+            if used[place] > allowed:
+                found.append(f"{count} waits in each {kind} of {outcome.task}: {what}")
+    return found
+
+
+def _place(what: str) -> str:
+    """ "item backends/diffusion/denoise.py:221 _blocks" -> "backends/diffusion/denoise.py _blocks"."""
+    file, function = what.split(" ")[-2:]
+    return f"{file.partition(':')[0]} {function}"
+
+
+def flops(outcome: Outcome) -> list[str]:
+    """Work that the config does not account for, and matrix products in float32."""
+    step = outcome.ran.step
+    if outcome.cache == "reused" or outcome.task.endswith("mixed"):
+        return []
+    wanted = expected(outcome)
+    found = []
+    if step.flops > wanted * (1 + MORE_FLOPS):
+        found.append(f"{step.flops / 1e12:.2f} TFLOP per step; the config accounts for {wanted / 1e12:.2f}")
+    if step.flops < wanted * (1 - MORE_FLOPS):
+        found.append(
+            f"only {step.flops / 1e12:.2f} TFLOP per step; the config has {wanted / 1e12:.2f}: not all is seen"
+        )
+    if step.float32_flops > MORE_FLOPS * wanted:
+        found.append(f"{step.float32_flops / 1e12:.2f} TFLOP per step are float32, which is many times slower")
+    return found
+
+
+def expected(outcome: Outcome) -> int:
+    """Operations of a step of this task, if it is computed in full."""
+    width, height = map(int, (MIXED_SIZE if outcome.task.endswith("mixed") else SIZE).split("x"))
+    reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
+    config = outcome.opened.backend.modules.transformer.config
+    length = outcome.setup.settings.engine.max_sequence_length
+    return step_flops(config, 1, length, (width // 16) * (height // 16), reference)

@@ -1,0 +1,138 @@
+"""The engine of fastgen on a fake card: opened as a worker opens it, given rows as a run gives them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import bitsandbytes  # noqa: F401  A CPU build of torch lets it be imported only while there is no GPU
+import torch
+import torchao.quantization  # noqa: F401
+from diffusers import AutoencoderKL, FluxTransformer2DModel  # noqa: F401
+from torch import nn
+from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
+
+from fastgen import opt
+from fastgen.backends.diffusion import backend as engine
+from fastgen.backends.diffusion import synthetic
+from fastgen.config.settings import Settings
+from fastgen.input.readers.rows import read
+from fastgen.input.requests import Intake
+from fastgen.output import artifacts
+from fastgen.types import Batch, Bucket, Done, Request, Result
+from tests.rehearsal import stand_ins
+from tests.rehearsal.cards import Card
+from tests.rehearsal.fake_cuda import Rehearsal, rehearsed
+from tests.rehearsal.meter import Work
+
+
+@dataclass(frozen=True)
+class Opened:
+    backend: engine.FluxBackend
+    rehearsal: Rehearsal
+    facts: dict[str, Any]
+    weights_bytes: int
+    """On the card when the engine is ready, without the CUDA context."""
+    open_peak_bytes: int
+    """The most while it was loaded and warmed up, with the context."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ran:
+    results: list[Result]
+    batch: Work
+    """All of the batch."""
+    step: Work
+    """From one step to the next, in the middle of the batch."""
+    steps: int
+    peak_bytes: int
+
+    @property
+    def outside(self) -> Work:
+        """The batch without its steps."""
+        rest = self.batch.copy()
+        for name, value in vars(self.step).items():
+            if name != "syncs":
+                setattr(rest, name, getattr(rest, name) - self.steps * value)
+        rest.syncs = self.batch.syncs - Counter({what: self.steps * n for what, n in self.step.syncs.items()})
+        return rest
+
+    @property
+    def errors(self) -> list[str]:
+        return [getattr(r, "message", "") for r in self.results if not isinstance(r, Done)]
+
+
+@contextmanager
+def opened(settings: Settings, card: Card, answer: float = 0.0) -> Iterator[Opened]:
+    """Open the engine of these settings on this card. What cannot be rehearsed is replaced (`stand_ins`)."""
+    with ExitStack() as stack:
+        rehearsal = stack.enter_context(rehearsed(card, answer))
+        stack.enter_context(patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)))
+        stack.enter_context(stand_ins.used())
+        meter, apply_all = rehearsal.meter, opt.apply_all
+        weights = 0
+
+        def apply(*args: Any) -> Any:
+            nonlocal weights
+            facts = apply_all(*args)
+            weights = meter.live
+            return facts
+
+        stack.enter_context(patch.object(opt, "apply_all", apply))
+        empty, started = meter.live, time.monotonic()
+        backend = engine.FluxBackend(settings, settings.placement.devices[0])
+        facts = backend.open()
+        seconds = time.monotonic() - started
+        out = Path(settings.run.out)
+        out.mkdir(parents=True, exist_ok=True)
+        artifacts.clear_partial(out)
+        artifacts.prepare(out)
+        try:
+            yield Opened(backend, rehearsal, facts, weights - empty, meter.peak, seconds)
+        finally:
+            backend.close()
+
+
+def run(opened: Opened, requests: list[Request]) -> Ran:
+    """One batch."""
+    meter, transformer = opened.rehearsal.meter, opened.backend.modules.transformer
+    marks: list[Work] = []
+    meter.peak, before = meter.live, meter.work.copy()
+    # Each step of any loop ends with this layer.
+    hook = transformer.proj_out.register_forward_hook(lambda *_: marks.append(meter.work.copy()))
+    try:
+        results = opened.backend.run(Batch(Bucket.of(requests[0]), tuple(requests)))
+    finally:
+        hook.remove()
+    middle = len(marks) // 2
+    step = marks[middle] - marks[middle - 1] if len(marks) > 1 else Work()
+    return Ran(results, meter.work - before, step, len(marks), meter.peak)
+
+
+def requests(settings: Settings, rows: Path) -> list[Request]:
+    """The rows of a file as requests; each must be one that can be run."""
+    intake = Intake(settings)
+    made = [intake.read(row, intake.identify(row)) for row in read(rows)]
+    refused = [one for one in made if not isinstance(one, Request)]
+    assert not refused, refused
+    return made
+
+
+def _part(rehearsal: Rehearsal, folder: Path, cls: Any, dtype: torch.dtype, *_: Any) -> nn.Module:
+    """A part of the model in main memory, without data and at its full size."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with rehearsal.fake, torch.device("cpu"):
+            if hasattr(cls, "load_config"):  # diffusers
+                return cls.from_config(cls.load_config(folder)).to(dtype)
+            return cls(cls.config_class.from_pretrained(folder)).to(dtype)
+    finally:
+        torch.set_default_dtype(before)

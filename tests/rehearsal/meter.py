@@ -1,0 +1,112 @@
+"""What happens on the fake card: memory, operations, launches, bytes, and waits of the host. Knows no model."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+
+from tests.rehearsal.cards import CONTEXT_GIB, Card
+
+OWN = ("/rehearsal/meter.py", "/rehearsal/dispatch.py", "/rehearsal/fake_cuda.py")
+ENGINE = "engine"
+"""How the names of threads that compute begin."""
+BLOCK = 512
+"""The caching allocator rounds every request up to a multiple of this many bytes."""
+
+
+@dataclass
+class Work:
+    """What was done between two moments."""
+
+    flops: int = 0
+    float32_flops: int = 0
+    """Of these, in matrix products of float32."""
+    moved_bytes: int = 0
+    """Read and written by kernels."""
+    launches: int = 0
+    to_device_bytes: int = 0
+    to_host_bytes: int = 0
+    between_bytes: int = 0
+    """From one card to another."""
+    syncs: Counter[str] = field(default_factory=Counter)
+    """What made the host wait for the device, and where: "item backends/diffusion/denoise.py:221 _blocks"."""
+
+    def copy(self) -> Work:
+        return Work(**{**vars(self), "syncs": Counter(self.syncs)})
+
+    def __sub__(self, before: Work) -> Work:
+        names = [name for name in vars(self) if name != "syncs"]
+        return Work(
+            **{name: getattr(self, name) - getattr(before, name) for name in names},
+            syncs=self.syncs - before.syncs,
+        )
+
+
+class Meter:
+    """One fake card. `live` and `peak` are bytes on it, the CUDA context included.
+
+    Args:
+        answer: the number that the host reads wherever it asks the device for a float: the distance of a step cache.
+    """
+
+    def __init__(self, card: Card, answer: float = 0.0):
+        self.card = card
+        self.answer = answer
+        self.work = Work()
+        self.live = self.peak = int(CONTEXT_GIB * 2**30)
+        self.refused = 0
+        """How often there was no memory left."""
+        self._seen: set[int] = set()
+        self._lock = threading.RLock()
+
+    def born(self, tensor: torch.Tensor) -> None:
+        """Count the storage of a new tensor, once.
+
+        Raises:
+            torch.OutOfMemoryError: the card is full.
+        """
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._seen:
+            return
+        size = -(-storage.nbytes() // BLOCK) * BLOCK
+        with self._lock:
+            if self.live + size > self.card.memory_bytes:
+                self.refused += 1
+                raise torch.OutOfMemoryError(
+                    f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB. {self.card.name} has "
+                    f"{self.card.gib:.2f} GiB, of which {self.live / 2**30:.2f} GiB are in use (rehearsed)"
+                )
+            self._seen.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._died, key, size).atexit = False
+
+    def _died(self, key: int, size: int) -> None:
+        with self._lock:
+            self._seen.discard(key)
+            self.live -= size
+
+    def sync(self, what: str) -> None:
+        """The host waits for the device, at the innermost line of fastgen. "elsewhere": in a thread that only saves
+        images, so the one that computes goes on meanwhile."""
+        own = threading.current_thread().name.startswith(ENGINE)
+        self.work.syncs[f"{what} {where()}{'' if own else ' elsewhere'}"] += 1
+
+
+def where() -> str:
+    """The innermost line of fastgen on the stack: "opt/offload.py:56 onload"; else the innermost that is not torch."""
+    frame, outside = sys._getframe(1), ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/fastgen/" in name and "/tests/" not in name:
+            return f"{name.rpartition('/fastgen/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
+        if not outside and "/torch/" not in name and not name.endswith(OWN):
+            outside = f"{name.rpartition('/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
+        frame = frame.f_back
+    return outside

@@ -1,0 +1,32 @@
+"""The part of the matrix that runs with the tests: each model, each placement, each quality once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rehearsal import cases, checks
+from tests.rehearsal.cards import BY_GB
+
+pytestmark = [pytest.mark.rehearsal, pytest.mark.slow]
+PART = (
+    ("flux-dev", 80, "exact", ("t2i", "t2i mixed")),
+    ("flux-dev", 12, "exact", ("t2i",)),
+    ("flux-dev", 32, "high", ("t2i",)),
+    ("flux-kontext", 24, "exact", ("mask",)),
+    ("flux-kontext", 80, "fast", ("edit",)),  # the slowest by far: quantized layers take many operations
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("rehearsal")
+
+
+@pytest.mark.parametrize(("model", "gb", "quality", "tasks"), PART)
+def test_it_fits_does_not_wait_and_computes_what_it_must(folder, model, gb, quality, tasks):
+    (setup,) = cases.setups(folder, [BY_GB[gb]], [model], [quality])
+    outcomes = list(cases.rehearse(setup, folder, tasks, ("computed",) if quality == "fast" else tuple(cases.ANSWERS)))
+    assert [problem for outcome in outcomes for problem in checks.problems(outcome)] == []
+    assert all(outcome.ran.steps >= cases.STEPS for outcome in outcomes)
+    whole = [outcome for outcome in outcomes if outcome.cache != "reused" and "mixed" not in outcome.task]
+    assert whole and all(outcome.ran.step.flops for outcome in whole)
