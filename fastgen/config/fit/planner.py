@@ -135,10 +135,9 @@ class Planner:
         for quantize in dict.fromkeys(precisions):
             for offload in placements:
                 candidate = replace(asked, quantize=quantize, offload=offload)
-                if "compile" not in self.fixed and candidate.compile.on and self.refuse(candidate):
-                    plain = replace(candidate, compile=Compile())
-                    candidate = candidate if self.refuse(plain) else plain
-                yield candidate
+                plain = replace(candidate, compile=Compile())
+                streamed = offload.kind == "group" and "compile" not in self.fixed
+                yield plain if streamed and not self.refuse(plain) else candidate
 
     def _judge(self, candidate: Optimizations) -> tuple[Need, Refused | None]:
         """What it needs, and why it cannot be taken."""
