@@ -17,6 +17,7 @@ from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that tests start would ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # and this one in the background of a shell
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
 # Many processes share the cores here, and threads that spin while they wait take them from each other: with two threads

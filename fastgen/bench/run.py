@@ -199,12 +199,12 @@ def _own(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+    except Timeout:  # an OSError too
+        raise RunFolderError(f"{out}: another bench is using it; wait, or name another folder with -o") from None
     except OSError as error:
         raise RunFolderError(
             f"-o {out}: cannot write there: {error.strerror or error}; name another folder with -o"
         ) from None
-    except Timeout:
-        raise RunFolderError(f"{out}: another bench is using it; wait, or name another folder with -o") from None
     with lock:
         if not was_ours and (taken := [name for name in FOLDERS if (out / name).exists()]):
             raise RunFolderError(

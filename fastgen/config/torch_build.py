@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.settings import Settings
+from fastgen.config.versions import ENGINE, unfit
 
 OLDEST_DRIVER = {"13": 580, "12": 525, "11": 450}
 """CUDA's main version -> the first driver branch that runs it (release notes of the CUDA Toolkit)."""
@@ -17,8 +18,10 @@ INSTALL = "see https://pytorch.org/get-started/locally"
 
 
 def refuse_run(settings: Settings) -> str:
-    """Why the engines of a run that use this PyTorch cannot have their GPUs; "" if they can."""
+    """Why the engines of a run cannot use this PyTorch, its libraries or their GPUs; "" if they can."""
     devices = [d for link in settings.route if link.backend.optimizes for d in link.placement.devices]
+    if devices and (reason := next(filter(None, map(unfit, ENGINE)), "")):
+        return reason
     reasons = (f"{device.name}: {reason}" for device in devices if device.gpu and (reason := refuse(device.gpu)))
     return next(reasons, "")
 

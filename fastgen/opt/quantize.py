@@ -19,11 +19,11 @@ outliers, which looks at all tokens of a batch together, is off.
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, Quantize
+from fastgen.config.versions import unfit
 from fastgen.errors import SettingsError
 from fastgen.opt.base import Modules
 
@@ -45,8 +45,8 @@ are 4bit."""
 def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | None:
     kinds = {choice.transformer, choice.text} - {"none"}
     for package, needed in (("bitsandbytes", kinds & set(BITSANDBYTES)), ("torchao", kinds - set(BITSANDBYTES))):
-        if needed and find_spec(package) is None:
-            return f"{package} is not installed; pip install {package}"
+        if needed and (reason := unfit(package)):
+            return reason
     if gpu is not None and "fp8" in kinds and float(gpu.compute_capability or 0) < 8.9:
         return f"fp8 arithmetic needs compute capability 8.9; {gpu.name} has {gpu.compute_capability}; use int8 or 8bit"
     if gpu is not None and choice.transformer in ("fp8", "int8") and not others.compile.on:

@@ -7,6 +7,7 @@ import stat
 
 import pytest
 import torch
+import torch._inductor.config
 
 from fastgen import opt
 from fastgen.backends.diffusion import backend as backend_module
@@ -35,12 +36,10 @@ def settings_of_threads(chosen: Optimizations, threads: int) -> list[tuple]:
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_torchaos_settings_reach_every_thread_that_compiles(kind):
-    import torch._inductor.config
-
-    before = torch._inductor.config.coordinate_descent_tuning
+    (untouched,) = settings_of_threads(Optimizations(), 1)
     chosen = Optimizations(quantize=Quantize(kind), compile=Compile(True))
-    assert settings_of_threads(chosen, 3) == [(True, True)] * 3
-    assert settings_of_threads(Optimizations(quantize=Quantize("4bit")), 1) == [(before, False)]
+    assert untouched != (True, True) and settings_of_threads(chosen, 3) == [(True, True)] * 3
+    assert settings_of_threads(Optimizations(quantize=Quantize("4bit")), 1) == [untouched]
 
 
 def test_the_engine_enters_its_threads(tmp_path, monkeypatch):

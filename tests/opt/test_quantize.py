@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from fastgen.config import versions
 from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import SettingsError
 from fastgen.opt import quantize
@@ -156,7 +157,17 @@ def test_widths_that_4bit_cannot_pack_are_refused(tiny):
         tiny(quantize="text:4bit")
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+def test_a_package_that_is_missing_or_too_old_is_named(monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions, "version", missing)
+    monkeypatch.setattr(versions, "find_spec", lambda name: None)
     for kind, package in (("8bit", "bitsandbytes"), ("fp8", "torchao")):
         assert f"{package} is not installed; pip install" in quantize.refuse(None, Quantize(text=kind), Optimizations())
+    monkeypatch.setattr(versions, "version", lambda name: "0.17.0")
+    assert quantize.refuse(None, Quantize(text="fp8"), Optimizations()) == (
+        "torchao 0.17.0 is too old: 0.18 or newer is needed; pip install 'torchao>=0.18'"
+    )
