@@ -26,7 +26,7 @@ class Service(msgspec.Struct, frozen=True):
     base_url_variable: str
     """Environment variable that may hold the base URL."""
     sdk: str
-    """The module of the vendor's SDK, which must be installed."""
+    """The module of the vendor's SDK, which must be installed; the package has its name, with a dash for the dot."""
     base_url: str = ""
     """The vendor's own address; "" where the SDK knows it."""
     path: str = ""

@@ -31,7 +31,8 @@ def locate(
     except ModuleNotFoundError:
         there = False
     if not there:
-        raise SettingsError(f"--backend {spec}: its SDK is not installed; run pip install 'fastgen-mm[api]'")
+        package = service.sdk.replace(".", "-")
+        raise SettingsError(f"--backend {spec}: the package {package} is not installed; run pip install {package}")
     url, key_name, notes = _address(spec, base_url)
     if model == "auto":
         model = data().get(spec.provider, {}).get("auto", {}).get(task, "")

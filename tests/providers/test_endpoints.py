@@ -94,7 +94,7 @@ def test_what_is_missing_is_named(environment, monkeypatch):
                 connect(backend, "caption", "a-vlm", address)
             assert "secret" not in str(caught.value)
     monkeypatch.setattr(providers.endpoints, "find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"pip install 'fastgen-mm\[api\]'"):
+    with pytest.raises(SettingsError, match=r"google-genai is not installed; run pip install google-genai"):
         connect("gemini")
 
 
