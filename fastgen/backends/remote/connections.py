@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -59,11 +60,27 @@ def left() -> float:
 
 
 def addresses(host: str, port: int) -> list[tuple]:
-    """What a name resolves to, in the form of `socket.getaddrinfo`. Raises socket.gaierror."""
-    try:
-        return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except UnicodeError:  # a label that is empty or too long
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+    """What a name resolves to, in the form of `socket.getaddrinfo`.
+
+    Raises:
+        socket.gaierror: there is no such name. TimeoutError: no answer within what the request has left.
+    """
+    host = host.strip("[]")
+    with suppress(socket.gaierror, UnicodeError):  # an address needs no name server
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    found: Future[list[tuple]] = Future()
+
+    def look_up() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except UnicodeError:  # a label that is empty or too long
+            found.set_exception(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+        except OSError as error:
+            found.set_exception(error)
+
+    # The system's resolver cannot be told a time limit, nor stopped: its thread is left behind.
+    threading.Thread(target=look_up, name="name", daemon=True).start()
+    return found.result(left())
 
 
 def is_public(address: str) -> bool:
@@ -133,6 +150,8 @@ class _Timed(_Base):
             found = addresses(self._dns_host, self.port)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"the name {self.host} was not resolved in time") from error
         if now.check is not None and not self.proxy:
             now.check([address[0] for *_, address in found])
         last: OSError | None = None

@@ -9,6 +9,7 @@ keys, prompts and images go only to the address that the user gave. Does not kno
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 import urllib.request
 import zlib
@@ -99,8 +100,12 @@ class Client:
         if parts.hostname != self._base.hostname:
             now.check = self._refuse_private
             if self._proxy(parts):  # a proxy resolves names itself
-                with suppress(OSError):
+                try:
                     self._refuse_private([a[0] for *_, a in addresses(parts.hostname or "", _PORTS[parts.scheme])])
+                except socket.gaierror:
+                    pass
+                except TimeoutError:
+                    raise NotFetched("its name was not resolved in time", True) from None
         try:
             answer = self._exchange("GET", parts.geturl(), {"Accept": "image/*"}, None)
         except (NoAnswer, Moved) as fault:

@@ -207,6 +207,29 @@ def test_what_is_public(address, public):
     assert is_public(address) == public
 
 
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch, proxy):
+    answered, real = threading.Event(), socket.getaddrinfo
+
+    def resolve(host, port, *args, flags=0, **more):
+        if host == "slow.example" and not flags:
+            answered.wait(30)
+        return real(host, port, *args, flags=flags, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        if proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy)
+            with pytest.raises(NotFetched, match="not resolved in time"):
+                Client("http://service.invalid/v1", 0.2, 1).fetch("http://slow.example/a.png")
+        else:
+            with pytest.raises(NoAnswer, match=r"ConnectTimeout.*--timeout \(0\.2 s\)") as caught:
+                Client("http://slow.example/v1", 0.2, 1).send("GET", "http://slow.example/v1/models", {})
+            assert not caught.value.paid
+    finally:
+        answered.set()
+
+
 @pytest.fixture
 def names(monkeypatch):
     """names[host] = [address, ...]: what the resolver says from now on; a list of lists is said one after the other."""
