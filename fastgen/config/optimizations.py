@@ -23,7 +23,7 @@ QUALITIES = ("exact", "high", "fast")
 
 def _dashed(flag: str) -> str:
     """As on the command line. What only a profile can choose is written as there."""
-    return f"--{flag}" if flag in PROFILE_ONLY else f"--{flag.replace('_', '-')}"
+    return flag if flag in PROFILE_ONLY else f"--{flag.replace('_', '-')}"
 
 
 class Optimization(msgspec.Struct, frozen=True):

@@ -65,7 +65,7 @@ def test_on_a_gpu_what_needs_compilation_gets_it(settings, monkeypatch):
 def test_arms_are_fitted_into_the_memory(tmp_path, monkeypatch):
     """What an arm names stays, and its weights go where they fit; a quality is what a user gets."""
     settings = resolved(tmp_path, "FLUX.1-dev", RTX_4090, batch_size=1)
-    monkeypatch.setattr("fastgen.opt.quantize.find_spec", lambda name: name)
+    monkeypatch.setattr("fastgen.opt.quantize.unfit", lambda name: "")
     monkeypatch.setattr("fastgen.config.fit.card.free_host_gib", lambda: 60.0)
     names = ("plain", "compile", "quantize 8bit", "offload text", "quality exact", "quality fast")
     found = {arm.name: arm for arm in arms(settings, names)}

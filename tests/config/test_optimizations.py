@@ -96,7 +96,7 @@ def test_a_profile_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(profile.FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_profile_chooses_what_its_hardware_can(path, monkeypatch):
-    monkeypatch.setattr("fastgen.opt.quantize.find_spec", lambda name: name)
+    monkeypatch.setattr("fastgen.opt.quantize.unfit", lambda name: "")
     match, loaded = profile.load(path)
     gpus = {"8.[067]": "8.6", "9.*": "9.0", "10.*": "10.0", "12.*": "12.0"}
     cc = gpus.get(match.compute_capability, match.compute_capability)

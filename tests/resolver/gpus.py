@@ -42,6 +42,6 @@ def resolved(
         patch("fastgen.config.hardware.find_gpus", lambda: list(gpus)),
         patch("fastgen.config.hardware.free_gpu_gib", lambda gpu: free_gib),
         patch("fastgen.config.fit.card.free_host_gib", lambda: host_gib),
-        patch("fastgen.opt.quantize.find_spec", lambda name: name),
+        patch("fastgen.opt.quantize.unfit", lambda name: ""),
     ):
         return resolve(task or usual, model=str(folder / name), **{"out": folder / "out", **flags})
