@@ -49,7 +49,7 @@ import pytest
 from PIL import Image
 
 import fastgen
-from fastgen.backends.remote.vllm_server import Server
+from fastgen.backends.remote import vllm_command
 from fastgen.config import hardware
 from fastgen.dataflow.calls import check
 from fastgen.dataflow.core import LLMServingABC
@@ -551,7 +551,7 @@ def test_28_each_gpu_has_an_engine_of_its_own_that_takes_several_pictures(two_gp
     serving = LocalModelVLMServing_vllm("tiny", vllm_command="true serve")
     settings = check("caption", **serving._flags)
     assert [device.gpu.visible_as for device in settings.placement.devices] == ["GPU-0", "GPU-1"]
-    words = Server(settings, settings.placement.devices[0])._command(1)
+    words = vllm_command.arguments(settings, 1, 4321)
     assert json.loads(words[words.index("--limit-mm-per-prompt") + 1])["image"] > 1
 
 
