@@ -17,8 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def main() -> None:
-    from fastgen.backends.diffusion.backend import FluxBackend
-    from fastgen.backends.diffusion.denoise import Sample, make_noise
+    from fastgen.backends.diffusion.backend import DiffusionBackend
+    from fastgen.backends.diffusion.families.flux1.latents import make_noise
+    from fastgen.backends.diffusion.family import Sample
     from fastgen.config.checks import parse_size
     from fastgen.resolver import resolve
     from fastgen.types import Bucket
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for batch_size.md")
     args = parser.parse_args()
     settings = resolve("t2i", model=args.model, gpus=args.gpus, batch_size=1024)
-    backend = FluxBackend(settings, settings.placement.devices[0])
+    backend = DiffusionBackend(settings, settings.placement.devices[0])
     backend.open()
     lines = [
         "# Samples per second by batch size, and the ratio to batch 1",

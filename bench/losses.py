@@ -53,8 +53,8 @@ class Trial:
         import torch
 
         from fastgen import opt
-        from fastgen.backends.diffusion.encode import PromptEncoder
-        from fastgen.backends.diffusion.load import load
+        from fastgen.backends.diffusion.families import load
+        from fastgen.backends.diffusion.prompts import PromptEncoder
         from fastgen.config import optimizations
         from fastgen.resolver import resolve
 
@@ -65,9 +65,10 @@ class Trial:
         if reason := opt.refuse(chosen, None):
             raise SystemExit(f"{text}: {reason}")
         self.name = text
-        self.modules = load(settings, torch.device("cpu"))
+        self.family = load(settings, torch.device("cpu"))
+        self.modules = self.family.modules
         self.facts = opt.apply_all(self.modules, chosen)
-        self.encoder = PromptEncoder(self.modules, settings.engine.max_sequence_length)
+        self.encoder = PromptEncoder(self.family)
         self.blocks = self.modules.transformer.config.num_layers + self.modules.transformer.config.num_single_layers
 
     def run(self, batches, steps: int, reference: list | None) -> tuple[list, str]:
@@ -75,8 +76,9 @@ class Trial:
         import numpy as np
 
         from fastgen.backends.diffusion.decode import decode, to_uint8
-        from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
-        from fastgen.backends.diffusion.encode import encode_pictures
+        from fastgen.backends.diffusion.denoise import Denoiser
+        from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
+        from fastgen.backends.diffusion.family import Sample
         from fastgen.embedded.scenes import match, read
 
         pictures, patterns, right, seconds = [], Counter(), 0, 0.0
@@ -89,8 +91,8 @@ class Trial:
             if before is not None:
                 for sample, latents in zip(samples, encode_pictures(self.modules, before), strict=True):
                     sample.reference, sample.reference_size = latents, canvas
-            Denoiser(self.modules).run(samples, BATCH)
-            made = decode(self.modules, [s.latents for s in samples], *canvas, BATCH, to_uint8)
+            Denoiser(self.family).run(samples, BATCH)
+            made = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
             seconds += time.monotonic() - started
             patterns.update(sample.pattern or "1" * steps for sample in samples)
             right += sum(match(wish, read(picture)).all for wish, picture in zip(wishes, made, strict=True))

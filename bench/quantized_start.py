@@ -25,7 +25,7 @@ START = """
 import json, sys, time
 import torch
 from fastgen import opt
-from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.families.flux1.load import load
 from fastgen.resolver import resolve
 import diffusers.models, transformers.models.t5.modeling_t5, bitsandbytes, torchao.quantization
 quantize = {"quantize": sys.argv[2]} if sys.argv[2] else {}

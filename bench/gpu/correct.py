@@ -84,8 +84,8 @@ def _parity(state: State, device: str, task: str, name: str, dtype: str) -> dict
 
 def picture(backend: Any, task: str, size: str, steps: int = 4) -> Any:
     """One image (3, H, W), float32, on the CPU, made by our loop. Raises ValueError if it is not finite."""
-    from fastgen.backends.diffusion.denoise import Sample, make_noise
-    from fastgen.backends.diffusion.encode import encode_pictures
+    from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
+    from fastgen.backends.diffusion.family import Sample
     from fastgen.types import Bucket
 
     width, height = map(int, size.split("x"))

@@ -14,7 +14,7 @@ from fastgen.bench import synthetic
 from fastgen.config.model_cards import TINY
 
 if TYPE_CHECKING:
-    from fastgen.backends.diffusion.backend import FluxBackend
+    from fastgen.backends.diffusion.backend import DiffusionBackend
     from fastgen.config.settings import Settings
     from fastgen.types import Batch
 
@@ -94,15 +94,15 @@ def batch(settings: Settings, rows: Path) -> Batch:
 
 
 @contextmanager
-def engine(settings: Settings) -> Iterator[tuple[FluxBackend, dict[str, Any]]]:
+def engine(settings: Settings) -> Iterator[tuple[DiffusionBackend, dict[str, Any]]]:
     """fastgen's own engine in this process, open, and its facts."""
-    from fastgen.backends.diffusion.backend import FluxBackend
+    from fastgen.backends.diffusion.backend import DiffusionBackend
     from fastgen.output import artifacts
 
     out = Path(settings.run.out)
     artifacts.clear_partial(out)
     artifacts.prepare(out)
-    backend = FluxBackend(settings, settings.placement.devices[0])
+    backend = DiffusionBackend(settings, settings.placement.devices[0])
     facts = backend.open()
     try:
         yield backend, facts

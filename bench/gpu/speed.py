@@ -83,7 +83,7 @@ def _diffusers(state: State, part: str, settings: Settings, todo: list, steps: i
     """The pipeline as people call it, saving what it returns."""
     import torch
 
-    from fastgen.backends.diffusion.load import load
+    from fastgen.backends.diffusion.families.flux1.load import load
     from fastgen.bench import baselines
 
     device = torch.device("cuda" if settings.placement.devices[0].kind == "cuda" else "cpu")

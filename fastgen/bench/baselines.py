@@ -31,7 +31,7 @@ def diffusers(settings: Settings) -> Play:
     """`FluxPipeline` or `FluxKontextPipeline`."""
     import torch
 
-    from fastgen.backends.diffusion.load import load
+    from fastgen.backends.diffusion.families.flux1.load import load
 
     device = torch.device("cuda" if settings.placement.devices[0].kind == "cuda" else "cpu")
     torch.set_num_threads(settings.placement.devices[0].threads)

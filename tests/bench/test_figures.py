@@ -79,8 +79,8 @@ def test_operations_are_what_pytorch_counts():
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fastgen.backends.diffusion.denoise import position_ids
-    from fastgen.backends.diffusion.load import load
+    from fastgen.backends.diffusion.families.flux1.latents import position_ids
+    from fastgen.backends.diffusion.families.flux1.load import load
 
     modules = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
     transformer, config = modules.transformer, modules.transformer.config

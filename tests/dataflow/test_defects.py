@@ -517,7 +517,7 @@ def test_27_bfloat16_on_a_gpu_no_sliced_attention_and_every_faster_mode_by_a_wor
     assert [device.name for device in settings.placement.devices] == ["cuda:0", "cuda:1"]
     words = settings.optimizations.words()
     assert (words["quantize"], words["cache"], words["compile"]) == ("fp8", "first-block:0.1", True)
-    from fastgen.backends.diffusion.load import load
+    from fastgen.backends.diffusion.families.flux1.load import load
 
     modules = load(check("t2i", model="tiny", gpus="cpu"), "cpu")
     parts = [part for whole in (modules.transformer, modules.vae) for part in whole.modules()]

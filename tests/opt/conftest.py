@@ -21,8 +21,9 @@ STEPS = 5
 @pytest.fixture(scope="session")
 def tiny():
     """tiny(**options) -> the embedded model with these optimizations: what `draw` needs, and the facts."""
-    from fastgen.backends.diffusion.encode import PromptEncoder
-    from fastgen.backends.diffusion.load import load
+    from fastgen.backends.diffusion.families.flux1.family import Flux1
+    from fastgen.backends.diffusion.families.flux1.load import load
+    from fastgen.backends.diffusion.prompts import PromptEncoder
     from fastgen.resolver import resolve
 
     torch.set_num_threads(
@@ -30,7 +31,7 @@ def tiny():
     )  # tensors this small gain nothing from a second one, and wait for it where others compute too
     plain = load(resolve("t2i", model="tiny", gpus="cpu"), torch.device("cpu"))
     opt.apply_all(plain, optimizations.Optimizations())
-    prompts = PromptEncoder(plain, 64).encode(["a red circle on a blue background", "two small stars on black"])
+    prompts = PromptEncoder(Flux1(plain, 64)).encode(["a red circle on a blue background", "two small stars on black"])
 
     def make(dtype=torch.float32, **options):
         chosen = choices(**options)
@@ -54,16 +55,19 @@ def choices(**options) -> optimizations.Optimizations:
 
 def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
     """Latents (count, tokens, 64), and the samples in `made.samples`."""
-    from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
+    from fastgen.backends.diffusion.denoise import Denoiser
+    from fastgen.backends.diffusion.families.flux1.family import Flux1
+    from fastgen.backends.diffusion.families.flux1.latents import make_noise
+    from fastgen.backends.diffusion.family import Sample
 
     prompts = made.prompts
     if getattr(made, "encode", False):
-        from fastgen.backends.diffusion.encode import PromptEncoder
+        from fastgen.backends.diffusion.prompts import PromptEncoder
 
-        prompts = PromptEncoder(made.modules, 64).encode(
+        prompts = PromptEncoder(Flux1(made.modules, 64)).encode(
             ["a red circle on a blue background", "two small stars on black"]
         )
     samples = [Sample(prompts[i % 2], *SIZE, steps, 3.5, make_noise(i, *SIZE)) for i in range(count)]
-    Denoiser(made.modules).run(samples, count)
+    Denoiser(Flux1(made.modules)).run(samples, count)
     made.samples = samples
     return torch.stack([sample.latents for sample in samples])

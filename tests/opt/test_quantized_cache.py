@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from fastgen import opt
-from fastgen.backends.diffusion.encode import PromptEncoder
-from fastgen.backends.diffusion.load import _sources, load
+from fastgen.backends.diffusion.families.flux1.family import Flux1
+from fastgen.backends.diffusion.families.flux1.load import _sources, load
+from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.config import profile
 from fastgen.config.model_cards import TINY
 from fastgen.config.optimizations import Quantize
@@ -45,7 +46,9 @@ class Start:
         self.modules = load(settings, CPU)
         self.facts = opt.apply_all(self.modules, settings.optimizations)["quantize"]
         self.notes = [note for one in self.modules.quantized_cache.values() for note in one.notes]
-        self.prompts = PromptEncoder(self.modules, 64).encode(["a red circle on a blue background", "a small star"])
+        self.prompts = PromptEncoder(Flux1(self.modules, 64)).encode(
+            ["a red circle on a blue background", "a small star"]
+        )
 
     def came_from(self) -> set[str]:
         return {fact["from"] for fact in self.facts.values()}

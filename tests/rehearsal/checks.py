@@ -29,7 +29,7 @@ class Wait:
 
 ALLOWED = (
     # One decision for all samples.
-    Wait("backends/diffusion/denoise.py _blocks_with_cache", 1, 0, "cache"),
+    Wait("backends/diffusion/cached_blocks.py through_cache", 1, 0, "cache"),
     # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
     *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
     # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies

@@ -34,7 +34,7 @@ from tests.rehearsal.meter import Work
 
 @dataclass(frozen=True)
 class Opened:
-    backend: engine.FluxBackend
+    backend: engine.DiffusionBackend
     rehearsal: Rehearsal
     facts: dict[str, Any]
     weights_bytes: int
@@ -87,7 +87,7 @@ def opened(settings: Settings, card: Card, answer: float = 0.0) -> Iterator[Open
 
         stack.enter_context(patch.object(opt, "apply_all", apply))
         empty, started = meter.live, time.monotonic()
-        backend = engine.FluxBackend(settings, settings.placement.devices[0])
+        backend = engine.DiffusionBackend(settings, settings.placement.devices[0])
         facts = backend.open()
         seconds = time.monotonic() - started
         out = Path(settings.run.out)

@@ -1,8 +1,18 @@
-"""FLUX.1 and FLUX.1-Kontext on one device.
+"""Diffusion models on one device: an engine that knows no model, and model families.
 
-load.py     model folder -> Modules
-encode.py   prompts -> embeddings, images -> reference latents
-denoise.py  noise -> latents: the step loop
-decode.py   latents -> pixels
-backend.py  puts them together: batch -> results
+backend.py        batch -> results
+prompts.py        encoded prompts, each once
+denoise.py        noise -> latents: the step loop
+group.py          samples that share forward passes
+cached_blocks.py  with a step cache: which of them need all blocks
+graphs.py         a step as a CUDA graph
+decode.py         latents -> pixels
+files.py          images in and out
+threads.py        the threads that compute, and in which order
+transfer.py       between main memory and device
+clock.py          seconds by stage
+memory.py         what helps when memory is full
+modules.py        the modules of a model; folder.py, lora.py, single_file.py, synthetic.py: how they are loaded
+family.py         what the engine asks of a family
+families/         one folder each
 """

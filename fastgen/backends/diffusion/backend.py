@@ -1,4 +1,4 @@
-"""FLUX.1 and Kontext on one device: batch -> results.
+"""Diffusion models on one device: batch -> results. Knows no model; `family` does.
 
 The arithmetic has its own threads (`_engine`): one on a GPU, several with a batch each on a CPU. On a GPU that thread
 only enqueues. Input images are loaded, and finished ones waited for and saved, in the threads that call `run`, so this
@@ -21,11 +21,12 @@ from PIL import Image
 from fastgen import opt
 from fastgen.backends.diffusion.clock import Clock
 from fastgen.backends.diffusion.decode import Decoded, decode, to_uint8
-from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
-from fastgen.backends.diffusion.encode import Prompt, PromptEncoder, encode_pictures
-from fastgen.backends.diffusion.files import Inputs, Saver, token_mask
-from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.denoise import Denoiser
+from fastgen.backends.diffusion.families import load
+from fastgen.backends.diffusion.family import Prompt, Sample
+from fastgen.backends.diffusion.files import Inputs, Saver
 from fastgen.backends.diffusion.memory import advice
+from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.backends.diffusion.threads import EngineThreads, Work
 from fastgen.backends.diffusion.transfer import upload
 from fastgen.backends.registry import streams
@@ -35,7 +36,6 @@ from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.input.images import scaled
 from fastgen.opt.compile import graphs
-from fastgen.opt.offload import TEXT
 from fastgen.types import Batch, Bucket, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class ImageJob:
         """Whether the latents and pixels of every turn were finite numbers."""
 
 
-class FluxBackend:
+class DiffusionBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
         self.device = device
@@ -101,10 +101,11 @@ class FluxBackend:
         device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
         started = time.monotonic()
         try:
-            self.modules = load(self.settings, device)
+            self.family = load(self.settings, device)
+            self.modules = self.family.modules
             applied = opt.apply_all(self.modules, self.settings.optimizations)
-            self.prompts = PromptEncoder(self.modules, self.settings.engine.max_sequence_length)
-            self.denoiser = Denoiser(self.modules)
+            self.prompts = PromptEncoder(self.family)
+            self.denoiser = Denoiser(self.family)
             self._engine = EngineThreads(parallel, partial(self._enter_thread, threads), bool(self.modules.away))
             self._saver = Saver(self.settings)
             self._begin(applied)
@@ -233,7 +234,7 @@ class FluxBackend:
             OutOfMemory: not even one sample fits.
         """
         bucket = Bucket.of(requests[0])
-        yield TEXT
+        yield self.family.text_parts
         with clock.device("encode"):
             texts = list(dict.fromkeys(prompt for request in requests for prompt in request.prompts))
             prompts = dict(zip(texts, self.prompts.encode(texts), strict=True))
@@ -287,7 +288,7 @@ class FluxBackend:
         latents = [sample.latents for sample in samples]
         while True:
             try:
-                return decode(self.modules, latents, bucket.width, bucket.height, most, finish)
+                return decode(self.family, latents, bucket.width, bucket.height, most, finish)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -316,12 +317,12 @@ class FluxBackend:
         """Draw images, so that kernels, thread pools and graphs are set up before the first batch. There are two kinds
         of graphs, for one sample and for several; after two sizes they work for all sizes. The first size that a graph
         sees decides for which its code is tuned."""
-        yield TEXT
+        yield self.family.text_parts
         prompts = self.prompts.encode(["one", "two", "three"])
         yield ("transformer", "vae")
         for width, height, count in self._first_sizes():
             samples = [
-                Sample(prompt, width, height, 1, 1.0, make_noise(0, width, height)) for prompt in prompts[:count]
+                Sample(prompt, width, height, 1, 1.0, self.family.noise(0, width, height)) for prompt in prompts[:count]
             ]
             self.pixels(samples, Bucket("t2i", width, height, (0, 0), 1))
 
@@ -355,7 +356,7 @@ class FluxBackend:
             for job in jobs:
                 params = job.request.params
                 seed = params.seed + turn * params.n + job.number
-                noise = make_noise(seed, bucket.width, bucket.height)
+                noise = self.family.noise(seed, bucket.width, bucket.height)
                 prompt = prompts[job.prompt]
                 samples.append(Sample(prompt, bucket.width, bucket.height, params.steps, params.guidance, noise))
         if bucket.task == "edit":
@@ -408,13 +409,13 @@ class FluxBackend:
         for wanted in {picture.size for picture in sources.values()}:
             names = [name for name, picture in sources.items() if picture.size == wanted]
             arrays = [np.asarray(sources[name]) for name in names]
-            latents.update(zip(names, encode_pictures(self.modules, arrays), strict=True))
+            latents.update(zip(names, self.family.encode_pictures(arrays), strict=True))
         for job, sample in zip(jobs, samples, strict=True):
             sample.reference, sample.reference_size = latents[key(job, "reference")], size
             mask = inputs[job.request.id].mask
             if mask is not None:
                 sample.keep = latents[key(job, "keep")]
-                sample.repaint = upload(token_mask(mask, whole), self.modules.device)
+                sample.repaint = upload(self.family.mask(mask, whole), self.modules.device)
 
     def _warnings(self, request: Request, given: Inputs | None, prompts: dict[str, Prompt]) -> tuple[str, ...]:
         most = self.settings.engine.max_sequence_length

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fastgen.backends.diffusion.encode import unpack
-from fastgen.backends.diffusion.load import Modules
+from fastgen.backends.diffusion.family import Family
 from fastgen.backends.diffusion.transfer import Download
 from fastgen.opt.offload import onload
 
@@ -36,30 +35,28 @@ class Decoded:
 
 @torch.inference_mode()
 def decode(
-    modules: Modules,
+    family: Family,
     latents: list[torch.Tensor],
     width: int,
     height: int,
     most: int,
     finish: Callable[[torch.Tensor], Sequence[torch.Tensor | Download]] = list,
 ) -> list[Decoded]:
-    """Packed latents (tokens, 64) of one size as images (3, H, W), float32, 0..1, on the device. On a GPU the work is
+    """Latents (tokens, C) of one size as images (3, H, W), float32, 0..1, on the device. On a GPU the work is
     only enqueued.
 
     Args:
         most: images that the VAE decodes together.
         finish: is applied to each such group before the next is decoded; `to_uint8` moves them off the device.
     """
-    vae = modules.vae
     most = min(most, MOST)
-    tokens = torch.stack(latents).to(modules.dtype)
-    maps = unpack(tokens, 2 * (height // 16), 2 * (width // 16)) / vae.config.scaling_factor + vae.config.shift_factor
-    # Only float32 rounds alike in any batch; see encode_pictures.
-    size = most if modules.dtype == torch.float32 else 1
+    maps = family.to_maps(torch.stack(latents), width, height)
+    # Only float32 rounds alike in any batch. Other types go one by one, so that an image is the same in any batch.
+    size = most if family.modules.dtype == torch.float32 else 1
     pictures: list[Decoded] = []
-    with onload(modules, "vae"):
+    with onload(family.modules, "vae"):
         for chunk in maps.split(size):
-            pixels = vae.decode(chunk, return_dict=False)[0].float()
+            pixels = family.decode(chunk).float()
             whole = Download(_finite(chunk) & _finite(pixels))  # before infinity is clamped to a number
             made = finish((pixels / 2 + 0.5).clamp(0, 1))
             pictures += [Decoded(picture, whole, position) for position, picture in enumerate(made)]

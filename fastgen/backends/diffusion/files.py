@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 
 import fastgen
@@ -119,14 +117,6 @@ class Saver:
         }
         data = images.encode(picture, settings.image.format, about, profile)
         return artifacts.write(self.out, self.path(request, number), data)
-
-
-def token_mask(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
-    """The mask for packed latents, (tokens, 64) of 0 and 1: a token is repainted if any of its 16x16 pixels is."""
-    width, height = size
-    array = np.asarray(mask.resize(size, Image.Resampling.BOX) if mask.size != size else mask) > 0
-    tokens = array.reshape(height // 16, 16, width // 16, 16).any(axis=(1, 3)).reshape(-1, 1)
-    return torch.from_numpy(tokens.astype(np.float32)).expand(-1, 64)
 
 
 def _step_back() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
+
+from fastgen.backends.diffusion.family import Forward
 
 MOST = 8
 """Graphs that are kept, the latest ones: each holds the memory of a step."""
@@ -30,14 +32,8 @@ class Group(Protocol):
     after: torch.Tensor
     """(steps, B) each: what `advanced` is given at every step."""
     x: torch.Tensor
-    text: torch.Tensor
-    pooled: torch.Tensor
-    guidance: torch.Tensor | None
-    reference: torch.Tensor | None
-    rope: tuple[torch.Tensor, torch.Tensor]
-    repaint: torch.Tensor | None
-    keep: torch.Tensor
-    noise: torch.Tensor
+    masks: dict[str, torch.Tensor]
+    forward: Forward
 
     def advanced(self, timestep: torch.Tensor, delta: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """`x` after a step."""
@@ -67,8 +63,9 @@ class StepGraph:
 
     def __init__(self, group: Group):
         self._own = copy.copy(group)  # the same step, over tensors of its own
-        for name, tensor in _tensors(group).items():
-            _set(self._own, name, tensor.clone())
+        self._own.forward = copy.copy(group.forward)
+        self._own.x, self._own.masks = group.x.clone(), _cloned(group.masks)
+        self._own.forward.constants = _cloned(group.forward.constants)
         self._levels = [tensor[0].clone() for tensor in (group.timesteps, group.deltas, group.after)]
         self._replay = record(self._step, group.device)
 
@@ -104,19 +101,8 @@ def record(step: Callable[[], None], device: torch.device) -> Callable[[], None]
 
 def _tensors(group: Group) -> dict[str, torch.Tensor]:
     """What a step reads, besides the model and the noise levels."""
-    named: dict[str, torch.Tensor | None] = {
-        name: getattr(group, name) for name in ("x", "text", "pooled", "guidance", "reference")
-    }
-    named |= {"rope.0": group.rope[0], "rope.1": group.rope[1], "repaint": group.repaint}
-    if group.repaint is not None:
-        named |= {"keep": group.keep, "noise": group.noise}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
+    return {"x": group.x, **group.masks, **group.forward.constants}
 
 
-def _set(group: Group, name: str, tensor: torch.Tensor) -> None:
-    name, _, position = name.partition(".")
-    if position:
-        cos, sin = group.rope
-        group.rope = (tensor, sin) if position == "0" else (cos, tensor)
-    else:
-        setattr(group, name, tensor)
+def _cloned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}

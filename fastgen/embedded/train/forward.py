@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastgen.backends.diffusion.denoise import position_ids
+from fastgen.backends.diffusion.families.flux1.latents import position_ids
 from fastgen.embedded.scenes import CANVASES
 from fastgen.embedded.train.latents import PARTS, TOKENS
 

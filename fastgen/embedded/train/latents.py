@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.diffusion.encode import pack
+from fastgen.backends.diffusion.families.flux1.latents import pack
 from fastgen.embedded.scenes import (
     CANVASES,
     COLORS,

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastgen.backends.diffusion.backend import FluxBackend
+from fastgen.backends.diffusion.backend import DiffusionBackend
 from fastgen.resolver import resolve
 
 
-def open_backend(task: str, out, **flags) -> FluxBackend:
+def open_backend(task: str, out, **flags) -> DiffusionBackend:
     settings = resolve(task, out=out, model=flags.pop("model", "tiny"), gpus="cpu", **flags)
     for name in ("images", ".partial", "logs"):
         os.makedirs(os.path.join(settings.run.out, name), exist_ok=True)
-    backend = FluxBackend(settings, settings.placement.devices[0])
+    backend = DiffusionBackend(settings, settings.placement.devices[0])
     backend.open()
     return backend
 

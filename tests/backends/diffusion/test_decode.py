@@ -18,7 +18,7 @@ from tests.backends.diffusion.test_engine import run
 def test_latents_that_are_not_finite(t2i, finish, broken):
     latents = list(torch.randn(3, 16, 64, generator=torch.Generator().manual_seed(0)))
     latents[1][5, 7] = broken
-    found = [one.wait() for one in decode(t2i.modules, latents, 64, 64, 3, finish)]
+    found = [one.wait() for one in decode(t2i.family, latents, 64, 64, 3, finish)]
     assert found[1] is None and found[0] is not None and found[2] is not None
 
 
@@ -31,7 +31,7 @@ def test_pixels_that_are_not_finite(t2i, monkeypatch):
         return (pixels,)
 
     monkeypatch.setattr(t2i.modules.vae, "decode", overflows)
-    assert [one.wait() is None for one in decode(t2i.modules, [torch.zeros(16, 64)] * 2, 64, 64, 2, to_uint8)] == [
+    assert [one.wait() is None for one in decode(t2i.family, [torch.zeros(16, 64)] * 2, 64, 64, 2, to_uint8)] == [
         True,
         False,
     ]

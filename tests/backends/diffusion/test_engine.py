@@ -136,18 +136,18 @@ def test_a_model_that_fits_and_leaves_no_room_is_refused_with_what_helps(t2i, mo
     def no_room(self):
         raise error
 
-    monkeypatch.setattr(backend_module.FluxBackend, "_warm_up", no_room)
+    monkeypatch.setattr(backend_module.DiffusionBackend, "_warm_up", no_room)
     with pytest.raises(ModelError, match=r"tiny does not fit into the memory of cpu; try, in this order: .*out of mem"):
-        backend_module.FluxBackend(t2i.settings, t2i.device).open()
+        backend_module.DiffusionBackend(t2i.settings, t2i.device).open()
 
 
 def test_decoding_falls_back_to_tiles(t2i, monkeypatch):
     real = backend_module.decode
 
-    def tiles_only(modules, *rest):
-        if not modules.vae.use_tiling:
+    def tiles_only(family, *rest):
+        if not family.modules.vae.use_tiling:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(modules, *rest)
+        return real(family, *rest)
 
     monkeypatch.setattr(backend_module, "decode", tiles_only)
     monkeypatch.setattr(t2i, "_fits", {})

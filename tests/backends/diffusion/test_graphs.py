@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from fastgen.backends.diffusion import graphs
-from fastgen.backends.diffusion.denoise import Denoiser, Sample, make_noise
+from fastgen.backends.diffusion.denoise import Denoiser
+from fastgen.backends.diffusion.families.flux1.family import Flux1
+from fastgen.backends.diffusion.families.flux1.latents import make_noise
+from fastgen.backends.diffusion.family import Sample
 
 
 @pytest.fixture
@@ -42,10 +45,10 @@ def samples(t2i, count: int, masked: bool) -> list[Sample]:
 def test_pictures_are_the_same(t2i, recorded, masked):
     """Samples that leave and join, in several runs: a shape is recorded once."""
     want = samples(t2i, 7, masked)
-    Denoiser(t2i.modules).run(want, 3)
+    Denoiser(t2i.family).run(want, 3)
     modules = copy.copy(t2i.modules)
     modules.cuda_graphs = True
-    denoiser = Denoiser(modules)
+    denoiser = Denoiser(Flux1(modules, 64))
     for _ in range(2):
         found = samples(t2i, 7, masked)
         denoiser.run(found, 3)
@@ -58,7 +61,7 @@ def test_few_are_kept(t2i, recorded, monkeypatch):
     monkeypatch.setattr(graphs, "MOST", 2)
     modules = copy.copy(t2i.modules)
     modules.cuda_graphs = True
-    denoiser = Denoiser(modules)
+    denoiser = Denoiser(Flux1(modules, 64))
     for count in (1, 2, 3, 1):
         denoiser.run(samples(t2i, count, False)[:count], count)
     assert len(denoiser.graphs._graphs) == 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastgen.backends.diffusion.denoise import Sample, make_noise
-from fastgen.backends.diffusion.encode import encode_pictures
+from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
+from fastgen.backends.diffusion.family import Sample
 from fastgen.types import Bucket
 from tests.backends.diffusion.conftest import picture
 

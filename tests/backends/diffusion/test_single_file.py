@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fastgen.backends.diffusion.load import load
+from fastgen.backends.diffusion.families.flux1.load import load
 from fastgen.config.model_cards import TINY
 from fastgen.errors import ModelError
 from fastgen.resolver import resolve

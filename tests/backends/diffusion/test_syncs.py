@@ -13,10 +13,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastgen.backends.diffusion import decode, encode
+from fastgen.backends.diffusion import decode
 from fastgen.backends.diffusion.clock import Clock
-from fastgen.backends.diffusion.denoise import Denoiser, Group, Member, Sample, make_noise
-from fastgen.backends.diffusion.encode import Prompt
+from fastgen.backends.diffusion.denoise import Denoiser
+from fastgen.backends.diffusion.families.flux1.family import Flux1
+from fastgen.backends.diffusion.families.flux1.latents import make_noise
+from fastgen.backends.diffusion.families.flux1.text import Prompt
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.group import Group, Member
+from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.config.optimizations import StepCache
 from tests.backends.diffusion.test_engine import requests
 
@@ -100,8 +105,8 @@ def samples(modules, masked: bool) -> list[Sample]:
 @torch.inference_mode()
 def test_a_step_waits_for_nothing_but_the_decision_of_the_step_cache(hollow, monkeypatch, seen, masked, cache, waits):
     monkeypatch.setattr(hollow, "step_cache", cache)
-    denoiser = Denoiser(hollow)
-    group = Group(denoiser, [Member(denoiser, sample) for sample in samples(hollow, masked)])
+    family = Flux1(hollow, 64)
+    group = Group(family, [Member(family, sample) for sample in samples(hollow, masked)])
     group.step()  # the first one is computed in any case
     for _ in range(4):  # of which the first sample skips some, with a cache
         with seen:
@@ -117,7 +122,7 @@ def test_a_step_waits_for_nothing_but_the_decision_of_the_step_cache(hollow, mon
         rest = group.dissolve()
         assert [member.at for member in rest] == [6]
         before = seen.uploads
-        Group(denoiser, rest)
+        Group(family, rest)
     assert seen.uploads - before == 1, "the schedules of a group are one copy"
     assert sum(seen.waits.values()) == 0, seen.waits
 
@@ -141,8 +146,10 @@ def test_a_batch_is_enqueued_without_waiting(request, hollow, monkeypatch, seen,
 
     monkeypatch.setattr(decode, "Download", Download)
     monkeypatch.setattr(backend, "modules", hollow)
-    monkeypatch.setattr(backend, "denoiser", Denoiser(hollow))
-    monkeypatch.setattr(backend, "prompts", encode.PromptEncoder(hollow, 64))
+    family = Flux1(hollow, 64)
+    monkeypatch.setattr(backend, "family", family)
+    monkeypatch.setattr(backend, "denoiser", Denoiser(family))
+    monkeypatch.setattr(backend, "prompts", PromptEncoder(family))
     rows = [{"id": f"r{i}", "prompt": f"fox {i}", "steps": 2 + i % 2, "size": "64x64"} for i in range(20)]
     if task == "edit":
         picture(1, 64, 64).save(tmp_path / "in.png")

@@ -70,9 +70,9 @@ def test_the_rehearsed_peak_is_covered():
 
 
 def test_the_prompts_that_are_encoded_together():
-    from fastgen.backends.diffusion import encode
+    from fastgen.backends.diffusion import prompts
 
-    assert encode.CHUNK == memory.PROMPTS_TOGETHER
+    assert prompts.CHUNK == memory.PROMPTS_TOGETHER
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""FLUX.1 and Kontext as a `Family`: what each method does is in the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgen.backends.diffusion.families.flux1 import latents, schedule, text
+from fastgen.backends.diffusion.families.flux1.forward import Forward
+from fastgen.backends.diffusion.families.flux1.load import load as load_modules
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.modules import Modules
+from fastgen.backends.diffusion.transfer import upload
+from fastgen.config.settings import Settings
+from fastgen.opt.offload import TEXT
+
+MOST_ROPES = 64
+"""Combinations of sizes whose positions are kept."""
+
+
+class Flux1:
+    """Args: max_sequence_length: T5 tokens of a prompt."""
+
+    text_parts = TEXT
+
+    def __init__(self, modules: Modules, max_sequence_length: int = 512):
+        self.modules = modules
+        self.max_sequence_length = max_sequence_length
+        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
+        self._rope: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
+        return text.encode(self.modules, prompts, self.max_sequence_length)
+
+    def noise(self, seed: int, width: int, height: int) -> torch.Tensor:
+        return latents.make_noise(seed, width, height)
+
+    def mask(self, mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+        return latents.token_mask(mask, size)
+
+    def encode_pictures(self, pictures: list[np.ndarray]) -> list[torch.Tensor]:
+        return latents.encode_pictures(self.modules, pictures)
+
+    def to_maps(self, packed: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        return latents.to_maps(self.modules, packed, width, height)
+
+    def decode(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.modules.vae.decode(maps, return_dict=False)[0]
+
+    def key(self, sample: Sample) -> Hashable:
+        """Attention runs over text, image and reference as one sequence without padding, so its length must agree, and
+        the positions are those of the sizes."""
+        return sample.width, sample.height, sample.reference_size
+
+    def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
+        if (steps, tokens) not in self._sigmas:
+            self._sigmas[steps, tokens] = schedule.sigmas(self.modules.scheduler, steps, tokens)
+        return self._sigmas[steps, tokens]
+
+    def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
+        return (sigmas * 1000).to(self.modules.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
+
+    def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Forward:
+        first = samples[0]
+        rope = self.rope(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_size)
+        return Forward(self.modules, samples, guidance, rope)
+
+    def rope(self, text: int, size: tuple[int, int], reference: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
+        key = (text, size, reference)
+        found = self._rope.get(key)
+        if found is None:
+            ids = [torch.zeros(text, 3), latents.position_ids(size, 0)]
+            if reference != (0, 0):
+                # Kontext tells the reference from the image by the first axis.
+                ids.append(latents.position_ids(reference, 1))
+            if len(self._rope) > MOST_ROPES:
+                self._rope.clear()
+            ids_there = upload(torch.cat(ids), self.modules.device)
+            found = self._rope[key] = self.modules.transformer.pos_embed(ids_there)
+        return found
+
+
+def load(settings: Settings, device: torch.device) -> Flux1:
+    """The model of the settings; see `load.load`. Raises ModelError."""
+    return Flux1(load_modules(settings, device), settings.engine.max_sequence_length)

@@ -1,0 +1,98 @@
+"""FLUX.1's transformer for samples that are together for several steps. Does not know schedules, or which sample needs
+all blocks.
+
+It equals `FluxTransformer2DModel.forward`, but what is constant over the steps (text projection, positions, reference
+tokens) is computed once, and the last layers run on the image's tokens only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.modules import Modules
+from fastgen.backends.diffusion.transfer import upload
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Between two blocks."""
+
+    text: torch.Tensor
+    """(B, text tokens, width)."""
+    hidden: torch.Tensor
+    """(B, image tokens and reference tokens, width)."""
+    embedding: torch.Tensor
+    """(B, width): timestep, guidance and pooled prompt."""
+    tokens: int
+    """Image tokens."""
+
+    @property
+    def image(self) -> torch.Tensor:
+        """(B, image tokens, width)."""
+        return self.hidden[:, : self.tokens]
+
+    def rows(self, rows: torch.Tensor | slice) -> Activations:
+        return Activations(self.text[rows], self.hidden[rows], self.embedding[rows], self.tokens)
+
+
+class Forward:
+    """Args:
+    samples: of one key.
+    guidance: (B,), float32, on the device.
+    rope: rotary positions (cos, sin) of text, image and reference tokens.
+    """
+
+    def __init__(
+        self,
+        modules: Modules,
+        samples: list[Sample],
+        guidance: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+    ):
+        self.transformer, self.dtype = modules.transformer, modules.dtype
+        device = modules.device
+        embeds = torch.stack([upload(s.prompt.embeds, device) for s in samples])
+        self.constants: dict[str, torch.Tensor] = {
+            "pooled": torch.stack([upload(s.prompt.pooled, device) for s in samples]),
+            "text": self.transformer.context_embedder(embeds),
+            "cos": rope[0],
+            "sin": rope[1],
+        }
+        if self.transformer.config.guidance_embeds:
+            self.constants["guidance"] = guidance.to(self.dtype) * 1000
+        if samples[0].reference is not None:
+            references = torch.stack([s.reference for s in samples if s.reference is not None])
+            self.constants["reference"] = self.transformer.x_embedder(references.to(self.dtype))
+
+    def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Activations:
+        """Before the first block. x: (B, tokens, 64), float32; timestep: (B,)."""
+        known = self.constants
+        guidance = (known["guidance"],) if "guidance" in known else ()
+        embedding = self.transformer.time_text_embed(timestep, *guidance, known["pooled"])
+        hidden = self.transformer.x_embedder(x.to(self.dtype))
+        tokens = hidden.shape[1]
+        if "reference" in known:
+            hidden = torch.cat([hidden, known["reference"]], dim=1)
+        return Activations(known["text"], hidden, embedding, tokens)
+
+    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
+        """After the blocks start:stop, double-stream blocks first."""
+        text, hidden = activations.text, activations.hidden
+        rope = (self.constants["cos"], self.constants["sin"])
+        for block in all_blocks(self.transformer)[start:stop]:
+            text, hidden = block(
+                hidden_states=hidden, encoder_hidden_states=text, temb=activations.embedding, image_rotary_emb=rope
+            )
+        return Activations(text, hidden, activations.embedding, activations.tokens)
+
+    def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
+        """The velocity (B, tokens, 64)."""
+        return self.transformer.proj_out(self.transformer.norm_out(image, activations.embedding))
+
+
+def all_blocks(transformer: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
+    """In the order in which they run."""
+    return (*transformer.transformer_blocks, *transformer.single_transformer_blocks)

@@ -1,0 +1,138 @@
+"""What the engine asks of a model family. A family is a folder in `families/` that knows one architecture: its parts,
+its text conditioning, its latents and its blocks. The engine knows steps, groups, memory, threads and files, and no
+architecture.
+
+Shapes: B samples in a forward pass, `tokens` latent tokens per image of C channels each; both are the family's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgen.backends.diffusion.modules import Modules
+
+
+class Prompt(Protocol):
+    """An encoded prompt. Only its family knows what else is in it."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole prompt, before it was cut to the model's length."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+
+
+@dataclass(eq=False)
+class Sample:
+    """One image in progress. Those that share a forward pass have the same `Family.key`."""
+
+    prompt: Any
+    """A `Prompt` of the family."""
+    width: int
+    height: int
+    """In pixels."""
+    steps: int
+    guidance: float
+    noise: torch.Tensor
+    """(tokens, C), float32."""
+    reference: torch.Tensor | None = None
+    """(reference tokens, C): the image to edit."""
+    reference_size: tuple[int, int] = (0, 0)
+    """(width, height) of the reference in pixels."""
+    keep: torch.Tensor | None = None
+    """(tokens, C): latents to keep where `repaint` is 0."""
+    repaint: torch.Tensor | None = None
+    """(tokens, C) of 0 and 1."""
+    latents: torch.Tensor | None = None
+    """(tokens, C), float32: the result."""
+    pattern: str = ""
+    """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
+
+
+class Activations(Protocol):
+    """What flows from block to block for the samples of a forward pass."""
+
+    @property
+    def image(self) -> torch.Tensor:
+        """(B, tokens, width of the transformer): the image's own tokens."""
+
+    def rows(self, rows: torch.Tensor | slice) -> Self:
+        """Those of some of the samples."""
+
+
+class Forward(Protocol):
+    """The forward passes of some samples that are together for several steps. What is constant over the steps is
+    computed once, when this is made. Nothing here may make the host wait for the device."""
+
+    constants: Mapping[str, torch.Tensor]
+    """All tensors on the device that a pass reads besides weights and arguments. The engine may exchange this mapping
+    for one with the same names and shapes (opt/cuda_graphs)."""
+
+    def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Any:
+        """The `Activations` before the first block.
+
+        Args:
+            x: (B, tokens, C), float32: where the samples are.
+            timestep: (B,), as `Family.timesteps` returns them.
+        """
+
+    def blocks(self, activations: Any, start: int, stop: int | None = None) -> Any:
+        """The `Activations` after the transformer's blocks start:stop. The samples may be fewer than in `begin`."""
+
+    def end(self, image: torch.Tensor, activations: Any) -> torch.Tensor:
+        """The predicted velocity (B, tokens, C) from the image's tokens after the last block. `activations`: of all
+        samples, for what is not tokens."""
+
+
+class Family(Protocol):
+    """One model of a family, loaded. Made by `load(settings, device)` of its module, see families/__init__.py."""
+
+    modules: Modules
+    text_parts: tuple[str, ...]
+    """The modules that prompts need, by their names in `Modules`."""
+
+    # Text
+
+    def encode_prompts(self, prompts: list[str]) -> list[Any]:
+        """One `Prompt` per text, in order, on the device, or in main memory if the text encoders come and go. Called by
+        one thread at a time, with the text encoders on the device."""
+
+    # Latents
+
+    def noise(self, seed: int, width: int, height: int) -> torch.Tensor:
+        """(tokens, C), float32, on the CPU, so that it is the same on every device: what diffusers draws with
+        `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
+
+    def mask(self, mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+        """A mask as (tokens, C) of 0 and 1, on the CPU. `size`: (width, height) of the image in pixels."""
+
+    def encode_pictures(self, pictures: list[np.ndarray]) -> list[torch.Tensor]:
+        """Images of one size, uint8 (H, W, 3), as latents (tokens, C) each, on the device."""
+
+    def to_maps(self, latents: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """Latents (B, tokens, C) of images of this size as the VAE's decoder takes them, (B, ...)."""
+
+    def decode(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in -1..1, not clamped, from what `to_maps` returned, or some rows of it."""
+
+    # Steps
+
+    def key(self, sample: Sample) -> Hashable:
+        """What samples must have in common to share a forward pass."""
+
+    def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
+        """The steps + 1 noise levels of a schedule, 1 to 0, on the CPU."""
+
+    def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
+        """Noise levels (steps, B) on the device as `Forward.begin` takes them."""
+
+    def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Any:
+        """A `Forward` of samples with one key. `guidance`: (B,), float32, on the device."""

@@ -1,0 +1,42 @@
+"""The modules of a model, as the engine and `opt` know them. Does not know how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fastgen.config.optimizations import StepCache
+from fastgen.opt.base import QuantizedWeights
+from fastgen.opt.parked import BlockStream, Parked
+
+
+@dataclass
+class Modules:
+    """The modules of diffusers and transformers, in eval mode, to run on `device`. Only `opt` changes them."""
+
+    transformer: Any
+    vae: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    scheduler: Any
+    device: torch.device
+    dtype: torch.dtype
+    step_cache: StepCache | None = None
+    """None: every step is computed in full."""
+    quantized_cache: Mapping[str, QuantizedWeights] = field(default_factory=dict)
+    """Where the quantized weights of a part are stored. If they exist, that part is created without weights."""
+    away: tuple[str, ...] = ()
+    """Which modules stay in main memory and are on the device only while they are needed."""
+    parked: dict[str, Parked] = field(default_factory=dict)
+    """Each of them: how it comes and leaves."""
+    engines: int = 1
+    """How many engines of this run share the main memory."""
+    block_stream: BlockStream | None = None
+    """With --offload group: how the transformer's blocks come."""
+    cuda_graphs: bool = False
+    """Whether a step of the loop is recorded and repeated."""
