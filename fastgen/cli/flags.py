@@ -21,11 +21,15 @@ Model = Annotated[
     str,
     typer.Option(
         help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev with a CUDA GPU, else 'tiny'."
+        "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one."
     ),
 ]
 Gpus = Annotated[
-    str, typer.Option(help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs, else cpu]")
+    str,
+    typer.Option(
+        help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs; cpu on a machine without "
+        "any]"
+    ),
 ]
 GpusPerReplica = Annotated[
     int | None,
@@ -92,23 +96,24 @@ Attention = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, "
-        "else auto]",
+        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's; "
+        "for FLUX.1 on a GPU the best that works]",
     ),
 ]
 Compile = Annotated[
     bool | None,
     typer.Option(
         "--compile/--no-compile",
-        help="Compile the transformer's blocks with torch.compile.  [default: the profile's, else no]",
+        help="Compile the transformer's blocks with torch.compile.  [default: the profile's; for FLUX.1 on a "
+        "GPU, if the run is long enough to gain by it]",
     ),
 ]
 Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, "
-        "else none]",
+        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's; "
+        "else none, unless the model would not fit into the GPU]",
     ),
 ]
 Cache = Annotated[
@@ -122,8 +127,8 @@ Offload = Annotated[
     str,
     typer.Option(
         metavar="WHAT",
-        help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: the profile's, "
-        "else none]",
+        help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: what the "
+        "model needs to fit into the GPU]",
     ),
 ]
 CudaGraphs = Annotated[

@@ -112,7 +112,7 @@ class _Earlier:
         if (
             last
             and last.content == request.content
-            and not any(intact.is_whole(f"{self._out}/{p}") for p in last.paths)
+            and not any(intact.is_whole(f"{self._out}/{p}") or os.path.isdir(f"{self._out}/{p}") for p in last.paths)
         ):
             own = os.path.basename(last.paths[0]).rpartition("_")[0]
             if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):
