@@ -105,8 +105,7 @@ class _Earlier:
         """
         history = list(self._journal.history(request.id))
         made = [result for result in history if isinstance(result, Done) and result.paths]
-        usual = artifacts.stem(request.id)
-        if not made and not self._reads(request, usual):
+        if not made and not (request.input_paths and self._reads(request, artifacts.stem(request.id))):
             return request
         last = made[0] if made else None
         if (
