@@ -12,11 +12,25 @@ import typer
 
 from fastgen.config.prompts import MAX_PIXELS
 
+
+def path(given: str) -> Path:
+    """Raises BadParameter for an empty one, as from a variable of the shell that is not set: it would be the current
+    folder."""
+    if not given:
+        raise typer.BadParameter("is empty; give a path, or leave it out")
+    return Path(given)
+
+
 Input = Annotated[
     Path | None,
-    typer.Argument(metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."),
+    typer.Argument(
+        parser=path, metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", parser=path, metavar="<path>", help="Run folder.  [default: fastgen-runs/<task>]"),
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -141,7 +155,10 @@ CudaGraphs = Annotated[
 ProfileFile = Annotated[
     Path | None,
     typer.Option(
-        "--profile", metavar="FILE", help="Use this profile.  [default: the one in kernels_cfg that fits best]"
+        "--profile",
+        parser=path,
+        metavar="FILE",
+        help="Use this profile.  [default: the one in kernels_cfg that fits best]",
     ),
 ]
 Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
@@ -150,6 +167,7 @@ Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
 Pictures = Annotated[
     Path | None,
     typer.Argument(
+        parser=path,
         metavar="INPUT",
         help="The rows: a .jsonl file, a .json list, or a folder of images. Without it, bundled examples run.",
     ),
@@ -175,7 +193,9 @@ MaxPixels = Annotated[
 ]
 Schema = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."),
+    typer.Option(
+        parser=path, metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."
+    ),
 ]
 CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
 Size = Annotated[
@@ -197,14 +217,21 @@ OutputKey = Annotated[
     str | None, typer.Option(help="Field for the paths of the images.  [default: images; edited_images for edit]")
 ]
 ImageRoot = Annotated[
-    Path | None, typer.Option(help="The folder where relative image paths start.  [default: the folder of INPUT]")
+    Path | None,
+    typer.Option(
+        parser=path,
+        metavar="<path>",
+        help="The folder where relative image paths start.  [default: the folder of INPUT]",
+    ),
 ]
 Lora = Annotated[
     list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
 ]
 Transformer = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Use the transformer weights of one safetensors file instead of the model's."),
+    typer.Option(
+        parser=path, metavar="FILE", help="Use the transformer weights of one safetensors file instead of the model's."
+    ),
 ]
 MaxSequenceLength = Annotated[
     int | None,
@@ -223,7 +250,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")
 
 BenchTask = Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.")]
 BenchOut = Annotated[
-    Path | None, typer.Option("-o", "--out", help="Folder for the files.  [default: fastgen-runs/bench-<task>]")
+    Path | None,
+    typer.Option(
+        "-o", "--out", parser=path, metavar="<path>", help="Folder for the files.  [default: fastgen-runs/bench-<task>]"
+    ),
 ]
 OneGpu = Annotated[str, typer.Option("--gpus", help="One GPU, or cpu.  [default: GPU 0, else cpu]")]
 Only = Annotated[
