@@ -36,7 +36,7 @@ Kind = Literal[
 FileStamp = tuple[int, str]
 """(size in bytes, hash of the content) of a file that was written; see `config.stamps.digest`."""
 InputStamp = tuple[int, int, int]
-"""(size in bytes, mtime in ns, CRC-32 of the content) of an image that was read."""
+"""(size in bytes, ctime in ns, CRC-32 of the content) of an image that was read."""
 
 
 class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):

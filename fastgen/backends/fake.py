@@ -10,6 +10,7 @@ pay          says that it sends something that may cost money
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -93,6 +94,8 @@ class FakeBackend:
     def _done(self, request: Request, seconds: float) -> Done:
         if request.task == "caption":
             text = f"{len(request.images)} pictures"
+            if self.settings.text.schema:
+                text = json.dumps({"caption": text})
             return Done(request.id, "fake", "fake", (), request.params, round(seconds, 4), text=text)
         params = request.image_params
         paths = tuple(artifacts.picture(request, number, "png") for number in range(request.samples))

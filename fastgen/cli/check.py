@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder, as given with -o.")]
+from fastgen.cli.flags import path
+
+Run = Annotated[Path, typer.Argument(parser=path, metavar="RUN", help="The run folder, as given with -o.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line: each problem, then a summary.")]
 
 

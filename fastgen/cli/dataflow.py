@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from fastgen.cli.flags import Version
+from fastgen.cli.flags import Version, path
 from fastgen.cli.run_task import fail
 
 
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="[DIR]", help="The folder to fill.  [default: the current folder]", show_default=False),
+        typer.Argument(
+            parser=path, metavar="[DIR]", help="The folder to fill.  [default: the current folder]", show_default=False
+        ),
     ] = Path("."),
 ) -> None:
     """Make a working folder for pipelines in DataFlow-MM's style: scripts, example rows, images."""

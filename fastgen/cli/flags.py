@@ -12,20 +12,38 @@ import typer
 
 from fastgen.config.prompts import MAX_PIXELS
 
+
+def path(given: str) -> Path:
+    """Raises BadParameter for an empty one, as from a variable of the shell that is not set: it would be the current
+    folder."""
+    if not given:
+        raise typer.BadParameter("is empty; give a path, or leave it out")
+    return Path(given)
+
+
 Input = Annotated[
     Path | None,
-    typer.Argument(metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."),
+    typer.Argument(
+        parser=path, metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Run folder.  [default: fastgen-runs/<task>]")]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", parser=path, metavar="<path>", help="Run folder.  [default: fastgen-runs/<task>]"),
+]
 Model = Annotated[
     str,
     typer.Option(
         help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev with a CUDA GPU, else 'tiny'."
+        "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one."
     ),
 ]
 Gpus = Annotated[
-    str, typer.Option(help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs, else cpu]")
+    str,
+    typer.Option(
+        help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs; cpu on a machine without "
+        "any]"
+    ),
 ]
 GpusPerReplica = Annotated[
     int | None,
@@ -92,23 +110,24 @@ Attention = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's, "
-        "else auto]",
+        help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's; "
+        "for FLUX.1 on a GPU the best that works]",
     ),
 ]
 Compile = Annotated[
     bool | None,
     typer.Option(
         "--compile/--no-compile",
-        help="Compile the transformer's blocks with torch.compile.  [default: the profile's, else no]",
+        help="Compile the transformer's blocks with torch.compile.  [default: the profile's; for FLUX.1 on a "
+        "GPU, if the run is long enough to gain by it]",
     ),
 ]
 Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, "
-        "else none]",
+        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's; "
+        "else none, unless the model would not fit into the GPU]",
     ),
 ]
 Cache = Annotated[
@@ -122,8 +141,8 @@ Offload = Annotated[
     str,
     typer.Option(
         metavar="WHAT",
-        help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: the profile's, "
-        "else none]",
+        help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: what the "
+        "model needs to fit into the GPU]",
     ),
 ]
 CudaGraphs = Annotated[
@@ -136,7 +155,10 @@ CudaGraphs = Annotated[
 ProfileFile = Annotated[
     Path | None,
     typer.Option(
-        "--profile", metavar="FILE", help="Use this profile.  [default: the one in kernels_cfg that fits best]"
+        "--profile",
+        parser=path,
+        metavar="FILE",
+        help="Use this profile.  [default: the one in kernels_cfg that fits best]",
     ),
 ]
 Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or auto.")]
@@ -145,6 +167,7 @@ Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
 Pictures = Annotated[
     Path | None,
     typer.Argument(
+        parser=path,
         metavar="INPUT",
         help="The rows: a .jsonl file, a .json list, or a folder of images. Without it, bundled examples run.",
     ),
@@ -170,7 +193,9 @@ MaxPixels = Annotated[
 ]
 Schema = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."),
+    typer.Option(
+        parser=path, metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."
+    ),
 ]
 CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
 Size = Annotated[
@@ -192,14 +217,21 @@ OutputKey = Annotated[
     str | None, typer.Option(help="Field for the paths of the images.  [default: images; edited_images for edit]")
 ]
 ImageRoot = Annotated[
-    Path | None, typer.Option(help="The folder where relative image paths start.  [default: the folder of INPUT]")
+    Path | None,
+    typer.Option(
+        parser=path,
+        metavar="<path>",
+        help="The folder where relative image paths start.  [default: the folder of INPUT]",
+    ),
 ]
 Lora = Annotated[
     list[str] | None, typer.Option(metavar="PATH[:SCALE]", help="LoRA file to merge into the model; may be repeated.")
 ]
 Transformer = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Use the transformer weights of one safetensors file instead of the model's."),
+    typer.Option(
+        parser=path, metavar="FILE", help="Use the transformer weights of one safetensors file instead of the model's."
+    ),
 ]
 MaxSequenceLength = Annotated[
     int | None,
@@ -218,7 +250,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")
 
 BenchTask = Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.")]
 BenchOut = Annotated[
-    Path | None, typer.Option("-o", "--out", help="Folder for the files.  [default: fastgen-runs/bench-<task>]")
+    Path | None,
+    typer.Option(
+        "-o", "--out", parser=path, metavar="<path>", help="Folder for the files.  [default: fastgen-runs/bench-<task>]"
+    ),
 ]
 OneGpu = Annotated[str, typer.Option("--gpus", help="One GPU, or cpu.  [default: GPU 0, else cpu]")]
 Only = Annotated[

@@ -82,6 +82,7 @@ from fastgen.cli.flags import (
     Version,
     VllmCommand,
     VlmModel,
+    path,
 )
 from fastgen.cli.run_task import fail, run_task
 from fastgen.config.prompts import PROMPT, SYSTEM
@@ -226,9 +227,12 @@ def setup(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the sheet and the two run folders.")] = Path(
-        "fastgen-runs/demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", parser=path, metavar="<path>", help="Folder for the sheet and the two run folders."
+        ),
+    ] = Path("fastgen-runs/demo"),
     count: Annotated[
         int, typer.Option(help="Number of prompts, 1 to 12. There are as many edits and twice as many captions.")
     ] = 6,

@@ -35,6 +35,9 @@ _FLAT = 6.0
 """Up to this standard deviation (of 255) pixels count as one colour."""
 _ALIKE = 16.0
 """Up to this mean difference (of 255) two images show the same thing."""
+_SAME = 2.0
+"""Up to this mean difference one colour is the image's own, and not one that was drawn with by chance. Black and white
+are what masks are drawn with, so they show nothing."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +166,13 @@ def _convention(
     opaque = array[..., 3] >= MIN_SELECTED
     colors = array[..., :3][opaque].astype(np.float32)
     flat = float(colors.std(axis=0).max()) <= _FLAT
-    shown = False
+    shown = same = False
     if picture is not None:
         beside = picture().resize(image.size, Pillow.Resampling.BOX)
-        shown = float(abs(np.asarray(beside, np.float32)[opaque] - colors).mean()) <= _ALIKE
-    if shown and not flat:
+        difference = float(abs(np.asarray(beside, np.float32)[opaque] - colors).mean())
+        shown, same = difference <= _ALIKE, difference <= _SAME
+    drawn = flat and (colors.mean() <= HARD or colors.mean() >= 255 - HARD)
+    if (shown and not flat) or (same and not drawn):
         return TRANSPARENT, ()  # the image itself with a hole in it, as for OpenAI's API
     if flat and not shown and colors.mean() >= MIN_SELECTED:
         return OPAQUE, (

@@ -1,6 +1,7 @@
 """Whether the images that a row names are still those that its result was made from. Does not decode them.
 
-Size and modification time are compared first; the whole file is read only if they differ.
+Size and change time are compared first; the whole file is read only if they differ. The change time (ctime) and not the
+modification time, because a program can set the latter back to what it was.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ def of_request(request: Request) -> tuple[InputStamp, ...]:
 
 
 def of_file(path: str) -> InputStamp:
-    """(size, mtime in ns, CRC-32 of the content); `UNKNOWN` for anything that is not a readable file."""
+    """(size, ctime in ns, CRC-32 of the content); `UNKNOWN` for anything that is not a readable file."""
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):  # reading a pipe would never end
             return UNKNOWN
-        return about.st_size, about.st_mtime_ns, _checksum(path, about.st_size, about.st_mtime_ns)
+        return about.st_size, about.st_ctime_ns, _checksum(path, about.st_size, about.st_ctime_ns)
     except (OSError, ValueError):
         return UNKNOWN
 
@@ -39,15 +40,15 @@ def changed(path: str, before: InputStamp) -> bool:
         about = os.stat(path)
         if before == UNKNOWN or not stat.S_ISREG(about.st_mode):
             return False
-        if (about.st_size, about.st_mtime_ns) == before[:2]:
+        if (about.st_size, about.st_ctime_ns) == before[:2]:
             return False
-        return about.st_size != before[0] or _checksum(path, about.st_size, about.st_mtime_ns) != before[2]
+        return about.st_size != before[0] or _checksum(path, about.st_size, about.st_ctime_ns) != before[2]
     except (OSError, ValueError):
         return False
 
 
 @lru_cache(maxsize=1024)  # many rows may name the same image
-def _checksum(path: str, size: int, mtime_ns: int) -> int:
+def _checksum(path: str, size: int, ctime_ns: int) -> int:
     found = 0
     with open(path, "rb") as file:
         while piece := file.read(PIECE):

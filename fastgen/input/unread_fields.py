@@ -25,6 +25,7 @@ _GUIDANCE = ("guidance_scale", "cfg_scale", "cfg", "distilled_guidance")
 _COUNT = ("num_images_per_prompt", "images_per_prompt", "num_images", "n_images", "num_outputs", "batch_count")
 _SEED = ("random_seed", "noise_seed", "manual_seed", "generator")
 _SIZE = ("image_size", "img_size", "output_size")
+_MASK = ("mask_file", "mask_url", "mask_img", "mask_filename", "inpainting_mask", "edit_mask", "msk")
 _TOKENS = ("max_new_tokens", "max_output_tokens", "max_completion_tokens")
 _QUESTION = ("question", "query", "instruction")
 _LORA = ("lora", "loras", "lora_path", "lora_scale", "lora_weights")
@@ -36,6 +37,7 @@ _PICTURE = {
     **dict.fromkeys(_SEED, "seed"),
     **dict.fromkeys(_SIZE, "size"),
 }
+_EDIT = {**_PICTURE, **dict.fromkeys(_MASK, "mask")}
 _CAPTION = {
     **dict.fromkeys(_TOKENS, "max_tokens"),
     **dict.fromkeys(_QUESTION, "prompt"),
@@ -63,8 +65,9 @@ class UnreadFields:
         """All messages; complete after `end`."""
         self._say = say
         caption = task == "caption"
-        self._renamed = _CAPTION if caption else _PICTURE
-        self._no_field = _NO_TEXT_FIELD if caption else _NO_FIELD
+        renamed = {"t2i": _PICTURE, "edit": _EDIT, "caption": _CAPTION}[task]
+        no_field = _NO_TEXT_FIELD if caption else _NO_FIELD
+        self._elsewhere = {_plain(name): meant for name, meant in (no_field | renamed).items()}
         self._read = {"id", "fastgen", *PROMPT_FIELDS, *(_TEXT_FIELDS if caption else (*PARAM_FIELDS, *OPTIONS))}
         if task != "t2i":
             self._read |= set(IMAGE_FIELDS)
@@ -111,12 +114,10 @@ class UnreadFields:
         return messages
 
     def _look_up(self, name: str) -> str:
-        plain = name.lower()
-        if found := self._renamed.get(plain) or self._no_field.get(plain):
+        plain = _plain(name)  # of `Size`, `max-tokens`, `guidanceScale`
+        if found := self._elsewhere.get(plain) or self._plain.get(plain):
             return found
-        if found := self._plain.get(_plain(name)):
-            return found  # `Size`, `max-tokens`, `aspectRatio`
-        near = [field for plain_field, field in self._plain.items() if _is_slip(_plain(name), plain_field)]
+        near = [field for plain_field, field in self._plain.items() if _is_slip(plain, plain_field)]
         return near[0] if len(near) == 1 else ""
 
 

@@ -40,6 +40,14 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
+def has_results(path: Path) -> bool:
+    """Whether a journal is there and has at least one line that is not damaged. Raises OSError."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return any(checked(line) is not None for line in file)
+
+
 class Journal:
     """Opens the journal and reads what is there. Not safe for two processes; the lock of the run folder prevents
     that."""

@@ -19,7 +19,7 @@ from fastgen.config import stamps
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.readers.python_rows import write_jsonl
-from fastgen.output import artifacts, previous
+from fastgen.output import artifacts, journal, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
 from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
@@ -194,7 +194,7 @@ class RunFolder:
             return before
         if (self.path / JOURNAL).exists() and (self.path / JOURNAL).stat().st_size:
             self._check_settings(before["settings"])
-        else:
+        if not journal.has_results(self.path / JOURNAL):
             self._check_loss(before)
         if before.get("input") != self.settings.run.input and (self.path / RESULTS).exists():
             kept = next(path for i in range(1, 10**6) if not (path := _numbered(self.path / RESULTS, i)).exists())
@@ -239,9 +239,10 @@ class RunFolder:
     def _check_loss(self, before: dict) -> None:
         """Raise RunFolderError if results exist without a journal: all of them would be made again."""
         counts = before.get("counts")
-        if (self.path / JOURNAL).exists():  # and is empty, as always before the first result
+        if (self.path / JOURNAL).exists():  # and holds no result, as always before the first one
             made = isinstance(counts, dict) and (counts.get("done") or counts.get("failed"))
-            problem = f"{JOURNAL} is empty, but run.json says that rows were done" if made else ""
+            state = "is damaged" if (self.path / JOURNAL).stat().st_size else "is empty"
+            problem = f"{JOURNAL} {state}, but run.json says that rows were done" if made else ""
         else:
             left = next((path.name for path in previous.tables(self.path)), "")
             left = left or next((f"{IMAGES}/{path.name}" for path in previous.images(self.path)), "")

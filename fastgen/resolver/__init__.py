@@ -90,12 +90,16 @@ def resolve(
 _DEFAULTS = {name: argument.default for name, argument in inspect.signature(resolve).parameters.items()}
 
 
+_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile")
+"""Flags that are refused if they are "", as from a variable of the shell that is not set."""
+
+
 def _route(flags: Flags) -> Settings:
     """The requested backend, with its fallbacks."""
     if not isinstance(flags.task, str) or flags.task not in OUTPUT_KEYS:
         raise SettingsError(f"task {quoted(flags.task)}: one of {', '.join(OUTPUT_KEYS)}")
-    for name in ("model", "base_url"):  # as from a variable of the shell that is not set
-        if getattr(flags, name) is not None and not getattr(flags, name).strip():
+    for name in _NEVER_EMPTY:
+        if isinstance(value := getattr(flags, name), str) and not value.strip():
             raise SettingsError(f"{given.called(name)}: is empty; give a value, or leave it out")
     first = flags.backend or backends.names(flags.task)[0]
     asked = [("--backend", first, flags.model, flags.base_url)]

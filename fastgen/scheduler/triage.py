@@ -105,14 +105,13 @@ class _Earlier:
         """
         history = list(self._journal.history(request.id))
         made = [result for result in history if isinstance(result, Done) and result.paths]
-        usual = artifacts.stem(request.id)
-        if not made and not self._reads(request, usual):
+        if not made and not (request.input_paths and self._reads(request, artifacts.stem(request.id))):
             return request
         last = made[0] if made else None
         if (
             last
             and last.content == request.content
-            and not any(intact.is_whole(f"{self._out}/{p}") for p in last.paths)
+            and not any(intact.is_whole(f"{self._out}/{p}") or os.path.isdir(f"{self._out}/{p}") for p in last.paths)
         ):
             own = os.path.basename(last.paths[0]).rpartition("_")[0]
             if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fastgen.cli import flags, main
 from fastgen.resolver import resolve
@@ -56,3 +57,27 @@ def test_the_version_ends_the_command(capsys):
     assert capsys.readouterr().out.startswith("fastgen ")
     flags._print_version(False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("t2i", ""),
+        ("t2i", "-o", ""),
+        ("edit", "--image-root", ""),
+        ("t2i", "--profile", ""),
+        ("t2i", "--transformer", ""),
+        ("caption", ""),
+        ("caption", "--schema", ""),
+        ("bench", "-o", ""),
+        ("demo", "-o", ""),
+        ("check", ""),
+        ("init", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(line, tmp_path, monkeypatch):
+    """As from a variable of the shell that is not set."""
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(main.app, line)
+    assert told.exit_code == 2 and "is empty; give a path" in told.output and not list(tmp_path.iterdir())

@@ -82,6 +82,18 @@ def test_the_picture_with_a_hole_is_repainted_in_the_hole(tmp_path):
     assert load_mask(saved(tmp_path / "dark.png", with_hole(dark)), SIZE, picture=lambda: dark).image.getbbox() == BOX
 
 
+@pytest.mark.parametrize(("color", "told"), [((0, 0, 255), True), ((90, 90, 90), True), ((0, 0, 0), False)])
+def test_a_flat_picture_with_a_hole_is_known_by_its_colour_unless_masks_are_drawn_with_it(tmp_path, color, told):
+    flat = Image.new("RGB", SIZE, color)
+    ImageDraw.Draw(flat).ellipse((12, 12, 30, 26), "red")  # in the hole
+    mask = saved(tmp_path / "mask.png", with_hole(flat))
+    if told:
+        assert load_mask(mask, SIZE, picture=lambda: flat).image.getbbox() == BOX
+        flat.paste((90, 255, 90), (41, 0, *SIZE))  # another picture
+    with pytest.raises(InputError, match="could mean either"):
+        load_mask(mask, SIZE, picture=lambda: flat)
+
+
 @pytest.mark.parametrize("color", [(255, 255, 255), (250, 220, 40)])
 def test_what_is_drawn_in_a_light_colour_on_a_transparent_layer_is_repainted_and_said(tmp_path, color):
     mask = load_mask(saved(tmp_path / "mask.png", drawn(color)), SIZE, picture=photo)

@@ -89,12 +89,13 @@ def test_a_table_by_another_name_is_no_input_either(finished, claim, tmp_path):
 
 
 @pytest.mark.parametrize("left", ["images", "tables"])
-@pytest.mark.parametrize("gone", ["missing", "empty"])
+@pytest.mark.parametrize("gone", ["missing", "empty", "damaged"])
 def test_a_lost_journal_is_no_reason_to_make_everything_again(finished, claim, left, gone):
     if gone == "missing":
         (finished / "journal.jsonl").unlink()
     else:
-        (finished / "journal.jsonl").write_bytes(b"")
+        kept = b"" if gone == "empty" else (finished / "journal.jsonl").read_bytes()[:40]  # not even one line
+        (finished / "journal.jsonl").write_bytes(kept)
     for path in [*finished.glob("*s.jsonl")] if left == "images" else (finished / "images").iterdir():
         path.unlink()
     text = refusal(claim)

@@ -226,8 +226,9 @@ def test_a_dry_run_shows_the_plan(machine, rows):
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert (
-        "memory: --quantize 8bit with everything on the GPU needs 25.1 of the 31.3 GiB that are free on cuda:0 (NVIDIA "
-        "GeForce RTX 5090) (reckoned, while decoding: weights 20.4, activations 2.2, prompts 1.0, CUDA 1.1, margin 0.4)"
+        "memory: --quantize 8bit with everything on the GPU needs 25.1 of the 31.3 GiB that are free on cuda:0 "
+        "(NVIDIA GeForce RTX 5090) (calculated, while decoding: weights 20.4, activations 2.2, prompts 1.0, CUDA 1.1, "
+        "margin 0.4)"
     ) in lines
     assert "speed: quantize 8bit (--quantize)" in lines
     ended = run(rows, "--json", "--quantize", "8bit")

@@ -29,6 +29,13 @@ def test_none_is_not_given():
     assert resolve("t2i", **dict.fromkeys(names), **FAKE) == resolve("t2i", **FAKE)
 
 
+@pytest.mark.parametrize("name", ["input", "out", "image_root", "transformer", "profile", "model", "base_url"])
+def test_what_is_empty_is_not_the_current_folder(name):
+    called = "INPUT" if name == "input" else "-o" if name == "out" else f"--{name.replace('_', '-')}"
+    with pytest.raises(SettingsError, match=f"^{called}: is empty"):
+        resolve("t2i", **{name: "", **FAKE})
+
+
 def test_one_lora_is_a_list_of_one(tmp_path):
     with pytest.raises(SettingsError, match=r"^--lora nowhere.safetensors: no such file"):
         resolve("t2i", lora="nowhere.safetensors", model="tiny", gpus="cpu")

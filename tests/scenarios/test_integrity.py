@@ -83,6 +83,15 @@ def test_a_row_that_says_something_new_keeps_its_old_picture(t2i):
     assert (first.out / "images/1_0.png").stat().st_mtime_ns == written
 
 
+def test_a_folder_in_place_of_a_picture_is_left_alone(t2i):
+    first = t2i({"1": "a", "2": "b"})
+    (first.out / "images/1_0.png").unlink()
+    (first.out / "images/1_0.png").mkdir()
+    second = t2i({"1": "a", "2": "b"})
+    assert list(second.results) == ["1"] and paths(second)["2"] == ["images/2_0.png"]
+    assert (first.out / paths(second)["1"][0]).is_file() and (first.out / "images/1_0.png").is_dir()
+
+
 def test_a_killed_run_leaves_no_other_names(t2i, tmp_path):
     """What was written and never committed is written over, so the table is that of a calm run."""
     t2i({"1": "a"}, "a.jsonl")

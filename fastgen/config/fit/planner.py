@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True):
         """Lines for the user."""
         lines = [
             f"{self.words} needs {self.need.gib:.1f} of the {self.card.free_gib:.1f} GiB that are free on "
-            f"{self.card.name} (reckoned, {self.need.explain()})"
+            f"{self.card.name} (calculated, {self.need.explain()})"
         ]
         if self.need.host_gib:
             each = " for each GPU" if self.card.engines > 1 else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -165,6 +166,8 @@ class _Row:
         """Writes the image to a file. Returns its path."""
         try:
             picture.load()  # first, because some readers rotate the image here
+            if not (picture.width and picture.height):
+                raise ValueError("it has no pixels")
             profile, exif = picture.info.get("icc_profile") or b"", picture.getexif()
             pixels = picture
             if picture.mode not in _PNG_MODES:
@@ -181,7 +184,11 @@ class _Row:
         if not path.exists():
             self.folder.mkdir(exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
-            pixels.save(partial, "PNG", compress_level=1, exif=exif, icc_profile=profile or None)
+            try:
+                pixels.save(partial, "PNG", compress_level=1, exif=exif, icc_profile=profile or None)
+            except (ValueError, TypeError, SyntaxError, struct.error) as error:  # its metadata, for instance
+                partial.unlink(missing_ok=True)
+                raise InputError(f"a PIL image that cannot be saved as PNG: {quoted(error)}; give a path") from None
             os.replace(partial, path)
         self.pictures[str(path)] = name
         return str(path)

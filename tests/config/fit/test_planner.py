@@ -147,7 +147,7 @@ def test_each_choice_has_its_reason():
     assert choices.explain() == ["offload group (to fit: bfloat16 with --offload model needs 23.7 GiB)"]
     first, second = plan.explain()
     assert first == (
-        "bfloat16 with --offload group needs 11.3 of the 23.5 GiB that are free on cuda:0 (NVIDIA Test) (reckoned, "
+        "bfloat16 with --offload group needs 11.3 of the 23.5 GiB that are free on cuda:0 (NVIDIA Test) (calculated, "
         "while encoding prompts: weights 9.4, activations 0.9, CUDA 0.8, margin 0.2), and 22.2 GiB of main memory"
     )
     assert second == (

@@ -126,8 +126,9 @@ def circle() -> list:
         (circle(), "nested too deep"),
         ((x for x in ()), "a value of type generator"),
         (Image.new("F", (4, 4)), ""),
+        (Image.new("RGB", (0, 4)), "it has no pixels"),
     ],
-    ids=["object", "array", "circle", "generator", "float picture"],
+    ids=["object", "array", "circle", "generator", "float picture", "no pixels"],
 )
 def test_what_cannot_be_kept_is_the_fault_of_its_row(tmp_path, value, words):
     before, bad, after = spooled(tmp_path, {"prompt": "a"}, {"id": "x", "image": value, "prompt": "b"}, {"prompt": "c"})
@@ -135,6 +136,16 @@ def test_what_cannot_be_kept_is_the_fault_of_its_row(tmp_path, value, words):
     found = problem(bad)
     if words:
         assert found is not None and found.field == "image" and words in str(found)
+
+
+def test_a_picture_that_png_cannot_hold_is_the_fault_of_its_row(tmp_path, monkeypatch):
+    def save(*arguments, **options):
+        raise ValueError("no room for this profile")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    bad, good = spooled(tmp_path, {"image": Image.new("RGB", (8, 8))}, {"prompt": "b"})
+    assert "no room for this profile" in str(problem(bad)) and good == {"prompt": "b"}
+    assert not list((tmp_path / "inputs").iterdir())
 
 
 def test_a_picture_whose_file_is_broken_is_the_fault_of_its_row(tmp_path):
