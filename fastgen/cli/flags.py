@@ -107,8 +107,8 @@ Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's, "
-        "else none]",
+        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8, mxfp8, nvfp4; text:8bit for T5.  "
+        "[default: the profile's, else none]",
     ),
 ]
 Cache = Annotated[

@@ -15,7 +15,7 @@ from fastgen.opt import quantize
 from tests.opt.conftest import draw
 
 CPU = torch.device("cpu")
-MOST = {"8bit": 0.55, "int8": 0.55, "fp8": 0.55, "4bit": 0.35}
+MOST = {"8bit": 0.55, "int8": 0.55, "fp8": 0.55, "4bit": 0.35, "mxfp8": 0.56, "nvfp4": 0.35}
 """Of the weights in bfloat16."""
 
 
