@@ -13,7 +13,7 @@ Elsewhere than on a GPU the same values are multiplied in the type of the tokens
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional
@@ -22,7 +22,6 @@ from torchao.prototype.mx_formats.nvfp4_tensor import nvfp4_quantize
 from torchao.prototype.mx_formats.utils import from_blocked, to_blocked
 from torchao.utils import TorchAOBaseTensor
 
-Kind = Literal["mxfp8", "nvfp4"]
 BLOCK = {"mxfp8": 32, "nvfp4": 16}
 """Values that share a scale."""
 READ_AS = {
@@ -58,7 +57,7 @@ class BlockScaled(TorchAOBaseTensor):
         cls,
         qdata: torch.Tensor,
         scale: torch.Tensor,
-        kind: Kind,
+        kind: str,
         orig_dtype: torch.dtype,
         products: bool,
         outer: torch.Tensor | None = None,
@@ -70,7 +69,7 @@ class BlockScaled(TorchAOBaseTensor):
         self,
         qdata: torch.Tensor,
         scale: torch.Tensor,
-        kind: Kind,
+        kind: str,
         orig_dtype: torch.dtype,
         products: bool,
         outer: torch.Tensor | None = None,
@@ -84,7 +83,7 @@ class BlockScaled(TorchAOBaseTensor):
         self.products = products
 
     @classmethod
-    def of(cls, weight: torch.Tensor, kind: Kind, products: bool) -> BlockScaled:
+    def of(cls, weight: torch.Tensor, kind: str, products: bool) -> BlockScaled:
         """Convert a weight; `blackwell.fits` says which can be."""
         outer = _outer(weight.abs().max()) if kind == "nvfp4" else None
         qdata, scale = _convert(weight, kind, outer)
@@ -104,13 +103,13 @@ def _linear(tokens: torch.Tensor, weight: BlockScaled, bias: torch.Tensor | None
     if not weight.products:
         return functional.linear(tokens, weight.dequantize().to(tokens.dtype), bias)
     rows = tokens.reshape(-1, weight.shape[1]).contiguous()
-    outer = None
-    if weight.outer is not None:
+    own, outer = weight.outer, None
+    if own is not None:
         outer = _outer(rows.abs().amax(-1, keepdim=True))
     qdata, scale = _convert(rows, weight.kind, outer)
     result = _product(qdata, scale, weight, tokens.dtype)
-    if outer is not None:
-        result = result * outer.to(result.dtype) * weight.outer.to(result.dtype)
+    if own is not None and outer is not None:
+        result = result * outer.to(result.dtype) * own.to(result.dtype)
     if bias is not None:
         result = result + bias
     return result.to(tokens.dtype).reshape(*tokens.shape[:-1], weight.shape[0])
@@ -121,8 +120,8 @@ def _product(qdata: torch.Tensor, scale: torch.Tensor, weight: BlockScaled, dtyp
     if qdata.device.type == "cpu":
         dtype = torch.bfloat16 if dtype == torch.float16 else dtype  # without outer scales, sums are large
         own = from_blocked(weight.scale, weight.shape[0], weight.shape[1] // BLOCK[weight.kind])
-        rows, columns = (_values(*part, weight.kind).to(dtype) for part in ((qdata, scale), (weight.qdata, own)))
-        return functional.linear(rows, columns)
+        rows, columns = _values(qdata, scale, weight.kind), _values(weight.qdata, own, weight.kind)
+        return functional.linear(rows.to(dtype), columns.to(dtype))
     read, blocks = READ_AS[weight.kind]
     return torch._scaled_mm(
         qdata.view(read),
@@ -133,7 +132,7 @@ def _product(qdata: torch.Tensor, scale: torch.Tensor, weight: BlockScaled, dtyp
     )
 
 
-def _convert(rows: torch.Tensor, kind: Kind, outer: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _convert(rows: torch.Tensor, kind: str, outer: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows -> values, and scales (rows, blocks). NVFP4's have been divided by `outer`."""
     if outer is not None:
         scale, values = nvfp4_quantize(rows.float() / outer)
@@ -144,7 +143,7 @@ def _convert(rows: torch.Tensor, kind: Kind, outer: torch.Tensor | None) -> tupl
     return values.view(rows.shape), exponent.to(torch.uint8).squeeze(-1)
 
 
-def _values(values: torch.Tensor, scale: torch.Tensor, kind: Kind) -> torch.Tensor:
+def _values(values: torch.Tensor, scale: torch.Tensor, kind: str) -> torch.Tensor:
     """What values and scales stand for, without an outer scale, in float32."""
     if kind == "mxfp8":
         plain, scale = values.float(), _two_to(scale.to(torch.int32))

@@ -142,7 +142,7 @@ def replace(
             return False
         return kind != "4bit" or layer.in_features % GROUP == 0
 
-    found = [
+    found: list[tuple[nn.Module, str, Any]] = [
         (parent, name, layer)
         for parent in module.modules()
         for name, layer in parent.named_children()
