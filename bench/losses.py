@@ -92,7 +92,8 @@ class Trial:
                 for sample, latents in zip(samples, encode_pictures(self.modules, before), strict=True):
                     sample.reference, sample.reference_size = latents, canvas
             Denoiser(self.family).run(samples, BATCH)
-            made = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
+            decoded = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
+            made = [picture.wait() for picture in decoded]
             seconds += time.monotonic() - started
             patterns.update(sample.pattern or "1" * steps for sample in samples)
             right += sum(match(wish, read(picture)).all for wish, picture in zip(wishes, made, strict=True))

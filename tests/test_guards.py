@@ -84,6 +84,8 @@ SHARED = {
     "backends": {"base", "registry"},
     "opt": {
         "base",
+        "blackwell",
+        "block_scaled",
         "compiler",
         "norm_rope_kernel",
         "parked",

@@ -8,6 +8,7 @@ from typing import Any
 from bench.gpu import models
 from bench.gpu.state import State
 from fastgen.config.optimizations import Attention, Optimizations, Quantize
+from fastgen.config.payback import NEED_IT
 
 FLOAT32_DIFFERENCE = 2e-3
 """The largest difference of a pixel (0..1) in float32, where products may be rounded as TensorFloat-32."""
@@ -173,7 +174,7 @@ def quantize(state: State, device: str) -> None:
         plain = picture(backend, "t2i", size)
 
     def measure(word: str) -> dict[str, Any]:
-        compiled = {"compile": True} if device != "cpu" and word in ("fp8", "int8") else {}
+        compiled = {"compile": True} if device != "cpu" and word in NEED_IT else {}
         try:
             settings = models.resolve(state.folder, "t2i", path, device, quantize=word, **how, **compiled)
         except Exception as error:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastgen.config import backends, optimizations
+from fastgen.config.payback import NEED_IT
 from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import Settings
@@ -34,6 +35,8 @@ SINGLES = (
     "quantize 4bit",
     "quantize fp8",
     "quantize int8",
+    "quantize mxfp8",
+    "quantize nvfp4",
     "quantize text:8bit",
     "cache first-block",
     "cache taylorseer",
@@ -43,7 +46,7 @@ SINGLES = (
 )
 """Each optimization alone, if it has a value of its own."""
 SWITCHES = ("compile", "fuse_qkv", "norm_rope", "cuda_graphs")
-NEEDS_COMPILE = ("quantize fp8", "quantize int8")
+NEEDS_COMPILE = tuple(f"quantize {kind}" for kind in NEED_IT)
 """On a GPU they are refused without compilation."""
 
 

@@ -44,7 +44,14 @@ CACHES = (
     "cache first-block:0.2",
     "cache first-block:0.4",
 )
-QUANTIZED = ("quantize fp8", "quantize int8", "quantize 8bit", "quantize 4bit")
+QUANTIZED = (
+    "quantize nvfp4",
+    "quantize mxfp8",
+    "quantize fp8",
+    "quantize int8",
+    "quantize 8bit",
+    "quantize 4bit",
+)
 GAIN = 1.03
 """A smaller gain is not worth a change, and cannot be told from noise."""
 JUDGED = 200

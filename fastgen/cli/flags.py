@@ -126,8 +126,8 @@ Quantize = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8; text:8bit for T5.  [default: the profile's; "
-        "else none, unless the model would not fit into the GPU]",
+        help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8, mxfp8, nvfp4; text:8bit for T5.  [default: the "
+        "profile's; else none, unless the model would not fit into the GPU]",
     ),
 ]
 Cache = Annotated[

@@ -82,7 +82,7 @@ class Layout(Optimization, frozen=True):
 
 class Quantize(Optimization, frozen=True):
     flag: ClassVar[str] = "quantize"
-    kinds: ClassVar[tuple[str, ...]] = ("8bit", "4bit", "fp8", "int8")
+    kinds: ClassVar[tuple[str, ...]] = ("8bit", "4bit", "fp8", "int8", "mxfp8", "nvfp4")
     transformer: str = "none"
     """none or one of `kinds`."""
     text: str = "none"

@@ -12,7 +12,7 @@ from fastgen.config.optimizations import Compile, Optimizations
 from fastgen.config.profile import Payback
 from fastgen.config.settings import Image
 
-NEED_IT = ("fp8", "int8")
+NEED_IT = ("fp8", "int8", "mxfp8", "nvfp4")
 """Kinds of quantized weights that are many times slower without compiled blocks."""
 
 

@@ -1,14 +1,15 @@
 """Fewer bits for the weights of the transformer's blocks and of T5.
 
 What: 8bit and 4bit (NF4) are bitsandbytes' layers, inserted by hand, because diffusers' own config refuses them on a
-CPU, where they do run; int8 and fp8 are torchao's. On a GPU 8bit, int8 and fp8 also multiply in that type, each token
-with its own scale, except int8 in the modulation; on a CPU all kinds only store the weights. All linear layers of the
-blocks are quantized, including those of the modulation (a quarter of FLUX.1's weights), and those that embed noise
-level and guidance. The layers where tokens enter and leave stay as they are.
-How much: weights of FLUX.1-like blocks 0.50 of bfloat16, 4bit 0.28 (tests/opt/test_quantize.py). Time on a CPU: 1.0 to
-1.8 times as much (docs/optimizations.md). On an H100 fp8 is published as 2.97 instead of 4.21 s, both compiled
-(diffusers-torchao). Not measured here.
-Quality: docs/optimizations.md; 4bit loses most.
+CPU, where they do run; int8 and fp8 are torchao's; mxfp8 and nvfp4 (Blackwell) are in `block_scaled`. On a GPU all but
+4bit also multiply in that type, each token with its own scale, except int8, mxfp8 and nvfp4 in the modulation; on a CPU
+all kinds only store the weights. All linear layers of the blocks are quantized, including those of the modulation (a
+quarter of FLUX.1's weights), and those that embed noise level and guidance. The layers where tokens enter and leave
+stay as they are.
+How much: weights of FLUX.1-like blocks 0.50 of bfloat16, mxfp8 0.52, 4bit and nvfp4 0.28 (tests/opt/test_quantize.py).
+Time on a CPU: 1.0 to 1.8 times as much (docs/optimizations.md), more with mxfp8 and nvfp4. On an H100 fp8 is published
+as 2.97 instead of 4.21 s, both compiled (diffusers-torchao). Not measured here.
+Quality: docs/optimizations.md; 4bit and nvfp4 lose most.
 When not: if the model fits and the GPU has no arithmetic of that type, because then it is slower. Without --compile on
 a GPU torchao's layers are many times slower, so that is refused.
 
@@ -21,25 +22,27 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from fastgen.config.fit.memory import BITSANDBYTES, EIGHT_BITS
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.config.versions import unfit
 from fastgen.errors import SettingsError
+from fastgen.opt import blackwell
 from fastgen.opt.base import Modules
+from fastgen.opt.blackwell import BLOCK_SCALED
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-BITSANDBYTES = ("8bit", "4bit")
 GROUP = 64
 """Weights in a row of the matrix that share a scale in 4bit."""
 BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
 MODULATION = "AdaLayerNorm"
 """How the classes begin whose linear layer sees one row per sample."""
 EMBEDDER = "time_text_embed"
-"""The part that turns noise level, guidance and CLIP's summary into the modulation of every block: 8bit if the blocks
-are 4bit."""
+"""The part that turns noise level, guidance and CLIP's summary into the modulation of every block: it has 8 bits if the
+blocks have 4."""
 
 
 def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | None:
@@ -49,7 +52,9 @@ def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | No
             return reason
     if gpu is not None and "fp8" in kinds and float(gpu.compute_capability or 0) < 8.9:
         return f"fp8 arithmetic needs compute capability 8.9; {gpu.name} has {gpu.compute_capability}; use int8 or 8bit"
-    if gpu is not None and choice.transformer in ("fp8", "int8") and not others.compile.on:
+    if gpu is not None and (reason := blackwell.refuse(gpu, kinds)):
+        return reason
+    if gpu is not None and choice.transformer not in ("none", *BITSANDBYTES) and not others.compile.on:
         return "without --compile torchao's layers are many times slower than bfloat16; add --compile"
     offload = others.offload.kind
     moved = {"text": {choice.text}, "model": kinds, "group": kinds}.get(offload, set())
@@ -107,10 +112,10 @@ def _make(modules: Modules, module: nn.Module, part: str, kind: str) -> None:
     if not sum(replace(module.get_submodule(place), kind, modules.device, modules.dtype, left_out) for place in places):
         raise SettingsError(
             f"--quantize {'text:' if part == 'text' else ''}{kind}: none of this model's layers can be quantized like "
-            f"that (4bit needs widths that are a multiple of {GROUP}); use another kind"
+            f"that (4bit needs widths that are a multiple of {GROUP}, mxfp8 and nvfp4 of 32); use another kind"
         )
     if part == "transformer":
-        own = "8bit" if kind == "4bit" else kind
+        own = EIGHT_BITS.get(kind, kind)
         replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype, few_rows=True)
 
 
@@ -133,22 +138,32 @@ def replace(
     from torch import nn
 
     def fits(layer: Any) -> bool:
-        return type(layer) is nn.Linear and (kind != "4bit" or layer.in_features % GROUP == 0)
+        if type(layer) is not nn.Linear or (kind in BLOCK_SCALED and not blackwell.fits(layer)):
+            return False
+        return kind != "4bit" or layer.in_features % GROUP == 0
 
-    found = [
+    found: list[tuple[nn.Module, str, Any]] = [
         (parent, name, layer)
         for parent in module.modules()
         for name, layer in parent.named_children()
         if fits(layer) and name not in left_out
     ]
+    # The modulation has a row per sample, not per token. On a GPU integer products need more than 16 rows, and where
+    # there are so few, products in mxfp8 or nvfp4 gain nothing.
+    per_sample = {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
     if kind in BITSANDBYTES:
         for parent, name, layer in found:
             setattr(parent, name, _bitsandbytes(layer, kind, device, dtype))
+    elif kind in BLOCK_SCALED:
+        from fastgen.opt.block_scaled import BlockScaled
+
+        for _, _, layer in found:
+            products = blackwell.multiplies(device, layer in per_sample)
+            weight = BlockScaled.of(layer.to(device).weight.data, kind, products)
+            layer.weight = nn.Parameter(weight, requires_grad=False)
     else:
         from torchao.quantization import quantize_
 
-        # Integer products on a GPU need more than 16 rows. The modulation has one per sample, not one per token.
-        per_sample = {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
         per_token = {layer for _, _, layer in found} - per_sample
         quantize_(module, _torchao(kind, device, False), lambda layer, _: layer in per_token, device=device)
         quantize_(module, _torchao(kind, device, True), lambda layer, _: layer in per_sample, device=device)

@@ -34,7 +34,10 @@ KEEP = "FASTGEN_KEEP_QUANTIZED"
 MOST_GIB = 50.0
 SUFFIX = ".weights"
 LIBRARIES = ("torch", "diffusers", "transformers", "bitsandbytes", "torchao", "safetensors")
-CODE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("layout", "quantize", "quantized_state"))
+CODE = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("layout", "quantize", "block_scaled", "blackwell", "quantized_state")
+)
 """Version of the code that decides which layers are quantized and how; another version makes files of its own."""
 STALE_S = 3600.0
 """A temporary file of this age no longer belongs to a running process."""

@@ -72,6 +72,8 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, torch.Tensor], dic
             raise Damaged("the checksum of its index is wrong")
         with suppress(ImportError):  # importing it registers the classes that may be read
             import torchao.quantization  # noqa: F401
+
+            import fastgen.opt.block_scaled  # noqa: F401
         index, about = torch.load(io.BytesIO(said), weights_only=True)
 
         def one(name: str) -> torch.Tensor:

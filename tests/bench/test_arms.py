@@ -27,9 +27,15 @@ def test_all_arms_of_a_cpu(settings):
     assert "CUDA" in found["attention flash3"].refused and "nothing to offload" in found["offload text"].refused
     assert found["quality exact"].same_as == "plain"
     runs = [name for name, arm in found.items() if not arm.refused and not arm.same_as]
-    assert {"compile", "quantize 8bit", "quantize fp8", "cache first-block", "quality high", "quality fast"} <= set(
-        runs
-    )
+    assert {
+        "compile",
+        "quantize 8bit",
+        "quantize fp8",
+        "quantize nvfp4",
+        "cache first-block",
+        "quality high",
+        "quality fast",
+    } <= set(runs)
 
 
 def test_a_name_is_the_choices(settings):
@@ -60,6 +66,11 @@ def test_on_a_gpu_what_needs_compilation_gets_it(settings, monkeypatch):
     found = {arm.name: arm for arm in arms(replace(settings, placement=replace(settings.placement, devices=(hopper,))))}
     assert not found["compile + quantize fp8"].refused and "quantize fp8" not in found
     assert not found["offload text"].refused
+    assert "needs a Blackwell GPU" in found["compile + quantize nvfp4"].refused
+    blackwell = Device("cuda:0", "cuda", 8, Gpu(0, "GPU-1", "NVIDIA B200", 179.0, "10.0"))
+    placement = replace(settings.placement, devices=(blackwell,))
+    found = {arm.name: arm for arm in arms(replace(settings, placement=placement))}
+    assert not any(found[f"compile + quantize {kind}"].refused for kind in ("mxfp8", "nvfp4", "fp8"))
 
 
 def test_arms_are_fitted_into_the_memory(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def settings_of_threads(chosen: Optimizations, threads: int) -> list[tuple]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["int8", "fp8"])
+@pytest.mark.parametrize("kind", ["int8", "fp8", "mxfp8"])
 def test_torchaos_settings_reach_every_thread_that_compiles(kind):
     (untouched,) = settings_of_threads(Optimizations(), 1)
     chosen = Optimizations(quantize=Quantize(kind), compile=Compile(True))

@@ -90,7 +90,7 @@ def test_tied_weights_stay_tied(modules):
             assert t5.shared.weight is t5.encoder.embed_tokens.weight
 
 
-@pytest.mark.parametrize("kind", ["4bit", "int8", "fp8"])
+@pytest.mark.parametrize("kind", ["4bit", "int8", "fp8", "mxfp8", "nvfp4"])
 def test_quantized_weights_follow(tiny, kind):
     """Their scales too."""
     made = tiny(quantize=kind)
@@ -101,6 +101,7 @@ def test_quantized_weights_follow(tiny, kind):
     def tensors() -> set[int]:
         weight = layer.weight
         found = [weight.data, weight.quant_state.absmax] if kind == "4bit" else [weight.qdata, weight.scale]
+        found += [weight.outer] if kind == "nvfp4" else []
         return {tensor.data_ptr() for tensor in found}
 
     home = tensors()

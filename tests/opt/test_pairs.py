@@ -18,7 +18,7 @@ from fastgen import opt
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Compile
 from fastgen.errors import SettingsError
-from fastgen.opt import compiler, norm_rope
+from fastgen.opt import blackwell, compiler, norm_rope
 from tests.opt.conftest import choices, draw
 
 OPTIONS = {
@@ -32,6 +32,8 @@ OPTIONS = {
     "quantize 4bit": {"quantize": "4bit"},
     "quantize fp8": {"quantize": "fp8"},
     "quantize int8": {"quantize": "int8"},
+    "quantize mxfp8": {"quantize": "mxfp8"},
+    "quantize nvfp4": {"quantize": "nvfp4"},
     "quantize text:8bit": {"quantize": "text:8bit"},
     "cache first-block": {"cache": "first-block:0.4"},
     "cache taylorseer": {"cache": "taylorseer:0.4"},
@@ -39,6 +41,7 @@ OPTIONS = {
     "offload group": {"offload": "group"},
 }
 H100 = Gpu(0, "GPU-a", "NVIDIA H100", 79.6, "9.0")
+B200 = Gpu(0, "GPU-b", "NVIDIA B200", 179.0, "10.0")
 PAGE = Path(__file__).parents[2] / "docs" / "optimizations.md"
 BEGIN, END = "<!-- pairs -->\n", "<!-- /pairs -->\n"
 
@@ -174,15 +177,43 @@ def test_the_table_is_what_is_in_the_docs():
             {"attention": "flash3"},
             "needs compute capability 9.0; NVIDIA A100 has 8.0",
         ),
-        (Gpu(0, "b", "NVIDIA B200", 179.0, "10.0"), {"attention": "flash3"}, "is for Hopper"),
+        (B200, {"attention": "flash3"}, "is for Hopper"),
         (Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"), {"quantize": "fp8", "compile": True}, "needs compute capability 8.9"),
         (H100, {"quantize": "fp8,text:8bit", "compile": True, "cache": "first-block"}, ""),
+        (
+            H100,
+            {"quantize": "mxfp8", "compile": True},
+            "--quantize mxfp8: mxfp8 arithmetic needs a Blackwell GPU (compute capability 10.x or 12.x); NVIDIA H100 "
+            "has 9.0; use fp8",
+        ),
+        (H100, {"quantize": "text:nvfp4"}, "nvfp4 arithmetic needs a Blackwell GPU"),
+        (Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"), {"quantize": "mxfp8", "compile": True}, "has 8.0; use int8"),
+        (Gpu(0, "a", "NVIDIA A100", 79.6, "8.0"), {"quantize": "nvfp4", "compile": True}, "has 8.0; use 4bit"),
+        (Gpu(0, "t", "NVIDIA Thor", 122.0, "11.0"), {"quantize": "nvfp4", "compile": True}, "has 11.0; use fp8"),
+        (B200, {"quantize": "nvfp4"}, "--quantize nvfp4: without --compile torchao's layers are many times slower"),
+        (B200, {"quantize": "nvfp4,text:mxfp8", "compile": True, "offload": "model"}, ""),
+        (B200, {"quantize": "mxfp8", "compile": True, "offload": "group"}, "do not follow --offload group"),
+        (Gpu(0, "b", "NVIDIA B300", 270.0, "10.3"), {"quantize": "mxfp8", "compile": True}, ""),
+        (Gpu(0, "r", "NVIDIA RTX 5090", 31.8, "12.0"), {"quantize": "nvfp4,text:8bit", "compile": True}, ""),
         (H100, {"offload": "model", "quantize": "4bit"}, ""),
     ],
 )
 def test_what_a_gpu_refuses(gpu, options, words):
     reason = opt.refuse(choices(**options), gpu)
     assert words in reason if words else not reason
+
+
+@pytest.mark.parametrize(("cuda", "refused"), [("12.6", True), ("12.8", False), ("13.0", False), ("", False)])
+def test_block_formats_need_a_cublas_that_has_them(monkeypatch, cuda, refused):
+    monkeypatch.setattr(blackwell, "cuda_version", lambda: cuda)
+    reason = opt.refuse(choices(quantize="mxfp8", compile=True), B200)
+    assert reason == (
+        f"--quantize mxfp8: mxfp8 arithmetic needs a PyTorch for CUDA 12.8 or newer, and this one is for {cuda}; use "
+        "fp8 (chosen by profile 'test', quality exact)"
+        if refused
+        else ""
+    )
+    assert not opt.refuse(choices(quantize="fp8", compile=True), B200)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from fastgen.opt import quantize
 from tests.opt.conftest import draw
 
 CPU = torch.device("cpu")
-MOST = {"8bit": 0.55, "int8": 0.55, "fp8": 0.55, "4bit": 0.35}
+MOST = {"8bit": 0.55, "int8": 0.55, "fp8": 0.55, "4bit": 0.35, "mxfp8": 0.56, "nvfp4": 0.35}
 """Of the weights in bfloat16."""
+SHARE = {"mxfp8": (1 + 1 / 32) / 2, "nvfp4": (0.5 + 1 / 16) / 2}
+"""The same without what is not quantized: a byte of scale for 32 or 16 weights."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,7 @@ def test_weights_of_blocks_of_realistic_width(blocks, kind):
             want, got = before(**arguments)[1].float(), after(**arguments)[1].float()
             assert 0 < (want - got).abs().mean() / want.abs().mean() < 0.2
     assert quantize.weight_bytes(packed) / plain <= MOST[kind]
+    assert kind not in SHARE or quantize.weight_bytes(packed) / plain == pytest.approx(SHARE[kind], abs=0.001)
 
 
 @pytest.mark.parametrize("kind", Quantize.kinds)

@@ -26,7 +26,15 @@ from fastgen.resolver import resolve
 from tests.opt.conftest import draw
 
 CPU = torch.device("cpu")
-KINDS = ("8bit,text:8bit", "4bit", "int8,text:fp8", "fp8,text:int8", "text:8bit")
+KINDS = (
+    "8bit,text:8bit",
+    "4bit",
+    "int8,text:fp8",
+    "fp8,text:int8",
+    "text:8bit",
+    "mxfp8,text:nvfp4",
+    "nvfp4,text:mxfp8",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +63,8 @@ class Start:
 
 
 @pytest.mark.parametrize(
-    ("words", "dtype"), [*((words, "float32") for words in KINDS), ("8bit", "bfloat16"), ("4bit", "bfloat16")]
+    ("words", "dtype"),
+    [*((words, "float32") for words in KINDS), ("8bit", "bfloat16"), ("4bit", "bfloat16"), ("nvfp4", "bfloat16")],
 )
 def test_the_next_start_reads_them_and_draws_the_same(home, monkeypatch, words, dtype):
     first = Start(quantize=words, dtype=dtype)

@@ -101,6 +101,9 @@ def test_flags_win(settings):
     assert choice(settings(RTX_4090, offload="model", quantize="4bit")) == ("4bit", "model")
     assert choice(settings(H100, offload="group")) == GROUP
     assert choice(settings(RTX_4090, quantize="fp8", compile=True)) == ("fp8", "text")
+    assert choice(settings(RTX_5090, quantize="nvfp4", compile=True)) == ("nvfp4", "none")
+    with pytest.raises(SettingsError, match="nvfp4 arithmetic needs a Blackwell GPU"):
+        settings(RTX_4090, quantize="nvfp4", compile=True)
     with pytest.raises(
         SettingsError, match=r"bfloat16 with everything on the GPU needs 36\.3 GiB.*Without --offload, "
     ):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastgen.bench import synthetic
+from fastgen.config.fit.memory import BITSANDBYTES, EIGHT_BITS
 from fastgen.config.model_cards import TINY, read_card
 from fastgen.input.weights.safetensors import read_header
 from fastgen.opt import quantize
@@ -43,11 +44,12 @@ def test_the_published_models():
     assert round(whole, 1) == 31.4 and round(FULL.transformer.gib("none", 2), 1) == 22.2
     # 8 bits leave out what every part keeps, and bitsandbytes also the last layer of T5's blocks
     assert [round(FULL.transformer.gib(kind, 2), 1) for kind in ("fp8", "8bit", "4bit")] == [11.1, 11.1, 6.3]
+    assert [round(FULL.transformer.gib(kind, 2), 1) for kind in ("mxfp8", "nvfp4")] == [11.4, 6.3]
     assert [round(FULL.text.gib(kind, 2), 1) for kind in ("fp8", "8bit", "4bit")] == [4.6, 5.5, 4.0]
 
 
 @pytest.mark.parametrize("model", ["transformer", "text"])
-@pytest.mark.parametrize("kind", ["8bit", "4bit", "int8"])
+@pytest.mark.parametrize("kind", ["8bit", "4bit", "int8", "mxfp8", "nvfp4"])
 def test_quantized_weights_weigh_what_was_reckoned(model, kind):
     """Against layers of FLUX.1's and T5's proportions that are quantized here, scales and all."""
     import torch
@@ -64,11 +66,11 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
     else:
         module, part, places = T5EncoderModel(T5Config(**t5)), small.text, ("",)
     module = module.to(torch.bfloat16).eval().requires_grad_(False)
-    left_out = ("wo",) if model == "text" and kind != "int8" else ()
+    left_out = ("wo",) if model == "text" and kind in BITSANDBYTES else ()
     for place in places:
         quantize.replace(module.get_submodule(place), kind, torch.device("cpu"), torch.bfloat16, left_out)
     if model == "transformer":
-        own = "8bit" if kind == "4bit" else kind
+        own = EIGHT_BITS.get(kind, kind)
         quantize.replace(module.get_submodule(quantize.EMBEDDER), own, torch.device("cpu"), torch.bfloat16)
     reckoned = part.gib(kind, 2) * 2**30
     assert quantize.weight_bytes(module) == pytest.approx(reckoned, rel=0.03)

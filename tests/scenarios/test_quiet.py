@@ -25,7 +25,7 @@ def test_demo(cli):
     assert done.returncode == 0 and not done.stderr and not foreign(done.stdout, DEMO), done.stdout
 
 
-@pytest.mark.parametrize(("task", "kind"), [("t2i", "8bit"), ("edit", "int8,text:8bit")])
+@pytest.mark.parametrize(("task", "kind"), [("t2i", "8bit"), ("edit", "int8,text:8bit"), ("t2i", "nvfp4,text:mxfp8")])
 def test_quantized_runs(cli, task, kind, tmp_path):
     kept = {"FASTGEN_KEEP_QUANTIZED": "1", "FASTGEN_HOME": str(tmp_path / "home")}
     done = cli(task, "--model", "tiny", "--gpus", "cpu", "--quantize", kind, "--limit", "1", "-o", "out", **kept)

@@ -35,8 +35,18 @@ scores; 1.5 GiB counted without them."""
 BLOCKS_AT_ONCE = 2
 """Blocks on the GPU while layers are streamed: one that computes, one on its way."""
 
-QUANTIZED_BYTES = {"8bit": 1.0, "int8": 1.0, "fp8": 1.0, "4bit": 0.5 + 4 / 64}
-"""Per weight of a quantized layer. 4bit has a float32 scale for each 64 weights; the others have one per row."""
+QUANTIZED_BYTES = {
+    "8bit": 1.0,
+    "int8": 1.0,
+    "fp8": 1.0,
+    "4bit": 0.5 + 4 / 64,
+    "mxfp8": 1.0 + 1 / 32,
+    "nvfp4": 0.5 + 1 / 16,
+}
+"""Per weight of a quantized layer. 4bit has a float32 scale for each 64 weights, mxfp8 a byte for each 32 and nvfp4 one
+for each 16; the others have a scale per row."""
+EIGHT_BITS = {"4bit": "8bit", "nvfp4": "mxfp8"}
+"""The kind of the embedder, where it is not that of the other layers."""
 BITSANDBYTES = ("8bit", "4bit")
 
 
@@ -59,8 +69,8 @@ class Part(msgspec.Struct, frozen=True):
         if kind == "none":
             return self.all * dtype_bytes / GIB
         quantized = self.bitsandbytes if kind in BITSANDBYTES else self.linear
-        eight = self.embedder if kind == "4bit" else 0
-        own = (quantized - eight) * QUANTIZED_BYTES[kind] + eight * QUANTIZED_BYTES["8bit"]
+        eight = self.embedder if kind in EIGHT_BITS else 0
+        own = (quantized - eight) * QUANTIZED_BYTES[kind] + eight * QUANTIZED_BYTES[EIGHT_BITS.get(kind, kind)]
         return (own + (self.all - quantized) * dtype_bytes) / GIB
 
 
