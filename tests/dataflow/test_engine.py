@@ -169,7 +169,8 @@ def test_the_real_vllm_stays_between_calls(here, environment):
         texts += serving.generate_from_input([question], image_inputs=[["image.png"]])
         families.append({p.pid for p in psutil.Process().children(recursive=True)})
     assert all(texts) and len(families[0]) >= 3 and families[0] == families[1] == families[2]
-    server = next(p for p in psutil.Process().children(recursive=True) if "--port" in p.cmdline())
+    programs = {p: p.cmdline() for p in psutil.Process().children(recursive=True)}
+    server = next(p for p, line in programs.items() if "--port" in line and "supervisor" not in " ".join(line))
     server.kill()
     assert serving.generate_from_input(["Which?"], image_inputs=[["human_inpaint.jpg"]])[0], serving.failures
     assert families[0] != (now := {p.pid for p in psutil.Process().children(recursive=True)})
