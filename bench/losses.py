@@ -76,9 +76,9 @@ class Trial:
         import numpy as np
 
         from fastgen.backends.diffusion.decode import decode, to_uint8
-        from fastgen.backends.diffusion.denoise import Denoiser
         from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
         from fastgen.backends.diffusion.family import Sample
+        from fastgen.backends.diffusion.step_engine import denoise
         from fastgen.embedded.scenes import match, read
 
         pictures, patterns, right, seconds = [], Counter(), 0, 0.0
@@ -91,7 +91,7 @@ class Trial:
             if before is not None:
                 for sample, latents in zip(samples, encode_pictures(self.modules, before), strict=True):
                     sample.reference, sample.reference_size = latents, canvas
-            Denoiser(self.family).run(samples, BATCH)
+            denoise(self.family, samples, BATCH)
             made = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
             seconds += time.monotonic() - started
             patterns.update(sample.pattern or "1" * steps for sample in samples)
