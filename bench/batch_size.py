@@ -22,7 +22,6 @@ def main() -> None:
     from fastgen.backends.diffusion.family import Sample
     from fastgen.config.checks import parse_size
     from fastgen.resolver import resolve
-    from fastgen.types import Bucket
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny")
@@ -56,7 +55,7 @@ def main() -> None:
                     Sample(prompt, width, height, args.steps, 3.5, make_noise(i, width, height)) for i in range(batch)
                 ]
                 started = time.monotonic()
-                backend.pixels(samples, Bucket("t2i", width, height, (0, 0), 1))
+                backend.pixels(samples)
                 if turn:  # the first round warms up
                     rates[batch].append(batch / (time.monotonic() - started))
         middle = {batch: statistics.median(values) for batch, values in rates.items()}

@@ -76,9 +76,9 @@ class Trial:
         import numpy as np
 
         from fastgen.backends.diffusion.decode import decode, to_uint8
-        from fastgen.backends.diffusion.denoise import Denoiser
         from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
         from fastgen.backends.diffusion.family import Sample
+        from fastgen.backends.diffusion.step_engine import denoise
         from fastgen.embedded.scenes import match, read
 
         pictures, patterns, right, seconds = [], Counter(), 0, 0.0
@@ -89,9 +89,9 @@ class Trial:
                 for i, prompt in enumerate(self.encoder.encode(prompts))
             ]
             if before is not None:
-                for sample, latents in zip(samples, encode_pictures(self.modules, before), strict=True):
+                for sample, latents in zip(samples, self.family.encode_pictures(before), strict=True):
                     sample.reference, sample.reference_size = latents, canvas
-            Denoiser(self.family).run(samples, BATCH)
+            denoise(self.family, samples, BATCH)
             decoded = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
             made = [picture.wait() for picture in decoded]
             seconds += time.monotonic() - started

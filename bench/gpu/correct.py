@@ -87,7 +87,6 @@ def picture(backend: Any, task: str, size: str, steps: int = 4) -> Any:
     """One image (3, H, W), float32, on the CPU, made by our loop. Raises ValueError if it is not finite."""
     from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
     from fastgen.backends.diffusion.family import Sample
-    from fastgen.types import Bucket
 
     width, height = map(int, size.split("x"))
     prompt = backend.prompts.encode([PROMPT])[0]
@@ -95,8 +94,7 @@ def picture(backend: Any, task: str, size: str, steps: int = 4) -> Any:
     if task == "edit":
         sample.reference = encode_pictures(backend.modules, [_input(width, height)])[0]
         sample.reference_size = (width, height)
-    reference = sample.reference_size
-    (made,) = backend.pixels([sample], Bucket(task, width, height, reference, 1))
+    (made,) = backend.pixels([sample])
     if made is None:
         raise ValueError("NaN or infinity in the latents or pixels")
     return made.float().cpu()

@@ -149,6 +149,8 @@ class Report:
                 f"{time.monotonic() - self.started:.1f} s"
             )
             text += f" ({rate:.2f} per second after loading)" if rate else ""
+            if group := summary.get("mean_group"):
+                text += f"; {group:.1f} samples per forward pass, {summary['work']['joins']} joined a group on its way"
             if len(served := summary.get("served_by", {})) > 1:
                 text += "; served by " + ", ".join(f"{name}: {rows}" for name, rows in served.items())
             if cost := summary.get("cost_usd"):

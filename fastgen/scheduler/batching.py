@@ -2,6 +2,7 @@
 
 A window of requests is sorted into buckets (what may share a forward pass). Batches are taken from one bucket until it
 has no full batch left, so that workers see one size after another; what does not fill a batch waits for later rows.
+Those with the most steps go first: a worker fills the places that become free, so the last to end should be short.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Window:
         else:
             if bucket in self._unsorted:
                 # From the end, where removing from a list is cheap.
-                waiting.sort(key=lambda r: (getattr(r.params, "steps", 0), r.prompts), reverse=True)
+                waiting.sort(key=lambda r: (getattr(r.params, "steps", 0), r.prompts))
                 self._unsorted.discard(bucket)
             taken = [waiting.pop()]
         samples = taken[0].samples

@@ -111,6 +111,7 @@ class Progress:
             "stages_seconds": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "engines": engines,
             **({"work": dict(self.work)} if self.work else {}),
+            **({"mean_group": round(self.work["pass_samples"] / passes, 2)} if (passes := self.work["passes"]) else {}),
             **({"served_by": dict(self.served_by)} if self.served_by else {}),
             **({"cost_usd": round(cost, 6)} if cost else {}),
             **({"possibly_paid_usd": round(unknown, 6)} if round(unknown, 6) else {}),

@@ -134,10 +134,12 @@ def test_the_advice_fits_the_failures(report, capsys, kinds, again):
 
 def test_the_end_counts(report, capsys, tmp_path):
     voice = report("human")
-    voice.end("finished", 0, {**SUMMARY, "served_by": {"openai": 1, "gemini": 1}, "cost_usd": 0.25})
+    more = {"served_by": {"openai": 1, "gemini": 1}, "cost_usd": 0.25, "mean_group": 7.96, "work": {"joins": 56}}
+    voice.end("finished", 0, SUMMARY | more)
     said = capsys.readouterr().err
     for words in ("2 done", "1 failed", "3 kept", "2 images", "1.50", "openai: 1", "gemini: 1", "0.2500 USD"):
         assert words in said
+    assert "8.0 samples per forward pass, 56 joined" in said
     assert f"{tmp_path}/out/results.jsonl" in said and "failures.jsonl" in said
 
 

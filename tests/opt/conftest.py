@@ -55,10 +55,11 @@ def choices(**options) -> optimizations.Optimizations:
 
 def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
     """Latents (count, tokens, 64), and the samples in `made.samples`."""
-    from fastgen.backends.diffusion.denoise import Denoiser
+
     from fastgen.backends.diffusion.families.flux1.family import Flux1
     from fastgen.backends.diffusion.families.flux1.latents import make_noise
     from fastgen.backends.diffusion.family import Sample
+    from fastgen.backends.diffusion.step_engine import denoise
 
     prompts = made.prompts
     if getattr(made, "encode", False):
@@ -68,6 +69,6 @@ def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:
             ["a red circle on a blue background", "two small stars on black"]
         )
     samples = [Sample(prompts[i % 2], *SIZE, steps, 3.5, make_noise(i, *SIZE)) for i in range(count)]
-    Denoiser(Flux1(made.modules)).run(samples, count)
+    denoise(Flux1(made.modules), samples, count)
     made.samples = samples
     return torch.stack([sample.latents for sample in samples])

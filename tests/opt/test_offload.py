@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgen.backends.diffusion.denoise import Denoiser
-from fastgen.backends.diffusion.families.flux1.family import Flux1
 from fastgen.config.optimizations import Offload
 from fastgen.opt import offload, parked
 from tests.opt.conftest import draw
@@ -188,7 +186,7 @@ def test_the_loop_brings_the_transformer(tiny):
     offload.apply(made.modules, Offload("model"))
     draw(made)
     transformer = made.modules.parked["transformer"]
-    assert transformer._is_there and isinstance(Denoiser(Flux1(made.modules)).family.modules.parked, dict)
+    assert transformer._is_there
 
 
 @pytest.mark.parametrize(

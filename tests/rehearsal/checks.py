@@ -30,6 +30,9 @@ class Wait:
 ALLOWED = (
     # One decision for all samples.
     Wait("backends/diffusion/cached_blocks.py through_cache", 1, 0, "cache"),
+    # While a place in the group is free: the step before the last one, so that who comes soon can still join. The
+    # device has the last one to do meanwhile.
+    Wait("backends/diffusion/clock.py wait", 1, 0),
     # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
     *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
     # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies

@@ -75,6 +75,10 @@ def test_the_same_images_whatever_the_batch_the_workers_and_the_order(task, tmp_
             "two lanes": run("l2", rows, gpus="cpu:2", batch_size=3),
         }
     assert len(want) > len(rows)
+    summaries = {name: json.loads((tmp_path / name / "run.json").read_text("utf-8")) for name in ("b1", "b8")}
+    assert summaries["b1"]["mean_group"] == 1 < summaries["b8"]["mean_group"] <= 8
+    assert summaries["b1"]["work"]["joins"] == 0
+    assert summaries["b1"]["work"]["pass_samples"] == summaries["b8"]["work"]["pass_samples"], "each image, each step"
     for name, got in others.items():
         assert got.keys() == want.keys(), name
         for key, pixels in want.items():

@@ -100,6 +100,15 @@ def test_equal_prompts_and_steps_go_together():
         assert len({(r.prompts, r.params.steps) for r in batch.requests}) == 1
 
 
+def test_the_longest_go_first():
+    """Whoever joins last should not be left alone with many steps."""
+    window = Window(lambda pixels: 4)
+    for i in range(16):
+        window.add(request(i, steps=4 + i * 7 % 16))
+    drawn = [r.params.steps for batch in iter(lambda: window.draw(ended=True), None) for r in batch.requests]
+    assert drawn == list(range(19, 3, -1))
+
+
 def test_the_last_rows_are_spread_over_the_workers():
     window = Window(lambda pixels: 8, workers=4)
     for i in range(4):

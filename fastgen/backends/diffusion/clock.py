@@ -12,13 +12,46 @@ from contextlib import contextmanager
 import torch
 
 
+class Span:
+    """A stretch of the device's time, as a context manager around what is enqueued or done."""
+
+    def __init__(self, device: torch.device):
+        on_gpu = device.type == "cuda"
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if on_gpu else []
+        self._times: list[float] = []
+
+    def __enter__(self) -> Span:
+        self._mark(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._mark(1)
+
+    def _mark(self, which: int) -> None:
+        if self._events:
+            self._events[which].record()
+        else:
+            self._times.append(time.monotonic())
+
+    def wait(self) -> None:
+        """Until the device has done all of it."""
+        if self._events:
+            self._events[1].synchronize()
+
+    def seconds(self) -> float:
+        """After `wait`."""
+        if self._events:
+            return self._events[0].elapsed_time(self._events[1]) / 1000
+        return self._times[1] - self._times[0]
+
+
 class Clock:
     """Args: device: where the batch is computed."""
 
     def __init__(self, device: torch.device):
-        self._on_gpu = device.type == "cuda"
+        self._device = device
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._spans: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._spans: list[tuple[str, Span, float]] = []
 
     @contextmanager
     def host(self, name: str) -> Iterator[None]:
@@ -32,23 +65,22 @@ class Clock:
     @contextmanager
     def device(self, name: str) -> Iterator[None]:
         """A stage that the device does: on a GPU, from when it reaches this work until it has done it."""
-        if not self._on_gpu:
-            with self.host(name):
-                yield
-            return
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
+        span = Span(self._device)
         try:
-            yield
+            with span:
+                yield
         finally:
-            end.record()
-            self._spans.append((name, begin, end))
+            self.share(name, span, 1.0)
+
+    def share(self, name: str, span: Span, share: float) -> None:
+        """A part of a span that belongs to several batches."""
+        self._spans.append((name, span, share))
 
     def read(self) -> dict[str, float]:
         """Seconds by stage. Waits until the device has done all of them."""
         spans, self._spans = self._spans, []
-        for _, _, end in spans[-1:]:  # the last one recorded is the last one reached
-            end.synchronize()
-        for name, begin, end in spans:
-            self._seconds[name] += begin.elapsed_time(end) / 1000
+        for _, span, _ in spans[-1:]:  # the last one recorded is the last one reached
+            span.wait()
+        for name, span, share in spans:
+            self._seconds[name] += share * span.seconds()
         return dict(self._seconds)

@@ -1,8 +1,74 @@
-"""What helps when the memory of a device is full, in the order in which to try it. Pure; does not know the error."""
+"""When the memory of a device is full: fewer samples at a time, and what the user can change. Does not know what is
+computed.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Hashable
+
+import torch
+
+from fastgen.backends.diffusion.family import Family, Sample
+from fastgen.config.device_errors import is_out_of_memory
 from fastgen.config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class OutOfMemory(Exception):
+    """Not even one sample fits."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a memory is full, in our words or in those of a library."""
+    return isinstance(error, OutOfMemory) or is_out_of_memory(error)
+
+
+class Room:
+    """How many samples fit together, by what they have in common.
+
+    Args:
+        batch_for: pixels of a sample -> how many should go through the model together.
+        advice: what the user can change if not even one fits.
+    """
+
+    def __init__(self, family: Family, batch_for: Callable[[int], int], advice: Callable[[], str] = str):
+        self._family = family
+        self._batch_for = batch_for
+        self._advice = advice
+        self._fits: dict[Hashable, int] = {}
+        """Where memory ran out: how many fit."""
+
+    def most(self, sample: Sample) -> int:
+        """How many samples like this one go through the model together."""
+        most = self._batch_for(sample.width * sample.height)
+        return min(most, self._fits.get(self._family.key(sample), most)) if self._fits else most
+
+    def shrink(self, sample: Sample, count: int, doing: str) -> int:
+        """So many samples like this one were too many. Returns how many to try from now on.
+
+        Raises:
+            OutOfMemory: it was one.
+        """
+        self.empty_cache()
+        size = f"{sample.width}x{sample.height}"
+        if sample.reference is not None:
+            size += ", reference {}x{}".format(*sample.reference_size)
+        if count == 1:
+            raise OutOfMemory(f"out of memory while {doing} one sample of {size}; {self._advice()}")
+        fits = self._fits[self._family.key(sample)] = -(-count // 2)
+        log.warning("out of memory while %s %d samples of %s: %d at a time from now on", doing, count, size, fits)
+        return fits
+
+    def forget(self) -> None:
+        """As if memory had never run out."""
+        self._fits.clear()
+
+    def empty_cache(self) -> None:
+        """Give the device's memory back that nothing uses."""
+        if self._family.modules.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def advice(settings: Settings, on_gpu: bool, one_sample: bool) -> str:

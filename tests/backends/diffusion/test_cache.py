@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastgen.backends.diffusion.group import Group
 from fastgen.config.optimizations import StepCache
 from fastgen.opt.stepcache import CacheState
 from tests.backends.diffusion.conftest import open_backend, picture
@@ -89,19 +90,19 @@ def test_halving_a_batch_for_memory_changes_nothing(cached, monkeypatch):
     backend = cached("t2i")
     rows = [{"id": f"m{i}", "prompt": text or "x", "seed": i, "steps": 6 + i} for i, text in enumerate(OTHERS[:5])]
     want = run(backend, rows)
-    real = backend.denoiser.run
+    real, failed = Group.step, []
 
-    def fits_two(samples, most):
-        samples = list(samples)
-        if len(samples) > 2:
-            real(samples[:2], most)
+    def fits_two(group):
+        real(group)
+        if len(group.members) > 2 and group.taken == 3:
+            failed.append(group)
             raise torch.OutOfMemoryError("CUDA out of memory")
-        real(samples, most)
 
-    monkeypatch.setattr(backend.denoiser, "run", fits_two)
-    monkeypatch.setattr(backend, "_fits", {})
+    monkeypatch.setattr(Group, "step", fits_two)
+    monkeypatch.setattr(backend.room, "_fits", {})
     for one, two in zip(want, run(backend, rows), strict=True):
         assert one.cache == two.cache
+    assert failed, "in the middle of its steps"
 
 
 def test_high_and_fast_evaluate_fewer_blocks(tmp_path):
@@ -116,7 +117,7 @@ def test_high_and_fast_evaluate_fewer_blocks(tmp_path):
 
 def test_without_a_cache_nothing_is_said(t2i):
     (done,) = run(t2i, [{"id": "plain", "prompt": "a fox"}])
-    assert not done.cache and not done.work
+    assert not done.cache and set(done.work) == {"passes", "pass_samples", "joins"}
 
 
 @pytest.mark.parametrize(("kind", "pattern"), [("first-block", "100010001001"), ("taylorseer", "110001000101")])

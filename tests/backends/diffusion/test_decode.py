@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from fastgen.backends.diffusion.decode import decode, to_uint8
+from fastgen.backends.diffusion.report import not_finite
 from fastgen.types import Done, Failed
 from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.test_engine import run
@@ -40,22 +41,19 @@ def test_pixels_that_are_not_finite(t2i, monkeypatch):
 def test_such_a_row_fails_and_its_company_does_not(t2i, monkeypatch):
     rows = [{"id": name, "prompt": "a fox", "seed": 1, "steps": 2} for name in "abc"]
     alone = run(t2i, [rows[0]])[0]
-    whole = t2i.denoiser.run
+    whole = t2i.renderer.decode
 
-    def overflows(samples, most):
-        samples = list(samples)
-        whole(samples, most)
-        for sample in samples[1:2]:
-            sample.latents = sample.latents * torch.nan
+    def overflows(samples, finish):
+        samples[1].latents = samples[1].latents * torch.nan
+        return whole(samples, finish)
 
-    monkeypatch.setattr(t2i.denoiser, "run", overflows)
+    monkeypatch.setattr(t2i.renderer, "decode", overflows)
     first, second, third = run(t2i, rows)
     assert isinstance(first, Done) and isinstance(third, Done) and first.paths == alone.paths
     assert isinstance(second, Failed) and second.kind == "nan"
     assert "likely weights are broken (--lora," in second.message
     half = replace(t2i.settings, engine=replace(t2i.settings.engine, dtype="float16"))
-    monkeypatch.setattr(t2i, "settings", half)
-    assert "float16 overflows with this model: use --dtype bfloat16" in t2i._not_finite()
+    assert "float16 overflows with this model: use --dtype bfloat16" in not_finite(half)
 
 
 def test_no_picture_of_it_is_written(tmp_path):

@@ -14,6 +14,9 @@ from msgspec.structs import replace
 from PIL import Image
 
 from fastgen.backends.diffusion import backend as backend_module
+from fastgen.backends.diffusion import render as render_module
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.group import Group
 from fastgen.config.model_cards import TINY
 from fastgen.config.stamps import digest
 from fastgen.errors import ModelError
@@ -69,30 +72,30 @@ def test_a_cut_prompt_is_said(t2i):
 def test_out_of_memory_goes_on_in_smaller_batches(t2i, monkeypatch, error):
     rows = [{"id": f"oom{i}", "prompt": f"fox {i}", "seed": i} for i in range(5)]
     want = [pixels(t2i, result.paths[0]) for result in run(t2i, rows)]
-    real, seen = t2i.denoiser.run, []
+    real, seen = Group.step, []
 
-    def fits_two(samples, most):
-        samples = list(samples)
-        seen.append(most)
-        if min(most, len(samples)) > 2:
+    def fits_two(group):
+        seen.append(len(group.members))
+        if len(group.members) > 2:
             raise error
-        real(samples, most)
+        real(group)
 
-    monkeypatch.setattr(t2i.denoiser, "run", fits_two)
-    monkeypatch.setattr(t2i, "_fits", {})
+    monkeypatch.setattr(Group, "step", fits_two)
+    monkeypatch.setattr(t2i.room, "_fits", {})
     got = [pixels(t2i, result.paths[0]) for result in run(t2i, rows)]
-    assert seen == [16, 8, 4, 2]
+    assert max(seen) > 2 and seen.count(2), "halves of what was too much"
+    first = len(seen)
     assert max(abs(a - b).max() for a, b in zip(want, got, strict=True)) <= 2
     run(t2i, rows)
-    assert seen[4:] == [2], "the size that fits is remembered"
+    assert max(seen[first:]) == 2, "the size that fits is remembered"
 
 
 def test_a_sample_that_does_not_fit_fails_with_the_mend(t2i, monkeypatch):
-    def never(samples, most):
+    def never(group):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(t2i.denoiser, "run", never)
-    monkeypatch.setattr(t2i, "_fits", {})
+    monkeypatch.setattr(Group, "step", never)
+    monkeypatch.setattr(t2i.room, "_fits", {})
     (failed,) = run(t2i, [{"prompt": "a fox"}])
     assert isinstance(failed, Failed) and failed.kind == "oom" and "smaller size" in failed.message
 
@@ -100,7 +103,7 @@ def test_a_sample_that_does_not_fit_fails_with_the_mend(t2i, monkeypatch):
 def test_memory_is_freed_once_the_failed_pass_is_gone(t2i, monkeypatch):
     """Its tensors live as long as its error does, and what they hold cannot be given back."""
     alive, held = [], []
-    real_run, real_decode = t2i.denoiser.run, backend_module.decode
+    real_step, real_decode = Group.step, render_module.decode
 
     def fails_first(real):
         def run(*arguments):
@@ -112,11 +115,11 @@ def test_memory_is_freed_once_the_failed_pass_is_gone(t2i, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(t2i.denoiser, "run", fails_first(real_run))
-    monkeypatch.setattr(backend_module, "decode", fails_first(real_decode))
-    monkeypatch.setattr(t2i, "_empty_cache", lambda: alive.append(held[-1][1]()))
-    monkeypatch.setattr(t2i, "_fits", {})
-    assert all(isinstance(result, Done) for result in run(t2i, [{"id": f"w{i}", "prompt": "a fox"} for i in range(2)]))
+    monkeypatch.setattr(Group, "step", fails_first(real_step))
+    monkeypatch.setattr(render_module, "decode", fails_first(real_decode))
+    monkeypatch.setattr(t2i.room, "empty_cache", lambda: alive.append(held[-1][1]()))
+    monkeypatch.setattr(t2i.room, "_fits", {})
+    assert all(isinstance(result, Done) for result in run(t2i, [{"id": f"w{i}", "prompt": "a fox"} for i in range(4)]))
     assert len(held) == 2 and alive == [None, None]
 
 
@@ -142,15 +145,15 @@ def test_a_model_that_fits_and_leaves_no_room_is_refused_with_what_helps(t2i, mo
 
 
 def test_decoding_falls_back_to_tiles(t2i, monkeypatch):
-    real = backend_module.decode
+    real = render_module.decode
 
     def tiles_only(family, *rest):
         if not family.modules.vae.use_tiling:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(family, *rest)
 
-    monkeypatch.setattr(backend_module, "decode", tiles_only)
-    monkeypatch.setattr(t2i, "_fits", {})
+    monkeypatch.setattr(render_module, "decode", tiles_only)
+    monkeypatch.setattr(t2i.room, "_fits", {})
     try:
         (done,) = run(t2i, [{"id": "tiles", "prompt": "a fox"}])
         assert isinstance(done, Done)
@@ -330,10 +333,12 @@ def test_bfloat16_is_nearly_the_same_alone_and_in_a_batch(tmp_path):
 def test_another_run_begins_without_the_shortages_of_the_one_before(tmp_path):
     backend = open_backend("t2i", tmp_path)
     try:
-        backend._fits[Bucket("t2i", 128, 128, (0, 0), 1)] = 2
+        sample = Sample(None, 128, 128, 1, 1.0, torch.zeros(64, 64))
+        most = backend.room.most(sample)
+        assert backend.room.shrink(sample, 4, "denoising") == backend.room.most(sample) == 2 < most
         backend.modules.vae.enable_tiling()
         run = replace(backend.settings.run, out=str(tmp_path / "next"), batch_size=1)
         backend.reconfigure(replace(backend.settings, run=run))
-        assert not backend._fits and not backend.modules.vae.use_tiling
+        assert backend.room.most(sample) == 1 and not backend.modules.vae.use_tiling
     finally:
         backend.close()

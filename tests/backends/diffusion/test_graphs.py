@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from fastgen.backends.diffusion import graphs
-from fastgen.backends.diffusion.denoise import Denoiser
 from fastgen.backends.diffusion.families.flux1.family import Flux1
 from fastgen.backends.diffusion.families.flux1.latents import make_noise
 from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.memory import Room
+from fastgen.backends.diffusion.step_engine import StepEngine, denoise
 
 
 @pytest.fixture
@@ -45,23 +46,25 @@ def samples(t2i, count: int, masked: bool) -> list[Sample]:
 def test_pictures_are_the_same(t2i, recorded, masked):
     """Samples that leave and join, in several runs: a shape is recorded once."""
     want = samples(t2i, 7, masked)
-    Denoiser(t2i.family).run(want, 3)
+    denoise(t2i.family, want, 3)
     modules = copy.copy(t2i.modules)
     modules.cuda_graphs = True
-    denoiser = Denoiser(Flux1(modules, 64))
+    family = Flux1(modules, 64)
+    engine = StepEngine(family, Room(family, lambda pixels: 3))
     for _ in range(2):
         found = samples(t2i, 7, masked)
-        denoiser.run(found, 3)
+        engine.run(found)
         for one, other in zip(found, want, strict=True):
             assert (one.latents == other.latents).all()
-    assert len(recorded) == len(denoiser.graphs._graphs) <= (6 if masked else 3)
+    assert len(recorded) == len(engine.graphs._graphs) <= (6 if masked else 3)
 
 
 def test_few_are_kept(t2i, recorded, monkeypatch):
     monkeypatch.setattr(graphs, "MOST", 2)
     modules = copy.copy(t2i.modules)
     modules.cuda_graphs = True
-    denoiser = Denoiser(Flux1(modules, 64))
+    family = Flux1(modules, 64)
+    engine = StepEngine(family, Room(family, lambda pixels: 3))
     for count in (1, 2, 3, 1):
-        denoiser.run(samples(t2i, count, False)[:count], count)
-    assert len(denoiser.graphs._graphs) == 2
+        engine.run(samples(t2i, count, False))
+    assert len(engine.graphs._graphs) == 2

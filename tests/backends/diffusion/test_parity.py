@@ -8,7 +8,7 @@ import torch
 
 from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
 from fastgen.backends.diffusion.family import Sample
-from fastgen.types import Bucket
+from fastgen.backends.diffusion.step_engine import denoise
 from tests.backends.diffusion.conftest import picture
 
 TOLERANCE = 1e-3
@@ -44,8 +44,8 @@ def test_text_to_image_equals_flux_pipeline(t2i, flux_pipeline, size, most):
         Sample(prompt, *size, steps, guidance, make_noise(seed, *size))
         for prompt, (steps, guidance, seed) in zip(encoded, SETTINGS, strict=True)
     ]
-    t2i.denoiser.run(samples, most)
-    for sample, got in zip(samples, t2i.pixels(samples, Bucket("t2i", *size, (0, 0), 1)), strict=True):
+    denoise(t2i.family, samples, most)
+    for sample, got in zip(samples, t2i.pixels(samples), strict=True):
         at = samples.index(sample)
         want = reference(flux_pipeline, PROMPTS[at], size, *SETTINGS[at])
         assert want.std() > 0.02, "a flat picture proves nothing"
@@ -67,7 +67,7 @@ def test_kontext_equals_flux_kontext_pipeline(edit, flux_pipeline, size, shape):
         Sample(prompt, *size, steps, guidance, make_noise(seed, *size), reference=latent, reference_size=shape)
         for prompt, latent, (steps, guidance, seed) in zip(edit.prompts.encode(PROMPTS), latents, SETTINGS, strict=True)
     ]
-    got = edit.pixels(samples, Bucket("edit", *size, shape, 1))
+    got = edit.pixels(samples)
     for at, image in enumerate(pictures):
         want = reference(
             kontext, PROMPTS[at], size, *SETTINGS[at], image=image, max_area=size[0] * size[1], _auto_resize=False
@@ -81,7 +81,7 @@ def test_inputs_matter(t2i):
 
     def make(prompt="a red circle", guidance=3.5, seed=1):
         sample = Sample(t2i.prompts.encode([prompt])[0], *size, 8, guidance, make_noise(seed, *size))
-        return t2i.pixels([sample], Bucket("t2i", *size, (0, 0), 1))[0]
+        return t2i.pixels([sample])[0]
 
     base = make()
     assert (base - make()).abs().max() == 0

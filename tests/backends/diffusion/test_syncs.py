@@ -15,13 +15,15 @@ from torch.utils._pytree import tree_leaves
 
 from fastgen.backends.diffusion import decode
 from fastgen.backends.diffusion.clock import Clock
-from fastgen.backends.diffusion.denoise import Denoiser
 from fastgen.backends.diffusion.families.flux1.family import Flux1
 from fastgen.backends.diffusion.families.flux1.latents import make_noise
 from fastgen.backends.diffusion.families.flux1.text import Prompt
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.group import Group, Member
+from fastgen.backends.diffusion.memory import Room
 from fastgen.backends.diffusion.prompts import PromptEncoder
+from fastgen.backends.diffusion.render import Renderer
+from fastgen.backends.diffusion.step_engine import StepEngine
 from fastgen.config.optimizations import StepCache
 from tests.backends.diffusion.test_engine import requests
 
@@ -145,11 +147,10 @@ def test_a_batch_is_enqueued_without_waiting(request, hollow, monkeypatch, seen,
             return torch.ones(self._shape, dtype=self._dtype)
 
     monkeypatch.setattr(decode, "Download", Download)
-    monkeypatch.setattr(backend, "modules", hollow)
     family = Flux1(hollow, 64)
-    monkeypatch.setattr(backend, "family", family)
-    monkeypatch.setattr(backend, "denoiser", Denoiser(family))
-    monkeypatch.setattr(backend, "prompts", PromptEncoder(family))
+    room = Room(family, lambda pixels: 8)
+    steps = StepEngine(family, room)
+    renderer = Renderer(family, PromptEncoder(family), steps, room)
     rows = [{"id": f"r{i}", "prompt": f"fox {i}", "steps": 2 + i % 2, "size": "64x64"} for i in range(20)]
     if task == "edit":
         picture(1, 64, 64).save(tmp_path / "in.png")
@@ -158,9 +159,11 @@ def test_a_batch_is_enqueued_without_waiting(request, hollow, monkeypatch, seen,
     inputs, bad = backend._load(asked, Clock(DEVICE))
     assert not bad
     with seen, pytest.raises(StopIteration) as ended:
-        stages = backend.render(asked, inputs, Clock(DEVICE))
+        stages = renderer.render(asked, inputs, Clock(DEVICE))
         while True:
             next(stages)
+            while steps.has_work():
+                steps.step()
     assert not waited and not seen.waits, seen.waits
-    made = ended.value.value()
-    assert waited and len(made) == 20 and all(jobs[0].picture.size == (64, 64) for jobs, _ in made.values())
+    made, _ = ended.value.value()
+    assert waited and len(made) == 20 and all(jobs[0].picture.size == (64, 64) for jobs in made.values())

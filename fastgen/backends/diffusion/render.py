@@ -1,0 +1,210 @@
+"""Requests of one bucket -> their images, as work for the engine's threads: prompts, references, noise, steps, pixels.
+Does not know the architecture, threads or files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgen.backends.diffusion.clock import Clock
+from fastgen.backends.diffusion.decode import Decoded, decode, to_uint8
+from fastgen.backends.diffusion.family import Family, Sample
+from fastgen.backends.diffusion.files import Inputs
+from fastgen.backends.diffusion.memory import Room
+from fastgen.backends.diffusion.prompts import PromptEncoder
+from fastgen.backends.diffusion.step_engine import StepEngine
+from fastgen.backends.diffusion.threads import Work
+from fastgen.backends.diffusion.transfer import upload
+from fastgen.config.device_errors import is_out_of_memory
+from fastgen.input.images import scaled
+from fastgen.types import Bucket, Request
+
+log = logging.getLogger(__name__)
+Size = tuple[int, int]
+
+
+class ImageJob:
+    """One image of a request in progress; for an edit its current state, turn by turn."""
+
+    def __init__(self, request: Request, number: int, prompt: str):
+        self.request = request
+        self.number = number
+        """Which copy (edit) or which image (t2i) of its request."""
+        self.prompt = prompt
+        self.picture: Image.Image | None = None
+        """At the saved size."""
+        self.profile = b""
+        """The colour profile with which `picture` is saved; b"" for sRGB."""
+        self.patterns: list[str] = []
+        """With a step cache: which steps were computed in full, one pattern per turn."""
+        self.is_finite = True
+        """Whether the latents and pixels of every turn were finite numbers."""
+
+
+Made = dict[str, list[ImageJob]]
+"""Id of a request -> its images."""
+
+
+class Rendering:
+    """The images of a batch, turn by turn.
+
+    Args:
+        requests: of one bucket.
+        inputs: the images that edits start from, by id.
+        clock: gets the seconds by stage.
+    """
+
+    def __init__(self, renderer: Renderer, requests: list[Request], inputs: dict[str, Inputs], clock: Clock):
+        self._family, self._steps, self._renderer = renderer.family, renderer.steps, renderer
+        self._bucket, self._inputs, self._clock = Bucket.of(requests[0]), inputs, clock
+        self._size = (self._bucket.width, self._bucket.height)
+        self._texts = list(dict.fromkeys(prompt for request in requests for prompt in request.prompts))
+        self._jobs: Made = {}
+        for request in requests:
+            n = request.image_params.n
+            own = [request.prompts[j // n if request.task == "t2i" else 0] for j in range(request.samples)]
+            self._jobs[request.id] = [ImageJob(request, j, prompt) for j, prompt in enumerate(own)]
+
+    def work(self) -> Work:
+        """Stages for the engine's threads. Returns a function for another thread, which waits for the images and
+        returns them and the number of tokens of each prompt."""
+        yield self._family.text_parts
+        with self._clock.device("encode"):
+            prompts = dict(zip(self._texts, self._renderer.prompts.encode(self._texts), strict=True))
+        for turn in range(self._bucket.turns):
+            decoded = yield from self._turn(turn, prompts)
+            if turn < self._bucket.turns - 1:
+                self._finish(decoded, turn)
+
+        def wait() -> tuple[Made, dict[str, int]]:
+            self._finish(decoded, self._bucket.turns - 1)
+            return self._jobs, {text: prompt.tokens for text, prompt in prompts.items()}
+
+        return wait
+
+    @property
+    def _everyone(self) -> list[ImageJob]:
+        return [job for jobs in self._jobs.values() for job in jobs]
+
+    def _turn(self, turn: int, prompts: dict[str, Any]) -> Generator[Any, None, list[Decoded]]:
+        """Apply one user turn to all jobs."""
+        clock, jobs = self._clock, self._everyone
+        with clock.host("noise"):
+            samples = [self._sample(job, turn, prompts) for job in jobs]
+        if self._bucket.task == "edit":
+            yield ("vae",)
+            with clock.device("reference"):
+                self._add_references(jobs, samples, turn)
+        steps = self._steps.submit_all(samples, clock)
+        yield steps
+        for step in steps:
+            step.result()
+        yield ("vae",)
+        with clock.device("decode"):
+            decoded = self._renderer.decode(samples, to_uint8)
+        for job, sample in zip(jobs, samples, strict=True):
+            job.patterns += [sample.pattern] if sample.pattern else []
+        return decoded
+
+    def _sample(self, job: ImageJob, turn: int, prompts: dict[str, Any]) -> Sample:
+        if self._bucket.task == "edit":
+            job.prompt = job.request.prompts[turn]
+        params = job.request.image_params
+        noise = self._family.noise(params.seed + turn * params.n + job.number, *self._size)
+        return Sample(prompts[job.prompt], *self._size, params.steps, params.guidance, noise)
+
+    def _finish(self, decoded: list[Decoded], turn: int) -> None:
+        """Wait for the images of a turn: sets the jobs' `picture`."""
+        arrays = [picture.wait() for picture in decoded]
+        with self._clock.host("pixels"):
+            for job, array in zip(self._everyone, arrays, strict=True):
+                job.is_finite &= array is not None
+                picture = Image.fromarray(np.asarray(array)) if array is not None else Image.new("RGB", self._size)
+                given = self._inputs.get(job.request.id)
+                if given is not None and given.mask is not None:
+                    before = job.picture or given.base
+                    picture = Image.composite(scaled(picture, before.size), before, given.mask)
+                    if turn == self._bucket.turns - 1:
+                        picture, job.profile = given.restore(picture), given.first.profile
+                job.picture = picture
+
+    def _add_references(self, jobs: list[ImageJob], samples: list[Sample], turn: int) -> None:
+        """Encode the image that each job edits, and for masked edits the latents to keep."""
+        sources: dict[tuple, Image.Image] = {}
+        size = self._bucket.reference if turn == 0 else self._size
+
+        def key(job: ImageJob, purpose: str) -> tuple:
+            return (purpose, job.request.id) if turn == 0 else (purpose, job.request.id, job.number)
+
+        for job in jobs:
+            given = self._inputs[job.request.id]
+            now = given.sheet if turn == 0 or job.picture is None else job.picture
+            base = given.base if turn == 0 or job.picture is None else job.picture
+            sources.setdefault(key(job, "reference"), scaled(now, size))
+            if given.mask is not None:
+                sources.setdefault(key(job, "keep"), scaled(base, self._size))
+        latents: dict[tuple, torch.Tensor] = {}
+        for wanted in {picture.size for picture in sources.values()}:
+            names = [name for name, picture in sources.items() if picture.size == wanted]
+            arrays = [np.asarray(sources[name]) for name in names]
+            latents.update(zip(names, self._family.encode_pictures(arrays), strict=True))
+        for job, sample in zip(jobs, samples, strict=True):
+            sample.reference, sample.reference_size = latents[key(job, "reference")], size
+            mask = self._inputs[job.request.id].mask
+            if mask is not None:
+                sample.keep = latents[key(job, "keep")]
+                sample.repaint = upload(self._family.mask(mask, self._size), self._family.modules.device)
+
+
+class Renderer:
+    """What all batches of an engine share."""
+
+    def __init__(self, family: Family, prompts: PromptEncoder, steps: StepEngine, room: Room):
+        self.family = family
+        self.prompts = prompts
+        self.steps = steps
+        self.room = room
+
+    def render(self, requests: list[Request], inputs: dict[str, Inputs], clock: Clock) -> Work:
+        """The images of requests of one bucket; see `Rendering`.
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        return Rendering(self, requests, inputs, clock).work()
+
+    def pixels(self, samples: list[Sample]) -> list[Any]:
+        """Denoise and decode samples of one size here and now. Returns images (3, H, W), float32, 0..1, on the device;
+        None in the place of one that is not finite.
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        self.steps.run(sample for sample in samples if sample.latents is None)
+        return [picture.wait() for picture in self.decode(samples, list)]
+
+    def decode(self, samples: list[Sample], finish: Callable) -> list[Decoded]:
+        """The images of samples of one size, fewer at a time, then in tiles, if memory runs out."""
+        first, vae = samples[0], self.family.modules.vae
+        most = self.room.most(first)
+        latents = [sample.latents for sample in samples if sample.latents is not None]
+        while True:
+            try:
+                return decode(self.family, latents, first.width, first.height, most, finish)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if most == 1 and not vae.use_tiling:
+                log.warning(
+                    "the VAE ran out of memory at %dx%d: decoding in tiles from now on", first.width, first.height
+                )
+                vae.enable_tiling()
+                self.room.empty_cache()
+            else:
+                most = self.room.shrink(first, most, "decoding")
