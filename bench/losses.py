@@ -76,7 +76,7 @@ class Trial:
         import numpy as np
 
         from fastgen.backends.diffusion.decode import decode, to_uint8
-        from fastgen.backends.diffusion.families.flux1.latents import encode_pictures, make_noise
+        from fastgen.backends.diffusion.families.flux1.latents import make_noise
         from fastgen.backends.diffusion.family import Sample
         from fastgen.backends.diffusion.step_engine import denoise
         from fastgen.embedded.scenes import match, read
