@@ -112,6 +112,25 @@ class Quantize(Optimization, frozen=True):
         return self.words()  # also for the plain model: run folders have always had these keys
 
 
+class Shard(Optimization, frozen=True):
+    """How the devices of a replica work together."""
+
+    flag: ClassVar[str] = "parallel"
+    is_new: ClassVar[bool] = True
+    kind: str = "none"
+    """none: a replica has one device. shard: each has some of the blocks, and different images go through them at the
+    same time."""
+    spare_gib: tuple[float, float, float] = (3.0, 1.5, 1.5)
+    """Memory that is kept free of weights: on the first device, on each other one, and where the text encoders are. The
+    planner sets it."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        if word != "shard":
+            raise ValueError("the only value is shard")
+        return cls(str(word))
+
+
 class Offload(Optimization, frozen=True):
     flag: ClassVar[str] = "offload"
     always: ClassVar[bool] = True
@@ -247,6 +266,7 @@ class Optimizations(msgspec.Struct, frozen=True):
 
     layout: Layout = Layout()
     quantize: Quantize = Quantize()
+    shard: Shard = Shard()
     offload: Offload = Offload()
     attention: Attention = Attention()
     norm_rope: NormRope = NormRope()
@@ -320,6 +340,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     quantize: str = ""
     cache: str = ""
     offload: str = ""
+    parallel: str = ""
 
 
 class Sets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
