@@ -59,16 +59,16 @@ def apply(modules: Modules, choice: Shard) -> dict:
             f"--gpus-per-replica {len(rooms)}: the model does not fit; its GPUs have {room} GiB for weights. Use more "
             "GPUs for each replica"
         )
-    _place(modules, device_map(modules.transformer, found))
+    where = device_map(modules.transformer, found)
+    _place(modules, where)
     modules.text_device = modules.devices[found.text]
     for part in parts:
         part.to(modules.text_device)
     modules.vae.to(modules.device)
-    modules.stages = tuple(
-        Stage(device, start, stop) for device, (start, stop) in zip(modules.devices, found.stages, strict=True)
-    )
-    modules.end_device = modules.devices[-1]
-    return {"stages": [list(stage) for stage in found.stages], "text_encoders_on": found.text}
+    modules.stages = _stages(modules, where)
+    modules.end_device = modules.devices[where[AFTER[0]]]
+    stages = [[stage.start, stage.stop] for stage in modules.stages]
+    return {"stages": stages, "text_encoders_on": found.text}
 
 
 def end_at_home(modules: Modules) -> None:
@@ -94,8 +94,9 @@ def device_map(transformer: Any, found: Cut) -> dict[str, int]:
     sizes = compute_module_sizes(transformer)
     blocks = [sizes[name] for name, _ in blocks_of(transformer)]
     budgets = {number: sum(blocks[start:stop]) for number, (start, stop) in enumerate(found.stages)}
-    # On the first device accelerate keeps room for the largest layer, in case others come and go.
-    budgets[0] += sizes[""] - sum(blocks) + max(blocks)
+    # On the first device accelerate keeps room for the largest of the layers that follow, in case they come and go.
+    after = found.stages[0][1]
+    budgets[0] += sizes[""] - sum(blocks) - sum(sizes[name] for name in AFTER) + max(blocks[after:])
     budgets[len(budgets) - 1] += sizes[""]
     return infer_auto_device_map(
         transformer, max_memory=budgets, no_split_module_classes=list(transformer._no_split_modules)
@@ -125,6 +126,14 @@ def _rooms(devices: tuple[torch.device, ...]) -> list[float]:
     if devices[0].type != "cuda":
         return [float(1 << 50)] * len(devices)
     return [float(torch.cuda.mem_get_info(device)[0]) for device in devices]
+
+
+def _stages(modules: Modules, where: dict[str, int]) -> tuple[Stage, ...]:
+    """The runs of blocks that are on the same device."""
+    numbers = [where.get(name, where.get(name.partition(".")[0], -1)) for name, _ in blocks_of(modules.transformer)]
+    starts = [at for at, number in enumerate(numbers) if at == 0 or number != numbers[at - 1]]
+    stops = [*starts[1:], len(numbers)]
+    return tuple(Stage(modules.devices[numbers[start]], start, stop) for start, stop in zip(starts, stops, strict=True))
 
 
 def _place(modules: Modules, where: dict[str, int]) -> None:
