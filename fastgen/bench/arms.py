@@ -53,6 +53,7 @@ NEEDS_COMPILE = tuple(f"quantize {kind}" for kind in NEED_IT)
 CAPTIONER = backends.names("caption")[0]
 SHARDED = "parallel shard"
 """With --gpus-per-replica; all other arms run on the first device alone."""
+CHOICES = (*optimizations.Options.__struct_fields__, optimizations.Shard.flag)
 ONE_AT_A_TIME, WITHOUT = "one at a time", "without"
 SERVED = ("quantization", "max_num_batched_tokens", "api_server_count", "mm_processor_cache_gb", "max_pixels")
 """What a profile sets in vLLM for speed. One arm leaves each of them to vLLM, since most mean nothing alone."""
@@ -172,7 +173,7 @@ def parse(name: str) -> tuple[str, dict]:
             words[part] = True
         elif word == "quality" and value in optimizations.QUALITIES:
             quality = value
-        elif word in optimizations.Options.__struct_fields__ and word not in SWITCHES and value:
+        elif word in CHOICES and word not in SWITCHES and value:
             words[word] = value.strip()
         else:
             raise SettingsError(

@@ -1,10 +1,11 @@
 """One model over the devices of a replica: each has a stage, which is some of the transformer's blocks.
 
 What: accelerate decides which block lies where (`infer_auto_device_map`), by the memory that is free and so that all
-stages take about the same time. The VAE and the layers before the blocks are on the first device, the text encoders
-where there is most room. Weights go from the file straight to their device. Tokens cross a border once per step, 28 MB
-for an image of 1024x1024 in bfloat16. The engine keeps one group of images more than there are stages under way, so
-that all devices work at the same time (backends/diffusion/denoise.py).
+stages take about the same time. The VAE and the layers before the blocks are on the first device. Those after them are
+on the last one, so that only the velocity comes back. The text encoders are where there is most room. Weights go from
+the file straight to their device. Tokens cross a border once per step, 28 MB for an image of 1024x1024 in bfloat16. The
+engine keeps one group of images more than there are stages under way, so that all devices work at the same time
+(backends/diffusion/denoise.py).
 How much: not measured.
 Quality: none is lost: the same operations on the same numbers, to the bit.
 When not: where the model fits on one GPU. Replicas do the same work without a border.
@@ -21,14 +22,12 @@ from fastgen.config.optimizations import Optimizations, Shard
 from fastgen.errors import SettingsError
 from fastgen.opt.base import Modules, Stage
 from fastgen.opt.quantize import BITSANDBYTES, weight_bytes
+from fastgen.opt.stages import AFTER
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-AFTER = ("norm_out", "proj_out")
-"""The transformer's layers after its blocks. They are where the last blocks are, so that what returns to the first
-device is only the velocity."""
 GIB = 2**30
 
 
@@ -69,14 +68,6 @@ def apply(modules: Modules, choice: Shard) -> dict:
     modules.end_device = modules.devices[where[AFTER[0]]]
     stages = [[stage.start, stage.stop] for stage in modules.stages]
     return {"stages": stages, "text_encoders_on": found.text}
-
-
-def end_at_home(modules: Modules) -> None:
-    """Put the layers after the blocks onto the first device. With a step cache many steps end after the first block,
-    and would otherwise wait for the last device."""
-    for name in AFTER:
-        getattr(modules.transformer, name).to(modules.device)
-    modules.end_device = modules.device
 
 
 def blocks_of(transformer: Any) -> list[tuple[str, nn.Module]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, StepCache
 from fastgen.opt.base import Modules
-from fastgen.opt.shard import end_at_home
+from fastgen.opt.stages import end_at_home
 
 if TYPE_CHECKING:
     import torch

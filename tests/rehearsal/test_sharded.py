@@ -108,8 +108,8 @@ def main() -> None:
             peaks = " + ".join(f"{peak / GIB:.1f}" for peak in found.peaks)
             print(
                 f"{model} over {count} x {gb} GB: blocks {found.stages}, text encoders on {found.text_on}, peaks "
-                f"{peaks} of {BY_GB[gb].gib} GiB, {found.between_bytes / 1e6:.2f} MB between the cards per step (expected "
-                f"{expected_bytes(found) / 1e6:.2f}), {found.syncs} waits per step, "
+                f"{peaks} of {BY_GB[gb].gib} GiB, {found.between_bytes / 1e6:.2f} MB between the cards per step "
+                f"(expected {expected_bytes(found) / 1e6:.2f}), {found.syncs} waits per step, "
                 f"{[type(one).__name__ for one in found.results]}",
                 flush=True,
             )
