@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -285,7 +285,7 @@ def bench(
     """Measure what each optimization gains and costs on this machine. The baseline is plain diffusers or
     transformers."""
     command = ["fastgen", *sys.argv[1:]]
-    flags = {
+    flags: dict[str, Any] = {
         "gpus_per_replica": gpus_per_replica,
         "size": size,
         "steps": steps,
