@@ -166,10 +166,7 @@ def run(
             measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
             measurement.run()
             facts = report.about(settings, command, measurement, most)
-            if (replica := settings.placement.devices[0]).size > 1:
-                facts["gpus_per_replica"] = replica.size
-                facts["pipeline"] = pipeline.of_replica(replica.size, settings.image.steps)
-                say(facts["pipeline"])
+            facts |= _replica(settings, say)
             found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
             for arm in found["arms"]:
                 if "ratio" in arm:
@@ -186,6 +183,16 @@ def run(
             return found
     except OSError as error:
         raise DiskError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _replica(settings: Settings, say: Callable[[str], None]) -> dict:
+    """What to expect of a replica of several devices."""
+    size = settings.placement.devices[0].size
+    if size == 1:
+        return {}
+    expected = pipeline.of_replica(size, settings.image.steps)
+    say(expected)
+    return {"gpus_per_replica": size, "pipeline": expected}
 
 
 def _write(found: dict, out: Path) -> None:
