@@ -21,9 +21,9 @@ def streams(device: Device) -> int:
     """Batches that one engine computes side by side.
 
     One batch fills a GPU. On a CPU up to four cores work on a batch each, because cores that share one small batch
-    spend their time waiting for each other (bench/LOG.md). Stages on several devices are fed by one thread.
+    spend their time waiting for each other (bench/LOG.md).
     """
-    return 1 if device.kind != "cpu" or device.size > 1 else min(4, device.threads)
+    return 1 if device.kind != "cpu" else min(4, device.threads)
 
 
 WINDOW = {"t2i": 128, "edit": 32}

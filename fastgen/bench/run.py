@@ -165,8 +165,7 @@ def run(
             work = Work(settings, out / "arms" / "inputs")
             measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
             measurement.run()
-            facts = report.about(settings, command, measurement, most)
-            facts |= _replica(settings, say)
+            facts = report.about(settings, command, measurement, most) | _replica(settings, say)
             found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
             for arm in found["arms"]:
                 if "ratio" in arm:

@@ -5,7 +5,7 @@ stages take about the same time. The VAE and the layers before the blocks are on
 on the last one, so that only the velocity comes back. The text encoders are where there is most room. Weights go from
 the file straight to their device. Tokens cross a border once per step, 28 MB for an image of 1024x1024 in bfloat16. The
 engine keeps one group of images more than there are stages under way, so that all devices work at the same time
-(backends/diffusion/denoise.py).
+(backends/diffusion/in_turn.py).
 How much: not measured.
 Quality: none is lost: the same operations on the same numbers, to the bit.
 When not: where the model fits on one GPU. Replicas do the same work without a border.

@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from fastgen.backends.diffusion.backend import DiffusionBackend
-from fastgen.backends.diffusion.denoise import Denoiser
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.group import Group
+from fastgen.backends.diffusion.in_turn import InTurn
+from fastgen.backends.diffusion.memory import Room
+from fastgen.backends.diffusion.step_engine import StepEngine
+from fastgen.backends.registry import streams
 from fastgen.bench.pipeline import Model, Piece, order, simulate
 from fastgen.input.readers.rows import Row
 from fastgen.input.requests import Intake
@@ -92,7 +95,7 @@ def test_the_images_are_those_of_one_device(opened, case):
     for stages in STAGES:
         backend = opened(task, stages, flags)
         assert len(backend.modules.stages) == stages == len({stage.start for stage in backend.modules.stages})
-        assert backend.denoiser.under_way == stages + 1
+        assert len(backend.steps._streams) == streams(backend.device) * (stages + 1)
         for one, other in zip(whole, images(backend, rows), strict=True):
             assert (one == other).all()
 
@@ -121,7 +124,12 @@ def test_no_stage_waits_once_the_pipeline_is_full(opened, monkeypatch, stages, m
     [prompt] = backend.prompts.encode(["a star"])
     try:
         samples = [Sample(prompt, 64, 64, steps, 1.0, family.noise(n, 64, 64)) for n in range(groups)]
-        Denoiser(family, groups).run(samples, 1)
+        steps_of_all = StepEngine(family, Room(family, lambda pixels: 1), groups)
+        in_turn = InTurn(steps_of_all, groups)
+        futures = steps_of_all.submit_all(samples)
+        while in_turn.has_work(0):
+            in_turn.step(0)
+        assert all(future.done() for future in futures)
     finally:
         for hook in hooks:
             hook.remove()
