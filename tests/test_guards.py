@@ -93,6 +93,7 @@ SHARED = {
         "quantize_8bit",
         "quantized_file",
         "quantized_state",
+        "stages",
         "xformers_build",
     },
 }
@@ -231,6 +232,8 @@ PICTURE_FLAGS = (
     | {
         "--cuda-graphs",
         "--no-cuda-graphs",
+        "--gpus-per-replica",
+        "--parallel",
         "--size",
         "--steps",
         "--guidance",
@@ -275,6 +278,7 @@ BENCH_FLAGS = {
     "--out",
     "--model",
     "--gpus",
+    "--gpus-per-replica",
     "--size",
     "--steps",
     "--batch-size",

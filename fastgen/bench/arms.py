@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from fastgen.config import backends, optimizations
+from fastgen.config import backends, optimizations, replicas
 from fastgen.config.payback import NEED_IT
 from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
@@ -51,6 +51,9 @@ NEEDS_COMPILE = tuple(f"quantize {kind}" for kind in NEED_IT)
 
 
 CAPTIONER = backends.names("caption")[0]
+SHARDED = "parallel shard"
+"""With --gpus-per-replica; all other arms run on the first device alone."""
+CHOICES = (*optimizations.Options.__struct_fields__, optimizations.Shard.flag)
 ONE_AT_A_TIME, WITHOUT = "one at a time", "without"
 SERVED = ("quantization", "max_num_batched_tokens", "api_server_count", "mm_processor_cache_gb", "max_pixels")
 """What a profile sets in vLLM for speed. One arm leaves each of them to vLLM, since most mean nothing alone."""
@@ -82,7 +85,7 @@ def arms(settings: Settings, only: tuple[str, ...] = ()) -> list[Arm]:
         SettingsError: a name is unknown.
     """
     opponent = OPPONENTS[settings.task]
-    found = [Arm(opponent, replace(settings, optimizations=optimizations.Optimizations()), opponent)]
+    found = [Arm(opponent, replace(_on_one(settings), optimizations=optimizations.Optimizations()), opponent)]
     for name in dict.fromkeys(only or names(settings)):
         if name == opponent:
             continue
@@ -101,7 +104,14 @@ def names(settings: Settings) -> list[str]:
         return [CAPTIONER, ONE_AT_A_TIME, *(f"{WITHOUT} {name}" for name in set_here)]
     on_gpu = settings.placement.devices[0].gpu is not None
     singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
-    return ["plain", *singles, *(f"quality {word}" for word in optimizations.QUALITIES)]
+    split = [SHARDED] if settings.placement.devices[0].size > 1 else []
+    return ["plain", *split, *singles, *(f"quality {word}" for word in optimizations.QUALITIES)]
+
+
+def _on_one(settings: Settings) -> Settings:
+    """The same on the first device of a replica alone."""
+    devices = (replicas.first(settings.placement.devices[0]),)
+    return replace(settings, placement=replace(settings.placement, devices=devices))
 
 
 def _choices(arm: Arm) -> object:
@@ -120,6 +130,10 @@ def _arm(name: str, settings: Settings) -> Arm:
         f"profile '{settings.placement.profile.name}'",
         words,
     )
+    if chosen.shard.is_plain:
+        settings = _on_one(settings)
+    elif settings.placement.devices[0].size == 1:
+        raise SettingsError(f"--only {name}: needs replicas of several devices; add --gpus-per-replica 2")
     fixed = {} if quality and not words else dict.fromkeys(("quantize", "compile"), f"--only {name}")
     try:
         # An arm is what it says; only where weights are may follow from the memory of the GPU.
@@ -159,7 +173,7 @@ def parse(name: str) -> tuple[str, dict]:
             words[part] = True
         elif word == "quality" and value in optimizations.QUALITIES:
             quality = value
-        elif word in optimizations.Options.__struct_fields__ and word not in SWITCHES and value:
+        elif word in CHOICES and word not in SWITCHES and value:
             words[word] = value.strip()
         else:
             raise SettingsError(

@@ -13,12 +13,12 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 import fastgen
-from fastgen.bench import chart, commands, peak, report, synthetic
+from fastgen.bench import chart, commands, peak, pipeline, report, synthetic
 from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
 from fastgen.bench.work import Work
-from fastgen.config import hardware, nvidia
+from fastgen.config import hardware, nvidia, replicas
 from fastgen.config.checks import number
 from fastgen.config.model_cards import AUTO_ON_GPU
 from fastgen.config.settings import OUTPUT_KEYS, Settings
@@ -38,16 +38,20 @@ def settings_for(
     tune: bool = False,
     model: str = "auto",
     gpus: str = "",
+    gpus_per_replica: int | None = None,
     **flags: Any,
 ) -> Settings:
-    """The settings from `fastgen.resolve`, on one device, without optimizations.
+    """The settings from `fastgen.resolve`, on one device or replica, without optimizations.
 
     Raises:
         SettingsError: also if a flag does not apply to the task, or a synthetic model does not fit into the memory.
     """
     _refuse_foreign(task, synthetic_model, tune, model, flags)
     out = (out or Path("fastgen-runs") / f"bench-{task}").absolute()
-    device = hardware.find_devices(gpus)[0]
+    flat, size = replicas.parse(gpus, gpus_per_replica or 0)
+    device = hardware.find_devices(flat)[0]
+    if size > 1 and task == "caption":
+        raise SettingsError("--gpus-per-replica: does not apply to bench caption")
     notes = []
     if model == "auto" and device.gpu is None and nvidia.evidence():
         model = "tiny"  # the rows are the bench's own
@@ -65,10 +69,10 @@ def settings_for(
         )
     if synthetic_model:
         model = str(synthetic.make(synthetic_model, out / f"synthetic-{synthetic_model}"))
-    settings = fastgen.resolve(task, out=out, model=model, gpus=gpus, **flags)
+    settings = fastgen.resolve(task, out=out, model=model, gpus=gpus, gpus_per_replica=gpus_per_replica, **flags)
     if len(settings.placement.devices) > 1:
         if gpus:
-            raise SettingsError(f"--gpus {gpus}: a bench measures one device; name one")
+            raise SettingsError(f"--gpus {gpus}: a bench measures one {'replica' if size > 1 else 'device'}; name one")
         settings = replace(settings, placement=replace(settings.placement, devices=settings.placement.devices[:1]))
     if synthetic_model and _room(device) < _needed(settings.engine.dtype):
         raise SettingsError(
@@ -161,7 +165,7 @@ def run(
             work = Work(settings, out / "arms" / "inputs")
             measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
             measurement.run()
-            facts = report.about(settings, command, measurement, most)
+            facts = report.about(settings, command, measurement, most) | _replica(settings, say)
             found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
             for arm in found["arms"]:
                 if "ratio" in arm:
@@ -178,6 +182,16 @@ def run(
             return found
     except OSError as error:
         raise DiskError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _replica(settings: Settings, say: Callable[[str], None]) -> dict:
+    """What to expect of a replica of several devices."""
+    size = settings.placement.devices[0].size
+    if size == 1:
+        return {}
+    expected = pipeline.of_replica(size, settings.image.steps)
+    say(expected)
+    return {"gpus_per_replica": size, "pipeline": expected}
 
 
 def _write(found: dict, out: Path) -> None:

@@ -50,6 +50,22 @@ GpusPerReplica = Annotated[
     typer.Option(
         min=1,
         metavar="K",
+        help="Split one copy of the model over K GPUs, for a model that does not fit into one. The same as groups in "
+        "--gpus, such as 0+1,2+3.  [default: 1]",
+    ),
+]
+Parallel = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="How the GPUs of a replica share a model. shard: each has some of its layers.  [default: shard]",
+    ),
+]
+VlmPerReplica = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="K",
         help="Split one copy of the VLM over K GPUs, for a model that does not fit into one. The same as groups in "
         "--gpus, such as 0+1,2+3.  [default: 1]",
     ),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,6 +58,7 @@ from fastgen.cli.flags import (
     Only,
     Out,
     OutputKey,
+    Parallel,
     Pictures,
     ProfileFile,
     Prompt,
@@ -82,6 +83,7 @@ from fastgen.cli.flags import (
     Version,
     VllmCommand,
     VlmModel,
+    VlmPerReplica,
     path,
 )
 from fastgen.cli.run_task import fail, run_task
@@ -117,6 +119,8 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         out: Out = None,
         model: Model = "auto",
         gpus: Gpus = "",
+        gpus_per_replica: GpusPerReplica = None,
+        parallel: Parallel = "",
         size: Size = None,
         steps: Steps = None,
         guidance: Guidance = None,
@@ -174,7 +178,7 @@ def caption(
     backend: CaptionBackend = "",
     model: VlmModel = "auto",
     gpus: Gpus = "",
-    gpus_per_replica: GpusPerReplica = None,
+    gpus_per_replica: VlmPerReplica = None,
     prompt: Prompt = PROMPT,
     system: System = SYSTEM,
     max_tokens: MaxTokens = 512,
@@ -263,6 +267,7 @@ def bench(
     out: BenchOut = None,
     model: Model = "auto",
     gpus: OneGpu = "",
+    gpus_per_replica: GpusPerReplica = None,
     size: Size = None,
     steps: Steps = None,
     batch_size: BatchSize = "auto",
@@ -280,7 +285,8 @@ def bench(
     """Measure what each optimization gains and costs on this machine. The baseline is plain diffusers or
     transformers."""
     command = ["fastgen", *sys.argv[1:]]
-    flags = {
+    flags: dict[str, Any] = {
+        "gpus_per_replica": gpus_per_replica,
         "size": size,
         "steps": steps,
         "batch_size": batch_size,

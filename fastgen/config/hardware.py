@@ -39,6 +39,8 @@ class Device(msgspec.Struct, frozen=True):
     gpu: Gpu | None = None
     others: tuple[Gpu, ...] = ()
     """More GPUs, over which one copy of the model is split; see replicas.py."""
+    size: int = 1
+    """Over how many GPUs, or devices of the CPU, in all."""
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:

@@ -33,6 +33,8 @@ class Optimization(msgspec.Struct, frozen=True):
     """The name by which it is chosen: a key of a profile, and `--flag` if the command line has it."""
     always: ClassVar[bool] = False
     """Applied to the plain model too."""
+    by_profile: ClassVar[bool] = True
+    """Whether a profile can choose it."""
     is_new: ClassVar[bool] = False
     """Came after 0.1.0: run.json names it only if it was chosen, as run folders of that version have it."""
 
@@ -110,6 +112,26 @@ class Quantize(Optimization, frozen=True):
 
     def changes_pictures(self) -> dict[str, str | bool]:
         return self.words()  # also for the plain model: run folders have always had these keys
+
+
+class Shard(Optimization, frozen=True):
+    """How the devices of a replica work together."""
+
+    flag: ClassVar[str] = "parallel"
+    by_profile: ClassVar[bool] = False
+    is_new: ClassVar[bool] = True
+    kind: str = "none"
+    """none: a replica has one device. shard: each has some of the blocks, and different images go through them at the
+    same time."""
+    spare_gib: tuple[float, float, float] = (3.0, 1.5, 1.5)
+    """Memory that is kept free of weights: on the first device, on each other one, and where the text encoders are. The
+    planner sets it."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        if word != "shard":
+            raise ValueError("the only value is shard")
+        return cls(str(word))
 
 
 class Offload(Optimization, frozen=True):
@@ -247,6 +269,7 @@ class Optimizations(msgspec.Struct, frozen=True):
 
     layout: Layout = Layout()
     quantize: Quantize = Quantize()
+    shard: Shard = Shard()
     offload: Offload = Offload()
     attention: Attention = Attention()
     norm_rope: NormRope = NormRope()
@@ -350,6 +373,8 @@ def resolve(quality: str, sets: Sets, profile: str, flags: dict[str, Any]) -> Op
         word, reason = flags.get(kind.flag), _dashed(kind.flag)
         if word is False:
             reason = f"--no-{kind.flag.replace('_', '-')}"
+        elif word in ("", None) and not kind.by_profile:
+            word, reason = None, "the default"
         elif word in ("", None):
             level = next((one for one in levels if getattr(getattr(sets, one), kind.flag) not in ("", None)), None)
             word = getattr(getattr(sets, level), kind.flag) if level else None

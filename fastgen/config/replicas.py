@@ -1,4 +1,5 @@
-"""Replicas: the groups of GPUs of which each runs one copy of a model. Does not know how a model is split over them."""
+"""Replicas: the groups of devices of which each runs one copy of a model. Does not know how a model is split over
+them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def parse(gpus: str, per_replica: int) -> tuple[str, int]:
     """--gpus and --gpus-per-replica -> the GPUs without groups, and how many each replica gets.
 
     Args:
-        gpus: such as "0,1,2,3" or, with groups, "0+1,2+3".
+        gpus: such as "0,1,2,3", "cpu:4" or, with groups, "0+1,2+3".
         per_replica: 0 if it was not given.
 
     Raises:
@@ -39,19 +40,20 @@ def parse(gpus: str, per_replica: int) -> tuple[str, int]:
 
 
 def group(devices: tuple[Device, ...], size: int) -> tuple[Device, ...]:
-    """One device per replica, in the order of the GPUs.
+    """One device per replica, in the order of the devices.
 
     Args:
-        size: GPUs per replica.
+        size: GPUs, or devices of the CPU (`--gpus cpu:4`), per replica.
 
     Raises:
         SettingsError: the GPUs cannot be divided so.
     """
     if size == 1:
         return devices
-    if devices[0].kind != "cuda":
-        raise SettingsError(f"--gpus-per-replica {size}: there are no GPUs in this run; leave it out")
     if len(devices) % size:
+        if devices[0].kind == "cpu":
+            fix = f"ask for {size} of them with --gpus cpu:{size}"
+            raise SettingsError(f"--gpus-per-replica {size}: the CPU is {len(devices)} devices in this run; {fix}")
         raise SettingsError(
             f"--gpus-per-replica {size}: {len(devices)} GPUs cannot be divided into groups of {size}; choose with "
             f"--gpus, such as --gpus {'+'.join(str(number) for number in range(size))}"
@@ -59,8 +61,18 @@ def group(devices: tuple[Device, ...], size: int) -> tuple[Device, ...]:
     return tuple(_join(devices[start : start + size]) for start in range(0, len(devices), size))
 
 
+def first(device: Device) -> Device:
+    """The first GPU, or device of the CPU, of a replica alone."""
+    if device.size == 1:
+        return device
+    kind, _, numbers = device.name.partition(":")
+    name = f"{kind}:{numbers.partition('+')[0]}"
+    return replace(device, name=name, threads=max(1, device.threads // device.size), others=(), size=1)
+
+
 def _join(devices: tuple[Device, ...]) -> Device:
     first, *rest = devices
-    numbers = "+".join(device.name.removeprefix("cuda:") for device in devices)
+    numbers = "+".join(device.name.partition(":")[2] for device in devices)
     others = tuple(device.gpu for device in rest if device.gpu is not None)
-    return replace(first, name=f"cuda:{numbers}", threads=sum(device.threads for device in devices), others=others)
+    threads = sum(device.threads for device in devices)
+    return replace(first, name=f"{first.kind}:{numbers}", threads=threads, others=others, size=len(devices))

@@ -214,5 +214,14 @@ class Settings(msgspec.Struct, frozen=True):
             return 1
         return self.run.batch_size or self.placement.profile.batch_for(pixels)
 
+    def under_way(self, device: Device) -> int:
+        """How many such groups of samples an engine has under way at the same time: where the stages of a model are on
+        several devices, one for each of them, and one that is between two."""
+        return 1 if self.optimizations.shard.is_plain else device.size + 1
+
+    def samples_for(self, pixels: int) -> int:
+        """How many samples of that many pixels an engine is given together."""
+        return self.batch_for(pixels) * self.under_way(self.placement.devices[0])
+
 
 warm(Settings)

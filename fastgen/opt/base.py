@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgen.config.optimizations import StepCache
@@ -29,6 +30,15 @@ class QuantizedWeights(Protocol):
         """Store those of a module that was just quantized, for the next start."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The blocks start:stop of the transformer, which are on one device."""
+
+    device: torch.device
+    start: int
+    stop: int
+
+
 class Modules(Protocol):
     """A model that will run on `device`. It is in main memory until an optimization moves it. Optimizations change it
     in place."""
@@ -38,6 +48,15 @@ class Modules(Protocol):
     text_encoder: Any
     text_encoder_2: Any
     device: torch.device
+    """The first of `devices`: here samples begin and end."""
+    devices: tuple[torch.device, ...]
+    """Those of the replica."""
+    stages: tuple[Stage, ...]
+    """Where the transformer's blocks are; () if everything is on `device`."""
+    text_device: torch.device
+    """Where the text encoders are."""
+    end_device: torch.device
+    """Where the layers after the transformer's blocks are."""
     dtype: torch.dtype
     step_cache: StepCache | None
     """How the step loop may leave out steps; None: all steps are computed in full."""

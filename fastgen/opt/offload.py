@@ -33,6 +33,8 @@ def apply(modules: Modules, choice: Offload) -> dict:
     """Moves what should be on the device; the engine uses `onload` for the rest."""
     away = AWAY[choice.kind]
     modules.parked = {}
+    if modules.stages:  # `shard` has placed everything
+        return {"away": []}
     if not away:
         for name in PARTS:
             getattr(modules, name).to(modules.device)

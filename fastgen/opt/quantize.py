@@ -234,7 +234,7 @@ def _torchao(kind: str, device: torch.device, few_rows: bool) -> Any:
 
 def weight_bytes(module: nn.Module) -> int:
     """Bytes that a module's weights take in memory, including the scales of quantized ones."""
-    sizes: dict[int, int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     for tensor in module.state_dict().values():
         parts = [tensor]
         while parts:
@@ -242,5 +242,6 @@ def weight_bytes(module: nn.Module) -> int:
             if hasattr(part, "__tensor_flatten__"):  # torchao: a wrapper around what is stored
                 parts += [getattr(part, name) for name in part.__tensor_flatten__()[0]]
             elif hasattr(part, "nbytes"):
-                sizes[part.data_ptr()] = part.nbytes  # T5 has its table of tokens under two names
+                # T5 has its table of tokens under two names.
+                sizes[part.untyped_storage()._cdata, part.data_ptr()] = part.nbytes
     return sum(sizes.values())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, StepCache
 from fastgen.opt.base import Modules
+from fastgen.opt.stages import end_at_home
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,8 @@ def refuse(gpu: Gpu | None, choice: StepCache, others: Optimizations) -> str | N
 def apply(modules: Modules, choice: StepCache) -> dict:
     """The step loop reads it."""
     modules.step_cache = choice
+    if modules.stages:
+        end_at_home(modules)
     return {"cache": f"{choice.kind}:{choice.threshold:g}"}
 
 

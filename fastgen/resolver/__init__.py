@@ -20,8 +20,8 @@ from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import SettingsError, quoted
 from fastgen.providers import capabilities, catalog, pricing
 from fastgen.resolver import flags as given
-from fastgen.resolver import parts
-from fastgen.resolver.backend import ONLY_SERVERS, resolve_backend
+from fastgen.resolver import parts, sharding
+from fastgen.resolver.backend import resolve_backend
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
 
@@ -76,6 +76,7 @@ def resolve(
     cuda_graphs: bool | None = None,
     profile: str | os.PathLike | None = None,
     gpus_per_replica: int | None = None,
+    parallel: str = "",
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
@@ -110,9 +111,9 @@ def _route(flags: Flags) -> Settings:
     if not any(spec.optimizes for spec in specs):
         _refuse_optimizations(flags)
     if flags.gpus_per_replica and not any(
-        spec.starts_server and not base_url for spec, (_, _, _, base_url) in zip(specs, asked, strict=True)
+        sharding.can_split(spec, base_url) for spec, (_, _, _, base_url) in zip(specs, asked, strict=True)
     ):
-        raise SettingsError(f"--gpus-per-replica {flags.gpus_per_replica}: {ONLY_SERVERS}")
+        raise SettingsError(f"--gpus-per-replica {flags.gpus_per_replica}: {sharding.only(flags.task)}")
     run = parts.run_options(flags)
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None

@@ -19,7 +19,7 @@ from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, Ru
 from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
 from fastgen.input.readers.rows import estimate
-from fastgen.resolver import parts
+from fastgen.resolver import parts, sharding
 from fastgen.resolver.fitting import fit, settle_compile
 from fastgen.resolver.flags import Flags
 
@@ -27,10 +27,6 @@ BUNDLED = Path(__file__).parents[1] / "examples"
 """The rows that ship with the package."""
 ONE_PROCESS = 64
 """Up to this many requests in flight, a single client process is enough."""
-ONLY_SERVERS = (
-    "only a vLLM server that this command starts can split a model over several GPUs (caption --backend vllm without "
-    "--base-url)"
-)
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 """For one request."""
 
@@ -62,6 +58,7 @@ def resolve_backend(
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
         chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
+        chosen = sharding.choose(flags, chosen, devices)
         notes += chosen.notes(on_gpu)
     engine, image, plan = _engine(flags, card, on_gpu), _image(flags, spec, card, options), None
     if spec.optimizes:
@@ -105,9 +102,12 @@ def _locate(
         )
     needs_devices = not spec.is_remote or (spec.starts_server and not base_url)
     gpus = flags.gpus if needs_devices else "cpu"
-    gpus, size = replicas.parse(gpus, (flags.gpus_per_replica or 0) if spec.starts_server and needs_devices else 0)
-    if size > 1 and not spec.starts_server:
-        raise SettingsError(f"--gpus {flags.gpus}: {ONLY_SERVERS}")
+    can_split = sharding.can_split(spec, base_url)
+    gpus, size = replicas.parse(gpus, (flags.gpus_per_replica or 0) if can_split else 0)
+    if size > 1 and not can_split:
+        raise SettingsError(f"--gpus {flags.gpus}: {sharding.only(flags.task)}")
+    if size > 1 and spec.starts_server and hardware.is_cpu(gpus):
+        raise SettingsError(f"--gpus-per-replica {size}: there are no GPUs in this run; leave it out")
     devices = replicas.group(hardware.find_devices(gpus), size)
     module, _, name = spec.locate.partition(":")
     locate = getattr(import_module(module), name)

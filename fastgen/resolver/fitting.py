@@ -53,7 +53,24 @@ def fit(
         if kept != chosen.quantize:
             chosen = replace(chosen, quantize=kept, why=chosen.why | dict.fromkeys(kept.words(), KEPT))
         fixed["quantize"] = f"the precision of the images in {run.out}"
-    return planner.plan(chosen)
+    return _with_proposal(planner, chosen, devices)
+
+
+def _with_proposal(
+    planner: Planner, asked: Optimizations, devices: tuple[Device, ...]
+) -> tuple[Optimizations, Plan | None]:
+    """The plan, and what several GPUs together would do better. Raises SettingsError as `Planner.plan` does."""
+
+    def proposal() -> str:
+        return planner.proposal(asked, len(devices)) if asked.shard.is_plain else ""
+
+    try:
+        chosen, plan = planner.plan(asked)
+    except SettingsError as error:
+        more = proposal()
+        raise SettingsError(f"{error}, or {more}" if more else str(error)) from None
+    lowered = (chosen.quantize, chosen.offload) != (asked.quantize, asked.offload)
+    return chosen, replace(plan, proposal=proposal()) if lowered else plan
 
 
 def refit(settings: Settings, chosen: Optimizations, fixed: Mapping[str, str]) -> Settings:
@@ -81,7 +98,8 @@ def settle_compile(
     """Decide whether a run of that many rows compiles, if that was left open: memory comes first. Returns the choices,
     and a note for the user or "". Raises SettingsError if something else cannot do without."""
     devices = placement.devices
-    refusal = next((why for one in devices if (why := opt.refuse_one("compile", chosen, one.gpu))), "")
+    gpus = [gpu for device in devices for gpu in device.gpus or (None,)]
+    refusal = next((why for gpu in gpus if (why := opt.refuse_one("compile", chosen, gpu))), "")
     work = payback.work(rows, image, card, len(devices))
     chosen, note = payback.settle(chosen, placement.profile.compile, work, refusal)
     return _usable(chosen, devices), note
@@ -115,7 +133,8 @@ def _usable(choices: Optimizations, devices: tuple[Device, ...]) -> Optimization
 
 def _reason(choices: Optimizations, devices: tuple[Device, ...]) -> str:
     """Why choices cannot be used on one of the devices; "" if they can."""
-    return next((reason for device in devices if (reason := opt.refuse(choices, device.gpu))), "")
+    gpus = [gpu for device in devices for gpu in device.gpus or (None,)]
+    return next((reason for gpu in gpus if (reason := opt.refuse(choices, gpu))), "")
 
 
 def _work(task: Task, card: ModelCard, engine: Engine, image: Image, run: RunOptions, profile: Profile) -> Work:

@@ -73,6 +73,7 @@ class Flags:
     cuda_graphs: bool | None
     profile: str | os.PathLike | None
     gpus_per_replica: int | None
+    parallel: str
 
     @property
     def optimizations(self) -> dict[str, Any]:

@@ -59,7 +59,16 @@ def _transformer(shapes: dict[str, flux.Shape]) -> Part:
         if first in (*BLOCKS, EMBEDDER) and len(shape) == 2 and shape[1] % GROUP == 0:
             linear[first] += prod(shape)
     quantized = linear.total()
-    return Part(_count(shapes), quantized, quantized, linear[EMBEDDER], blocks.total(), max(blocks.values(), default=0))
+    in_order = sorted(blocks, key=lambda name: (STREAMED.index(name.partition(".")[0]), int(name.partition(".")[2])))
+    return Part(
+        _count(shapes),
+        quantized,
+        quantized,
+        linear[EMBEDDER],
+        blocks.total(),
+        max(blocks.values(), default=0),
+        tuple(blocks[name] for name in in_order),
+    )
 
 
 def _text(shapes: dict[str, flux.Shape]) -> Part:

@@ -19,7 +19,7 @@ class Window:
     """The requests that wait for a batch.
 
     Args:
-        batch_for: pixels of one sample -> samples that go through the model together.
+        batch_for: pixels of one sample -> samples that an engine is given together.
         workers: batches that are computed at the same time, in all engines together.
     """
 

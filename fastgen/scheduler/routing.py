@@ -25,7 +25,7 @@ class Group:
         self.settings = settings
         self.position = position
         """0 for the backend that was asked for, 1 for the first fallback."""
-        self.window = Window(settings.batch_for, sum(map(streams, settings.placement.devices)))
+        self.window = Window(settings.samples_for, sum(map(streams, settings.placement.devices)))
         self.queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
         self.suspects: deque[Batch] = deque()

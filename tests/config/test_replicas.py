@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastgen.config.hardware import Gpu, child_environment, resolve_devices
-from fastgen.config.replicas import group, parse
+from fastgen.config.replicas import first, group, parse
 from fastgen.errors import SettingsError
 
 GPUS = [Gpu(i, f"GPU-{i}", "NVIDIA Test", 79.6, "9.0") for i in range(4)]
@@ -29,8 +29,25 @@ def test_groups(gpus, per_replica, names, visible):
     replicas = group(devices, size)
     assert [one.name for one in replicas] == names
     assert [child_environment(one)["CUDA_VISIBLE_DEVICES"] for one in replicas] == visible
-    assert {len(one.gpus) for one in replicas} == {size}
+    assert {len(one.gpus) for one in replicas} == {one.size for one in replicas} == {size}
     assert all(one.threads == size * devices[0].threads for one in replicas)
+
+
+def test_devices_of_the_cpu_are_grouped_too():
+    flat, size = parse("cpu:4", 2)
+    devices = resolve_devices(flat, [])
+    replicas = group(devices, size)
+    assert [(one.name, one.kind, one.size, one.gpus) for one in replicas] == [
+        ("cpu:0+1", "cpu", 2, ()),
+        ("cpu:2+3", "cpu", 2, ()),
+    ]
+    assert all(one.threads == 2 * devices[0].threads for one in replicas)
+
+
+def test_the_first_device_of_a_replica():
+    [replica] = group(resolve_devices("2,3", GPUS), 2)
+    assert first(replica) == resolve_devices("2,3", GPUS)[0]
+    assert first(first(replica)) == first(replica)
 
 
 def test_a_device_without_gpus():
@@ -42,7 +59,8 @@ def test_a_device_without_gpus():
     ("gpus", "per_replica", "words"),
     [
         ("", 3, "4 GPUs cannot be divided into groups of 3; choose with --gpus, such as --gpus 0\\+1\\+2$"),
-        ("cpu", 2, "no GPUs in this run"),
+        ("cpu", 2, "the CPU is 1 devices in this run; ask for 2 of them with --gpus cpu:2"),
+        ("cpu:3", 2, "the CPU is 3 devices in this run; ask for 2 of them with --gpus cpu:2"),
         ("0+1,2", 0, "same number of GPUs"),
         ("0+1,1+2", 0, "a GPU is there twice"),
         ("0+1", 4, "groups of 2, but --gpus-per-replica is 4"),

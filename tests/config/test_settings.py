@@ -55,7 +55,17 @@ SAYS_NOTHING_OF_RESULTS = {
     "model": {"path", "family", "defaults", "grid", "synthetic"},  # its name and the fingerprint of its files do
     "backend": set(msgspec.structs.asdict(backends.get("fake"))) - {"name"},
     # rounding at most
-    "optimizations": {"quality", "layout", "offload", "attention", "norm_rope", "compile", "cuda_graphs", "why"},
+    "optimizations": {
+        "quality",
+        "layout",
+        "shard",
+        "offload",
+        "attention",
+        "norm_rope",
+        "compile",
+        "cuda_graphs",
+        "why",
+    },
 }
 ONLY_WHERE_THERE_ARE_PICTURES = {
     ("backend", "optimizes"),

@@ -36,6 +36,7 @@ def tiny():
     def make(dtype=torch.float32, **options):
         chosen = choices(**options)
         modules = copy.copy(plain)
+        modules.devices = (modules.device,) * 2  # of a replica, for what is split
         modules.transformer = copy.deepcopy(plain.transformer)
         if chosen.quantize.text != "none":
             modules.text_encoder_2 = copy.deepcopy(plain.text_encoder_2)
@@ -50,7 +51,8 @@ def tiny():
 
 def choices(**options) -> optimizations.Optimizations:
     """As a profile would choose them."""
-    return optimizations.resolve("", Sets(exact=Options(**options)), "profile 'test'", {})
+    flags = {name: options.pop(name) for name in ("parallel",) if name in options}  # what no profile can choose
+    return optimizations.resolve("", Sets(exact=Options(**options)), "profile 'test'", flags)
 
 
 def draw(made, count: int = 2, steps: int = STEPS) -> torch.Tensor:

@@ -37,6 +37,7 @@ OPTIONS = {
     "quantize text:8bit": {"quantize": "text:8bit"},
     "cache first-block": {"cache": "first-block:0.4"},
     "cache taylorseer": {"cache": "taylorseer:0.4"},
+    "parallel shard": {"parallel": "shard"},
     "offload model": {"offload": "model"},
     "offload group": {"offload": "group"},
 }

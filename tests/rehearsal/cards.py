@@ -53,18 +53,21 @@ MAIN_MEMORY = (
 BY_GB = {card.sold_as_gb: card for card in CARDS}
 
 SCRIPT = """#!/bin/sh
-# Answers the queries of fastgen/config/hardware.py for one card that nobody else uses.
+# Answers the queries of fastgen/config/hardware.py for cards that nobody else uses.
+numbers="{numbers}"
 for word in "$@"; do
   case "$word" in
-    -L) echo "GPU 0: {name} (UUID: GPU-0)"; exit 0 ;;
+    -L) for n in $numbers; do echo "GPU $n: {name} (UUID: GPU-$n)"; done; exit 0 ;;
     --query-gpu=*) fields=${{word#--query-gpu=}} ;;
+    GPU-*) numbers=${{word#GPU-}} ;;
   esac
 done
+for n in $numbers; do
 line=
 for field in $(echo "$fields" | tr ',' ' '); do
   case "$field" in
-    index|count) value={index} ;;
-    uuid) value=GPU-0 ;;
+    index|count) value=$n ;;
+    uuid) value=GPU-$n ;;
     name) value="{name}" ;;
     memory.total) value={total} ;;
     memory.free) value={free} ;;
@@ -77,17 +80,20 @@ for field in $(echo "$fields" | tr ',' ' '); do
   line="$line${{line:+, }}$value"
 done
 echo "$line"
+done
 """
 
 
 @contextmanager
-def installed(card: Card, folder: Path) -> Iterator[None]:
-    """Inside the block, `nvidia-smi` reports this card, and there is enough main memory to stream from."""
+def installed(card: Card, folder: Path, count: int = 1) -> Iterator[None]:
+    """Inside the block, `nvidia-smi` reports so many of this card, and there is enough main memory to stream from."""
     folder.mkdir(parents=True, exist_ok=True)
     free = int(card.gib * 1024)
     capability = ".".join(map(str, card.compute_capability))
     script = folder / "nvidia-smi"
-    script.write_text(SCRIPT.format(name=card.name, index=0, total=card.total_mib, free=free, capability=capability))
+    numbers = " ".join(map(str, range(count)))
+    text = SCRIPT.format(name=card.name, numbers=numbers, total=card.total_mib, free=free, capability=capability)
+    script.write_text(text)
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     path = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
     with ExitStack() as stack:

@@ -70,10 +70,10 @@ class Ran:
 
 
 @contextmanager
-def opened(settings: Settings, card: Card, answer: float = 0.0) -> Iterator[Opened]:
+def opened(settings: Settings, card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Opened]:
     """Open the engine of these settings on this card. What cannot be rehearsed is replaced (`stand_ins`)."""
     with ExitStack() as stack:
-        rehearsal = stack.enter_context(rehearsed(card, answer))
+        rehearsal = stack.enter_context(rehearsed(card, answer, count))
         stack.enter_context(patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)))
         stack.enter_context(stand_ins.used())
         meter, apply_all = rehearsal.meter, opt.apply_all
@@ -104,7 +104,8 @@ def run(opened: Opened, requests: list[Request]) -> Ran:
     """One batch."""
     meter, transformer = opened.rehearsal.meter, opened.backend.modules.transformer
     marks: list[Work] = []
-    meter.peak, before = meter.live, meter.work.copy()
+    meter.forget_peaks()
+    before = meter.work.copy()
     # Each step of any loop ends with this layer.
     hook = transformer.proj_out.register_forward_hook(lambda *_: marks.append(meter.work.copy()))
     try:

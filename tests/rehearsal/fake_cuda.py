@@ -36,11 +36,11 @@ def allow_cuda_tensors() -> None:
 
 
 class Rehearsal:
-    """A fake card and the modes in which it is used."""
+    """Fake cards and the modes in which they are used."""
 
-    def __init__(self, card: Card, answer: float = 0.0):
+    def __init__(self, card: Card, answer: float = 0.0, count: int = 1):
         self.card = card
-        self.meter = Meter(card, answer)
+        self.meter = Meter(card, answer, count)
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
 
     def mode(self) -> FakeCard:
@@ -48,14 +48,14 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearsed(card: Card, answer: float = 0.0) -> Iterator[Rehearsal]:
-    """Inside the block, this process has one card, and so have the threads that start in it.
+def rehearsed(card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Rehearsal]:
+    """Inside the block, this process has so many of this card, and so have the threads that start in it.
 
     Args:
         answer: see Meter.
     """
     allow_cuda_tensors()
-    rehearsal = Rehearsal(card, answer)
+    rehearsal = Rehearsal(card, answer, count)
     run = threading.Thread.run
 
     def run_on_card(thread: threading.Thread) -> None:
@@ -135,7 +135,7 @@ def _cuda(meter: Meter) -> dict[str, Any]:
         "is_initialized": lambda: True,
         "_lazy_init": lambda: None,
         "init": lambda: None,
-        "device_count": lambda: 1,
+        "device_count": lambda: len(meter.lives),
         "current_device": lambda: 0,
         "set_device": lambda *_: None,
         "get_device_name": lambda *_: card.name,
@@ -146,11 +146,12 @@ def _cuda(meter: Meter) -> dict[str, Any]:
         "synchronize": lambda *_: meter.sync("synchronize"),
         "empty_cache": lambda: None,
         "reset_peak_memory_stats": lambda *_: None,
-        "max_memory_reserved": lambda *_: meter.peak,
-        "max_memory_allocated": lambda *_: meter.peak,
-        "memory_allocated": lambda *_: meter.live,
-        "memory_reserved": lambda *_: meter.live,
-        "mem_get_info": lambda *_: (card.memory_bytes - meter.live, card.memory_bytes),
+        "device": lambda *_: nullcontext(),
+        "max_memory_reserved": lambda device=None: meter.peaks[_number(device)],
+        "max_memory_allocated": lambda device=None: meter.peaks[_number(device)],
+        "memory_allocated": lambda device=None: meter.lives[_number(device)],
+        "memory_reserved": lambda device=None: meter.lives[_number(device)],
+        "mem_get_info": lambda device=None: (card.memory_bytes - meter.lives[_number(device)], card.memory_bytes),
         "manual_seed": lambda *_: None,
         "manual_seed_all": lambda *_: None,
         "is_current_stream_capturing": lambda: False,
@@ -160,6 +161,10 @@ def _cuda(meter: Meter) -> dict[str, Any]:
         "default_stream": lambda *_: current,
         "stream": lambda *_: nullcontext(),
     }
+
+
+def _number(device: Any) -> int:
+    return 0 if device is None else torch.device(device).index or 0
 
 
 def _tensors() -> list[tuple[Any, str, Any]]:

@@ -48,21 +48,36 @@ class Work:
 
 
 class Meter:
-    """One fake card. `live` and `peak` are bytes on it, the CUDA context included.
+    """Fake cards of one kind. `lives` and `peaks` are bytes on each, the CUDA context included; `live` and `peak` are
+    those of the first.
 
     Args:
+        count: how many cards.
         answer: the number that the host reads wherever it asks the device for a float: the distance of a step cache.
     """
 
-    def __init__(self, card: Card, answer: float = 0.0):
+    def __init__(self, card: Card, answer: float = 0.0, count: int = 1):
         self.card = card
         self.answer = answer
         self.work = Work()
-        self.live = self.peak = int(CONTEXT_GIB * 2**30)
+        self.lives = [int(CONTEXT_GIB * 2**30)] * count
+        self.peaks = list(self.lives)
         self.refused = 0
         """How often there was no memory left."""
         self._seen: set[int] = set()
         self._lock = threading.RLock()
+
+    @property
+    def live(self) -> int:
+        return self.lives[0]
+
+    @property
+    def peak(self) -> int:
+        return self.peaks[0]
+
+    def forget_peaks(self) -> None:
+        """From now on the peaks are those of what follows."""
+        self.peaks = list(self.lives)
 
     def born(self, tensor: torch.Tensor) -> None:
         """Count the storage of a new tensor, once.
@@ -75,22 +90,23 @@ class Meter:
         if key in self._seen:
             return
         size = -(-storage.nbytes() // BLOCK) * BLOCK
+        at = tensor.device.index or 0
         with self._lock:
-            if self.live + size > self.card.memory_bytes:
+            if self.lives[at] + size > self.card.memory_bytes:
                 self.refused += 1
                 raise torch.OutOfMemoryError(
                     f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB. {self.card.name} has "
-                    f"{self.card.gib:.2f} GiB, of which {self.live / 2**30:.2f} GiB are in use (rehearsed)"
+                    f"{self.card.gib:.2f} GiB, of which {self.lives[at] / 2**30:.2f} GiB are in use (rehearsed)"
                 )
             self._seen.add(key)
-            self.live += size
-            self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._died, key, size).atexit = False
+            self.lives[at] += size
+            self.peaks[at] = max(self.peaks[at], self.lives[at])
+        weakref.finalize(storage, self._died, key, size, at).atexit = False
 
-    def _died(self, key: int, size: int) -> None:
+    def _died(self, key: int, size: int, at: int) -> None:
         with self._lock:
             self._seen.discard(key)
-            self.live -= size
+            self.lives[at] -= size
 
     def sync(self, what: str) -> None:
         """The host waits for the device, at the innermost line of fastgen. "elsewhere": in a thread that only saves

@@ -4,6 +4,8 @@ backend.py        batch -> results
 prompts.py        encoded prompts, each once
 denoise.py        noise -> latents: the step loop
 group.py          samples that share forward passes
+in_turn.py        several groups at the same time, where stages are on several devices
+borders.py        between the devices of a replica
 cached_blocks.py  with a step cache: which of them need all blocks
 graphs.py         a step as a CUDA graph
 decode.py         latents -> pixels

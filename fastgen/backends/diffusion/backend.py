@@ -20,6 +20,7 @@ from fastgen.backends.diffusion.clock import Clock
 from fastgen.backends.diffusion.families import load
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.files import Inputs, Saver
+from fastgen.backends.diffusion.in_turn import InTurn
 from fastgen.backends.diffusion.memory import OutOfMemory, Room, advice, is_full
 from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.backends.diffusion.render import ImageJob, Renderer
@@ -51,11 +52,13 @@ class DiffusionBackend:
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: {_why_no_cuda()}. See what "
                 "nvidia-smi says, or use --gpus cpu"
             )
-        device = torch.device("cuda:0" if self.device.kind == "cuda" else "cpu")  # a worker sees only its own GPU
+        devices = _devices(self.device)
+        device = devices[0]
         started = time.monotonic()
         try:
             self.family = load(self.settings, device)
             self.modules = self.family.modules
+            self.modules.devices = devices
             applied = opt.apply_all(self.modules, self.settings.optimizations)
             self._assemble(parallel, threads)
             self._begin(applied)
@@ -93,7 +96,8 @@ class DiffusionBackend:
         self.modules.vae.disable_tiling()
         if self.modules.device.type == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+            for device in self.modules.devices:
+                torch.cuda.reset_peak_memory_stats(device)
 
     def cancel_pending(self) -> None:
         """Batches only ever wait for the engine."""
@@ -179,10 +183,11 @@ class DiffusionBackend:
         self.room = Room(
             self.family, lambda pixels: self.settings.batch_for(pixels), partial(self._advice, one_sample=True)
         )
-        self.steps = StepEngine(self.family, self.room, parallel)
+        under_way = self.settings.under_way(self.device)
+        self.steps = StepEngine(self.family, self.room, parallel * under_way)
         self.renderer = Renderer(self.family, self.prompts, self.steps, self.room)
         enter = partial(self._enter_thread, threads)
-        self._engine = EngineThreads(parallel, enter, bool(self.modules.away), stepper=self.steps)
+        self._engine = EngineThreads(parallel, enter, bool(self.modules.away), stepper=InTurn(self.steps, under_way))
         self._saver = Saver(self.settings)
 
     def _enter_thread(self, threads: int) -> None:
@@ -245,6 +250,13 @@ def _file(request: Request, job: ImageJob) -> tuple:
     """What the saver needs of an image."""
     prompt = job.prompt if request.task == "t2i" else "\n".join(request.prompts)
     return request, job.number, prompt, job.picture, job.profile
+
+
+def _devices(device: Device) -> tuple[torch.device, ...]:
+    """Those of a replica as PyTorch calls them: a worker sees only its own GPUs."""
+    if device.kind == "cuda":
+        return tuple(torch.device("cuda", number) for number in range(device.size))
+    return (torch.device("cpu"),) * device.size
 
 
 def _why_no_cuda() -> str:

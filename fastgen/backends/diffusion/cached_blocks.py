@@ -36,7 +36,7 @@ def through_cache(forward: Forward, activations: Any, states: list[CacheState], 
     rows = slice(None) if not skip else upload(torch.tensor(compute), after.device)
     ended: dict[int, torch.Tensor] = {}
     if compute:
-        full = forward.blocks(activations.rows(rows), 1).image
+        full = forward.back(forward.blocks(activations.rows(rows), 1).image)
         for at, i in enumerate(compute):
             ended[i] = full[at]
             states[i].computed(after[i] - before[i], ended[i] - after[i], levels[i])

@@ -85,7 +85,11 @@ class Forward(Protocol):
         """
 
     def blocks(self, activations: Any, start: int, stop: int | None = None) -> Any:
-        """The `Activations` after the transformer's blocks start:stop. The samples may be fewer than in `begin`."""
+        """The `Activations` after the transformer's blocks start:stop. The samples may be fewer than in `begin`. With
+        stages they are on the device of the last of these blocks."""
+
+    def back(self, image: torch.Tensor) -> torch.Tensor:
+        """Tokens on the device where `begin` puts them."""
 
     def end(self, image: torch.Tensor, activations: Any) -> torch.Tensor:
         """The predicted velocity (B, tokens, C) from the image's tokens after the last block. `activations`: of all

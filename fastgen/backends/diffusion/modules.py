@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fastgen.config.optimizations import StepCache
-from fastgen.opt.base import QuantizedWeights
+from fastgen.opt.base import QuantizedWeights, Stage
 from fastgen.opt.parked import BlockStream, Parked
 
 
@@ -25,6 +25,7 @@ class Modules:
     tokenizer_2: Any
     scheduler: Any
     device: torch.device
+    """Here samples begin and end: the first of `devices`."""
     dtype: torch.dtype
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
@@ -40,3 +41,15 @@ class Modules:
     """With --offload group: how the transformer's blocks come."""
     cuda_graphs: bool = False
     """Whether a step of the loop is recorded and repeated."""
+    devices: tuple[torch.device, ...] = ()
+    """Those of the replica."""
+    stages: tuple[Stage, ...] = ()
+    """Where the transformer's blocks are; () if everything is on `device`."""
+    text_device: torch.device = field(init=False)
+    """Where the text encoders are."""
+    end_device: torch.device = field(init=False)
+    """Where the layers after the transformer's blocks are."""
+
+    def __post_init__(self) -> None:
+        self.devices = self.devices or (self.device,)
+        self.text_device = self.end_device = self.device

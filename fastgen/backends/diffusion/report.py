@@ -40,7 +40,7 @@ class WorkDone:
         """
         work: dict[str, int] = asdict(steps.take_counts())
         if modules.device.type == "cuda":
-            work["gpu_peak_mib"] = torch.cuda.max_memory_reserved() >> 20
+            work["gpu_peak_mib"] = max(map(torch.cuda.max_memory_reserved, modules.devices)) >> 20
         patterns = [pattern for job in jobs for pattern in job.patterns]
         if patterns:
             config = modules.transformer.config

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from fastgen.config import hardware
-from fastgen.config.hardware import Device
+from fastgen.config.hardware import Device, Gpu
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 DRIVER = 0.02
@@ -33,7 +33,9 @@ class Card(msgspec.Struct, frozen=True):
     host_gib: float = 0.0
     """Free main memory; 0.0 if unknown."""
     engines: int = 1
-    """Engines that share the main memory: one for each GPU."""
+    """Engines that share the main memory: one for each replica."""
+    rooms_gib: tuple[float, ...] = ()
+    """Free memory of each GPU of a replica; of several replicas the least."""
 
     @property
     def others(self) -> str:
@@ -44,30 +46,37 @@ class Card(msgspec.Struct, frozen=True):
 
 def of(devices: tuple[Device, ...]) -> Card | None:
     """The card to plan for; None on a CPU, and if a driver does not report its memory."""
-    cards = [_card(device) for device in devices if device.gpu is not None and device.gpu.memory_gib]
-    if not cards or len(cards) < len(devices):
+    replicas = [[_card(device, gpu) for gpu in device.gpus] for device in devices]
+    if not all(replicas) or not all(gpu.memory_gib for device in devices for gpu in device.gpus):
         return None
-    least = min(cards, key=lambda card: card.free_gib)
-    ours = any(_has_engine(device.gpu.visible_as) for device in devices if device.gpu)
-    return msgspec.structs.replace(least, host_gib=0.0 if ours else free_host_gib(), engines=len(cards))
+    least = min((card for cards in replicas for card in cards), key=lambda card: card.free_gib)
+    rooms = tuple(min(card.free_gib for card in cards) for cards in zip(*replicas, strict=True))
+    ours = any(_has_engine(gpu.visible_as) for device in devices for gpu in device.gpus)
+    host_gib = 0.0 if ours else free_host_gib()
+    return msgspec.structs.replace(least, host_gib=host_gib, engines=len(devices), rooms_gib=rooms)
 
 
-def _card(device: Device) -> Card:
-    gpu = device.gpu
-    assert gpu is not None
+def _card(device: Device, gpu: Gpu) -> Card:
     total = round(gpu.memory_gib * (1 - DRIVER), 2)
     free = 0.0 if _has_engine(gpu.visible_as) else hardware.free_gpu_gib(gpu)
     return Card(f"{device.name} ({gpu.name})", free or total, max(free, total))
 
 
 def _has_engine(visible_as: str) -> bool:
-    """Whether a child of this process works on that GPU alone."""
-    wanted = f"CUDA_VISIBLE_DEVICES={visible_as}".encode()
+    """Whether a child of this process works on that GPU, alone or with others of its replica."""
     for child in _children(os.getpid()):
         with suppress(OSError):
-            if wanted in (PROC / str(child) / "environ").read_bytes().split(b"\0"):
+            if any(visible_as in value.split(",") for value in _visible(PROC / str(child) / "environ")):
                 return True
     return False
+
+
+def _visible(environ: Path) -> Iterator[str]:
+    """The value of CUDA_VISIBLE_DEVICES in a process's environment, if it has one."""
+    for entry in environ.read_bytes().split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == b"CUDA_VISIBLE_DEVICES":
+            yield value.decode(errors="replace")
 
 
 def _children(process: int) -> Iterator[int]:

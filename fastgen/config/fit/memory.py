@@ -63,6 +63,8 @@ class Part(msgspec.Struct, frozen=True):
     blocks: int = 0
     """In the blocks that can be streamed."""
     largest_block: int = 0
+    by_block: tuple[int, ...] = ()
+    """In each of these blocks, in the order in which they run."""
 
     def gib(self, kind: str, dtype_bytes: int) -> float:
         """Weights if its layers are quantized as `kind`, "none" for none; the rest has `dtype_bytes` a parameter."""
@@ -165,6 +167,18 @@ def _weights(sizes: Sizes, choices: Optimizations, dtype_bytes: int) -> tuple[di
         "group": (text + vae + outside, streamed + vae, streamed + vae, transformer + visits),
     }[choices.offload.kind]
     return {"encoding prompts": encoding, "denoising": denoising, "decoding": decoding}, away
+
+
+def spare_gib(sizes: Sizes, work: Work, choices: Optimizations, dtype_bytes: int) -> tuple[float, float, float]:
+    """What a replica keeps free of weights, see `Shard.spare_gib`: activations and what CUDA takes beside its
+    context."""
+    activations = {
+        phase: (1 + FRAGMENTATION) * gib for phase, gib in _activations(sizes, work, choices, dtype_bytes).items()
+    }
+    cuda = WORKSPACES_GIB + (COMPILED_GIB if choices.compile.on else 0.0)
+    first = max(activations["denoising"], activations["decoding"]) + PROMPTS_GIB
+    each = (first, activations["denoising"], max(activations["denoising"], activations["encoding prompts"]))
+    return (each[0] + cuda, each[1] + cuda, each[2] + cuda)
 
 
 def _activations(sizes: Sizes, work: Work, choices: Optimizations, dtype_bytes: int) -> dict[str, float]:

@@ -7,14 +7,16 @@ with `memory.need`; reads no hardware.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
+from fastgen.config.fit import memory, sharded
 from fastgen.config.fit.card import Card
 from fastgen.config.fit.memory import Need, Sizes, Work, need
-from fastgen.config.optimizations import BECAUSE, BY_NAME, Compile, Offload, Optimizations, Quantize
+from fastgen.config.fit.stages import Cut
+from fastgen.config.optimizations import BECAUSE, BY_NAME, Compile, CudaGraphs, Offload, Optimizations, Quantize, Shard
 from fastgen.errors import SettingsError
 
 LOWER = ("none", "text:8bit", "8bit", "8bit,text:8bit", "4bit", "4bit,text:4bit")
@@ -60,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True):
     need: Need
     refused: tuple[Refused, ...] = ()
     warning: str = ""
+    proposal: str = ""
+    """What several GPUs together would do better."""
 
     def explain(self) -> list[str]:
         """Lines for the user."""
@@ -75,7 +79,7 @@ class Plan(msgspec.Struct, frozen=True):
         for precision in dict.fromkeys(one.precision for one in self.refused):
             own = [f"{one.placement} {one.amount()}" for one in self.refused if one.precision == precision]
             lines.append(f"not chosen: {precision} " + ", ".join(own))
-        return lines
+        return lines + [self.proposal] * bool(self.proposal)
 
     def as_table(self) -> dict:
         """For run.json and events, in GiB."""
@@ -120,13 +124,17 @@ class Planner:
             found, reason = self._judge(candidate)
             if reason is None:
                 words = " ".join(self._words(candidate))
-                return self._chosen(asked, candidate, refused), Plan(self.card, words, found, tuple(refused))
+                card, candidate = self._placed(candidate)
+                return self._chosen(asked, candidate, refused), Plan(card, words, found, tuple(refused))
             refused.append(reason)
         return None
 
     def _candidates(self, asked: Optimizations) -> Iterator[Optimizations]:
         """From the best to the worst; each at most once."""
         precisions, placements = [asked.quantize], [asked.offload]
+        if not asked.shard.is_plain:
+            yield asked
+            return
         if "quantize" not in self.fixed:
             precisions += map(Quantize.parse, LOWER)
         if "offload" not in self.fixed:
@@ -142,6 +150,8 @@ class Planner:
     def _judge(self, candidate: Optimizations) -> tuple[Need, Refused | None]:
         """What it needs, and why it cannot be taken."""
         card, refusal = self.card, Refused(*self._words(candidate))
+        if not candidate.shard.is_plain:
+            return self._judge_sharded(candidate, refusal)
         found = need(self.model.sizes, self.model.work, candidate, self.model.dtype_bytes)
         if why := self.refuse(candidate):
             return found, replace(refusal, why=why)
@@ -152,9 +162,43 @@ class Planner:
             return found, replace(refusal, gib=host, host=True)
         return found, None
 
+    def _judge_sharded(self, candidate: Optimizations, refusal: Refused) -> tuple[Need, Refused | None]:
+        if why := self.refuse(candidate):
+            return Need("", {"margin": 0.0}, 0.0), replace(refusal, why=why)
+        divided = self._divided(candidate, self.card.rooms_gib)
+        if divided is None:
+            gib = sharded.least_gib(*self._what(candidate), len(self.card.rooms_gib))
+            return Need(sharded.PHASE, {"weights": gib, "margin": 0.0}, 0.0), replace(refusal, gib=gib)
+        return divided[1], None
+
+    def _placed(self, candidate: Optimizations) -> tuple[Card, Optimizations]:
+        """The card that a plan is about, and the choices with what they keep free."""
+        divided = None if candidate.shard.is_plain else self._divided(candidate, self.card.rooms_gib)
+        if divided is None:
+            return self.card, candidate
+        spare = memory.spare_gib(*self._what(candidate))
+        card = replace(self.card, free_gib=self.card.rooms_gib[divided[2]])
+        return card, replace(candidate, shard=replace(candidate.shard, spare_gib=spare))
+
+    def _divided(self, choices: Optimizations, rooms_gib: Sequence[float]) -> tuple[Cut, Need, int] | None:
+        return sharded.divide(*self._what(choices), rooms_gib)
+
+    def _what(self, choices: Optimizations) -> tuple[Sizes, Work, Optimizations, int]:
+        return self.model.sizes, self.model.work, choices, self.model.dtype_bytes
+
+    def proposal(self, asked: Optimizations, gpus: int) -> str:
+        """With how many of a run's equal GPUs the model would fit as it was asked for, if each had a part of it; "" if
+        that is not so. They have as much room as this card."""
+        plain = replace(asked, shard=Shard("shard"), offload=Offload(), cuda_graphs=CudaGraphs())
+        for size in range(2, gpus + 1):
+            if gpus % size == 0 and not self.refuse(plain) and self._divided(plain, [self.card.free_gib] * size):
+                precision = _precision(asked.quantize, self.model.dtype)
+                return f"split over {size} GPUs the model would fit as {precision}: --gpus-per-replica {size}"
+        return ""
+
     def _stretched(self, asked: Optimizations, refused: list[Refused]) -> tuple[Optimizations, Plan]:
         """What the user's own flags choose, if it may fit without the margin; else the reason why nothing does."""
-        if self.fixed.keys() >= {"quantize", "offload"}:
+        if self.fixed.keys() >= {"quantize", "offload"} and asked.shard.is_plain:
             [candidate] = self._candidates(asked)
             found, _ = self._judge(candidate)
             if not refused[0].why and not refused[0].host and found.least_gib <= self.card.free_gib:
@@ -183,6 +227,8 @@ class Planner:
 
     def _without_flags(self, asked: Optimizations) -> str:
         """What would fit if the user left more of the choice to the planner; "" if nothing would."""
+        if not asked.shard.is_plain:
+            return ""
         for names in (("offload",), ("quantize",), ("quantize", "offload")):
             said = [self.fixed[name] for name in names if name in self.fixed]
             rest = {name: flag for name, flag in self.fixed.items() if name not in names}
@@ -212,6 +258,8 @@ class Planner:
         """Precision and placement."""
         kind = choices.offload.kind
         placement = "with everything on the GPU" if kind == "none" else f"with --offload {kind}"
+        if not choices.shard.is_plain:
+            placement = f"split over {len(self.card.rooms_gib)} GPUs"
         return _precision(choices.quantize, self.model.dtype), placement
 
 

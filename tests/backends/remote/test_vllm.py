@@ -171,13 +171,6 @@ def test_what_cannot_be_split_is_refused(tmp_path, monkeypatch, flags, words):
         resolve("caption", None, out=tmp_path, **{"model": "a/vlm", **command, **flags})
 
 
-def test_images_are_not_made_in_groups_of_gpus(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastgen.config.hardware.find_gpus", lambda *about: GPUS)
-    for flags in ({"gpus": "0+1"}, {"gpus_per_replica": 2}):
-        with pytest.raises(SettingsError, match="only a vLLM server that this command starts"):
-            resolve("t2i", None, model="tiny", out=tmp_path, **flags)
-
-
 def test_a_fallback_to_an_api_takes_no_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr("fastgen.config.hardware.find_gpus", lambda *about: GPUS)
     monkeypatch.setenv("OPENAI_API_KEY", "k")

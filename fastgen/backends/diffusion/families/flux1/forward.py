@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
+from fastgen.backends.diffusion.borders import cross, working_on
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
+from fastgen.opt.base import Stage
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Activations:
         """(B, image tokens, width)."""
         return self.hidden[:, : self.tokens]
 
+    def at(self, device: torch.device) -> Activations:
+        """The same on another device."""
+        there = (cross(tensor, device) for tensor in (self.text, self.hidden, self.embedding))
+        return Activations(*there, self.tokens)
+
     def rows(self, rows: torch.Tensor | slice) -> Activations:
         return Activations(self.text[rows], self.hidden[rows], self.embedding[rows], self.tokens)
 
@@ -53,14 +60,18 @@ class Forward:
         rope: tuple[torch.Tensor, torch.Tensor],
     ):
         self.transformer, self.dtype = modules.transformer, modules.dtype
-        device = modules.device
+        device = self.device = modules.device
+        self.end_device = modules.end_device
+        self.stages = modules.stages or (Stage(device, 0, len(all_blocks(modules.transformer))),)
         embeds = torch.stack([upload(s.prompt.embeds, device) for s in samples])
         self.constants: dict[str, torch.Tensor] = {
             "pooled": torch.stack([upload(s.prompt.pooled, device) for s in samples]),
             "text": self.transformer.context_embedder(embeds),
-            "cos": rope[0],
-            "sin": rope[1],
         }
+        for number, stage in enumerate(self.stages):
+            self.constants |= {
+                f"{name} {number}": cross(x, stage.device) for name, x in zip(("cos", "sin"), rope, strict=True)
+            }
         if self.transformer.config.guidance_embeds:
             self.constants["guidance"] = guidance.to(self.dtype) * 1000
         if samples[0].reference is not None:
@@ -79,18 +90,36 @@ class Forward:
         return Activations(known["text"], hidden, embedding, tokens)
 
     def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
-        """After the blocks start:stop, double-stream blocks first."""
-        text, hidden = activations.text, activations.hidden
-        rope = (self.constants["cos"], self.constants["sin"])
-        for block in all_blocks(self.transformer)[start:stop]:
-            text, hidden = block(
-                hidden_states=hidden, encoder_hidden_states=text, temb=activations.embedding, image_rotary_emb=rope
-            )
-        return Activations(text, hidden, activations.embedding, activations.tokens)
+        """After the blocks start:stop, double-stream blocks first; on the device of the last of them."""
+        blocks = all_blocks(self.transformer)
+        stop = len(blocks) if stop is None else stop
+        for number, stage in enumerate(self.stages):
+            own = blocks[max(start, stage.start) : min(stop, stage.stop)]
+            if not own:
+                continue
+            activations = activations.at(stage.device)
+            text, hidden = activations.text, activations.hidden
+            rope = (self.constants[f"cos {number}"], self.constants[f"sin {number}"])
+            with working_on(stage.device):
+                for block in own:
+                    text, hidden = block(
+                        hidden_states=hidden,
+                        encoder_hidden_states=text,
+                        temb=activations.embedding,
+                        image_rotary_emb=rope,
+                    )
+            activations = Activations(text, hidden, activations.embedding, activations.tokens)
+        return activations
+
+    def back(self, image: torch.Tensor) -> torch.Tensor:
+        return cross(image, self.device)
 
     def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
         """The velocity (B, tokens, 64)."""
-        return self.transformer.proj_out(self.transformer.norm_out(image, activations.embedding))
+        image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
+        with working_on(self.end_device):
+            velocity = self.transformer.proj_out(self.transformer.norm_out(image, embedding))
+        return cross(velocity, self.device)
 
 
 def all_blocks(transformer: torch.nn.Module) -> tuple[torch.nn.Module, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fastgen.backends.diffusion.borders import cross, working_on
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import Download, upload
 from fastgen.opt.offload import TEXT
@@ -31,8 +32,9 @@ def encode(m: Modules, prompts: list[str], max_sequence_length: int) -> list[Pro
     """One Prompt per text, in order. Not thread-safe, because tokenizers are not."""
     clip_ids, _ = _tokenize(m, m.tokenizer, prompts, m.tokenizer.model_max_length)
     t5_ids, lengths = _tokenize(m, m.tokenizer_2, prompts, max_sequence_length)
-    pooled = m.text_encoder(clip_ids).pooler_output.to(m.dtype)
-    embeds = m.text_encoder_2(t5_ids)[0].to(m.dtype)
+    with working_on(m.text_device):
+        pooled = cross(m.text_encoder(clip_ids).pooler_output.to(m.dtype), m.device)
+        embeds = cross(m.text_encoder_2(t5_ids)[0].to(m.dtype), m.device)
     if TEXT[1] in m.away:
         kept = [(Download(e), Download(p)) for e, p in zip(embeds, pooled, strict=True)]
         return [Prompt(e.wait(), p.wait(), n) for (e, p), n in zip(kept, lengths, strict=True)]
@@ -46,4 +48,4 @@ def _tokenize(m: Modules, tokenizer: Any, prompts: list[str], length: int) -> tu
     end = tokenizer.eos_token_id
     rows = [row if len(row) <= length else [*row[: length - 1], end] for row in ids]
     rows = [row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows]
-    return upload(torch.tensor(rows), m.device), [len(row) for row in ids]
+    return upload(torch.tensor(rows), m.text_device), [len(row) for row in ids]

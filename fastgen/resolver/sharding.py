@@ -1,0 +1,50 @@
+"""Which backends can split a model over the devices of a replica, and how. Pure."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fastgen.config.backends import BackendSpec
+from fastgen.config.hardware import Device
+from fastgen.config.optimizations import CudaGraphs, Optimizations, Shard
+from fastgen.errors import SettingsError
+from fastgen.resolver.flags import Flags
+from fastgen.types import Task
+
+ONLY = {
+    "caption": "only a vLLM server that this command starts can split a model over several GPUs (caption --backend "
+    "vllm without --base-url)",
+    "t2i": "only the engine on this machine can split a model over several GPUs (--backend local)",
+}
+
+
+def only(task: Task) -> str:
+    """What can split a model, for messages."""
+    return ONLY.get(task, ONLY["t2i"])
+
+
+def can_split(spec: BackendSpec, base_url: str | None) -> bool:
+    """Whether a backend can split a model over several devices."""
+    return spec.optimizes or (spec.starts_server and not base_url)
+
+
+def choose(flags: Flags, chosen: Optimizations, devices: tuple[Device, ...]) -> Optimizations:
+    """The choices for replicas of this size.
+
+    Raises:
+        SettingsError: a replica has one device, and --parallel was given.
+    """
+    size = devices[0].size
+    if size == 1:
+        if not chosen.shard.is_plain:
+            raise SettingsError(
+                f"--parallel {chosen.shard.word()}: each replica has one device; add --gpus-per-replica 2"
+            )
+        return chosen
+    why = dict(chosen.why)
+    if chosen.shard.is_plain:
+        why["parallel"] = f"--gpus {flags.gpus}" if "+" in flags.gpus else f"--gpus-per-replica {size}"
+    if chosen.cuda_graphs.on and not why["cuda_graphs"].startswith("--"):
+        chosen = replace(chosen, cuda_graphs=CudaGraphs())
+        why["cuda_graphs"] = "a recorded step belongs to one GPU"
+    return replace(chosen, shard=Shard("shard"), why=why)
