@@ -13,6 +13,14 @@ from fastgen.scheduler.ctrl_c import _suspended, results_of
 PRESSED = signal.default_int_handler
 
 
+@pytest.fixture(autouse=True)
+def pythons_own():
+    """Commands that earlier tests ran in this process may have left a handler of theirs."""
+    before = signal.signal(signal.SIGINT, PRESSED)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Work:
     """A run of so many results; `press` is the number of the one during which Ctrl-C is pressed, once or twice."""
 

@@ -83,7 +83,8 @@ def hollow(t2i):
     modules = copy.copy(t2i.modules)
     for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
         setattr(modules, name, copy.deepcopy(getattr(modules, name)).to(DEVICE))
-    modules.device = DEVICE
+    modules.device = modules.text_device = modules.end_device = DEVICE
+    modules.devices = (DEVICE,)
     return modules
 
 
