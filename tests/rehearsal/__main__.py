@@ -39,7 +39,7 @@ def run(folder: Path, cards: list, models: list[str], qualities: list[str]) -> l
     rows = []
     for setup in cases.setups(folder, cards, models, qualities):
         try:
-            for outcome in cases.rehearse(setup, folder):
+            for outcome in cases.rehearse(setup, folder, is_quick=True):
                 rows.append(report.row(outcome))
                 say(rows[-1], outcome.seconds)
         except Exception as error:  # a rehearsal is there to find what goes wrong

@@ -41,6 +41,12 @@ class Setup:
         return {k: v for k, v in self.settings.optimizations.words().items() if k != "quality"}
 
     @property
+    def batch(self) -> int:
+        """Rows of the default size that go together."""
+        width, height = map(int, SIZE.split("x"))
+        return self.settings.run.batch_size or self.settings.placement.profile.batch_for(width * height)
+
+    @property
     def smallest(self) -> Card:
         return min(self.cards, key=lambda card: card.gib)
 
@@ -94,11 +100,11 @@ def chosen(folder: Path, model: str, quality: str, card: Card, **flags) -> Setti
         )
 
 
-def rows_file(folder: Path, task: str) -> Path:
+def rows_file(folder: Path, task: str, count: int = 1) -> Path:
     """The input of a task; the images that it names lie beside it."""
-    path = folder / f"{task}.jsonl"
+    path = folder / f"{task} {count}.jsonl"
     if not path.exists():
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows(task)), "utf-8")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows(task, count)), "utf-8")
         Image.new("RGB", (1024, 1024), (200, 90, 10)).save(folder / "in.png")
         mask = Image.new("L", (1024, 1024))
         mask.paste(255, (128, 128, 640, 640))
@@ -106,8 +112,8 @@ def rows_file(folder: Path, task: str) -> Path:
     return path
 
 
-def rows(task: str) -> list[dict]:
-    """One row, which is also the settings' input, or those of a mixed batch."""
+def rows(task: str, count: int) -> list[dict]:
+    """So many rows that are alike, or those of a mixed batch."""
     row = {"id": task, "prompt": "a fox in the snow", "size": SIZE, "steps": STEPS}
     if not task.startswith("t2i"):
         row["images"] = ["in.png"]
@@ -118,20 +124,30 @@ def rows(task: str) -> list[dict]:
         if not task.startswith("t2i"):
             rows[1]["mask"] = "mask.png"
         return rows
-    return [row]
+    return [row | {"id": f"{task} {n}", "prompt": f"{row['prompt']}, {n}"} for n in range(count)]
 
 
 def rehearse(
-    setup: Setup, folder: Path, tasks: Iterable[str] = (), caches: Iterable[str] = tuple(ANSWERS)
+    setup: Setup,
+    folder: Path,
+    tasks: Iterable[str] = (),
+    caches: Iterable[str] = tuple(ANSWERS),
+    is_quick: bool = False,
 ) -> Iterator[Outcome]:
-    """Open the engine once, on the smallest card of the setup, and run each task; with a step cache once for each way
-    in which it may decide."""
+    """Open the engine once, on the smallest card of the setup, and run each task, with as many rows as a run has in a
+    batch; with a step cache once for each way in which it may decide.
+
+    Args:
+        is_quick: blocks that are alike are computed once.
+    """
     import time
 
     has_cache = setup.settings.optimizations.stepcache.kind != "none"
-    with installed(setup.smallest, folder / "bin"), opened(setup.settings, setup.smallest) as engine:
+    with installed(setup.smallest, folder / "bin"), opened(
+        setup.settings, setup.smallest, is_quick=is_quick
+    ) as engine:
         for task in tasks or MODELS[setup.model]:
-            given = requests(setup.settings, rows_file(folder, task))
+            given = requests(setup.settings, rows_file(folder, task, setup.batch))
             for cache in caches if has_cache else ("",):
                 engine.rehearsal.meter.answer = ANSWERS.get(cache, 0.0)
                 started = time.monotonic()

@@ -35,10 +35,6 @@ ALLOWED = (
     Wait("backends/diffusion/clock.py wait", 1, 0),
     # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
     *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
-    # The transformer is more than the share of main memory that may be pinned (opt/parked.PINNED_SHARE), so its copies
-    # stop the host: once a block and step, or once a weight when it comes.
-    Wait("opt/parked.py _copy", 57, 57, "offload group"),
-    Wait("opt/parked.py _copied", 0, 2000, "offload model"),
 )
 """The short list. Everything else makes a step or a batch slower than it must be."""
 
@@ -61,7 +57,15 @@ def memory(outcome: Outcome) -> list[str]:
         f"{peak / GIB:.2f} GiB do not fit into the {card.gib} GiB of {card.name}"
         for card in outcome.setup.cards
         if peak > card.memory_bytes
-    ]
+    ] + planned(outcome, peak)
+
+
+def planned(outcome: Outcome, peak: int) -> list[str]:
+    """A plan that is lower than what was used would choose what does not fit."""
+    need = outcome.setup.settings.fit.need
+    if peak <= need.gib * GIB:
+        return []
+    return [f"{peak / GIB:.2f} GiB, but config/fit reckoned {need.gib:.2f} {need.explain()}"]
 
 
 def syncs(outcome: Outcome) -> list[str]:
@@ -116,4 +120,4 @@ def expected(outcome: Outcome) -> int:
     reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
     config = outcome.opened.backend.modules.transformer.config
     length = outcome.setup.settings.engine.max_sequence_length
-    return step_flops(config, 1, length, (width // 16) * (height // 16), reference)
+    return step_flops(config, len(outcome.ran.results), length, (width // 16) * (height // 16), reference)

@@ -26,7 +26,7 @@ from fastgen.input.readers.rows import read
 from fastgen.input.requests import Intake
 from fastgen.output import artifacts
 from fastgen.types import Batch, Bucket, Done, Request, Result
-from tests.rehearsal import stand_ins
+from tests.rehearsal import replay, stand_ins
 from tests.rehearsal.cards import Card
 from tests.rehearsal.fake_cuda import Rehearsal, rehearsed
 from tests.rehearsal.meter import Work
@@ -41,6 +41,8 @@ class Opened:
     """On the card when the engine is ready, without the CUDA context."""
     open_peak_bytes: int
     """The most while it was loaded and warmed up, with the context."""
+    open_peak_at: str
+    """The line that took it."""
     seconds: float
 
 
@@ -53,6 +55,7 @@ class Ran:
     """From one step to the next, in the middle of the batch."""
     steps: int
     peak_bytes: int
+    peak_at: str
 
     @property
     def outside(self) -> Work:
@@ -70,12 +73,24 @@ class Ran:
 
 
 @contextmanager
-def opened(settings: Settings, card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Opened]:
-    """Open the engine of these settings on this card. What cannot be rehearsed is replaced (`stand_ins`)."""
+def prepared(card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Rehearsal]:
+    """So many fake cards on which models without data can be opened. What cannot be rehearsed is replaced (`stand_ins`)."""
+    with rehearsed(card, answer, count) as rehearsal, stand_ins.used(rehearsal.fake):
+        with patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)):
+            yield rehearsal
+
+
+@contextmanager
+def opened(
+    settings: Settings, card: Card, answer: float = 0.0, count: int = 1, is_quick: bool = False
+) -> Iterator[Opened]:
+    """Open the engine of these settings on so many of this card.
+
+    Args:
+        is_quick: blocks that are alike are computed once (`replay`); for one card.
+    """
     with ExitStack() as stack:
-        rehearsal = stack.enter_context(rehearsed(card, answer, count))
-        stack.enter_context(patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)))
-        stack.enter_context(stand_ins.used())
+        rehearsal = stack.enter_context(prepared(card, answer, count))
         meter, apply_all = rehearsal.meter, opt.apply_all
         weights = 0
 
@@ -89,13 +104,16 @@ def opened(settings: Settings, card: Card, answer: float = 0.0, count: int = 1) 
         empty, started = meter.live, time.monotonic()
         backend = engine.DiffusionBackend(settings, settings.placement.devices[0])
         facts = backend.open()
+        if is_quick:
+            transformer = backend.modules.transformer
+            replay.alike([*transformer.transformer_blocks, *transformer.single_transformer_blocks], meter)
         seconds = time.monotonic() - started
         out = Path(settings.run.out)
         out.mkdir(parents=True, exist_ok=True)
         artifacts.clear_partial(out)
         artifacts.prepare(out)
         try:
-            yield Opened(backend, rehearsal, facts, weights - empty, meter.peak, seconds)
+            yield Opened(backend, rehearsal, facts, weights - empty, meter.peak, meter.peak_at, seconds)
         finally:
             backend.close()
 
@@ -114,7 +132,7 @@ def run(opened: Opened, requests: list[Request]) -> Ran:
         hook.remove()
     middle = len(marks) // 2
     step = marks[middle] - marks[middle - 1] if len(marks) > 1 else Work()
-    return Ran(results, meter.work - before, step, len(marks), meter.peak)
+    return Ran(results, meter.work - before, step, len(marks), meter.peak, meter.peak_at)
 
 
 def requests(settings: Settings, rows: Path) -> list[Request]:

@@ -39,6 +39,11 @@ class Work:
     def copy(self) -> Work:
         return Work(**{**vars(self), "syncs": Counter(self.syncs)})
 
+    def __iadd__(self, more: Work) -> Work:
+        for name, value in vars(more).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
     def __sub__(self, before: Work) -> Work:
         names = [name for name in vars(self) if name != "syncs"]
         return Work(
@@ -62,6 +67,8 @@ class Meter:
         self.work = Work()
         self.lives = [int(CONTEXT_GIB * 2**30)] * count
         self.peaks = list(self.lives)
+        self.peak_at = ""
+        """The line of fastgen that took the last of the peak of the first card."""
         self.refused = 0
         """How often there was no memory left."""
         self._seen: set[int] = set()
@@ -77,7 +84,7 @@ class Meter:
 
     def forget_peaks(self) -> None:
         """From now on the peaks are those of what follows."""
-        self.peaks = list(self.lives)
+        self.peaks, self.peak_at = list(self.lives), "before"
 
     def born(self, tensor: torch.Tensor) -> None:
         """Count the storage of a new tensor, once.
@@ -92,21 +99,41 @@ class Meter:
         size = -(-storage.nbytes() // BLOCK) * BLOCK
         at = tensor.device.index or 0
         with self._lock:
-            if self.lives[at] + size > self.card.memory_bytes:
-                self.refused += 1
-                raise torch.OutOfMemoryError(
-                    f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB. {self.card.name} has "
-                    f"{self.card.gib:.2f} GiB, of which {self.lives[at] / 2**30:.2f} GiB are in use (rehearsed)"
-                )
+            self._check(size, at)
             self._seen.add(key)
             self.lives[at] += size
-            self.peaks[at] = max(self.peaks[at], self.lives[at])
+            self._rise(at, self.lives[at])
         weakref.finalize(storage, self._died, key, size, at).atexit = False
 
     def _died(self, key: int, size: int, at: int) -> None:
         with self._lock:
             self._seen.discard(key)
             self.lives[at] -= size
+
+    def add(self, work: Work, rise_bytes: int, rise_at: str) -> None:
+        """Work like some that was done before, during which so many bytes more were on the first card for a while.
+
+        Raises:
+            torch.OutOfMemoryError: they do not fit.
+        """
+        with self._lock:
+            self._check(rise_bytes, 0)
+            self.work += work
+            self._rise(0, self.live + rise_bytes, rise_at)
+
+    def _check(self, size: int, at: int) -> None:
+        if self.lives[at] + size > self.card.memory_bytes:
+            self.refused += 1
+            raise torch.OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate {size / 2**20:.0f} MiB. {self.card.name} has "
+                f"{self.card.gib:.2f} GiB, of which {self.lives[at] / 2**30:.2f} GiB are in use (rehearsed)"
+            )
+
+    def _rise(self, at: int, size: int, why: str = "") -> None:
+        """So many bytes are on a card now; `why` is the line that took them, "" for this one."""
+        if size > self.peaks[at]:
+            self.peaks[at] = size
+            self.peak_at = self.peak_at if at else why or where()
 
     def sync(self, what: str) -> None:
         """The host waits for the device, at the innermost line of fastgen. "elsewhere": in a thread that only saves

@@ -62,6 +62,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "batch": f"{outcome.task} {outcome.cache}".strip(),
         "weights_gib": round(outcome.opened.weights_bytes / GIB, 2),
         "peak_gib": round(max(ran.peak_bytes, outcome.opened.open_peak_bytes) / GIB, 2),
+        "peak_at": ran.peak_at if ran.peak_bytes >= outcome.opened.open_peak_bytes else outcome.opened.open_peak_at,
         "planned_gib": round(plan.need.gib, 2) if plan is not None else None,
         "step_tflop": round(step.flops / 1e12, 2),
         "step_launches": step.launches,

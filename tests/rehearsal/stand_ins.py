@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastgen.opt import compile as compiling
-from fastgen.opt import quantize
+from fastgen.opt import parked, quantize
 
 COMPILE = "compile: the blocks run uncompiled, so launches and bytes are those of eager code"
 BITSANDBYTES = "bitsandbytes: a stand-in with its bytes and products; its own classes take no fake tensors"
@@ -51,8 +52,23 @@ class Quantized(nn.Module):
 
 
 @contextmanager
-def used() -> Iterator[None]:
+def used(fake: FakeTensorMode) -> Iterator[None]:
+    """Args: fake: the mode in which main memory without data is made."""
+    flat = parked._flat
+
+    def without_data(block: nn.Module, pinned: bool) -> torch.Tensor:
+        """The copy of a block in main memory: all of them together are more than a machine of CI has."""
+
+        def empty(*args: Any, **kwargs: Any) -> torch.Tensor:
+            with fake:
+                return made(*args, **kwargs)
+
+        made = torch.empty
+        with patch.object(torch, "empty", empty):
+            return flat(block, pinned)
+
     with ExitStack() as stack:
+        stack.enter_context(patch.object(parked, "_flat", without_data))
         stack.enter_context(patch.object(compiling, "apply", lambda *_: {"backend": "not rehearsed"}))
         stack.enter_context(patch.object(quantize, "_bitsandbytes", Quantized))
         stack.enter_context(patch.object(quantize, "settle", lambda *_: None))
