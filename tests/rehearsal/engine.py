@@ -91,6 +91,10 @@ def opened(
     """
     with ExitStack() as stack:
         rehearsal = stack.enter_context(prepared(card, answer, count))
+        if settings.optimizations.compile.on:
+            stack.enter_context(stand_ins.compiled(rehearsal.meter))
+        if is_quick:
+            stack.enter_context(replay.weights_stay())
         meter, apply_all = rehearsal.meter, opt.apply_all
         weights = 0
 

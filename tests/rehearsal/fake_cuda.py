@@ -169,7 +169,7 @@ def _number(device: Any) -> int:
 
 def _tensors() -> list[tuple[Any, str, Any]]:
     """What PyTorch itself does with tensors in a way that fake ones do not take: (owner, name, replacement)."""
-    make, copy, data = torch.tensor, torch.Tensor.copy_, torch.Tensor.data
+    make, copy, data, to_list = torch.tensor, torch.Tensor.copy_, torch.Tensor.data, torch.Tensor.tolist
 
     def tensor(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
         made = make(*args, **kwargs)
@@ -185,7 +185,11 @@ def _tensors() -> list[tuple[Any, str, Any]]:
         data.__set__(self, value)
         self.fake_device = value.fake_device
 
+    def tolist(self: torch.Tensor) -> Any:  # one copy, whereas a fake tensor would be asked for each number
+        return to_list(self.cpu() if isinstance(self, FakeTensor) and self.device.type == "cuda" else self)
+
     return [
+        (torch.Tensor, "tolist", tolist),
         (torch.nn.Module, "_apply", _apply),
         (torch, "tensor", tensor),
         (torch.Tensor, "copy_", copy_),

@@ -6,14 +6,17 @@ same shapes. This makes the whole matrix several times faster. The part that CI 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from fastgen.opt import parked
 from tests.rehearsal.meter import Meter, Work
 
 
@@ -28,6 +31,18 @@ class Cost:
     outputs: list[tuple[torch.Size, torch.dtype, torch.device] | Any]
     shape: Any
     """How the outputs are nested."""
+
+
+@contextmanager
+def weights_stay() -> Iterator[None]:
+    """Streamed blocks say where they are, and their weights do not become parts of the ring's memory one by one."""
+
+    def spread(block: nn.Module, flat: torch.Tensor) -> None:
+        for tensor in (*block.parameters(), *block.buffers()):
+            tensor.fake_device = flat.device
+
+    with patch.object(parked, "_spread", spread):
+        yield
 
 
 def alike(blocks: Iterable[nn.Module], meter: Meter) -> None:

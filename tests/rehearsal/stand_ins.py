@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastgen.opt import compile as compiling
-from fastgen.opt import parked, quantize
+from fastgen.opt import layout, parked, quantize
 
 COMPILE = "compile: the blocks run uncompiled, so launches and bytes are those of eager code"
 BITSANDBYTES = "bitsandbytes: a stand-in with its bytes and products; its own classes take no fake tensors"
@@ -54,7 +54,11 @@ class Quantized(nn.Module):
 @contextmanager
 def used(fake: FakeTensorMode) -> Iterator[None]:
     """Args: fake: the mode in which main memory without data is made."""
-    flat = parked._flat
+    flat, fuse = parked._flat, layout._fuse
+
+    def fuse_without_data(attention: nn.Module) -> None:
+        with fake if attention.to_q.weight.device.type == "cpu" else nullcontext():
+            fuse(attention)
 
     def without_data(block: nn.Module, pinned: bool) -> torch.Tensor:
         """The copy of a block in main memory: all of them together are more than a machine of CI has."""
@@ -69,6 +73,7 @@ def used(fake: FakeTensorMode) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(parked, "_flat", without_data))
+        stack.enter_context(patch.object(layout, "_fuse", fuse_without_data))
         stack.enter_context(patch.object(compiling, "apply", lambda *_: {"backend": "not rehearsed"}))
         stack.enter_context(patch.object(quantize, "_bitsandbytes", Quantized))
         stack.enter_context(patch.object(quantize, "settle", lambda *_: None))

@@ -36,8 +36,8 @@ def encode(m: Modules, prompts: list[str], max_sequence_length: int) -> list[Pro
         pooled = cross(m.text_encoder(clip_ids).pooler_output.to(m.dtype), m.device)
         embeds = cross(m.text_encoder_2(t5_ids)[0].to(m.dtype), m.device)
     if TEXT[1] in m.away:
-        kept = [(Download(e), Download(p)) for e, p in zip(embeds, pooled, strict=True)]
-        return [Prompt(e.wait(), p.wait(), n) for (e, p), n in zip(kept, lengths, strict=True)]
+        # One wait for each of the two, however many prompts there are.
+        embeds, pooled = (copy.wait() for copy in (Download(embeds), Download(pooled)))
     # Clones, because a view would keep the whole chunk in memory.
     return [Prompt(e.clone(), p.clone(), n) for e, p, n in zip(embeds, pooled, lengths, strict=True)]
 
