@@ -203,6 +203,8 @@ _pinned: set[int] = set()
 
 def pin(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor.pin_memory()`."""
+    if _is_wrapper(type(tensor)):
+        return aten._pin_memory.default(tensor)  # it pins what it is made of
     return mark_pinned(tensor if isinstance(tensor, FakeTensor) else tensor.clone())
 
 

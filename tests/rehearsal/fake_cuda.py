@@ -190,6 +190,7 @@ def _tensors() -> list[tuple[Any, str, Any]]:
 
     return [
         (torch.Tensor, "tolist", tolist),
+        (FakeTensor, "tolist", tolist),
         (torch.nn.Module, "_apply", _apply),
         (torch, "tensor", tensor),
         (torch.Tensor, "copy_", copy_),

@@ -6,6 +6,8 @@ import sys
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -73,6 +75,7 @@ class Meter:
         """How often there was no memory left."""
         self._seen: set[int] = set()
         self._lock = threading.RLock()
+        self._local = threading.local()
 
     @property
     def live(self) -> int:
@@ -86,6 +89,15 @@ class Meter:
         """From now on the peaks are those of what follows."""
         self.peaks, self.peak_at = list(self.lives), "before"
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What this thread makes inside the block takes no memory; `born` counts what stays."""
+        self._local.is_uncounted = True
+        try:
+            yield
+        finally:
+            self._local.is_uncounted = False
+
     def born(self, tensor: torch.Tensor) -> None:
         """Count the storage of a new tensor, once.
 
@@ -94,7 +106,7 @@ class Meter:
         """
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._seen:
+        if key in self._seen or getattr(self._local, "is_uncounted", False):
             return
         size = -(-storage.nbytes() // BLOCK) * BLOCK
         at = tensor.device.index or 0

@@ -11,10 +11,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from torchao.quantization import Float8Tensor
+
 from fastgen.opt import compile as compiling
 from fastgen.opt import layout, parked, quantize
+from tests.rehearsal.meter import Meter
 
-COMPILE = "compile: the blocks run uncompiled, so launches and bytes are those of eager code"
+COMPILE = (
+    "compile: the blocks run uncompiled, so launches and bytes are those of eager code; only the inputs of fp8 layers are "
+    "quantized in one kernel, without the copies in float32 that eager code would make"
+)
 BITSANDBYTES = "bitsandbytes: a stand-in with its bytes and products; its own classes take no fake tensors"
 CONTAINERS = {"8bit": (torch.int8, 1), "4bit": (torch.uint8, 2)}
 """Kind -> type of the stored weight, weights in one element."""
@@ -77,6 +83,23 @@ def used(fake: FakeTensorMode) -> Iterator[None]:
         stack.enter_context(patch.object(compiling, "apply", lambda *_: {"backend": "not rehearsed"}))
         stack.enter_context(patch.object(quantize, "_bitsandbytes", Quantized))
         stack.enter_context(patch.object(quantize, "settle", lambda *_: None))
+        yield
+
+
+@contextmanager
+def compiled(meter: Meter) -> Iterator[None]:
+    """Inputs of fp8 layers take the memory that they take in compiled blocks."""
+    whole = Float8Tensor.from_hp
+
+    def from_hp(*args: Any, **kwargs: Any) -> Float8Tensor:
+        with meter.uncounted():
+            made = whole(*args, **kwargs)
+        for part in (made.qdata, made.scale):
+            if part.device.type == "cuda":
+                meter.born(part)
+        return made
+
+    with patch.object(Float8Tensor, "from_hp", from_hp):
         yield
 
 
