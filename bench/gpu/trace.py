@@ -18,6 +18,7 @@ def trace(state: State, device: str) -> None:
 
 def _trace(state: State, device: str, quality: str) -> dict[str, Any]:
     import torch
+    from torch._C._profiler import _ExperimentalConfig
     from torch.profiler import ProfilerActivity, profile
 
     size, steps = ("64x64", 2) if device == "cpu" else ("1024x1024", 4)
@@ -30,7 +31,9 @@ def _trace(state: State, device: str, quality: str) -> dict[str, Any]:
         started = time.monotonic()
         backend.run(batch)
         seconds = time.monotonic() - started
-        with profile(activities=activities) as found:
+        # The engine computes in threads of its own. Kernels of a GPU are seen from any thread anyway.
+        every_thread = _ExperimentalConfig(profile_all_threads=device == "cpu")
+        with profile(activities=activities, experimental_config=every_thread) as found:
             results = backend.run(batch)
             if device != "cpu":
                 torch.cuda.synchronize()

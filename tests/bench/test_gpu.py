@@ -10,6 +10,7 @@ import pytest
 from bench.gpu import __main__ as command
 from bench.gpu import report, speed
 from bench.gpu.state import State
+from fastgen.config import hardware, profile
 
 
 def test_a_cell_is_measured_once_and_a_failing_one_twice(tmp_path):
@@ -47,6 +48,74 @@ def test_what_ended_the_process_counts_as_a_try(tmp_path):
             State(tmp_path).cell("p", "a", dies)
     found = State(tmp_path).cell("p", "a", dies)
     assert found["error"] == "the process ended while it was measured"
+
+
+def test_the_same_command_goes_on_until_all_is_measured(tmp_path, monkeypatch, capsys):
+    """Each call has time for one part; the second part hangs in its first call."""
+    now, hangs = [0.0], ["parity"]
+    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
+
+    def run(words, _log, seconds):
+        part = words[words.index("--part") + 1]
+        now[0] += seconds
+        if part in hangs:
+            hangs.remove(part)
+        else:
+            State(tmp_path).finish(part)
+
+    monkeypatch.setattr(command, "run", run)
+    parts = ("environment", "parity", "trace")
+    codes, said = [], []
+    for _ in range(5):
+        codes.append(command.everything(State(tmp_path), parts, "cpu", now[0] + 540))
+        said.append(capsys.readouterr().out.splitlines())
+    assert codes == [4, 4, 4, 0, 0]
+    assert [lines[0].split(" (")[0] for lines in said[:4]] == ["environment", "parity", "parity", "trace"]
+    assert said[0][-1].startswith("not finished: parity, trace; the same command goes on")
+    assert len(said[4]) == 1 and said[4][0].startswith("all finished")
+
+
+def test_a_part_that_ran_out_of_time_measures_only_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "CELLS", {"cpu": (("64x64", 1), ("128x128", 2))})
+    measured = []
+
+    def measure(state, _device, part):
+        for name in ("64x64 x1", "128x128 x2"):
+            state.cell(part, name, lambda name=name: measured.append(name) or {"s_per_image": 1.0})
+            state.deadline = min(state.deadline, late)
+
+    monkeypatch.setattr(speed, "measure", measure)
+    part, late = "speed flux-dev exact", 0.0
+    command.one(State(tmp_path), part, "cpu")
+    assert not State(tmp_path).is_finished(part)
+    late = float("inf")
+    command.one(State(tmp_path), part, "cpu")
+    assert State(tmp_path).is_finished(part) and measured == ["64x64 x1", "128x128 x2"]
+
+
+def test_the_profile_has_the_smallest_batch_that_is_about_as_fast(tmp_path, monkeypatch):
+    gpu = hardware.Gpu(index=0, visible_as="0", name="NVIDIA H200", memory_gib=140.0, compute_capability="9.0")
+    monkeypatch.setattr(hardware, "find_gpus", lambda: [gpu])
+    seconds = {"512x512 x1": 1.0, "512x512 x4": 0.5, "512x512 x8": 0.499, "1024x1024 x1": 3.0, "1024x1024 x2": 3.2}
+    state = State(tmp_path)
+    for name, each in seconds.items():
+        state.cell("speed flux-dev exact", name, lambda each=each: {"s_per_image": 9.0, "s_per_image_pipelined": each})
+    report.write(state, "cuda")
+    match, loaded = profile.load(tmp_path / "profile.toml")
+    assert [loaded.batch_for(pixels) for pixels in (512 * 512, 1024 * 1024)] == [4, 1]
+    assert (match.compute_capability, match.least_memory_gib) == ("9.0", 133.0)
+    assert loaded.measured.status == "measured" and "weights: synthetic" in str(loaded.measured)
+
+
+@pytest.mark.slow
+def test_the_trace_tells_where_the_time_goes(tmp_path):
+    state = State(tmp_path)
+    assert command.one(state, "trace", "cpu") == 0 and state.is_finished("trace")
+    for cell in state.cells():
+        assert cell["status"] == "done", cell
+        assert any("mm" in kernel["name"] for kernel in cell["kernels"]), cell["kernels"]  # of the engine's threads
+        assert cell["busy_s"] > 0
+        assert (tmp_path / cell["file"]).stat().st_size > 1000
 
 
 @pytest.mark.slow

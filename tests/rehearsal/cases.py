@@ -143,9 +143,7 @@ def rehearse(
     import time
 
     has_cache = setup.settings.optimizations.stepcache.kind != "none"
-    with installed(setup.smallest, folder / "bin"), opened(
-        setup.settings, setup.smallest, is_quick=is_quick
-    ) as engine:
+    with installed(setup.smallest, folder / "bin"), opened(setup.settings, setup.smallest, is_quick=is_quick) as engine:
         for task in tasks or MODELS[setup.model]:
             given = requests(setup.settings, rows_file(folder, task, setup.batch))
             for cache in caches if has_cache else ("",):

@@ -24,7 +24,7 @@ class Wait:
     each_batch: int
     """Outside of steps."""
     only: str = ""
-    """The choice (`--offload group`) without which it is not allowed."""
+    """The choice (`offload group`) or state without which it is not allowed."""
 
 
 ALLOWED = (
@@ -32,7 +32,7 @@ ALLOWED = (
     Wait("backends/diffusion/cached_blocks.py through_cache", 1, 0, "cache"),
     # While a place in the group is free: the step before the last one, so that who comes soon can still join. The
     # device has the last one to do meanwhile.
-    Wait("backends/diffusion/clock.py wait", 1, 0),
+    Wait("backends/diffusion/clock.py wait", 1, 0, "a free place"),
     # Prompts are kept in main memory where the text encoders must make way: two tensors for new ones.
     *(Wait("backends/diffusion/transfer.py wait", 0, 2, f"offload {kind}") for kind in ("text", "model", "group")),
 )
@@ -72,6 +72,8 @@ def syncs(outcome: Outcome) -> list[str]:
     """Waits of the thread that computes that are not on the short list, with their lines."""
     ran, words = outcome.ran, outcome.setup.words
     chosen = {name for name, word in words.items() if word not in ("none", False)} | {f"offload {words['offload']}"}
+    if outcome.task.endswith("mixed"):  # the others fill their group
+        chosen.add("a free place")
     found = []
     for kind, counts in (("step", ran.step.syncs), ("batch", ran.outside.syncs)):
         used: Counter[str] = Counter()

@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 import torch
+from torch._higher_order_ops.out_dtype import out_dtype
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -196,6 +197,15 @@ class FakeCard(TorchDispatchMode):
             return aten._scaled_dot_product_efficient_attention.default(
                 query, key, value, mask, False, 0.0, False, scale=scale
             )[0]
+
+
+@out_dtype.py_impl(FakeCard)
+def _product_of_integers(mode: FakeCard, product: Any, dtype: torch.dtype, *args: Any) -> torch.Tensor:
+    """How torchao asks for int8 products that are int32."""
+    if product is not aten.mm.default:
+        raise NotImplementedError(f"{product} with results of {dtype} cannot be rehearsed")
+    with mode:
+        return torch._int_mm(*args)
 
 
 _pinned: set[int] = set()

@@ -74,10 +74,12 @@ class Ran:
 
 @contextmanager
 def prepared(card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Rehearsal]:
-    """So many fake cards on which models without data can be opened. What cannot be rehearsed is replaced (`stand_ins`)."""
-    with rehearsed(card, answer, count) as rehearsal, stand_ins.used(rehearsal.fake):
-        with patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)):
-            yield rehearsal
+    """So many fake cards, for models without data. What cannot be rehearsed is replaced (`stand_ins`)."""
+    with ExitStack() as stack:
+        rehearsal = stack.enter_context(rehearsed(card, answer, count))
+        stack.enter_context(stand_ins.used(rehearsal.fake))
+        stack.enter_context(patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)))
+        yield rehearsal
 
 
 @contextmanager
@@ -91,11 +93,11 @@ def opened(
     """
     with ExitStack() as stack:
         rehearsal = stack.enter_context(prepared(card, answer, count))
-        if settings.optimizations.compile.on:
-            stack.enter_context(stand_ins.compiled(rehearsal.meter))
-        if is_quick:
-            stack.enter_context(replay.weights_stay())
         meter, apply_all = rehearsal.meter, opt.apply_all
+        if settings.optimizations.compile.on:
+            stack.enter_context(stand_ins.compiled(meter))
+        if is_quick:
+            stack.enter_context(replay.weights_stay(meter))
         weights = 0
 
         def apply(*args: Any) -> Any:

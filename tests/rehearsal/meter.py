@@ -89,6 +89,10 @@ class Meter:
         """From now on the peaks are those of what follows."""
         self.peaks, self.peak_at = list(self.lives), "before"
 
+    def ignore(self, tensor: torch.Tensor) -> None:
+        """Its storage takes no memory on a card, now and later."""
+        self._seen.add(tensor.untyped_storage()._cdata)
+
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """What this thread makes inside the block takes no memory; `born` counts what stays."""

@@ -34,11 +34,12 @@ class Cost:
 
 
 @contextmanager
-def weights_stay() -> Iterator[None]:
+def weights_stay(meter: Meter) -> Iterator[None]:
     """Streamed blocks say where they are, and their weights do not become parts of the ring's memory one by one."""
 
     def spread(block: nn.Module, flat: torch.Tensor) -> None:
         for tensor in (*block.parameters(), *block.buffers()):
+            meter.ignore(tensor)  # the ring is what takes memory
             tensor.fake_device = flat.device
 
     with patch.object(parked, "_spread", spread):

@@ -39,7 +39,7 @@ one of them masked. With a step cache, `computed` is a batch whose cache never f
 NOT_HERE = """
 ## Not rehearsed
 
-* Two cards that share a model: nothing shares one yet.
+* Several cards that share a model: `python -m tests.rehearsal.test_sharded` prints those.
 * {compile}. Named `compile*` in the table.
 * {bitsandbytes}. Named `8bit*` and `4bit*`.
 * Attention kernels other than PyTorch's own, NaN, checks inside kernels, streams and their order, real times.

@@ -10,7 +10,6 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-
 from torchao.quantization import Float8Tensor
 
 from fastgen.opt import compile as compiling
@@ -18,8 +17,8 @@ from fastgen.opt import layout, parked, quantize
 from tests.rehearsal.meter import Meter
 
 COMPILE = (
-    "compile: the blocks run uncompiled, so launches and bytes are those of eager code; only the inputs of fp8 layers are "
-    "quantized in one kernel, without the copies in float32 that eager code would make"
+    "compile: the blocks run uncompiled, so launches and bytes are those of eager code; only the inputs of fp8 layers "
+    "are quantized in one kernel, without the copies in float32 that eager code would make"
 )
 BITSANDBYTES = "bitsandbytes: a stand-in with its bytes and products; its own classes take no fake tensors"
 CONTAINERS = {"8bit": (torch.int8, 1), "4bit": (torch.uint8, 2)}
