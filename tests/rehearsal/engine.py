@@ -15,6 +15,7 @@ import bitsandbytes  # noqa: F401  A CPU build of torch lets it be imported only
 import torch
 import torchao.quantization  # noqa: F401
 from diffusers import AutoencoderKL, FluxTransformer2DModel  # noqa: F401
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
 
@@ -78,6 +79,8 @@ def prepared(card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Rehear
     with ExitStack() as stack:
         rehearsal = stack.enter_context(rehearsed(card, answer, count))
         stack.enter_context(stand_ins.used(rehearsal.fake))
+        # diffusers remembers the kernel that was chosen last, for every model of the process.
+        stack.enter_context(patch.object(_AttentionBackendRegistry, "_active_backend", AttentionBackendName.NATIVE))
         stack.enter_context(patch.object(synthetic, "part", lambda *a: _part(rehearsal, *a)))
         yield rehearsal
 

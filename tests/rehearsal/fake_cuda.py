@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tests.rehearsal.cards import Card
@@ -30,7 +31,7 @@ def allow_cuda_tensors() -> None:
     torch._C._ensureCUDADeviceGuardSet()  # a CUDA build without a device
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * (META + 1)).in_dll(library, GUARDS)
-    if not guards[CUDA]:
+    if not guards[CUDA] or not torch.cuda.is_available():  # that of a CUDA build asks for the driver
         assert guards[META], "this version of torch keeps its device guards elsewhere"
         guards[CUDA] = guards[META]
 
@@ -189,6 +190,7 @@ def _tensors() -> list[tuple[Any, str, Any]]:
         return to_list(self.cpu() if isinstance(self, FakeTensor) and self.device.type == "cuda" else self)
 
     return [
+        (fake_tensor, "init_gpu_context", lambda *_: None),  # makes a tensor on a real card
         (torch.Tensor, "tolist", tolist),
         (FakeTensor, "tolist", tolist),
         (torch.nn.Module, "_apply", _apply),
