@@ -151,7 +151,7 @@ def test_the_dataflow_face_is_thin(path):
 
 SHOW_MODULES = """
 import json, sys
-from fastgen.cli.main import main
+from fastgen.__main__ import main
 sys.argv = ["fastgen", *sys.argv[1:]]
 try:
     main()

@@ -330,12 +330,3 @@ def bench(
 app.command("init")(init)
 app.command("check")(check)
 app.add_typer(programs)
-
-
-def main() -> None:
-    """The `fastgen` command."""
-    app()
-
-
-if __name__ == "__main__":
-    main()
