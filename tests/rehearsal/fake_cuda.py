@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._device import _device_constructors
 
 from tests.rehearsal.cards import Card
 from tests.rehearsal.dispatch import FakeCard, is_pinned, pin
@@ -56,6 +57,7 @@ def rehearsed(card: Card, answer: float = 0.0, count: int = 1) -> Iterator[Rehea
         answer: see Meter.
     """
     allow_cuda_tensors()
+    _device_constructors()  # kept when first asked for, which must not be while some of them are replaced
     rehearsal = Rehearsal(card, answer, count)
     run = threading.Thread.run
 
