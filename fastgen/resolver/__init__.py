@@ -131,6 +131,7 @@ def _route(flags: Flags) -> Settings:
             _check_price(settings)
         route.append(settings)
     said = tuple(note for settings in route for note in settings.run.notes) + tuple(notes)
+    said += _without_effect(flags, route)
     main = route[0]
     return replace(main, run=replace(main.run, notes=said), fallbacks=tuple(route[1:]))
 
@@ -153,6 +154,22 @@ def _fallbacks(text: str) -> list[tuple[str, str, str | None]]:
     if text and not found:
         raise SettingsError(f"--fallback {text}: names no backend; write it as openai or openai,gemini")
     return found
+
+
+_HERE = ("gpus", "dtype", "batch_size", "max_sequence_length")
+"""Flags about what is computed on this machine."""
+
+
+def _without_effect(flags: Flags, route: list[Settings]) -> tuple[str, ...]:
+    """A note that names what was given for this machine, where services do all the work."""
+    if not all(settings.backend.is_remote for settings in route) or any(map(_starts_server, route)):
+        return ()
+    named = [given.called(name) for name in _HERE if getattr(flags, name) != _DEFAULTS[name]]
+    return (f"{', '.join(named)}: no effect, since nothing is computed on this machine",) if named else ()
+
+
+def _starts_server(settings: Settings) -> bool:
+    return settings.backend.starts_server and not settings.endpoint.base_url
 
 
 def _refuse_optimizations(flags: Flags) -> None:

@@ -23,7 +23,7 @@ def card():
 
 
 def test_tensors_of_the_card_and_of_main_memory_do_not_mix(card):
-    with pytest.raises(RuntimeError, match="same device|two different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|two different devices"):
         torch.ones(4, 4, device=CUDA) @ torch.ones(4, 4)
 
 

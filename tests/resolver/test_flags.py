@@ -54,3 +54,20 @@ def test_an_address_is_stripped(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a")
     settings = resolve("t2i", backend="openai", base_url=" http://127.0.0.1:9/v1\n")
     assert settings.endpoint.base_url == "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"dtype": "float32", "gpus": "cpu"}, "--gpus, --dtype: no effect"),
+        ({"batch_size": 4}, "--batch-size: no effect"),
+        ({"dtype": "float32", "fallback": "local"}, ""),
+        ({}, ""),
+    ],
+)
+def test_flags_for_this_machine_are_named_where_services_do_all_the_work(monkeypatch, flags, named):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    settings = resolve("t2i", backend="openai", base_url="http://127.0.0.1:9/v1", **flags)
+    said = [note for note in settings.run.notes if "no effect" in note]
+    assert [note.startswith(named) for note in said] == [True] * bool(named)
