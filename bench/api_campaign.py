@@ -249,6 +249,8 @@ class Campaign:
         self._expect(again == sum(twice.values()), f"{again} requests were paid twice, {twice} are explained")
         self._expect(not twice.get("full") and not twice.get("ctrl-c"), "paid twice without a kill")
         for stop, most in zip(kills, in_flight, strict=True):
+            # An answer that has left the service and is not in the journal yet is in flight too, and nobody counts it.
+            most = max(most, self.at_once)
             self._expect(len(stop["lost"]) <= most, f"{len(stop['lost'])} lost at a kill with {most} in flight")
         self._expect(usd > service.usd - SAME_USD, "the ledger has less than the service")
         self._expect(abs(usd - service.usd - vanished) < SAME_USD, "the ledger has not what the service counted")
