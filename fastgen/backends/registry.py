@@ -43,4 +43,4 @@ def slots(settings: Settings, device: Device) -> int:
         return share if settings.backend.service else share + max(2, share // 4)
     if settings.optimizations.offload.kind != "none":
         return max(LEAST_WINDOW, WINDOW[settings.task] // len(settings.placement.devices))
-    return streams(device) + (2 if device.kind == "cuda" else 1)
+    return streams(device) + 2
