@@ -38,8 +38,25 @@ def apply(modules: Modules, choice: Compile) -> dict:
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder())
     enter_thread(choice)
+    if modules.device.type == "cpu":
+        _allow_threads()
     modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=choice.backend)
     return {"backend": choice.backend, "folder": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
+
+
+def _allow_threads() -> None:
+    """Keep threads apart that call compiled blocks at the same time, where PyTorch has state of the whole process. On a
+    GPU there is only one such thread."""
+    from torch._C._dynamo import eval_frame
+
+    # The graph of a call is looked for in a list, and moved to the front: another thread that looks misses one of them,
+    # and makes it again.
+    if keep_order := getattr(eval_frame, "_set_lru_cache", None):
+        keep_order(False)
+    # `fullgraph` counts the graphs that a call used, to raise an error if there are none: the start of another thread's
+    # call sets the count to 0. One that is set outside of calls is not looked at.
+    if count := getattr(eval_frame, "set_fullgraph_compiled_frame_count", None):
+        count(0)
 
 
 def private_folder() -> Path:
