@@ -19,8 +19,8 @@ from fastgen.input.readers import formats, rows
 from fastgen.input.readers.row import written
 
 STDIN = ("-", "/dev/stdin")
-_NAMES = rb"prompt|text|caption|instruction|images?|file_name|id|question"
-_COLUMNS = re.compile(rb"(^|[,;\s\"])(" + _NAMES + rb")([,;\s\"]|$)", re.IGNORECASE)
+_COLUMNS = ("prompt", "text", "caption", "instruction", "image", "images", "file_name", "id", "question")
+"""A first line with one of these among its cells is a header."""
 
 
 def is_prompt(task: str, given: str) -> bool:
@@ -131,7 +131,8 @@ def kind(start: bytes) -> str:
         return ".jsonl"
     if text.startswith(b"["):
         return ".json"
-    first = text.splitlines()[0] if text else b""
-    if _COLUMNS.search(first) and (b"," in first or b";" in first or b"\t" in first):
-        return ".tsv" if b"\t" in first else ".csv"
+    first = (text.splitlines() or [b""])[0].decode("utf-8", "replace")
+    for cut, suffix in (("\t", ".tsv"), (",", ".csv"), (";", ".csv")):
+        if cut in first and any(cell.strip(' "').lower() in _COLUMNS for cell in first.split(cut)):
+            return suffix
     return ".txt"
