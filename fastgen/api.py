@@ -14,10 +14,12 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
+from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields
@@ -121,25 +123,26 @@ def explain(settings: Settings) -> dict:
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
     warnings = [reason] if (reason := torch_build.refuse_run(settings)) else []
-    reader = RowReader(Path(settings.run.input), settings.run.limit)
-    unread = UnreadFields(settings.task, lambda message: None)
-    for item in triage(settings, reader, journal, None, warnings.append, unread):
-        counts["rows"] += 1
-        match item:
-            case Request():
-                window.add(item)
-                if window.full:
-                    draw(ended=False)
-            case Prefilled():
-                counts["kept"] += 1
-            case Skipped(Done()):
-                counts["done"] += 1
-            case Skipped(Failed(kind="input") as failed):
-                bad.append(failed)
-            case Skipped():
-                counts["failed"] += 1
-            case Failed():
-                bad.append(item)
+    unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict)
+    with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
+        reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
+        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch):
+            counts["rows"] += 1
+            match item:
+                case Request():
+                    window.add(item)
+                    if window.full:
+                        draw(ended=False)
+                case Prefilled():
+                    counts["kept"] += 1
+                case Skipped(Done()):
+                    counts["done"] += 1
+                case Skipped(Failed(kind="input") as failed):
+                    bad.append(failed)
+                case Skipped():
+                    counts["failed"] += 1
+                case Failed():
+                    bad.append(item)
     draw(ended=True)
     buckets = [
         {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}

@@ -21,10 +21,20 @@ def path(given: str) -> Path:
     return Path(given)
 
 
+def rows_given(given: str) -> str:
+    """INPUT, which may also be an address, a pattern or a prompt. Raises BadParameter for an empty one."""
+    path(given)
+    return given
+
+
 Input = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        parser=path, metavar="INPUT", help="The rows: a .jsonl file or a .json list. Without it, bundled examples run."
+        parser=rows_given,
+        metavar="INPUT",
+        help="The rows: .jsonl, .json, .csv, .tsv, .txt, .parquet, a WebDataset's .tar (all also .gz, .zst), a folder, "
+        "a pattern such as 'part-*.parquet', hf://OWNER/NAME, - for standard input, or for t2i a prompt. Without it, "
+        "bundled examples run.",
     ),
 ]
 Out = Annotated[
@@ -181,11 +191,13 @@ Background = Annotated[str, typer.Option(help="APIs only: transparent, opaque or
 AspectRatio = Annotated[str, typer.Option(help="APIs only: for example 16:9.")]
 Resolution = Annotated[str, typer.Option(help="APIs only: 1K, 2K or 4K.")]
 Pictures = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        parser=path,
+        parser=rows_given,
         metavar="INPUT",
-        help="The rows: a .jsonl file, a .json list, or a folder of images. Without it, bundled examples run.",
+        help="The rows: a folder of images, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also .gz, "
+        ".zst), a pattern such as 'part-*.tar', hf://OWNER/NAME, or - for standard input. Without it, bundled examples "
+        "run.",
     ),
 ]
 VlmModel = Annotated[
@@ -196,6 +208,15 @@ VlmModel = Annotated[
     ),
 ]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="The question for rows that have no text.")]
+RowPrompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="The prompt for rows that have none.")]
+PromptKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the prompts.  [default: docs/rows.md]")]
+ImageKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the images.  [default: docs/rows.md]")]
+MaskKey = Annotated[str, typer.Option(metavar="COLUMN", help="edit: the column with the masks.  [default: mask]")]
+IdKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the rows' own names.  [default: id]")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse rows with a field that is not read and plainly should be, such as `stpes`."),
+]
 System = Annotated[str, typer.Option(metavar="TEXT", help="The system prompt; '' for none.")]
 MaxTokens = Annotated[int, typer.Option(help="Maximum tokens of a caption; one that needs more fails as 'truncated'.")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]

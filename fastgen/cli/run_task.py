@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def run_task(task: Task, flags: dict) -> None:
     """What `t2i`, `edit` and `caption` do with their flags: run the rows, or say what a run would do."""
     from fastgen import examples
+    from fastgen.cli import input_given
     from fastgen.errors import FastgenError
     from fastgen.resolver import resolve
 
@@ -26,21 +29,25 @@ def run_task(task: Task, flags: dict) -> None:
     dry_run = flags.pop("dry_run")
     if "lora" in flags:
         flags["lora"] = tuple(flags["lora"] or ())
-    try:
-        if flags["input"] is None:
-            flags["input"] = examples.find(task, flags)
-        settings = resolve(task, **flags)
-    except FastgenError as error:
-        fail(error, voice)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    if dry_run:
-        _explain(settings, voice)
-    else:
-        _generate(settings, voice)
+    with TemporaryDirectory(prefix="fastgen-plan-") if dry_run else nullcontext("") as scratch:
+        try:
+            prompt = input_given.as_file(task, flags, scratch)
+            if flags["input"] is None:
+                flags["input"] = examples.find(task, flags)
+            settings = resolve(task, **flags)
+        except FastgenError as error:
+            fail(error, voice)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        if dry_run:
+            _explain(settings, voice)
+        else:
+            _generate(settings, voice, prompt)
 
 
-def _generate(settings: Settings, voice: str) -> None:
+def _generate(settings: Settings, voice: str, prompt: str) -> None:
+    """`prompt`: what INPUT was, if its pictures belong into the current folder."""
+    from fastgen.cli import input_given
     from fastgen.cli.reporter import Report
     from fastgen.errors import FastgenError
     from fastgen.scheduler.run import Run
@@ -82,6 +89,10 @@ def _generate(settings: Settings, voice: str) -> None:
                 f"\n{run.counts['new']} rows were done in this run and are safe; run the same command to continue"
             )
     report.end(state, code, run.summary(), message)
+    if prompt and code == 0:
+        made = input_given.copy_here(prompt, settings)
+        if voice == "human":
+            print(f"here: {', '.join(made)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -40,9 +40,24 @@ class Rows(msgspec.Struct, frozen=True):
     """Where relative image paths start; "" if rows have no images."""
     seed: int
     """A row without a seed derives one from this and its id."""
+    other_root: str = ""
+    """Where a relative path starts that leads to nothing from `image_root`: INPUT is a table of a run, and this is
+    where the rows of that run had their images."""
+    prompt: str = ""
+    """t2i, edit: for rows that have none."""
+    prompt_key: str = ""
+    """The user's column with the prompt; "" for the usual names. The same for the other keys."""
+    image_key: str = ""
+    mask_key: str = ""
+    id_key: str = ""
+    strict: bool = False
+    """Whether a field that is not read, and plainly should be, ends the run."""
 
     def fingerprint(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self)
+        """What changes results. Fields that are newer than some run folders count only if they are set."""
+        said = {"output_key": self.output_key, "image_root": self.image_root, "seed": self.seed}
+        newer = ("prompt", "prompt_key", "image_key", "mask_key", "id_key")
+        return said | {name: value for name in newer if (value := getattr(self, name))}
 
 
 class Image(msgspec.Struct, frozen=True):

@@ -12,11 +12,13 @@ import stat
 import warnings
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from fastgen.errors import InputError, quoted
 from fastgen.input import color_profiles
 from fastgen.input.color_profiles import Colors
+from fastgen.input.embedded_pictures import NAME, Store, decoded, in_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +37,43 @@ _NOT_TURNED = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")
 _RUN_PROGRAMS = ("EPS", "WMF")
 """Formats that are programs, or that Pillow reads with another program."""
 MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the images of rows are."""
+
+    root: str
+    """The folder where relative paths start."""
+    other: str = ""
+    """The folder where those start that lead to nothing from `root`."""
+    out: str = ""
+    """The run folder, which keeps images that are inside the rows; "": they only get their names."""
+
+    def locate(self, value: object, field: str) -> str:
+        """The absolute path of an image: a path, a data URI, base64, or {"bytes", "path"} as in Hugging Face's data
+        sets. Raises InputError."""
+        inside = isinstance(value, dict) and value.get("bytes")
+        if isinstance(value, dict):
+            value = inside or value.get("path") or value.get("url") or value
+        if not isinstance(value, str):
+            return locate(value, self.root, field)
+        if NAME.fullmatch(value) and self.out and os.path.exists(os.path.join(self.out, value)):
+            return os.path.join(self.out, value)
+        try:
+            data = decoded(value) if inside else in_text(value)
+        except ValueError as error:
+            raise InputError(f"{quoted(value[:40])}: {error}; give the path of an image", field) from None
+        if data is not None:
+            try:
+                return os.path.join(self.out or self.root, Store(self.out).keep(data))
+            except OSError as error:
+                raise InputError(f"its image cannot be written to {self.out}: {error.strerror}", field) from None
+        path = locate(os.path.expanduser(value) if value.startswith("~") else value, self.root, field)
+        if self.other and not os.path.exists(path) and not os.path.isabs(value):
+            elsewhere = locate(value, self.other, field)
+            return elsewhere if os.path.exists(elsewhere) else path
+        return path
 
 
 def locate(text: object, root: str, field: str) -> str:
@@ -167,11 +206,22 @@ def encode(image: Image, format: str, about: dict[str, str], profile: bytes = b"
     return buffer.getvalue()
 
 
+@cache
+def _with_plug_ins() -> None:
+    """Pillow reads HEIC only with a plug-in."""
+    try:
+        import pillow_heif
+    except ImportError:  # a platform without a wheel; the row that needs it says so
+        return
+    pillow_heif.register_heif_opener()
+
+
 def _open(path: str, field: str) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     name = quoted(path)
     check_file(path, field)
+    _with_plug_ins()
     try:
         with warnings.catch_warnings():  # of large images; we have our own limit
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

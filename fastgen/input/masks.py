@@ -47,7 +47,7 @@ class Mask:
     warnings: tuple[str, ...] = ()
 
 
-def read_mask(fields: dict, root: str) -> tuple[str, str, str]:
+def read_mask(fields: dict, root: str | images.Places) -> tuple[str, str, str]:
     """The absolute path of the row's mask ("" for none), the field that names it, and its convention ("" if not given).
 
     Raises InputError.
@@ -64,7 +64,9 @@ def read_mask(fields: dict, root: str) -> tuple[str, str, str]:
         convention = ""
     elif convention not in CONVENTIONS:
         raise InputError(f"{quoted(convention)}: one of {', '.join(CONVENTIONS)}, auto", CONVENTION)
-    return images.locate(read_text(fields[name], name), root, name), name, convention
+    places = images.Places(root) if isinstance(root, str) else root
+    value = fields[name] if isinstance(fields[name], dict) else read_text(fields[name], name)
+    return places.locate(value, name), name, convention
 
 
 def load_mask(

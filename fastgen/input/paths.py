@@ -14,32 +14,78 @@ from pathlib import Path
 
 from fastgen.config.settings import IMAGE_FIELDS
 from fastgen.errors import InputError, SettingsError, quoted
-from fastgen.input.readers import rows
+from fastgen.input.readers import folder, formats, rows
 
 MAX_SCHEMA = 16 << 20
 """Bytes of a schema: a device has no end."""
 
 
-def rows_file(input: str | os.PathLike | None, task: str) -> Path | None:
-    """INPUT, which is readable and not empty; for captions it may be a folder of images. Raises SettingsError."""
+def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> str:
+    """INPUT as the run reads it: an absolute path, a pattern of absolute paths, or the address of a data set; "" for
+    none. `has_prompt`: whether --prompt is given. Raises SettingsError."""
+    if input is not None and rows.is_on_hub(os.fspath(input)):
+        return os.fspath(input)
+    path = rows_file(input, task, has_prompt)
+    return str(path.resolve()) if path else ""
+
+
+def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> Path | None:
+    """INPUT, which is readable and not empty: a file, a pattern of files, or a folder. Raises SettingsError."""
     if input is None:
         return None
     path = Path(input).expanduser()
     if os.path.isdir(path):
-        if task != "caption":
-            raise SettingsError(f"INPUT {path}: is a folder; give a .jsonl or .json file of rows")
+        _check_folder(path, task, has_prompt)
         return path
     if not os.path.exists(path):
-        raise SettingsError(f"INPUT {path}: no such file; check the path")
-    if path.suffix.lower() not in (".jsonl", ".json"):
-        raise SettingsError(f"INPUT {path}: the name must end in .jsonl (one row per line) or .json (a list of rows)")
+        if not (found := rows.files(str(path))):
+            raise SettingsError(f"INPUT {path}: no such file; check the path")
+        for one in found:
+            _check_file(Path(one))
+        return path
+    _check_file(path)
+    return path
+
+
+def _check_folder(path: Path, task: str, has_prompt: bool) -> None:
+    """Raise SettingsError if a folder has no rows for the task."""
+    holds = folder.contents(path)
+    if task == "caption" or holds not in ("pictures", ""):
+        return
+    if task == "edit" and holds:
+        if has_prompt:
+            return
+        raise SettingsError(
+            f"INPUT {path}: is a folder; give a .jsonl or .json file of rows, or say with --prompt how to edit the "
+            "pictures in it"
+        )
+    raise SettingsError(
+        f"INPUT {path}: is a folder; give a .jsonl or .json file of rows, or a folder with {folder.METADATA[0]} or "
+        "with files of rows alone"
+    )
+
+
+def _check_file(path: Path) -> None:
+    """Raise SettingsError if a file cannot hold rows."""
+    if formats.of(path) is None:
+        raise SettingsError(f"INPUT {path}: the name must end in {formats.suffixes()}, also with .gz or .zst")
     if not os.path.isfile(path):  # a pipe cannot be read twice, and waits forever if nobody writes into it
         raise SettingsError(f"INPUT {path}: not a regular file; write the rows into one")
     if not os.access(path, os.R_OK):
         raise SettingsError(f"INPUT {path}: not readable; check its permissions")
     if path.stat().st_size == 0:
-        raise SettingsError(f"INPUT {path}: the file is empty; it needs one JSON object per row")
-    return path
+        raise SettingsError(f"INPUT {path}: the file is empty; it needs one row at least")
+
+
+def of_earlier_run(path: Path | None) -> str:
+    """If a file is a table of a run folder: where the rows of that run had their images; else ""."""
+    if path is None or not (path.parent / "run.json").is_file() or path.name == "failures.jsonl":
+        return ""
+    try:
+        root = json.loads((path.parent / "run.json").read_text("utf-8"))["settings"]["image_root"]
+        return root if isinstance(root, str) else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:
@@ -51,7 +97,7 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
         if not os.path.isdir(root):
             raise SettingsError(f"--image-root {given}: no such folder; give the one where relative image paths start")
         return root.resolve(), []
-    if path is None:
+    if path is None or rows.is_on_hub(path):
         return Path.cwd(), []
     if path.is_dir():
         return path.resolve(), []
@@ -62,6 +108,8 @@ def image_root(given: str | os.PathLike | None, path: Path | None, task: str) ->
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
     here = path.parent.resolve()
+    if not path.exists() and (found := rows.files(str(path))):
+        here = Path(os.path.commonpath([os.path.dirname(one) for one in found])).resolve()
     if task != "t2i" and here != Path.cwd():
         first = _first_picture(path)
         if first and not os.path.exists(here / first) and os.path.exists(first):

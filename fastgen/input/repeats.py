@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
+from fastgen.config.settings import Rows
 from fastgen.errors import InputError, SettingsError
-from fastgen.input.readers import rows
+from fastgen.input import images
+from fastgen.input.columns import Columns
+from fastgen.input.readers import folder
+from fastgen.input.readers import rows as readers
 from fastgen.input.row_schema import read_flag, read_images
 
 SAMPLE = 2000
@@ -36,24 +41,25 @@ class Repeats(msgspec.Struct, frozen=True):
         return f"the first {self.rows} rows name {self.pictures} pictures {self.uses} times"
 
 
-def sample(path: Path, root: str, limit: int = 0) -> Repeats | None:
+def sample(path: str | Path, rows: Rows, limit: int = 0) -> Repeats | None:
     """None if it cannot be known: no row names a picture, or INPUT cannot be read.
 
     Args:
-        path: a file of rows, or a folder of images.
-        root: where relative paths start.
+        path: INPUT.
+        rows: where relative paths start, and which columns have the images.
         limit: rows of the run; 0: all.
     """
-    if path.is_dir():
+    if readers.is_on_hub(path) or (os.path.isdir(path) and folder.contents(Path(path)) in ("pictures", "")):
         return Repeats(1, 1, 1)  # each file is one row
+    columns, places = Columns(rows, "caption"), images.Places(rows.image_root, rows.other_root)
     seen: set[str] = set()
     uses = count = most = 0
     try:
-        for row in rows.read(path, min(limit, SAMPLE) if limit else SAMPLE):
+        for row in readers.read(path, min(limit, SAMPLE) if limit else SAMPLE):
             count += 1
             try:
-                fields = row.fields()
-                found = () if read_flag(fields, "text_only") else read_images(fields, root, "caption")[1]
+                fields, _ = columns.read(row.fields())
+                found = () if read_flag(fields, "text_only") else read_images(fields, places, "caption")[1]
             except InputError:  # a row that will fail
                 continue
             uses += len(found)

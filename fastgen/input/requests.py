@@ -7,6 +7,7 @@ a counter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -16,10 +17,11 @@ from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
 from fastgen.config.settings import IMAGE_FIELDS, Settings
 from fastgen.errors import InputError, quoted
 from fastgen.input import images
+from fastgen.input.columns import Columns
 from fastgen.input.geometry import WIDEST, lay_out, stitched_width
 from fastgen.input.masks import read_mask
 from fastgen.input.readers import python_rows
-from fastgen.input.readers.rows import Row
+from fastgen.input.readers.row import Row
 from fastgen.input.row_schema import (
     is_unicode,
     read_api_options,
@@ -45,7 +47,10 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     content: str
     """Hash of what the row says, in hex."""
     fields: dict
+    """The row under the names of fields; see `Columns`."""
     error: InputError | None = None
+    columns: dict[str, str] = {}
+    """Field -> the user's column that it is read from, where their names differ."""
 
 
 class Prefilled(msgspec.Struct, frozen=True):
@@ -56,27 +61,36 @@ class Prefilled(msgspec.Struct, frozen=True):
 
 class Intake:
     """Reads rows in order. One instance sees the input once. To count repeats it keeps two integers per row in
-    memory."""
+    memory.
 
-    def __init__(self, settings: Settings):
+    Args:
+        say: is called once per column whose name is not a field's.
+        out: the run folder, which keeps images that are inside the rows; "": they are not kept.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None] = lambda message: None, out: str | None = None):
         self.settings = settings
+        self.places = places(settings, out)
+        self._columns = Columns(settings.rows, settings.task, say)
         self._seen: dict[int, int] = {}
         """hash(id) -> hash of the content that first had this id."""
         self._repeats: dict[int, int] = {}
 
     def identify(self, row: Row) -> Identity:
         """The row's identity; its `error` is set if the row itself is bad."""
-        error = None
+        error, columns = None, dict[str, str]()
+        fields: dict = {}
         try:
-            fields = row.fields()
-            error = python_rows.problem(fields)
+            own = row.fields()
+            error = python_rows.problem(own)
         except InputError as broken:
             digest = blake2b(row.raw, digest_size=8).digest()
-            id, fields, error = digest.hex(), {}, broken
+            id, error = digest.hex(), broken
         else:
-            key = self.settings.rows.output_key
-            content = {k: v for k, v in fields.items() if k not in ("id", "fastgen") and (k != key or filled(v))}
+            key, names = self.settings.rows.output_key, ("id", "fastgen", self.settings.rows.id_key or "id")
+            content = {k: v for k, v in own.items() if k not in names and (k != key or filled(v))}
             digest = blake2b(_canonical(content), digest_size=8).digest()
+            fields, columns = self._columns.read(own)
             try:
                 id = _own_id(fields) or digest.hex()
             except InputError as bad_id:
@@ -93,13 +107,13 @@ class Intake:
         slot = hash(id)
         if slot not in self._seen:
             self._seen[slot] = content_hash
-            return Identity(id, content_digest, fields, error)
+            return Identity(id, content_digest, fields, error, columns)
         count = self._repeats.get(slot, 1) + 1
         while hash(f"{id}#{count}") in self._seen:  # somebody's own id
             count += 1
         self._repeats[slot] = count
         self._seen[hash(f"{id}#{count}")] = content_hash
-        return Identity(f"{id}#{count}", content_digest, fields, error)
+        return Identity(f"{id}#{count}", content_digest, fields, error, columns)
 
     def read(self, row: Row, identity: Identity) -> Request | Prefilled | Failed:
         """Decides what to do with a row."""
@@ -110,12 +124,13 @@ class Intake:
                 return Prefilled(identity.id)
             return self._request(identity, row.number)
         except InputError as error:
-            field = f", field {error.field}" if error.field else ""
+            column = identity.columns.get(error.field, error.field)
+            field = f", field {column}" if column else ""
             return Failed(
                 identity.id,
                 "input",
                 f"row {row.number}{field}: {error}",
-                error.field,
+                column,
                 self.settings.backend.name,
                 self.settings.model.name,
                 identity.content,
@@ -143,13 +158,14 @@ class Intake:
         if settings.task == "t2i":
             width, height = size or (0, 0)
             return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)
-        image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
-        mask, mask_field, convention = read_mask(fields, settings.rows.image_root)
+        image_field, paths = read_images(fields, self.places, settings.task)
+        mask, mask_field, convention = read_mask(fields, self.places)
         if mask:
             images.probe(mask, mask_field)
         shapes = [images.probe(path, image_field) for path in paths]
-        base |= {"images": paths, "image_field": image_field}
-        base |= {"mask": mask, "mask_field": mask_field, "mask_convention": convention}
+        called = identity.columns
+        base |= {"images": paths, "image_field": called.get(image_field, image_field)}
+        base |= {"mask": mask, "mask_field": called.get(mask_field, mask_field), "mask_convention": convention}
         base |= {"keep_turns": read_flag(fields, "keep_turns"), "variation": read_flag(fields, "use_variations")}
         if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
@@ -169,7 +185,7 @@ class Intake:
         settings, fields = self.settings, identity.fields
         image_field, paths = "images", tuple[str, ...]()
         if not (text_only := read_flag(fields, "text_only")):
-            image_field, paths = read_images(fields, settings.rows.image_root, settings.task)
+            image_field, paths = read_images(fields, self.places, settings.task)
         elif named := next((name for name in IMAGE_FIELDS if fields.get(name)), ""):
             raise InputError(f"it is true, and `{named}` names images; leave one of the two out", "text_only")
         for path in paths:
@@ -192,7 +208,7 @@ class Intake:
             dialogue=dialogue,
             content=identity.content,
             row=number,
-            image_field=image_field,
+            image_field=identity.columns.get(image_field, image_field),
         )
 
     def _seed(self, fields: dict, id: str) -> int:
@@ -201,12 +217,19 @@ class Intake:
         return read_whole(fields, "seed", 0, 0, MAX_SEED)
 
 
-def input_paths(fields: dict, settings: Settings) -> tuple[str, ...]:
+def places(settings: Settings, out: str | None = None) -> images.Places:
+    """Where the images of a run's rows are. `out`: see `Intake`; None: the run folder."""
+    rows = settings.rows
+    return images.Places(rows.image_root, rows.other_root, settings.run.out if out is None else out)
+
+
+def input_paths(fields: dict, settings: Settings, where: images.Places | None = None) -> tuple[str, ...]:
     """The images that a row names, the mask last, like `Request.input_paths`. Raises InputError."""
+    where = where or places(settings)
     if settings.task == "t2i" or (settings.task == "caption" and read_flag(fields, "text_only")):
         return ()
-    _, paths = read_images(fields, settings.rows.image_root, settings.task)
-    mask = read_mask(fields, settings.rows.image_root)[0] if settings.task == "edit" else ""
+    _, paths = read_images(fields, where, settings.task)
+    mask = read_mask(fields, where)[0] if settings.task == "edit" else ""
     return (*paths, mask) if mask else paths
 
 

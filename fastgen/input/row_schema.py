@@ -25,6 +25,7 @@ ROLES = {
     "developer": "system",
 }
 """The role names of chat models, and what they are called here."""
+_NO_COLUMNS = ("id", "fastgen", *PROMPT_FIELDS)
 MARK = "<image>"
 """Marks the place of an image in a text."""
 
@@ -54,7 +55,12 @@ def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
                     name,
                 )
         return prompts
-    raise InputError("no prompt: give `prompt`, `conversations` or `conversation`", "prompt")
+    there = ", ".join(f"`{quoted(name)}`" for name in list(fields)[:8] if name not in _NO_COLUMNS)
+    raise InputError(
+        "no prompt: give `prompt`, `conversations` or `conversation`"
+        + (f"; the row has {there}, and --prompt-key names another column" if there else ""),
+        "prompt",
+    )
 
 
 def _without_marks(text: str) -> str:
@@ -167,9 +173,9 @@ def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
     return api_options
 
 
-def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...]]:
+def read_images(fields: dict, root: str | images.Places, task: str) -> tuple[str, tuple[str, ...]]:
     """The field, `images` or `image`, and the absolute paths of the row's images. It may be a path or a list of
-    paths."""
+    paths, and each may be anything that `Places.locate` takes."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
     if name is None:
         raise InputError(f"no image to {task}: give a path, or a list of paths, in `images` or `image`", "images")
@@ -177,7 +183,8 @@ def read_images(fields: dict, root: str, task: str) -> tuple[str, tuple[str, ...
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:
         raise InputError(f"{len(paths)} images; the most is {MAX_IMAGES}, so leave some out", name)
-    return name, tuple(images.locate(read_text(path, name), root, name) for path in paths)
+    places = images.Places(root) if isinstance(root, str) else root
+    return name, tuple(places.locate(path if isinstance(path, dict) else read_text(path, name), name) for path in paths)
 
 
 def read_text(value: object, field: str) -> str:

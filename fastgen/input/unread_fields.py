@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fastgen.config.backends import OPTIONS
 from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS
+from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks
 from fastgen.types import Task
 
@@ -58,12 +59,16 @@ _NO_TEXT_FIELD = {
 
 
 class UnreadFields:
-    """Args: say: called with each message, once per field."""
+    """Args:
+    say: called with each message, once per field.
+    strict: whether such a field is an error instead.
+    """
 
-    def __init__(self, task: Task, say: Callable[[str], None]):
+    def __init__(self, task: Task, say: Callable[[str], None], strict: bool = False):
         self.notes: list[str] = []
         """All messages; complete after `end`."""
         self._say = say
+        self._strict = strict
         caption = task == "caption"
         renamed = {"t2i": _PICTURE, "edit": _EDIT, "caption": _CAPTION}[task]
         no_field = _NO_TEXT_FIELD if caption else _NO_FIELD
@@ -81,12 +86,17 @@ class UnreadFields:
         self._rows = 0
         self._counts: Counter[str] = Counter()
         self._said: set[str] = set()
+        self._told: list[str] = []
 
-    def note(self, fields: dict) -> None:
-        """Check the fields of the next row."""
+    def note(self, fields: dict, read: Collection[str] = ()) -> None:
+        """Check the fields of the next row. `read`: those of them that are read although that is not their usual name.
+
+        Raises:
+            SettingsError: one is clearly meant and not read, and `strict` is set.
+        """
         self._rows += 1
         for name, value in fields.items():
-            if name in self._read or value in (None, "", []):
+            if name in self._read or value in (None, "", []) or name in read:
                 continue
             meant = self._meant.get(name)
             if meant is None:
@@ -95,12 +105,24 @@ class UnreadFields:
                     self._meant[name] = meant
             if meant and fields.get(meant) in (None, "", []):
                 self._counts[name] += 1
+                if self._strict:
+                    instead = f"`{meant}` is" if meant in self._read else meant
+                    raise SettingsError(
+                        f"--strict: row {self._rows} has the field `{quoted(name)}`, which is not read; {instead}. "
+                        "Rename or remove it, or leave --strict out"
+                    )
         if self._rows == SAID_AFTER:
-            self.notes[:] = self._tell(f"the first {SAID_AFTER:,} rows")
+            self.notes[:] = [*self._told, *self._tell(f"the first {SAID_AFTER:,} rows")]
+
+    def say_read(self, message: str) -> None:
+        """Report which column is read as which field."""
+        self._told.append(message)
+        self.notes[:] = [*self._told, *(note for note in self.notes if note not in self._told)]
+        self._say(message)
 
     def end(self) -> None:
         """Report what is left, after the last row."""
-        self.notes[:] = self._tell(f"{self._rows:,} rows" if self._rows > 1 else "1 row")
+        self.notes[:] = [*self._told, *self._tell(f"{self._rows:,} rows" if self._rows > 1 else "1 row")]
 
     def _tell(self, of: str) -> list[str]:
         messages = []

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, SettingsError
+from fastgen.input.columns import Columns
 from fastgen.input.readers import rows
-from fastgen.input.requests import input_paths
+from fastgen.input.requests import input_paths, places
 from fastgen.output import artifacts
 from fastgen.output.artifacts import IMAGES, LOGS
 
@@ -127,9 +128,10 @@ def _pictures(settings: Settings, input: str) -> Iterator[str]:
     if not input or settings.task == "t2i":
         return
     try:
-        for row in rows.read(Path(input), settings.run.limit):
+        columns = Columns(settings.rows, settings.task)
+        for row in rows.read(input, settings.run.limit):
             try:
-                yield from input_paths(row.fields(), settings)
+                yield from input_paths(columns.read(row.fields())[0], settings, places(settings, ""))
             except InputError:  # the row will fail and read nothing
                 continue
     except (SettingsError, OSError):  # the run will report it

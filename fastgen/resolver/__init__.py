@@ -77,6 +77,11 @@ def resolve(
     profile: str | os.PathLike | None = None,
     gpus_per_replica: int | None = None,
     parallel: str = "",
+    prompt_key: str = "",
+    image_key: str = "",
+    mask_key: str = "",
+    id_key: str = "",
+    strict: bool = False,
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 

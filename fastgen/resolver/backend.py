@@ -65,7 +65,7 @@ def resolve_backend(
         chosen, plan = fit(flags, card, engine, image, run, profile, devices, chosen)
         notes += [plan.warning] if plan and plan.warning else []
         if run.input:  # rows from Python are counted when they are there (scheduler/run)
-            rows_ahead = estimate(Path(run.input), run.limit)
+            rows_ahead = estimate(run.input, run.limit)
             chosen, note = settle_compile(chosen, rows_ahead, image, card, placement)
             notes += [note] if note else []
         notes += weights.plan(card.path, engine.transformer, engine.loras).notes
@@ -138,7 +138,7 @@ def _refuse_tiny(flags: Flags) -> None:
 
 def _caching(run: RunOptions, rows: Rows) -> tuple[RunOptions, list[str]]:
     """What our server caches, by the first rows of INPUT, and a note that says so."""
-    found = repeats.sample(Path(run.input), rows.image_root, run.limit)
+    found = repeats.sample(run.input, rows, run.limit)
     if found is None:
         return run, []
     note = [f"vLLM keeps pictures and prefixes: {found.explain()}"] if found.many else []

@@ -74,6 +74,11 @@ class Flags:
     profile: str | os.PathLike | None
     gpus_per_replica: int | None
     parallel: str
+    prompt_key: str
+    image_key: str
+    mask_key: str
+    id_key: str
+    strict: bool
 
     @property
     def optimizations(self) -> dict[str, Any]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
-from fastgen.config.prompts import MAX_PIXELS
+from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
 from fastgen.errors import SettingsError
 from fastgen.input import masks, paths
+from fastgen.input.readers.rows import is_on_hub
 from fastgen.resolver.flags import Flags
 
 
 def run_options(flags: Flags) -> RunOptions:
     """Raises SettingsError."""
-    path = paths.rows_file(flags.input, flags.task)
+    has_prompt = flags.task != "caption" and flags.prompt != PROMPT
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
     if not 0 <= flags.max_cost < 1e9:
         raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
     return RunOptions(
-        input=str(path.resolve()) if path else "",
+        input=paths.rows_input(flags.input, flags.task, has_prompt),
         out=str(out.expanduser().absolute()),
         limit=0 if flags.limit is None else number("--limit", flags.limit, 1, 2**62),
         batch_size=_batch_size(flags.batch_size),
@@ -47,9 +48,21 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         raise SettingsError(f"--output-key {key!r}: is not the name of a field; give one such as {OUTPUT_KEYS[task]}")
     if key in taken:
         raise SettingsError(f"--output-key {key!r}: fastgen itself reads or writes that field; choose another name")
-    root, notes = paths.image_root(flags.image_root, Path(input) if input else None, task)
-    seed = number("--seed", flags.seed, 0, MAX_SEED)
-    return Rows(key, str(root) if task != "t2i" else "", seed), notes
+    file = Path(input) if input and not is_on_hub(input) else None
+    root, notes = paths.image_root(flags.image_root, file, task)
+    other = "" if task == "t2i" or flags.image_root is not None else paths.of_earlier_run(file)
+    return Rows(
+        output_key=key,
+        image_root=str(root) if task != "t2i" else "",
+        seed=number("--seed", flags.seed, 0, MAX_SEED),
+        other_root="" if other == str(root) else other,
+        prompt="" if task == "caption" or flags.prompt == PROMPT else flags.prompt,
+        prompt_key=flags.prompt_key,
+        image_key=flags.image_key,
+        mask_key=flags.mask_key,
+        id_key=flags.id_key,
+        strict=flags.strict,
+    ), notes
 
 
 def text(flags: Flags, profile_pixels: int) -> Text:

@@ -58,7 +58,7 @@ class RowsIn:
                 self.close()
                 if not counts["rows"]:
                     name = self._progress.settings.run.input
-                    raise SettingsError(f"INPUT {name}: holds no rows; it needs one JSON object per row")
+                    raise SettingsError(f"INPUT {name}: holds no rows; check that it is the right file or folder")
                 break
             counts["rows"] += 1
             failed += self._take(item)

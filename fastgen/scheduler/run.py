@@ -20,6 +20,7 @@ from fastgen.backends.registry import slots
 from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
+from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers.rows import RowReader, estimate
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import SYNC_EVERY_S, Journal
@@ -99,9 +100,10 @@ class Run:
         self._route = Route(settings)
         self._retries = Retries()
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
-        self._reader = RowReader(Path(settings.run.input), settings.run.limit)
+        store = Store(settings.run.out)
+        self._reader = RowReader(settings.run.input, settings.run.limit, store, self._say)
         self._spool = RowSpool(self.folder.path)
-        unread = UnreadFields(settings.task, self._say)
+        unread = UnreadFields(settings.task, self._say, settings.rows.strict)
         self.folder.notes = unread.notes
         feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread)
         self._rows = RowsIn(feed, self._route, self._retries, self._progress)
@@ -270,7 +272,7 @@ def _reserve(settings: Settings) -> Reserve | None:
 
 def _compile_if_it_pays(settings: Settings) -> Settings:
     """Rows from Python can only be counted now, so `resolve` left this open."""
-    rows = estimate(Path(settings.run.input), settings.run.limit)
+    rows = estimate(settings.run.input, settings.run.limit)
     chosen, note = settle_compile(settings.optimizations, rows, settings.image, settings.model, settings.placement)
     notes = (*settings.run.notes, note) if note else settings.run.notes
     return replace(settings, optimizations=chosen, run=replace(settings.run, notes=notes))

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError
 from fastgen.input import stamps
-from fastgen.input.readers.rows import Row, RowReader
+from fastgen.input.images import Places
+from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Identity, Intake, Prefilled, filled, input_paths
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact
@@ -35,6 +37,7 @@ def triage(
     spool: RowSpool | None,
     warn: Callable[[str], None] = lambda message: None,
     unread: UnreadFields | None = None,
+    out: str | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -49,14 +52,15 @@ def triage(
         spool: gets every row for the tables; None: there will be none.
         warn: is called at the end with what became of earlier results.
         unread: if given, it is shown the fields of every row.
+        out: the folder that keeps images that are inside the rows; None: the run folder.
     """
-    intake = Intake(settings)
-    earlier = _Earlier(settings, journal) if journal else None
+    intake = Intake(settings, warn if unread is None else unread.say_read, out)
+    earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
         for row in reader:
             identity = intake.identify(row)
             if unread is not None:
-                unread.note(identity.fields)
+                unread.note(identity.fields, identity.columns.values())
             if spool is not None:
                 spool.add(_spooled(row, identity, settings.rows.output_key))
             known = journal.get(identity.id, identity.content) if journal else None
@@ -77,8 +81,9 @@ def triage(
 class _Earlier:
     """The results of earlier runs for a row, judged by the files that exist now."""
 
-    def __init__(self, settings: Settings, journal: Journal):
+    def __init__(self, settings: Settings, journal: Journal, places: Places):
         self._settings = settings
+        self._places = places
         self._journal = journal
         self._out = settings.run.out
         self._images = os.path.realpath(os.path.join(self._out, artifacts.IMAGES))
@@ -137,7 +142,7 @@ class _Earlier:
 
     def _reads_something_else(self, known: Done | Failed, identity: Identity) -> bool:
         try:
-            paths = input_paths(identity.fields, self._settings)
+            paths = input_paths(identity.fields, self._settings, self._places)
         except InputError:  # a folder was moved away; the row's result is still valid
             return False
         return len(paths) == len(known.inputs) and any(map(stamps.changed, paths, known.inputs))

@@ -29,8 +29,8 @@ def test_a_lora_scale_is_finite(rows, tmp_path, scale):
     [
         ("none.jsonl", None, "no such file"),
         ("empty.jsonl", b"", "is empty"),
-        ("rows.txt", b"{}", r"\.jsonl"),
-        ("rows.csv", b"a", r"\.jsonl"),
+        ("rows.docx", b"{}", r"\.jsonl"),
+        ("rows.xlsx", b"a", r"\.jsonl"),
     ],
 )
 def test_inputs_that_are_refused(tmp_path, name, content, words):

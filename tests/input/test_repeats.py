@@ -7,7 +7,12 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from fastgen.config.settings import Rows
 from fastgen.input.repeats import SAMPLE, Repeats, sample
+
+
+def rows_below(folder) -> Rows:
+    return Rows("caption", str(folder), 0)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +30,7 @@ from fastgen.input.repeats import SAMPLE, Repeats, sample
 def test_rows(tmp_path, rows, found, many):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
-    got = sample(path, str(tmp_path))
+    got = sample(path, rows_below(tmp_path))
     assert got == (found and replace(found, rows=len(rows) + 1))
     assert got is None or got.many is many
 
@@ -33,16 +38,16 @@ def test_rows(tmp_path, rows, found, many):
 def test_only_the_start_is_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(f'{{"image": "{min(i, SAMPLE)}.png"}}\n' for i in range(3 * SAMPLE)))
-    assert sample(path, str(tmp_path)) == Repeats(SAMPLE, SAMPLE, SAMPLE)
-    assert sample(path, str(tmp_path), limit=5) == Repeats(5, 5, 5)
+    assert sample(path, rows_below(tmp_path)) == Repeats(SAMPLE, SAMPLE, SAMPLE)
+    assert sample(path, rows_below(tmp_path), limit=5) == Repeats(5, 5, 5)
 
 
 def test_files_of_a_folder_are_different(tmp_path):
-    found = sample(tmp_path, str(tmp_path))
+    found = sample(tmp_path, rows_below(tmp_path))
     assert found is not None and not found.many
 
 
 def test_input_that_cannot_be_read(tmp_path):
-    assert sample(tmp_path / "none.jsonl", str(tmp_path)) is None
+    assert sample(tmp_path / "none.jsonl", rows_below(tmp_path)) is None
     (tmp_path / "rows.json").write_text('{"image": "a.png"}')
-    assert sample(tmp_path / "rows.json", str(tmp_path)) is None
+    assert sample(tmp_path / "rows.json", rows_below(tmp_path)) is None

@@ -104,11 +104,11 @@ def test_names_without_end_fill_no_memory():
 
 
 def test_a_run_says_it_and_keeps_it(go, rows_file, settings):
-    rows = [{"prompt": "a", "guidance_scale": 9.0, "text": "mine"}, {"prompt": "b", "Size": "64x64"}]
+    rows = [{"prompt": "a", "cfg_scale": 9.0, "text": "mine"}, {"prompt": "b", "Size": "64x64"}]
     run = go(settings("t2i", rows_file(rows)))
     warnings = [event["message"] for event in run.events if event["event"] == "warning"]
     wanted = [
-        "the field `guidance_scale`, in 1 of 2 rows, is not read; `guidance` is",
+        "the field `cfg_scale`, in 1 of 2 rows, is not read; `guidance` is",
         "the field `Size`, in 1 of 2 rows, is not read; `size` is",
     ]
     assert warnings == wanted

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgen.errors import InputError, SettingsError
-from fastgen.input.readers import rows as rows_module
+from fastgen.input.readers import source
 from fastgen.input.readers.python_rows import write_jsonl
 from fastgen.input.readers.rows import Row, RowReader, read, splice
 
@@ -216,7 +216,7 @@ def test_utf_16_that_is_cut_or_broken_harms_its_own_row(tmp_path):
 
 
 def test_a_line_that_is_too_long_is_named_and_the_next_ones_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_module, "MAX_LINE", 1 << 20)
+    monkeypatch.setattr(source, "MAX_LINE", 1 << 20)
     path = tmp_path / "rows.jsonl"
     long = b'{"a": "' + b"x" * (5 << 20) + b'"}'
     for encoding in ("utf-8", "utf-16"):

@@ -25,7 +25,7 @@ REASON what a library or the system says. Long values are shortened further than
 REASONS = (
     r"(?<=is damaged: ).*(?=; save it again)",
     r"(?<=cut short: ).*(?=; save it again)",
-    r"(?<=cannot be read: )(?!its|not).*(?=; load it again)",
+    r"(?<=cannot be read: )(?!its|not).*(?=; (load|save) it again)",
     r"(?<=not valid JSON: )(?!it ).*?(?= at column|; )",
     r"(?<=cannot be read as JSON: )(?!it |not UTF-8).*(?=; fix)",
     r"(?<=not a JSON schema: )(?!it |\$ref).*(?=; fix)",

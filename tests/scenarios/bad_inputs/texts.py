@@ -19,7 +19,7 @@ def caption(kind: str, field: str, words: str, **row: object) -> Row:
 
 T2I = [
     Row("an empty row", {}, "prompt", "give `prompt`"),
-    Row("other fields only", {"text": "a fox"}, "prompt", "give `prompt`"),
+    Row("other fields only", {"words": "a fox"}, "prompt", "give `prompt`"),
     t2i("`prompt`: empty", "prompt", "give `prompt`", prompt=""),
     t2i("`prompt`: blanks", "prompt", "no text from the user", prompt=" \n"),
     t2i("`prompt`: null", "prompt", "give `prompt`", prompt=None),

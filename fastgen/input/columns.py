@@ -1,0 +1,122 @@
+"""Which columns of the user's rows are the fields that fastgen reads: by the flags, by names that are common in data
+sets, and by diffusers' names. What is read from an uncommon column is said once.
+
+Does not change the user's row: it gives another view of it. Knows no values, except whether there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Rows
+from fastgen.input import masks
+from fastgen.types import Task
+
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "t2i": ("text", "caption", "instruction", "prompts", "description", "query", "question"),
+    "edit": ("edit_prompt", "edit_instruction", "instruction", "edit", "text", "query", "question", "caption"),
+    "caption": ("question", "query", "instruction"),
+}
+"""Columns with the prompt in rows that have none of `PROMPT_FIELDS`; the first that is filled counts."""
+PICTURES = (
+    *("input_image", "input_images", "original_image", "source_image", "file_name", "file_names", "image_path"),
+    *("image_paths", "image_file", "img_path", "img", "picture", "image_url", "url", "path", "filename"),
+)
+"""Columns with the images in rows that have none of `IMAGE_FIELDS`."""
+DIFFUSERS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "num_images_per_prompt": "n"}
+"""diffusers' names of fields."""
+_EMPTY: tuple[object, ...] = (None, "", [])
+
+
+class Columns:
+    """Args:
+    rows: the flags that name columns.
+    say: is called once per column whose name is not a field's.
+    """
+
+    def __init__(self, rows: Rows, task: Task, say: Callable[[str], None] = lambda message: None):
+        self._rows, self._task, self._say = rows, task, say
+        self._said: set[tuple[str, str]] = set()
+        self._prompts = PROMPTS[task]
+        self._diffusers = {} if task == "caption" else DIFFUSERS
+        self._uncommon = {*self._prompts, *self._diffusers, *(PICTURES if task != "t2i" else ())}
+        self._flags = bool(rows.prompt_key or rows.image_key or rows.mask_key or rows.id_key or rows.prompt)
+
+    def read(self, fields: dict) -> tuple[dict, dict[str, str]]:
+        """The row under the names of fields, and for each field that another column gave: field -> column."""
+        made = _made(fields)
+        if not self._flags and not made and self._uncommon.isdisjoint(fields):
+            return fields, {}
+        view, columns = dict(fields), dict[str, str]()
+        self._named_by_flags(view, columns)
+        self._prompt(view, columns, made)
+        if self._task != "t2i" and not any(_filled(view, name) for name in IMAGE_FIELDS):
+            self._take(view, columns, "images", next((name for name in PICTURES if _filled(view, name)), ""))
+        for name, field in self._diffusers.items():
+            if _filled(view, name) and not _filled(view, field):
+                self._take(view, columns, field, name)
+        return view, columns
+
+    def _named_by_flags(self, view: dict, columns: dict[str, str]) -> None:
+        rows = self._rows
+        if rows.prompt_key:
+            self._replace(view, columns, "prompt", rows.prompt_key, PROMPT_FIELDS)
+            if isinstance(value := view.get("prompt"), list) and value and isinstance(value[0], dict):
+                view["conversations"] = view.pop("prompt")
+                columns["conversations"] = columns.pop("prompt")
+        if rows.image_key and self._task != "t2i":
+            self._replace(view, columns, "images", rows.image_key, IMAGE_FIELDS)
+        if rows.mask_key and self._task == "edit":
+            self._replace(view, columns, "mask", rows.mask_key, masks.FIELDS)
+        if rows.id_key:
+            self._replace(view, columns, "id", rows.id_key, ("id",))
+
+    def _replace(self, view: dict, columns: dict[str, str], field: str, column: str, instead_of: tuple) -> None:
+        value = view.get(column)
+        for name in instead_of:
+            view.pop(name, None)
+        if value is not None:
+            view[field] = value
+            columns[field] = column
+
+    def _prompt(self, view: dict, columns: dict[str, str], made: str) -> None:
+        """The prompt from a column of another name, or from --prompt."""
+        if self._rows.prompt_key:
+            return
+        if made == "picture" and (self._task == "caption" or self._rows.prompt):
+            for name in PROMPT_FIELDS:  # it made the picture
+                if view.pop(name, None) is not None:
+                    self._tell("", "the prompts of rows with pictures that fastgen made are not asked again (--prompt)")
+        if made == "text" and self._task != "caption" and _filled(view, "caption"):
+            for name in PROMPT_FIELDS:  # it asked for the caption
+                view.pop(name, None)
+            self._take(view, columns, "prompt", "caption")
+        if any(_filled(view, name) for name in PROMPT_FIELDS):
+            return
+        if name := next((n for n in self._prompts if isinstance(view.get(n), str) and view[n].strip()), ""):
+            self._take(view, columns, "prompt", name)
+        elif self._rows.prompt:
+            view["prompt"] = self._rows.prompt
+
+    def _take(self, view: dict, columns: dict[str, str], field: str, column: str) -> None:
+        if column:
+            view[field], columns[field] = view[column], column
+            self._tell(field, f"`{field}` is read from the column `{column}`", column)
+
+    def _tell(self, field: str, message: str, column: str = "") -> None:
+        if (field, column) not in self._said:
+            self._said.add((field, column))
+            self._say(message)
+
+
+def _filled(fields: dict, name: str) -> bool:
+    return fields.get(name) not in _EMPTY
+
+
+def _made(fields: dict) -> str:
+    """What an earlier run of fastgen made of the row: "picture", "text" or ""."""
+    about: Any = fields.get("fastgen")
+    if not isinstance(about, dict) or about.get("status") != "done":
+        return ""
+    return "text" if "max_tokens" in about else "picture"
