@@ -222,6 +222,8 @@ RUN_FLAGS = {
     "--image-key",
     "--id-key",
     "--strict",
+    "--table",
+    "--webdataset",
     "--limit",
     "--fresh",
     "--retry-failed",
@@ -240,6 +242,7 @@ PICTURE_FLAGS = (
         "--parallel",
         "--prompt",
         "--mask-key",
+        "--name",
         "--size",
         "--steps",
         "--guidance",
@@ -304,7 +307,9 @@ BENCH_FLAGS = {
 
 def test_the_flags_are_frozen():
     command = typer.main.get_command(main.app)
-    assert set(command.commands) == {"t2i", "edit", "caption", "check", "bench", "demo", "setup", "dataflow", "init"}
+    assert set(command.commands) == {
+        *("t2i", "edit", "caption", "check", "table", "export", "bench", "demo", "setup", "dataflow", "init"),
+    }
     frozen = {"t2i": PICTURE_FLAGS, "edit": PICTURE_FLAGS, "caption": CAPTION_FLAGS, "bench": BENCH_FLAGS}
     for task, wanted in frozen.items():
         parameters = command.commands[task].params

@@ -69,7 +69,7 @@ class FakeBackend:
                 results.append(self._failed(request, "transient", "try again"))
             else:
                 results.append(self._done(request, time.monotonic() - started))
-        artifacts.sync_folder(self.out / artifacts.IMAGES)
+        artifacts.sync_images(self.out, [path for done in results if isinstance(done, Done) for path in done.paths])
         return results
 
     def _words(self, request: Request) -> dict[str, str]:

@@ -217,6 +217,18 @@ Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse rows with a field that is not read and plainly should be, such as `stpes`."),
 ]
+Name = Annotated[
+    str,
+    typer.Option(
+        metavar="PATTERN",
+        help="Names of image files, such as '{category}-{id}_{n}': columns, {id}, {row}, {seed}, {width}, {height}.  "
+        "[default: {id}_{n}]",
+    ),
+]
+Table = Annotated[str, typer.Option(metavar="FORMAT", help="Write the table also as parquet or csv.  [default: jsonl]")]
+Webdataset = Annotated[
+    bool, typer.Option("--webdataset", help="Write the results also as tar shards, in webdataset/ in the run folder.")
+]
 System = Annotated[str, typer.Option(metavar="TEXT", help="The system prompt; '' for none.")]
 MaxTokens = Annotated[int, typer.Option(help="Maximum tokens of a caption; one that needs more fails as 'truncated'.")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
@@ -249,7 +261,7 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto (b
 BatchSize = Annotated[
     str, typer.Option(metavar="N|auto", help="Images that go through the model together; auto: by the profile.")
 ]
-Format = Annotated[str, typer.Option(help="png, jpeg or webp.")]
+Format = Annotated[str, typer.Option(help="png, jpeg or webp; with a quality: jpeg:90, webp:80, webp:lossless.")]
 OutputKey = Annotated[
     str | None, typer.Option(help="Field for the paths of the images.  [default: images; edited_images for edit]")
 ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgen.cli import tables
 from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
 from fastgen.cli.flags import (
@@ -56,6 +57,7 @@ from fastgen.cli.flags import (
     MaxTokens,
     Model,
     N,
+    Name,
     Offload,
     OneGpu,
     Only,
@@ -82,6 +84,7 @@ from fastgen.cli.flags import (
     Strict,
     Synthetic,
     System,
+    Table,
     Temperature,
     Timeout,
     Transformer,
@@ -90,6 +93,7 @@ from fastgen.cli.flags import (
     VllmCommand,
     VlmModel,
     VlmPerReplica,
+    Webdataset,
     path,
 )
 from fastgen.cli.run_task import fail, run_task
@@ -143,6 +147,9 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         mask_key: MaskKey = "",
         id_key: IdKey = "",
         strict: Strict = False,
+        name: Name = "",
+        table: Table = "jsonl",
+        webdataset: Webdataset = False,
         lora: Lora = None,
         transformer: Transformer = None,
         max_sequence_length: MaxSequenceLength = None,
@@ -204,6 +211,8 @@ def caption(
     image_key: ImageKey = "",
     id_key: IdKey = "",
     strict: Strict = False,
+    table: Table = "jsonl",
+    webdataset: Webdataset = False,
     base_url: BaseUrl = None,
     vllm_command: VllmCommand = None,
     fallback: Fallback = "",
@@ -345,4 +354,6 @@ def bench(
 
 app.command("init")(init)
 app.command("check")(check)
+app.command("table")(tables.table)
+app.command("export")(tables.export)
 app.add_typer(programs)

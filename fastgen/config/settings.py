@@ -50,6 +50,8 @@ class Rows(msgspec.Struct, frozen=True):
     image_key: str = ""
     mask_key: str = ""
     id_key: str = ""
+    name: str = ""
+    """Pattern of the names of image files, without their number; "" for the row's id."""
     strict: bool = False
     """Whether a field that is not read, and plainly should be, ends the run."""
 
@@ -73,10 +75,14 @@ class Image(msgspec.Struct, frozen=True):
     """png, jpeg or webp."""
     options: dict[str, str]
     """The `backends.OPTIONS` that are set."""
+    compression: str = ""
+    """The quality of jpeg or webp, from 1 to 100, or "lossless"; "" for the usual one."""
 
     def fingerprint(self) -> dict[str, Any]:
         said = msgspec.structs.asdict(self)
         options = said.pop("options")
+        if not said["compression"]:  # it is newer than some run folders
+            del said["compression"]
         return said | {"size": "x".join(map(str, self.size)) if self.size else "by row"} | options
 
 
@@ -165,6 +171,10 @@ class RunOptions(msgspec.Struct, frozen=True):
     """Whether rows name the same pictures again and again; None: not known. A server of our own caches by it."""
     pictures_per_row: int = 0
     """Pictures of the row that names most, as far as known. A server of our own takes that many."""
+    table: str = "jsonl"
+    """The format in which the table is also written."""
+    webdataset: bool = False
+    """Whether the results are also written as a WebDataset."""
     max_cost: float = 0.0
     """Maximum number of USD that this run folder may cost; 0: no limit."""
     notes: tuple[str, ...] = ()

@@ -117,6 +117,8 @@ def _filled(fields: dict, name: str) -> bool:
 def _made(fields: dict) -> str:
     """What an earlier run of fastgen made of the row: "picture", "text" or ""."""
     about: Any = fields.get("fastgen")
+    if about is None and fields.get("fastgen_status") == "done":  # a data set that `fastgen export` wrote
+        return "text" if "caption" in fields else "picture"
     if not isinstance(about, dict) or about.get("status") != "done":
         return ""
     return "text" if "max_tokens" in about else "picture"

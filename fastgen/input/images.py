@@ -186,9 +186,9 @@ def scaled(picture: Image, size: Size) -> Image:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def encode(image: Image, format: str, about: dict[str, str], profile: bytes = b"") -> bytes:
-    """The bytes of an image file: PNG with `about` as text chunks, JPEG (quality 95) or WebP (quality 90). `profile` is
-    the colour profile of its values, b"" for sRGB."""
+def encode(image: Image, format: str, about: dict[str, str], profile: bytes = b"", compression: str = "") -> bytes:
+    """The bytes of an image file: PNG with `about` as text chunks, JPEG (quality 95) or WebP (quality 90), if
+    `compression` is not another quality or "lossless". `profile` is the colour profile of its values, b"" for sRGB."""
     from PIL.PngImagePlugin import PngInfo
 
     buffer, icc = io.BytesIO(), profile or None
@@ -200,9 +200,11 @@ def encode(image: Image, format: str, about: dict[str, str], profile: bytes = b"
         # (bench/LOG.md).
         image.save(buffer, "PNG", pnginfo=info, compress_level=1, compress_type=zlib.Z_RLE, icc_profile=icc)
     elif format == "jpeg":
-        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=icc)
+        image.save(buffer, "JPEG", quality=int(compression or 95), subsampling=0, icc_profile=icc)
+    elif compression == "lossless":
+        image.save(buffer, "WEBP", lossless=True, quality=70, method=2, exact=True, icc_profile=icc)
     else:
-        image.save(buffer, "WEBP", quality=90, method=2, icc_profile=icc)
+        image.save(buffer, "WEBP", quality=int(compression or 90), method=2, icc_profile=icc)
     return buffer.getvalue()
 
 

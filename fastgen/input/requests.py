@@ -1,9 +1,4 @@
-"""A user's row -> Request, or Failed with the field and the fix, or Prefilled. Does not know batches or workers.
-
-A row is known by its own `id`, else by the id that an earlier run gave it (`fastgen.id`), else by a hash of its
-content. Its position never counts, so rows may be inserted, removed or moved between runs. Equal rows are told apart by
-a counter.
-"""
+"""A user's row -> Request, or Failed with the field and the fix, or Prefilled. Does not know batches or workers."""
 
 from __future__ import annotations
 
@@ -12,18 +7,18 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
 from fastgen.config.settings import IMAGE_FIELDS, Settings
-from fastgen.errors import InputError, quoted
+from fastgen.errors import InputError
 from fastgen.input import images
 from fastgen.input.columns import Columns
 from fastgen.input.geometry import WIDEST, lay_out, stitched_width
+from fastgen.input.identities import Identities, Identity, filled
 from fastgen.input.masks import read_mask
-from fastgen.input.readers import python_rows
 from fastgen.input.readers.row import Row
 from fastgen.input.row_schema import (
-    is_unicode,
     read_api_options,
     read_dialogue,
     read_flag,
@@ -31,26 +26,9 @@ from fastgen.input.row_schema import (
     read_prompts,
     read_real,
     read_size,
-    read_text,
     read_whole,
-    type_name,
 )
 from fastgen.types import Failed, ImageParams, Request, TextParams
-
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
-
-
-class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Which row this is, and a hash of what it says."""
-
-    id: str
-    content: str
-    """Hash of what the row says, in hex."""
-    fields: dict
-    """The row under the names of fields; see `Columns`."""
-    error: InputError | None = None
-    columns: dict[str, str] = {}
-    """Field -> the user's column that it is read from, where their names differ."""
 
 
 class Prefilled(msgspec.Struct, frozen=True):
@@ -60,8 +38,7 @@ class Prefilled(msgspec.Struct, frozen=True):
 
 
 class Intake:
-    """Reads rows in order. One instance sees the input once. To count repeats it keeps two integers per row in
-    memory.
+    """Reads rows in order. One instance sees the input once.
 
     Args:
         say: is called once per column whose name is not a field's.
@@ -72,48 +49,13 @@ class Intake:
         self.settings = settings
         self.places = places(settings, out)
         self._columns = Columns(settings.rows, settings.task, say)
-        self._seen: dict[int, int] = {}
-        """hash(id) -> hash of the content that first had this id."""
-        self._repeats: dict[int, int] = {}
+        self._identities = Identities(settings.rows.output_key, settings.rows.id_key)
 
     def identify(self, row: Row) -> Identity:
         """The row's identity; its `error` is set if the row itself is bad."""
-        error, columns = None, dict[str, str]()
-        fields: dict = {}
-        try:
-            own = row.fields()
-            error = python_rows.problem(own)
-        except InputError as broken:
-            digest = blake2b(row.raw, digest_size=8).digest()
-            id, error = digest.hex(), broken
-        else:
-            key, names = self.settings.rows.output_key, ("id", "fastgen", self.settings.rows.id_key or "id")
-            content = {k: v for k, v in own.items() if k not in names and (k != key or filled(v))}
-            digest = blake2b(_canonical(content), digest_size=8).digest()
-            fields, columns = self._columns.read(own)
-            try:
-                id = _own_id(fields) or digest.hex()
-            except InputError as bad_id:
-                id, error = digest.hex(), error or bad_id
-        content_digest = digest.hex()
-        content_hash = int.from_bytes(digest, "big")
-        if self._seen.get(hash(id), content_hash) != content_hash:
-            error = error or InputError(
-                f"the id '{quoted(id)}' was used by an earlier row with different content; give each row its own id, "
-                "or none",
-                "id",
-            )
-            id = f"{id}!{content_digest}"
-        slot = hash(id)
-        if slot not in self._seen:
-            self._seen[slot] = content_hash
-            return Identity(id, content_digest, fields, error, columns)
-        count = self._repeats.get(slot, 1) + 1
-        while hash(f"{id}#{count}") in self._seen:  # somebody's own id
-            count += 1
-        self._repeats[slot] = count
-        self._seen[hash(f"{id}#{count}")] = content_hash
-        return Identity(f"{id}#{count}", content_digest, fields, error, columns)
+        identity = self._identities.identify(row)
+        view, columns = self._columns.read(identity.fields)
+        return identity if view is identity.fields else replace(identity, fields=view, columns=columns)
 
     def read(self, row: Row, identity: Identity) -> Request | Prefilled | Failed:
         """Decides what to do with a row."""
@@ -233,39 +175,7 @@ def input_paths(fields: dict, settings: Settings, where: images.Places | None = 
     return (*paths, mask) if mask else paths
 
 
-def filled(value: object) -> bool:
-    """Whether an output field has a result. Placeholders such as [""], [], "" and null are not results."""
-    if isinstance(value, list):
-        return bool(value) and filled(value[0])
-    return bool(value.strip()) if isinstance(value, str) else value is not None
-
-
 def row_seed(run_seed: int, id: str) -> int:
     """The seed of a row that sets none: 53 bits, derived from the run's seed and the row's id alone."""
     digest = blake2b(f"{run_seed}:{id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & MAX_SEED
-
-
-def _own_id(fields: dict) -> str:
-    """The row's `id`, else the id that an earlier run gave it, else ""."""
-    value = fields.get("id")
-    earlier = fields.get("fastgen")
-    given = earlier.get("id") if isinstance(earlier, dict) else None
-    given = given.partition("!")[0] if isinstance(given, str) and is_unicode(given) else ""
-    if value is None:
-        return given  # without what was added to tell it from a row with the same id
-    if given.startswith(f"{value}#"):
-        return given  # one of several equal rows
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InputError(f"must be a string or a whole number, not {type_name(value)}", "id")
-    text = read_text(str(value), "id")
-    if not text.strip() or len(text) > 512:
-        raise InputError("must have 1 to 512 characters", "id")
-    return text
-
-
-def _canonical(content: dict) -> bytes:
-    try:
-        return _encode_sorted(content)
-    except (UnicodeEncodeError, OverflowError, ValueError, TypeError):
-        return repr(sorted(content.items())).encode("utf-8", "surrogatepass")

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -101,7 +101,7 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
     Raises:
         DiskError: the disk refuses writes.
     """
-    beside = (out / relative).parent / PARTIAL  # exists if the folder is on a disk of its own
+    beside = out / relative.partition("/")[0] / PARTIAL  # exists if the folder is on a disk of its own
     folder = beside if beside.is_dir() else out / PARTIAL
     temporary = folder / f"{os.getpid()}-{relative.replace('/', '-')}"
     try:
@@ -109,7 +109,11 @@ def atomic(out: Path, relative: str) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.rename(temporary, out / relative)
+        try:
+            os.rename(temporary, out / relative)
+        except FileNotFoundError:  # the first image of its folder
+            (out / relative).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(temporary, out / relative)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -139,6 +143,13 @@ def write(out: Path, relative: str, data: bytes) -> FileStamp:
         with atomic(out, relative) as file:
             file.write(data)
     return len(data), stamps.digest(data)
+
+
+def sync_images(out: Path, paths: Iterable[str]) -> None:
+    """Make images durable that were written. `paths`: theirs, relative to the run folder. Raises DiskError."""
+    folders = {os.path.dirname(path) for path in paths}
+    for folder in {*folders, IMAGES} if any("/" in folder for folder in folders) else folders:
+        sync_folder(out / folder)
 
 
 def sync_folder(folder: Path) -> None:

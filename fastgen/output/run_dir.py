@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
 import fastgen
@@ -19,8 +20,10 @@ from fastgen.config import stamps
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.readers.python_rows import write_jsonl
-from fastgen.output import artifacts, journal, previous
+from fastgen.input.readers.rows import estimate
+from fastgen.output import artifacts, journal, names, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
+from fastgen.output.names import Layout
 from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
 SPOOL = "rows.jsonl"
@@ -28,7 +31,7 @@ SPOOL = "rows.jsonl"
 INPUTS = "inputs"
 """Images that came from Python as objects, named by their content. --fresh leaves them in place."""
 OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -53,8 +56,11 @@ class RunFolder:
         self._fingerprint = settings.fingerprint()  # only once, because it reads the files of LoRAs
         self._refuse_own_files()
         self._lock = self._claim()
+        self.layout = Layout()
+        """How it names its images."""
         with self._or_let_go():
             self._before = self._check()
+            self.layout = self._layout()
             artifacts.clear_partial(self.path)
             if settings.run.input or not settings.run.fresh:
                 self._begin(settings.run.input)
@@ -93,7 +99,9 @@ class RunFolder:
             "pid": os.getpid(),
             "started": _clock(self.started),
             "written": _clock(time.time()),
+            "names": msgspec.structs.asdict(self.layout),
             "input": settings.run.input,
+            "limit": settings.run.limit,
             "settings": self._fingerprint,
             "model_folder": settings.model.path,
             "devices": devices,
@@ -162,7 +170,7 @@ class RunFolder:
     def _claim(self) -> FileLock:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / _LOCK)
+            lock = FileLock(self.path / LOCK)
             lock.acquire(timeout=0)
         except Timeout:
             raise RunFolderError(
@@ -203,6 +211,15 @@ class RunFolder:
                 f"{self.path} had the table of another INPUT ({before.get('input')}); it is kept as {kept.name}"
             )
         return before
+
+    def _layout(self) -> Layout:
+        """As it was when the folder was made; of a new one by the number of its rows."""
+        settings = self.settings
+        if self._before is not None and not settings.run.fresh:
+            said = self._before.get("names")
+            return msgspec.convert(said, Layout) if isinstance(said, dict) else Layout()
+        rows = estimate(settings.run.input, settings.run.limit) if settings.run.input else 0
+        return Layout(numbered=True, folders=settings.task != "caption" and rows * settings.image.n > names.IN_FOLDER)
 
     def _check_kinds(self) -> None:
         """Raise RunFolderError if a file of the run is something else: reading a pipe may wait forever."""

@@ -82,6 +82,9 @@ def resolve(
     mask_key: str = "",
     id_key: str = "",
     strict: bool = False,
+    name: str = "",
+    table: str = "jsonl",
+    webdataset: bool = False,
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 

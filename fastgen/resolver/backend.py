@@ -157,13 +157,17 @@ def _image(flags: Flags, spec: BackendSpec, card: ModelCard, options: dict[str, 
             raise SettingsError(f"--size {flags.size}: {error}") from None
     elif flags.task == "t2i" and not spec.is_remote:
         size = (defaults.width, defaults.height)
+    format, compression = parts.picture_format(flags)
+    if compression and spec.is_remote:
+        raise SettingsError(f"--format {flags.format}: {spec} compresses the images itself; use --format {format}")
     return Image(
         size=size,
         steps=number("--steps", defaults.steps if flags.steps is None else flags.steps, 1, MAX_STEPS),
         guidance=real("--guidance", defaults.guidance if flags.guidance is None else flags.guidance),
         n=parts.copies(flags),
-        format=parts.picture_format(flags),
+        format=format,
         options=options,
+        compression=compression,
     )
 
 

@@ -79,6 +79,9 @@ class Flags:
     mask_key: str
     id_key: str
     strict: bool
+    name: str
+    table: str
+    webdataset: bool
 
     @property
     def optimizations(self) -> dict[str, Any]:

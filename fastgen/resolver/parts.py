@@ -10,6 +10,8 @@ from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PRO
 from fastgen.errors import SettingsError
 from fastgen.input import masks, paths
 from fastgen.input.readers.rows import is_on_hub
+from fastgen.output import names
+from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags
 
 
@@ -27,6 +29,8 @@ def run_options(flags: Flags) -> RunOptions:
         fresh=flags.fresh,
         retry_failed=flags.retry_failed,
         fallback_on_refusal=flags.fallback_on_refusal,
+        table=table_formats.check("--table", flags.table),
+        webdataset=flags.webdataset,
         max_cost=float(flags.max_cost),
     )
 
@@ -61,6 +65,7 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         image_key=flags.image_key,
         mask_key=flags.mask_key,
         id_key=flags.id_key,
+        name=names.check_pattern(flags.name),
         strict=flags.strict,
     ), notes
 
@@ -79,12 +84,19 @@ def text(flags: Flags, profile_pixels: int) -> Text:
     )
 
 
-def picture_format(flags: Flags) -> str:
-    """Raises SettingsError."""
-    format = {"jpg": "jpeg"}.get(flags.format.lower(), flags.format.lower())
+def picture_format(flags: Flags) -> tuple[str, str]:
+    """--format as (format, quality): jpeg:90 is ("jpeg", "90"). Raises SettingsError."""
+    format, _, quality = flags.format.lower().partition(":")
+    format = {"jpg": "jpeg"}.get(format, format)
     if format not in FORMATS:
         raise SettingsError(f"--format {format}: one of {', '.join(FORMATS)}")
-    return format
+    if not quality:
+        return format, ""
+    if format == "png" or not (quality == "lossless" or (quality.isascii() and quality.isdigit())):
+        raise SettingsError(f"--format {flags.format}: a quality is jpeg:90, webp:90 or webp:lossless")
+    if quality == "lossless" and format != "webp":
+        raise SettingsError(f"--format {flags.format}: only webp is lossless; so is png")
+    return format, quality if quality == "lossless" else str(number("--format", int(quality), 1, 100))
 
 
 def copies(flags: Flags) -> int:

@@ -21,13 +21,15 @@ from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
-from fastgen.input.readers.rows import RowReader, estimate
+from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import JOURNAL, RunFolder
-from fastgen.output.writers.tables import write_tables
+from fastgen.output.writers import table_formats, webdataset
+from fastgen.output.writers.records import Records
+from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
@@ -45,6 +47,11 @@ from fastgen.workers import registry
 from fastgen.workers.idle_pool import IdlePool
 
 __all__ = ["GRACE_S", "Emit", "Run"]
+
+WEBDATASET = "webdataset"
+"""In the run folder: the shards of --webdataset."""
+MOST_ROWS_AT_ONCE = 200_000
+"""Of a run that ends early: so many rows are read and written in some seconds."""
 
 
 class Run:
@@ -105,7 +112,8 @@ class Run:
         self._spool = RowSpool(self.folder.path)
         unread = UnreadFields(settings.task, self._say, settings.rows.strict)
         self.folder.notes = unread.notes
-        feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread)
+        layout = self.folder.layout
+        feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread, layout=layout)
         self._rows = RowsIn(feed, self._route, self._retries, self._progress)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
@@ -167,12 +175,16 @@ class Run:
                 raise progress.ending
             if progress.state == "interrupting":
                 progress.state = "interrupted"
+                self._write_partial_tables()
             else:
                 write_tables(self.settings, self._spool, self._journal)
+                self._write_other_formats()
                 progress.state = "finished"
             self.folder.write_run(state=progress.state, **self.summary())
         except FastgenError as error:
             progress.state = "stopped"
+            if not isinstance(error, DiskError):
+                self._write_partial_tables()
             with suppress(DiskError, OSError):
                 self.folder.write_run(state=progress.state, error=str(error), **self.summary())
             raise
@@ -212,6 +224,26 @@ class Run:
         if rows:
             paid = f"; their requests may have been billed and count for {usd:.4f} USD" if usd else ""
             self.emit("warning", message=f"{rows} rows were still in progress and are left for the next run{paid}")
+
+    def _write_partial_tables(self) -> None:
+        """The tables of a run that ends early, so that what is done can be used. `fastgen table` makes those that would
+        take too long here: whoever ends a run may not wait."""
+        settings = self.settings
+        if not self._journal.index or is_on_hub(settings.run.input):
+            return
+        if self._reader.expected > MOST_ROWS_AT_ONCE or not self._reader.expected:
+            self.emit("warning", message=f"fastgen table {self.folder.path} writes the table of what is done")
+            return
+        with suppress(FastgenError, OSError):
+            rows = read(settings.run.input, settings.run.limit)
+            write_partial_tables(Shape.of(settings), rows, self._journal)
+            table_formats.write(self.folder.path, settings.run.table)
+
+    def _write_other_formats(self) -> None:
+        """The table as --table and --webdataset ask for it. Raises DiskError."""
+        table_formats.write(self.folder.path, self.settings.run.table)
+        if self.settings.run.webdataset:
+            webdataset.write(Records(self.folder.path), self.folder.path / WEBDATASET)
 
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:

@@ -13,15 +13,18 @@ from fastgen.config.settings import Settings
 from fastgen.errors import InputError
 from fastgen.input import stamps
 from fastgen.input.images import Places
-from fastgen.input.readers.row import Row
 from fastgen.input.readers.rows import RowReader
-from fastgen.input.requests import Identity, Intake, Prefilled, filled, input_paths
+from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
 from fastgen.input.unread_fields import UnreadFields
-from fastgen.output import artifacts, intact
+from fastgen.output import artifacts, intact, names
 from fastgen.output.journal import Journal
-from fastgen.output.row_spool import RowSpool, SpooledRow
+from fastgen.output.names import Layout
+from fastgen.output.row_spool import RowSpool
+from fastgen.output.writers.tables import spooled
 from fastgen.scheduler import failure_policy
 from fastgen.types import Done, Failed, Request
+
+SUFFIXES = ("png", "jpg", "webp")
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ def triage(
     warn: Callable[[str], None] = lambda message: None,
     unread: UnreadFields | None = None,
     out: str | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -52,6 +56,7 @@ def triage(
         spool: gets every row for the tables; None: there will be none.
         warn: is called at the end with what became of earlier results.
         unread: if given, it is shown the fields of every row.
+        layout: how the run folder names its images.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
@@ -62,14 +67,14 @@ def triage(
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
             if spool is not None:
-                spool.add(_spooled(row, identity, settings.rows.output_key))
+                spool.add(spooled(row, identity, settings.rows.output_key))
             known = journal.get(identity.id, identity.content) if journal else None
             if earlier and known and earlier.stands(known, identity):
                 yield Skipped(known)
                 continue
             item = intake.read(row, identity)
-            if earlier and isinstance(item, Request):
-                item = earlier.named(item)
+            if earlier and isinstance(item, Request) and item.task != "caption":
+                item = earlier.named(item, names.stem(item, identity.fields, settings.rows.name, layout or Layout()))
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
     finally:  # also for a run that is interrupted
         if unread is not None:
@@ -88,6 +93,8 @@ class _Earlier:
         self._out = settings.run.out
         self._images = os.path.realpath(os.path.join(self._out, artifacts.IMAGES))
         self._damaged = self._changed = 0
+        self._taken: dict[int, int] | None = None
+        """hash(prefix of file names) -> hash of the id that has them; None until it is needed."""
 
     def stands(self, known: Done | Failed, identity: Identity) -> bool:
         """Whether the row's result is still valid."""
@@ -104,24 +111,32 @@ class _Earlier:
             return False
         return True
 
-    def named(self, request: Request) -> Request:
+    def named(self, request: Request, usual: str) -> Request:
         """The request with file names that overwrite nothing committed and nothing that it reads: the usual names if
         they are free, or those of the row's own result if none of its images is of use.
+
+        Args:
+            usual: the prefix of its usual file names, "" for the one of its id.
         """
+        if usual and self._belongs_to_another(request, usual):
+            folder, slash, name = usual.rpartition("/")
+            usual = f"{folder}{slash}{artifacts.stem(name, request.id)}"
         history = list(self._journal.history(request.id))
         made = [result for result in history if isinstance(result, Done) and result.paths]
-        if not made and not (request.input_paths and self._reads(request, artifacts.stem(request.id))):
-            return request
+        if not made and not (request.input_paths and self._reads(request, usual or artifacts.stem(request.id))):
+            return replace(request, stem=usual) if usual else request
         last = made[0] if made else None
         if (
             last
             and last.content == request.content
             and not any(intact.is_whole(f"{self._out}/{p}") or os.path.isdir(f"{self._out}/{p}") for p in last.paths)
         ):
-            own = os.path.basename(last.paths[0]).rpartition("_")[0]
+            own = _stem_of(last.paths[0])
             if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):
                 return replace(request, stem=own)
-        return replace(request, stem=artifacts.stem(request.id, f"{request.content} {len(history)}"))
+        folder = usual.rpartition("/")[0]
+        free = artifacts.stem(request.id, f"{request.content} {len(history)}")
+        return replace(request, stem=f"{folder}/{free}" if folder else free)
 
     def warnings(self) -> Iterator[str]:
         """Notes for the user."""
@@ -150,17 +165,23 @@ class _Earlier:
     def _reads(self, request: Request, stem: str) -> bool:
         """Whether an image of that name in this run folder is one that the row uses."""
         return any(
-            os.path.basename(path).rpartition("_")[0] == stem
-            and os.path.realpath(os.path.dirname(path)) == self._images
-            for path in request.input_paths
+            _stem_of(os.path.relpath(os.path.realpath(path), self._images)) == stem for path in request.input_paths
         )
+
+    def _belongs_to_another(self, request: Request, stem: str) -> bool:
+        """Whether another row has committed images of that name: rows without an id of their own may have moved."""
+        if not any(os.path.lexists(f"{self._images}/{stem}_0.{suffix}") for suffix in SUFFIXES):
+            return False
+        if self._taken is None:
+            done = (result for result, _ in self._journal.results() if isinstance(result, Done))
+            self._taken = {hash(_stem_of(path)): hash(result.id) for result in done for path in result.paths}
+        return self._taken.get(hash(stem), hash(request.id)) != hash(request.id)
+
+
+def _stem_of(path: str) -> str:
+    """The prefix of an image's file name, with the folder below `images` that it is in."""
+    return path.removeprefix(f"{artifacts.IMAGES}/").rpartition("_")[0]
 
 
 def _rows(count: int) -> str:
     return f"{count} row was" if count == 1 else f"{count} rows were"
-
-
-def _spooled(row: Row, identity: Identity, output_key: str) -> SpooledRow:
-    prefilled = identity.error is None and filled(identity.fields.get(output_key))
-    readable = bool(identity.fields) or identity.error is None
-    return SpooledRow(row.number, row.raw, identity.id, identity.content, prefilled, readable)

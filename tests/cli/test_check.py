@@ -48,3 +48,17 @@ def test_what_is_no_run_folder(cli, tmp_path):
     assert result.returncode == 2 and "give the folder of a run" in result.stderr
     result = cli("check", tmp_path, "--json")
     assert json.loads(result.stdout)["state"] == "refused" and result.returncode == 2
+
+
+def test_table_and_export_write_what_a_run_has_made(cli, rows_file, tmp_path):
+    rows = rows_file([{"id": "a", "prompt": "a fox"}, {"prompt": "refuse"}])
+    assert cli("t2i", rows, "-o", "run", "--backend", "fake", "--gpus", "cpu").returncode == 3
+    (tmp_path / "run/results.jsonl").unlink()
+    done = cli("table", "run", "--to", "csv")
+    assert (done.returncode, done.stdout.strip()) == (0, "run/results.csv: 1 done, 1 failed")
+    done = cli("export", "run", "--to", "imagefolder")
+    assert (done.returncode, done.stdout.strip()) == (0, f"{tmp_path}/run-imagefolder: 1 records")
+    assert (tmp_path / "run-imagefolder/00000/a.png").is_file()
+    for command in (("table", "."), ("export", ".", "--to", "hf"), ("export", "run", "--to", "xml")):
+        refused = cli(*command)
+        assert refused.returncode == 2 and refused.stderr.startswith("error: ")

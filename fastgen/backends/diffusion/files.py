@@ -86,7 +86,7 @@ class Saver:
         """Write each (request, number, prompt, picture, colour profile) durably. Raises DiskError."""
         jobs = [self._threads.submit(self._write, *picture) for picture in pictures]
         written = [job.result() for job in jobs]
-        artifacts.sync_folder(self.out / artifacts.IMAGES)
+        artifacts.sync_images(self.out, (self.path(request, number) for request, number, *_ in pictures))
         return written
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Saver:
             "seed": str(params.seed + number),
             "settings": json.dumps(how, ensure_ascii=False),
         }
-        data = images.encode(picture, settings.image.format, about, profile)
+        data = images.encode(picture, settings.image.format, about, profile, settings.image.compression)
         return artifacts.write(self.out, self.path(request, number), data)
 
 

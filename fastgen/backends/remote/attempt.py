@@ -160,7 +160,7 @@ class Attempt:
 
     def _done(self, text: str) -> Done:
         if self.paths:
-            artifacts.sync_folder(Path(self.settings.run.out) / artifacts.IMAGES)
+            artifacts.sync_images(Path(self.settings.run.out), self.paths)
         settings, request = self.settings, self.request
         return Done(
             id=request.id,

@@ -4,22 +4,52 @@ or not at all."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict
+import msgspec
+from msgspec.structs import asdict, replace
 
 from fastgen.config import backends
-from fastgen.config.settings import Settings
+from fastgen.config.settings import Rows, Settings
 from fastgen.errors import FastgenError
-from fastgen.input.readers.rows import Row, splice
+from fastgen.input.columns import Columns
+from fastgen.input.identities import Identities, Identity, filled
+from fastgen.input.readers.row import Row, splice
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import SpooledRow
 from fastgen.output.run_dir import FAILURES, RESULTS
-from fastgen.types import Done, ImageParams, Result
+from fastgen.types import Done, ImageParams, Result, Task
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What tables need to know of a run."""
+
+    out: Path
+    task: Task
+    rows: Rows
+    """Which columns were read."""
+    is_json: bool = False
+    """Whether captions are JSON, under a schema."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Shape:
+        return cls(Path(settings.run.out), settings.task, settings.rows, bool(settings.text.schema))
+
+    @classmethod
+    def of_run(cls, out: Path, said: dict) -> Shape:
+        """Args: said: the settings in run.json."""
+        keys = {name: said.get(name, "") for name in ("prompt", "prompt_key", "image_key", "mask_key", "id_key")}
+        rows = Rows(str(said["output_key"]), str(said.get("image_root") or ""), 0, **keys)
+        return cls(out, said["task"], rows, bool(said.get("schema")))
+
+    @property
+    def output_key(self) -> str:
+        return self.rows.output_key
 
 
 def write_tables(settings: Settings, rows: Iterable[SpooledRow], journal: Journal) -> None:
@@ -31,40 +61,93 @@ def write_tables(settings: Settings, rows: Iterable[SpooledRow], journal: Journa
     Raises:
         DiskError: the disk refuses writes; earlier tables stay unchanged.
     """
-    out = Path(settings.run.out)
+    _write(Shape.of(settings), rows, journal, partial=False)
+
+
+def write_partial_tables(shape: Shape, rows: Iterable[Row], journal: Journal) -> Counter[str]:
+    """The tables of a run that is not finished: rows without a result have the status "pending", and no output field.
+
+    Args:
+        rows: all rows of the run, in input order, as they are read.
+
+    Returns:
+        rows by their status.
+
+    Raises:
+        DiskError, SettingsError.
+    """
+    return _write(shape, _spooled(shape, rows), journal, partial=True)
+
+
+def _spooled(shape: Shape, rows: Iterable[Row]) -> Iterator[SpooledRow]:
+    identities = Identities(shape.output_key, shape.rows.id_key)
+    for row in rows:
+        yield spooled(row, identities.identify(row), shape.output_key)
+
+
+def spooled(row: Row, identity: Identity, output_key: str) -> SpooledRow:
+    """The row as tables need it. `identity.fields` are under whatever names."""
+    prefilled = identity.error is None and filled(identity.fields.get(output_key))
+    readable = bool(identity.fields) or identity.error is None
+    return SpooledRow(row.number, row.raw, identity.id, identity.content, prefilled, readable)
+
+
+def _write(shape: Shape, rows: Iterable[SpooledRow], journal: Journal, partial: bool) -> Counter[str]:
+    counts = Counter[str]()
     with ExitStack() as stack:
-        failures = stack.enter_context(artifacts.atomic(out, FAILURES))
-        results = stack.enter_context(artifacts.atomic(out, RESULTS))
+        failures = stack.enter_context(artifacts.atomic(shape.out, FAILURES))
+        results = stack.enter_context(artifacts.atomic(shape.out, RESULTS))
         for row in rows:
-            line, failed = _line(row, settings, journal)
+            line, status = _line(row, shape, journal, partial)
+            counts[status] += 1
             results.write(line + b"\n")
-            if failed:
+            if status == "failed":
                 failures.write(line + b"\n")
-    artifacts.sync_folder(out)
+    artifacts.sync_folder(shape.out)
+    return counts
 
 
-def _line(spooled: SpooledRow, settings: Settings, journal: Journal) -> tuple[bytes, bool]:
-    """The row's line in the table, and whether it failed."""
-    key, row = settings.rows.output_key, Row(spooled.number, spooled.raw)
+def _line(spooled: SpooledRow, shape: Shape, journal: Journal, partial: bool) -> tuple[bytes, str]:
+    """The row's line in the table, and its status."""
+    key, row = shape.output_key, Row(spooled.number, spooled.raw)
     if spooled.prefilled:
         about = row.fields().get("fastgen", {"id": spooled.id, "status": "kept"})
-        return splice(row, {"fastgen": about}), False
+        return splice(row, {"fastgen": about}), "kept"
     result = journal.get(spooled.id, spooled.content)
     if isinstance(result, Done):
-        return splice(row, {key: output(result, settings), "fastgen": describe(result)}), False
+        about = describe(result) | _asked(row, shape)
+        return splice(row, {key: _output(result, shape), "fastgen": about}), "done"
+    if result is None and partial:
+        return splice(row, {"fastgen": {"id": spooled.id, "status": "pending"}}, dropped=(key,)), "pending"
     if result is None:
         raise FastgenError(f"row {row.number} has no result in the journal. Run the same command again")
     added: dict[str, Any] = {"fastgen": describe(result)}
     if not spooled.readable:
         added["line"] = row.raw.decode("utf-8", "replace")
-    return splice(row, added, dropped=(key,)), True
+    return splice(row, added, dropped=(key,)), "failed"
+
+
+def _asked(row: Row, shape: Shape) -> dict[str, str]:
+    """`prompt`, if the row alone does not say later which one was used: that of --prompt, or a column that counted
+    because of what an earlier run had written into the row."""
+    if not (shape.rows.prompt or b'"fastgen"' in row.raw) or shape.task == "caption":
+        return {}
+    columns, fields = Columns(shape.rows, shape.task), row.fields()
+    used = columns.read(fields)[0].get("prompt")
+    without = {name: value for name, value in fields.items() if name != "fastgen"}
+    later = Columns(replace(shape.rows, prompt=""), shape.task).read(without)[0].get("prompt")
+    return {"prompt": used} if isinstance(used, str) and used != later else {}
 
 
 def output(result: Done, settings: Settings) -> object:
     """The value of the row's output field: paths, a text, or with a schema its JSON."""
-    if settings.task != "caption":
+    return _output(result, Shape.of(settings))
+
+
+def _output(result: Done, shape: Shape) -> object:
+    if shape.task != "caption":
         return result.paths
-    return json.loads(result.text) if settings.text.schema else result.text
+    return json.loads(result.text) if shape.is_json else result.text
 
 
 def describe(result: Result) -> dict:
