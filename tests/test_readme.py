@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastgen.cli import main
+from fastgen.cli import main, tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -35,7 +35,7 @@ def test_every_flag_named_in_the_readme_exists():
     flags = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - {"--help"}
     known = set(re.findall(r'"(--[a-z0-9-]+)"', source)) | {
         "--" + name.replace("_", "-")
-        for command in (main.t2i, main.caption, main.bench)
+        for command in (main.t2i, main.caption, main.bench, tables.table, tables.export)
         for name in inspect.signature(command).parameters
     }
     assert flags <= known, flags - known
