@@ -79,7 +79,7 @@ class Places:
 def locate(text: object, root: str, field: str) -> str:
     """The absolute path for a row's path. A relative path starts at `root` and must stay below it."""
     if not isinstance(text, str):
-        raise InputError(f"a path is a string, not {quoted(text)}", field)
+        raise InputError(f"use a path as a string, not {quoted(text)}", field)
     if not text.strip():
         raise InputError("the path is empty; give the path of an image", field)
     if "\0" in text:

@@ -134,8 +134,8 @@ def test_a_path_from_the_home_folder_and_of_an_earlier_run(tmp_path, monkeypatch
     [
         ("data:image/png,%89PNG", "not in base64"),
         ("data:image/png;base64,!!!", "not valid base64"),
-        ({"bytes": None}, "a path is a string"),
-        (7, "a path is a string"),
+        ({"bytes": None}, "a path as a string"),
+        (7, "a path as a string"),
     ],
 )
 def test_a_picture_that_cannot_be_one(tmp_path, value, words):

@@ -37,7 +37,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (7, "a path is a string"),
+        (7, "a path as a string"),
         ("", "empty"),
         ("  ", "empty"),
         ("a\0b", "NUL"),

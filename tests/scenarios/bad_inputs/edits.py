@@ -111,7 +111,7 @@ MASKS = [
         "only transparent pixels",
         mask_convention="transparent_is_edited",
     ),
-    masked("an object", {"file": "white.png"}, "a path is a string"),
+    masked("an object", {"file": "white.png"}, "a path as a string"),
     masked("a list", ["white.png"], "must be a string"),
     good("mask: it selects everything", {**GOOD, "mask": "white.png"}, "the whole image"),
     good("mask: soft edges all over", {**GOOD, "mask": "soft.png"}, "pixels are grey"),
