@@ -30,7 +30,7 @@ FAKE = ("--backend", "fake", "--gpus", "cpu", "--size", "64x64")
         (b"a red circle, large\n", ".txt"),
         (b"the text, as I said\n", ".txt"),
         (as_parquet([{"prompt": "a"}]), ".parquet"),
-        (gzip.compress(b"{}"), ".jsonl.gz"),
+        (gzip.compress(b"{}", mtime=0), ".jsonl.gz"),
     ],
 )
 def test_what_is_on_standard_input_is_known_by_its_beginning(start, suffix):
