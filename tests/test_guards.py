@@ -87,6 +87,7 @@ SHARED = {
         "blackwell",
         "block_scaled",
         "compiler",
+        "context",
         "norm_rope_kernel",
         "parked",
         "quantize",
@@ -94,6 +95,7 @@ SHARED = {
         "quantized_file",
         "quantized_state",
         "stages",
+        "ulysses",
         "xformers_build",
     },
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastgen.backends.base import Backend
     from fastgen.config.hardware import Device
+    from fastgen.config.optimizations import Optimizations
     from fastgen.config.settings import Settings
 
 
@@ -17,12 +18,15 @@ def create(settings: Settings, device: Device) -> Backend:
     return getattr(import_module(module), name)(settings, device)
 
 
-def streams(device: Device) -> int:
+def streams(device: Device, choices: Optimizations | None = None) -> int:
     """Batches that one engine computes side by side.
 
     One batch fills a GPU. On a CPU up to four cores work on a batch each, because cores that share one small batch
-    spend their time waiting for each other (bench/LOG.md).
+    spend their time waiting for each other (bench/LOG.md). Processes that compute each image together do one thing at a
+    time.
     """
+    if choices is not None and choices.shard.kind == "context":
+        return 1
     return 1 if device.kind != "cpu" else min(4, device.threads)
 
 
@@ -43,4 +47,4 @@ def slots(settings: Settings, device: Device) -> int:
         return share if settings.backend.service else share + max(2, share // 4)
     if settings.optimizations.offload.kind != "none":
         return max(LEAST_WINDOW, WINDOW[settings.task] // len(settings.placement.devices))
-    return streams(device) + 2
+    return streams(device, settings.optimizations) + 2

@@ -15,6 +15,7 @@ from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
+from fastgen.resolver import sharding
 from fastgen.resolver.fitting import refit
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
@@ -51,7 +52,7 @@ NEEDS_COMPILE = tuple(f"quantize {kind}" for kind in NEED_IT)
 
 
 CAPTIONER = backends.names("caption")[0]
-SHARDED = "parallel shard"
+SPLIT = ("parallel shard", "parallel context")
 """With --gpus-per-replica; all other arms run on the first device alone."""
 CHOICES = (*optimizations.Options.__struct_fields__, optimizations.Shard.flag)
 ONE_AT_A_TIME, WITHOUT = "one at a time", "without"
@@ -104,7 +105,7 @@ def names(settings: Settings) -> list[str]:
         return [CAPTIONER, ONE_AT_A_TIME, *(f"{WITHOUT} {name}" for name in set_here)]
     on_gpu = settings.placement.devices[0].gpu is not None
     singles = [f"compile + {name}" if on_gpu and name in NEEDS_COMPILE else name for name in SINGLES]
-    split = [SHARDED] if settings.placement.devices[0].size > 1 else []
+    split = SPLIT if settings.placement.devices[0].size > 1 else ()
     return ["plain", *split, *singles, *(f"quality {word}" for word in optimizations.QUALITIES)]
 
 
@@ -136,6 +137,7 @@ def _arm(name: str, settings: Settings) -> Arm:
         raise SettingsError(f"--only {name}: needs replicas of several devices; add --gpus-per-replica 2")
     fixed = {} if quality and not words else dict.fromkeys(("quantize", "compile"), f"--only {name}")
     try:
+        sharding.check_heads(settings.model, chosen, settings.placement.devices)
         # An arm is what it says; only where weights are may follow from the memory of the GPU.
         return Arm(name, refit(settings, chosen, fixed | dict.fromkeys(words, f"--only {name}")))
     except SettingsError as error:

@@ -172,7 +172,7 @@ class Measurement:
         try:
             figures.first_seconds, made = process.first(self.work.rows(-2, 1)[0][0])
             width, height = self.work.size
-            unit = settings.samples_for(width * height) * streams(settings.placement.devices[0])
+            unit = settings.samples_for(width * height) * streams(settings.placement.devices[0], settings.optimizations)
             if settings.task == "caption":  # fewer would leave a server with that many slots half idle
                 unit = max(16, self.figures[0].arm.settings.endpoint.max_inflight)
             warm = process.play(self.work.rows(-1, unit)[0], "warm")

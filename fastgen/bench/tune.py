@@ -130,7 +130,7 @@ def _batch(
     own = replace(settings, image=replace(settings.image, size=size))
     sizes = [n for n in BATCHES if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
     contestants = [Arm(f"batch {n}", replace(own, run=replace(own.run, batch_size=n))) for n in sizes]
-    rows = 2 * sizes[-1] * streams(settings.placement.devices[0])  # the same number for all
+    rows = 2 * sizes[-1] * streams(settings.placement.devices[0], settings.optimizations)  # the same number for all
     measurement = Measurement(contestants, Work(own, folder / "inputs"), folder, rounds=rounds, rows=rows, say=say)
     measurement.run()
     ratios = {1: 1.0}

@@ -68,7 +68,9 @@ Parallel = Annotated[
     str,
     typer.Option(
         metavar="HOW",
-        help="How the GPUs of a replica share a model. shard: each has some of its layers.  [default: shard]",
+        help="How the GPUs of a replica share the work. shard: each has some of the layers, for a model that does not "
+        "fit into one GPU. context: each has the model and some of the tokens, so that an image is there sooner.  "
+        "[default: shard]",
     ),
 ]
 VlmPerReplica = Annotated[

@@ -70,6 +70,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+FAULT_EXIT = 70
+"""Exit code of a process whose device failed."""
+
+
 def device_fault(error: BaseException) -> str:
     """The line that says that the device has failed for this process; "" if it has not.
 

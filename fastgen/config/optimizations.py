@@ -122,16 +122,21 @@ class Shard(Optimization, frozen=True):
     is_new: ClassVar[bool] = True
     kind: str = "none"
     """none: a replica has one device. shard: each has some of the blocks, and different images go through them at the
-    same time."""
+    same time. context: each has some of the tokens of the same images."""
     spare_gib: tuple[float, float, float] = (3.0, 1.5, 1.5)
     """Memory that is kept free of weights: on the first device, on each other one, and where the text encoders are. The
     planner sets it."""
 
     @classmethod
     def parse(cls, word: str | bool) -> Self:
-        if word != "shard":
-            raise ValueError("the only value is shard")
+        if word not in ("shard", "context"):
+            raise ValueError("one of shard, context")
         return cls(str(word))
+
+    @property
+    def divides_weights(self) -> bool:
+        """Whether each device has some of the weights only."""
+        return self.kind == "shard"
 
 
 class Offload(Optimization, frozen=True):

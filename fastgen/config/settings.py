@@ -242,7 +242,7 @@ class Settings(msgspec.Struct, frozen=True):
     def under_way(self, device: Device) -> int:
         """How many such groups of samples an engine has under way at the same time: where the stages of a model are on
         several devices, one for each of them, and one that is between two."""
-        return 1 if self.optimizations.shard.is_plain else device.size + 1
+        return device.size + 1 if self.optimizations.shard.divides_weights else 1
 
     def samples_for(self, pixels: int) -> int:
         """How many samples of that many pixels an engine is given together."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastgen.opt.parked import BlockStream, Parked
+    from fastgen.opt.ulysses import Ranks
 
 
 class QuantizedWeights(Protocol):
@@ -50,7 +51,9 @@ class Modules(Protocol):
     device: torch.device
     """The first of `devices`: here samples begin and end."""
     devices: tuple[torch.device, ...]
-    """Those of the replica."""
+    """Those of the replica, as far as this process works on them."""
+    ranks: Ranks
+    """The processes that compute each image together; one, unless --parallel context."""
     stages: tuple[Stage, ...]
     """Where the transformer's blocks are; () if everything is on `device`."""
     text_device: torch.device

@@ -36,7 +36,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
     if modules.stages:  # `shard` has placed everything
         return {"away": []}
     if not away:
-        for name in PARTS:
+        for name in PARTS if modules.ranks.number == 0 else PARTS[len(TEXT) :]:  # the first one encodes for all
             getattr(modules, name).to(modules.device)
         return {"away": []}
     from fastgen.opt.parked import BlockStream, Parked, may_pin

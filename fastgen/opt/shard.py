@@ -1,4 +1,5 @@
-"""One model over the devices of a replica: each has a stage, which is some of the transformer's blocks.
+"""One model over the devices of a replica: each has a stage, which is some of the transformer's blocks. The other way,
+`--parallel context`, is in context.py.
 
 What: accelerate decides which block lies where (`infer_auto_device_map`), by the memory that is free and so that all
 stages take about the same time. The VAE and the layers before the blocks are on the first device. Those after them are
@@ -20,6 +21,7 @@ from fastgen.config.fit.stages import Cut, cut
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, Shard
 from fastgen.errors import SettingsError
+from fastgen.opt import context
 from fastgen.opt.base import Modules, Stage
 from fastgen.opt.quantize import BITSANDBYTES, weight_bytes
 from fastgen.opt.stages import AFTER
@@ -32,6 +34,8 @@ GIB = 2**30
 
 
 def refuse(gpu: Gpu | None, choice: Shard, others: Optimizations) -> str | None:
+    if choice.kind == "context":
+        return context.refuse(gpu, others)
     if {others.quantize.transformer, others.quantize.text} & set(BITSANDBYTES):
         return "layers that bitsandbytes quantized cannot move to another device; use --quantize fp8 or int8, or none"
     if others.offload.kind == "group":
@@ -49,6 +53,8 @@ def apply(modules: Modules, choice: Shard) -> dict:
     Raises:
         SettingsError: it does not fit.
     """
+    if choice.kind == "context":
+        return context.apply(modules)
     parts = (modules.text_encoder, modules.text_encoder_2)
     rooms = [room - spare * GIB for room, spare in zip(_rooms(modules.devices), _spare(choice), strict=False)]
     found = _cut(modules, rooms, choice, sum(map(weight_bytes, parts)))

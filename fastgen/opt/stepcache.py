@@ -57,8 +57,15 @@ class CacheState:
     def distance(self, first: torch.Tensor, sigma: float) -> torch.Tensor:
         """Relative distance from what the first block adds now (tokens, width) to what was expected: a float32
         scalar."""
+        return distances(self.sums(first, sigma))
+
+    def sums(self, first: torch.Tensor, sigma: float) -> torch.Tensor:
+        """What the distance is made of (2,), float32: the difference to what was expected, and that, each summed up
+        over the tokens."""
         expected = self._carry(1, sigma).float()
-        return (first.float() - expected).abs().mean() / expected.abs().mean().clamp_min(1e-12)
+        import torch
+
+        return torch.stack([(first.float() - expected).abs().sum(), expected.abs().sum()])
 
     def computed(self, first: torch.Tensor, rest: torch.Tensor, sigma: float) -> None:
         """Record a step that was computed in full."""
@@ -76,3 +83,8 @@ class CacheState:
             return last[which]
         before = self._computed[-2]
         return last[which] + (last[which] - before[which]) * ((sigma - last[0]) / (last[0] - before[0]))
+
+
+def distances(sums: torch.Tensor) -> torch.Tensor:
+    """(..., 2) as `CacheState.sums` returns them -> (...)."""
+    return sums[..., 0] / sums[..., 1].clamp_min(1e-12)

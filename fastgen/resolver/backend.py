@@ -59,7 +59,8 @@ def resolve_backend(
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
         chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
         chosen = sharding.choose(flags, chosen, devices)
-        notes += chosen.notes(on_gpu)
+        sharding.check_heads(card, chosen, devices)
+        notes += chosen.notes(on_gpu) + sharding.notes(chosen, devices)
     engine, image, plan = _engine(flags, card, on_gpu), _image(flags, spec, card, options), None
     if spec.optimizes:
         chosen, plan = fit(flags, card, engine, image, run, profile, devices, chosen)

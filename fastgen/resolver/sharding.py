@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from msgspec.structs import replace
 
 from fastgen.config.backends import BackendSpec
 from fastgen.config.hardware import Device
+from fastgen.config.model_cards import ModelCard
 from fastgen.config.optimizations import CudaGraphs, Optimizations, Shard
 from fastgen.errors import SettingsError
+from fastgen.opt import context
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
 
@@ -47,4 +52,29 @@ def choose(flags: Flags, chosen: Optimizations, devices: tuple[Device, ...]) -> 
     if chosen.cuda_graphs.on and not why["cuda_graphs"].startswith("--"):
         chosen = replace(chosen, cuda_graphs=CudaGraphs())
         why["cuda_graphs"] = "a recorded step belongs to one GPU"
-    return replace(chosen, shard=Shard("shard"), why=why)
+    return replace(chosen, shard=Shard("shard") if chosen.shard.is_plain else chosen.shard, why=why)
+
+
+def check_heads(card: ModelCard, chosen: Optimizations, devices: tuple[Device, ...]) -> None:
+    """With --parallel context: whether each device can have as many attention heads as the others.
+
+    Raises:
+        SettingsError: it cannot; the message names a number of devices that works.
+    """
+    config = Path(card.path, "transformer", "config.json")
+    if chosen.shard.kind != "context" or not config.exists():
+        return
+    heads = json.loads(config.read_text("utf-8")).get("num_attention_heads", 1)
+    if why := context.refuse_heads(heads, devices[0].size):
+        raise SettingsError(why)
+
+
+def notes(chosen: Optimizations, devices: tuple[Device, ...]) -> list[str]:
+    """What a user should know of --parallel context."""
+    if chosen.shard.kind != "context":
+        return []
+    size = devices[0].size
+    return [
+        f"--parallel context: {size} devices make each image together, so that it is there sooner; {size} replicas of "
+        "one device (without --gpus-per-replica) make more images per hour"
+    ]

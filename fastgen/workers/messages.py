@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from fastgen.config.device_errors import FAULT_EXIT
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.types import Batch, Result
 
-DEVICE_FAULT_EXIT = 70
-"""Exit code of a child whose device failed."""
+DEVICE_FAULT_EXIT = FAULT_EXIT
 
 # To the child
 

@@ -38,6 +38,7 @@ OPTIONS = {
     "cache first-block": {"cache": "first-block:0.4"},
     "cache taylorseer": {"cache": "taylorseer:0.4"},
     "parallel shard": {"parallel": "shard"},
+    "parallel context": {"parallel": "context"},
     "offload model": {"offload": "model"},
     "offload group": {"offload": "group"},
 }

@@ -9,6 +9,7 @@ from fastgen.resolver import resolve
 from tests.resolver.gpus import gpu, resolved
 
 ADA = [gpu("RTX 4090", 24.0, "8.9", index) for index in range(4)]
+LARGE = [gpu("H100", 79.6, "9.0", index) for index in range(2)]
 SMALL = [gpu("RTX 4080", 16.0, "8.9", index) for index in range(3)]
 
 
@@ -63,7 +64,7 @@ def test_what_does_not_fit_says_what_each_gpu_would_need(tmp_path):
         ({"quantize": "8bit"}, "--parallel shard: layers that bitsandbytes quantized cannot move"),
         ({"quantize": "text:4bit"}, "--parallel shard: layers that bitsandbytes quantized cannot move"),
         ({"cuda_graphs": True}, "--parallel shard: a recorded step belongs to one GPU"),
-        ({"parallel": "ring"}, "--parallel ring: the only value is shard"),
+        ({"parallel": "ring"}, "--parallel ring: one of shard, context"),
         ({"gpus_per_replica": 3}, "4 GPUs cannot be divided into groups of 3"),
         ({"gpus_per_replica": None, "parallel": "shard"}, "each replica has one device; add --gpus-per-replica 2"),
     ],
@@ -71,6 +72,49 @@ def test_what_does_not_fit_says_what_each_gpu_would_need(tmp_path):
 def test_what_is_refused(tmp_path, flags, words):
     with pytest.raises(SettingsError, match=words):
         resolved(tmp_path, "FLUX.1-dev", *ADA, **{"gpus_per_replica": 2, **flags})
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"offload": "group"}, "--parallel context: each device needs the whole transformer at every step"),
+        ({"cuda_graphs": True}, "--parallel context: a recorded step belongs to one GPU"),
+        ({"gpus_per_replica": None}, "--parallel context: each replica has one device; add --gpus-per-replica 2"),
+    ],
+)
+def test_what_is_refused_with_context(tmp_path, flags, words):
+    with pytest.raises(SettingsError, match=words):
+        resolved(tmp_path, "FLUX.1-dev", *LARGE, **{"gpus_per_replica": 2, "parallel": "context", **flags})
+
+
+def test_with_context_each_gpu_has_the_whole_model(tmp_path):
+    settings = resolved(tmp_path, "FLUX.1-dev", *LARGE, gpus_per_replica=2, parallel="context")
+    alone = resolved(tmp_path, "FLUX.1-dev", *LARGE)
+    chosen, [line] = settings.optimizations, settings.fit.explain()
+    assert (chosen.shard.kind, chosen.offload.kind, chosen.quantize.is_plain) == ("context", "none", True)
+    assert line.startswith("bfloat16 with everything on each GPU needs ")
+    assert settings.fit.need.terms["weights"] == alone.fit.need.terms["weights"]
+    assert settings.under_way(settings.placement.devices[0]) == 1
+    assert "parallel context (--parallel)" in chosen.explain()
+    [note] = [note for note in settings.run.notes if note.startswith("--parallel context")]
+    assert "2 replicas of one device (without --gpus-per-replica) make more images per hour" in note
+
+
+def test_with_context_a_card_that_is_too_small_offloads_or_is_lowered(tmp_path):
+    chosen = resolved(tmp_path, "FLUX.1-dev", *ADA, gpus_per_replica=2, parallel="context").optimizations
+    assert chosen.shard.kind == "context" and chosen.offload.kind in ("none", "text") and not chosen.quantize.is_plain
+
+
+def test_heads_must_be_divisible(tmp_path):
+    five = [gpu("H100", 79.6, "9.0", index) for index in range(5)]
+    with pytest.raises(
+        SettingsError, match="24 attention heads cannot be divided among 5 devices; use --gpus-per-replica 4"
+    ):
+        resolved(tmp_path, "FLUX.1-dev", *five, gpus_per_replica=5, parallel="context")
+    with pytest.raises(
+        SettingsError, match="4 attention heads cannot be divided among 3 devices; use --gpus-per-replica 2"
+    ):
+        resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:3", gpus_per_replica=3, parallel="context")
 
 
 def test_an_api_has_no_gpus_to_split(tmp_path, monkeypatch):

@@ -20,9 +20,11 @@ from fastgen.backends.diffusion.clock import Clock
 from fastgen.backends.diffusion.families import load
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.files import Inputs, Saver
+from fastgen.backends.diffusion.group import Group
 from fastgen.backends.diffusion.in_turn import InTurn
 from fastgen.backends.diffusion.memory import OutOfMemory, Room, advice, is_full
 from fastgen.backends.diffusion.prompts import PromptEncoder
+from fastgen.backends.diffusion.ranks.lead import Lead
 from fastgen.backends.diffusion.render import ImageJob, Renderer
 from fastgen.backends.diffusion.step_engine import StepEngine
 from fastgen.backends.diffusion.threads import EngineThreads, Work
@@ -30,6 +32,7 @@ from fastgen.backends.registry import streams
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
+from fastgen.opt.ulysses import Ranks
 from fastgen.types import Batch, Done, Failed, Request, Result
 
 log = logging.getLogger(__name__)
@@ -44,22 +47,37 @@ class DiffusionBackend:
 
     def open(self) -> dict:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
-        parallel = streams(self.device)
-        threads = max(1, self.device.threads // parallel)
+        self.lead: Lead | None = None
+        try:
+            return self._open()
+        except BaseException:
+            if self.lead is not None:
+                self.lead.close()
+            raise
+
+    def _open(self) -> dict:
+        together = self.settings.optimizations.shard.kind == "context"
+        parallel = streams(self.device, self.settings.optimizations)
+        threads = max(1, self.device.threads // (self.device.size if together else parallel))
         torch.set_num_threads(threads)
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: {_why_no_cuda()}. See what "
                 "nvidia-smi says, or use --gpus cpu"
             )
-        devices = _devices(self.device)
+        devices = _devices(self.device)[: 1 if together else None]
         device = devices[0]
+        self.lead = Lead(self.settings, self.device) if together else None
         started = time.monotonic()
         try:
             self.family = load(self.settings, device)
             self.modules = self.family.modules
             self.modules.devices = devices
+            if self.lead is not None:
+                self.modules.ranks = Ranks(0, self.device.size)
             applied = opt.apply_all(self.modules, self.settings.optimizations)
+            if self.lead is not None:
+                self.lead.join(self.family)
             self._assemble(parallel, threads)
             self._begin(applied)
         except (OutOfMemory, RuntimeError, MemoryError) as error:
@@ -84,6 +102,7 @@ class DiffusionBackend:
             "opt": applied,
             "notes": [note for cached in self.modules.quantized_cache.values() for note in cached.notes]
             + [facts["note"] for facts in applied.values() if "note" in facts],
+            **({"other_processes": self.lead.pids} if self.lead is not None else {}),
         }
 
     def reconfigure(self, settings: Settings) -> None:
@@ -94,6 +113,8 @@ class DiffusionBackend:
         # Memory limits found in the earlier run must not affect this one: its images must be the same as without it.
         self.room.forget()
         self.modules.vae.disable_tiling()
+        if self.lead is not None:
+            self.lead.forget()
         if self.modules.device.type == "cuda":
             torch.cuda.empty_cache()
             for device in self.modules.devices:
@@ -105,6 +126,8 @@ class DiffusionBackend:
     def close(self) -> None:
         self._engine.close()
         self._saver.close()
+        if self.lead is not None:
+            self.lead.close()
 
     def run(self, batch: Batch) -> list[Result]:
         """Make and save every image of the batch. One result per request, in order.
@@ -184,8 +207,9 @@ class DiffusionBackend:
             self.family, lambda pixels: self.settings.batch_for(pixels), partial(self._advice, one_sample=True)
         )
         under_way = self.settings.under_way(self.device)
-        self.steps = StepEngine(self.family, self.room, parallel * under_way)
-        self.renderer = Renderer(self.family, self.prompts, self.steps, self.room)
+        form = Group if self.lead is None else self.lead.group
+        self.steps = StepEngine(self.family, self.room, parallel * under_way, form=form)
+        self.renderer = Renderer(self.family, self.prompts, self.steps, self.room, self.lead)
         enter = partial(self._enter_thread, threads)
         self._engine = EngineThreads(parallel, enter, bool(self.modules.away), stepper=InTurn(self.steps, under_way))
         self._saver = Saver(self.settings)

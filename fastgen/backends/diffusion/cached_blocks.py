@@ -9,7 +9,7 @@ import torch
 
 from fastgen.backends.diffusion.family import Forward
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.opt.stepcache import CacheState
+from fastgen.opt.stepcache import CacheState, distances
 
 
 def through_cache(forward: Forward, activations: Any, states: list[CacheState], levels: list[float]) -> torch.Tensor:
@@ -27,9 +27,10 @@ def through_cache(forward: Forward, activations: Any, states: list[CacheState], 
     open_ones = [i for i, state in enumerate(states) if not state.must_compute]
     skip = set()
     if open_ones:
-        distances = torch.stack([states[i].distance(after[i] - before[i], levels[i]) for i in open_ones])
+        own = torch.stack([states[i].sums(after[i] - before[i], levels[i]) for i in open_ones])
+        far = distances(forward.total(own))
         # One wait for the device per step, independent of the number of samples.
-        for i, distance in zip(open_ones, distances.tolist(), strict=True):
+        for i, distance in zip(open_ones, far.tolist(), strict=True):
             if distance <= states[i].config.threshold:
                 skip.add(i)
     compute = [i for i in range(len(states)) if i not in skip]

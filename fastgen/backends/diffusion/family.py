@@ -91,6 +91,9 @@ class Forward(Protocol):
     def back(self, image: torch.Tensor) -> torch.Tensor:
         """Tokens on the device where `begin` puts them."""
 
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over the processes that compute the image together; the values themselves if it is one."""
+
     def end(self, image: torch.Tensor, activations: Any) -> torch.Tensor:
         """The predicted velocity (B, tokens, C) from the image's tokens after the last block. `activations`: of all
         samples, for what is not tokens."""

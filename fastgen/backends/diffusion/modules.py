@@ -11,6 +11,7 @@ import torch
 from fastgen.config.optimizations import StepCache
 from fastgen.opt.base import QuantizedWeights, Stage
 from fastgen.opt.parked import BlockStream, Parked
+from fastgen.opt.ulysses import Ranks
 
 
 @dataclass
@@ -42,7 +43,9 @@ class Modules:
     cuda_graphs: bool = False
     """Whether a step of the loop is recorded and repeated."""
     devices: tuple[torch.device, ...] = ()
-    """Those of the replica."""
+    """Those of the replica, as far as this process works on them."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that compute each image together."""
     stages: tuple[Stage, ...] = ()
     """Where the transformer's blocks are; () if everything is on `device`."""
     text_device: torch.device = field(init=False)

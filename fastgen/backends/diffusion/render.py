@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from fastgen.backends.diffusion.transfer import upload
 from fastgen.config.device_errors import is_out_of_memory
 from fastgen.input.images import scaled
 from fastgen.types import Bucket, Request
+
+if TYPE_CHECKING:
+    from fastgen.backends.diffusion.ranks.lead import Lead
 
 log = logging.getLogger(__name__)
 Size = tuple[int, int]
@@ -163,13 +167,18 @@ class Rendering:
 
 
 class Renderer:
-    """What all batches of an engine share."""
+    """What all batches of an engine share.
 
-    def __init__(self, family: Family, prompts: PromptEncoder, steps: StepEngine, room: Room):
+    Args:
+        lead: of the processes that compute each image together; None if this one is alone.
+    """
+
+    def __init__(self, family: Family, prompts: PromptEncoder, steps: StepEngine, room: Room, lead: Lead | None = None):
         self.family = family
         self.prompts = prompts
         self.steps = steps
-        self.room = room
+        self._decoder = Decoder(family, room)
+        self._lead = lead
 
     def render(self, requests: list[Request], inputs: dict[str, Inputs], clock: Clock) -> Work:
         """The images of requests of one bucket; see `Rendering`.
@@ -189,14 +198,28 @@ class Renderer:
         self.steps.run(sample for sample in samples if sample.latents is None)
         return [picture.wait() for picture in self.decode(samples, list)]
 
+    def decode(self, samples: list[Sample], finish: Callable) -> list[Any]:
+        """The images of samples of one size, which have `wait`. Those that leave the device may be decoded by other
+        processes of the replica."""
+        own = partial(self._decoder.decode, finish=finish)
+        return self._lead.decode(samples, own) if self._lead is not None and finish is to_uint8 else own(samples)
+
+
+class Decoder:
+    """Decodes in this process."""
+
+    def __init__(self, family: Family, room: Room):
+        self._family = family
+        self._room = room
+
     def decode(self, samples: list[Sample], finish: Callable) -> list[Decoded]:
         """The images of samples of one size, fewer at a time, then in tiles, if memory runs out."""
-        first, vae = samples[0], self.family.modules.vae
-        most = self.room.most(first)
+        first, vae = samples[0], self._family.modules.vae
+        most = self._room.most(first)
         latents = [sample.latents for sample in samples if sample.latents is not None]
         while True:
             try:
-                return decode(self.family, latents, first.width, first.height, most, finish)
+                return decode(self._family, latents, first.width, first.height, most, finish)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -205,6 +228,6 @@ class Renderer:
                     "the VAE ran out of memory at %dx%d: decoding in tiles from now on", first.width, first.height
                 )
                 vae.enable_tiling()
-                self.room.empty_cache()
+                self._room.empty_cache()
             else:
-                most = self.room.shrink(first, most, "decoding")
+                most = self._room.shrink(first, most, "decoding")

@@ -72,14 +72,23 @@ class StepEngine:
     """Args:
     room: how many samples fit into a forward pass.
     streams: groups that are stepped side by side.
+    form: makes a group of these members; `ranks.Lead.group` where several processes step it together.
     """
 
-    def __init__(self, family: Family, room: Room, streams: int = 1, graphs: StepGraphs | None = None):
+    def __init__(
+        self,
+        family: Family,
+        room: Room,
+        streams: int = 1,
+        graphs: StepGraphs | None = None,
+        form: Callable[[Family, list[Member], StepGraphs | None], Group] = Group,
+    ):
         self.family = family
         self.room = room
         self.wake: Callable[[], None] = lambda: None
         """Called when a sample was submitted: someone should step."""
         self.graphs = graphs or (StepGraphs() if family.modules.cuda_graphs else None)
+        self._group = form
         self._streams = [_Stream() for _ in range(streams)]
         self._waiting: deque[_Ticket] = deque()
         self._lock = threading.Lock()
@@ -141,7 +150,7 @@ class StepEngine:
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        alone = StepEngine(self.family, self.room, graphs=self.graphs)
+        alone = StepEngine(self.family, self.room, graphs=self.graphs, form=self._group)
         futures = alone.submit_all(samples)
         while alone.has_work():
             alone.step()
@@ -186,7 +195,7 @@ class StepEngine:
         for ticket in tickets:
             ticket.member = ticket.member or Member(self.family, ticket.sample)
             members.append(ticket.member)
-        return Group(self.family, members, self.graphs)
+        return self._group(self.family, members, self.graphs)
 
     def _took_step(self, stream: _Stream, span: Span) -> None:
         """Count, share the time, and let those go who took their last step."""

@@ -132,7 +132,7 @@ class Planner:
     def _candidates(self, asked: Optimizations) -> Iterator[Optimizations]:
         """From the best to the worst; each at most once."""
         precisions, placements = [asked.quantize], [asked.offload]
-        if not asked.shard.is_plain:
+        if asked.shard.divides_weights:
             yield asked
             return
         if "quantize" not in self.fixed:
@@ -150,9 +150,9 @@ class Planner:
     def _judge(self, candidate: Optimizations) -> tuple[Need, Refused | None]:
         """What it needs, and why it cannot be taken."""
         card, refusal = self.card, Refused(*self._words(candidate))
-        if not candidate.shard.is_plain:
+        if candidate.shard.divides_weights:
             return self._judge_sharded(candidate, refusal)
-        found = need(self.model.sizes, self.model.work, candidate, self.model.dtype_bytes)
+        found = need(*self._what(candidate))
         if why := self.refuse(candidate):
             return found, replace(refusal, why=why)
         if found.gib > card.free_gib:
@@ -173,7 +173,7 @@ class Planner:
 
     def _placed(self, candidate: Optimizations) -> tuple[Card, Optimizations]:
         """The card that a plan is about, and the choices with what they keep free."""
-        divided = None if candidate.shard.is_plain else self._divided(candidate, self.card.rooms_gib)
+        divided = self._divided(candidate, self.card.rooms_gib) if candidate.shard.divides_weights else None
         if divided is None:
             return self.card, candidate
         spare = memory.spare_gib(*self._what(candidate))
@@ -184,7 +184,11 @@ class Planner:
         return sharded.divide(*self._what(choices), rooms_gib)
 
     def _what(self, choices: Optimizations) -> tuple[Sizes, Work, Optimizations, int]:
-        return self.model.sizes, self.model.work, choices, self.model.dtype_bytes
+        work = self.model.work
+        if choices.shard.kind == "context":  # each GPU has all weights and some of the tokens
+            image, reference = (-(-n // len(self.card.rooms_gib)) for n in (work.image_tokens, work.reference_tokens))
+            work = replace(work, image_tokens=image, reference_tokens=reference)
+        return self.model.sizes, work, choices, self.model.dtype_bytes
 
     def proposal(self, asked: Optimizations, gpus: int) -> str:
         """With how many of a run's equal GPUs the model would fit as it was asked for, if each had a part of it; "" if
@@ -198,7 +202,7 @@ class Planner:
 
     def _stretched(self, asked: Optimizations, refused: list[Refused]) -> tuple[Optimizations, Plan]:
         """What the user's own flags choose, if it may fit without the margin; else the reason why nothing does."""
-        if self.fixed.keys() >= {"quantize", "offload"} and asked.shard.is_plain:
+        if self.fixed.keys() >= {"quantize", "offload"} and not asked.shard.divides_weights:
             [candidate] = self._candidates(asked)
             found, _ = self._judge(candidate)
             if not refused[0].why and not refused[0].host and found.least_gib <= self.card.free_gib:
@@ -227,7 +231,7 @@ class Planner:
 
     def _without_flags(self, asked: Optimizations) -> str:
         """What would fit if the user left more of the choice to the planner; "" if nothing would."""
-        if not asked.shard.is_plain:
+        if asked.shard.divides_weights:
             return ""
         for names in (("offload",), ("quantize",), ("quantize", "offload")):
             said = [self.fixed[name] for name in names if name in self.fixed]
@@ -257,8 +261,9 @@ class Planner:
     def _words(self, choices: Optimizations) -> tuple[str, str]:
         """Precision and placement."""
         kind = choices.offload.kind
-        placement = "with everything on the GPU" if kind == "none" else f"with --offload {kind}"
-        if not choices.shard.is_plain:
+        where = "the GPU" if choices.shard.is_plain else "each GPU"
+        placement = f"with everything on {where}" if kind == "none" else f"with --offload {kind}"
+        if choices.shard.divides_weights:
             placement = f"split over {len(self.card.rooms_gib)} GPUs"
         return _precision(choices.quantize, self.model.dtype), placement
 

@@ -16,6 +16,7 @@ from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
 from fastgen.opt.base import Stage
+from fastgen.opt.ulysses import attend_over
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Activations:
     """Between two blocks."""
 
     text: torch.Tensor
-    """(B, text tokens, width)."""
+    """(B, text tokens, width). With --parallel context here and below: this process's tokens only."""
     hidden: torch.Tensor
     """(B, image tokens and reference tokens, width)."""
     embedding: torch.Tensor
@@ -63,10 +64,17 @@ class Forward:
         device = self.device = modules.device
         self.end_device = modules.end_device
         self.stages = modules.stages or (Stage(device, 0, len(all_blocks(modules.transformer))),)
+        ranks = self.ranks = modules.ranks
         embeds = torch.stack([upload(s.prompt.embeds, device) for s in samples])
+        before = embeds.shape[1], samples[0].noise.shape[0]
+        self.lengths = (*before, rope[0].shape[0] - sum(before))
+        """Tokens of text, image and reference, of all processes."""
+        if ranks.count > 1:
+            cos, sin = (torch.cat([ranks.part(one, 0) for one in table.split(self.lengths)]) for table in rope)
+            rope = (cos, sin)
         self.constants: dict[str, torch.Tensor] = {
             "pooled": torch.stack([upload(s.prompt.pooled, device) for s in samples]),
-            "text": self.transformer.context_embedder(embeds),
+            "text": self.transformer.context_embedder(ranks.part(embeds, 1)),
         }
         for number, stage in enumerate(self.stages):
             self.constants |= {
@@ -76,14 +84,14 @@ class Forward:
             self.constants["guidance"] = guidance.to(self.dtype) * 1000
         if samples[0].reference is not None:
             references = torch.stack([s.reference for s in samples if s.reference is not None])
-            self.constants["reference"] = self.transformer.x_embedder(references.to(self.dtype))
+            self.constants["reference"] = self.transformer.x_embedder(ranks.part(references, 1).to(self.dtype))
 
     def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Activations:
         """Before the first block. x: (B, tokens, 64), float32; timestep: (B,)."""
         known = self.constants
         guidance = (known["guidance"],) if "guidance" in known else ()
         embedding = self.transformer.time_text_embed(timestep, *guidance, known["pooled"])
-        hidden = self.transformer.x_embedder(x.to(self.dtype))
+        hidden = self.transformer.x_embedder(self.ranks.part(x, 1).to(self.dtype))
         tokens = hidden.shape[1]
         if "reference" in known:
             hidden = torch.cat([hidden, known["reference"]], dim=1)
@@ -93,6 +101,8 @@ class Forward:
         """After the blocks start:stop, double-stream blocks first; on the device of the last of them."""
         blocks = all_blocks(self.transformer)
         stop = len(blocks) if stop is None else stop
+        if self.ranks.count > 1:
+            attend_over(self.ranks, self.lengths)
         for number, stage in enumerate(self.stages):
             own = blocks[max(start, stage.start) : min(stop, stage.stop)]
             if not own:
@@ -114,12 +124,15 @@ class Forward:
     def back(self, image: torch.Tensor) -> torch.Tensor:
         return cross(image, self.device)
 
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        return self.ranks.total(values)
+
     def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
         """The velocity (B, tokens, 64)."""
         image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
         with working_on(self.end_device):
             velocity = self.transformer.proj_out(self.transformer.norm_out(image, embedding))
-        return cross(velocity, self.device)
+        return self.ranks.whole(cross(velocity, self.device), self.lengths[1])
 
 
 def all_blocks(transformer: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
