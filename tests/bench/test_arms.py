@@ -38,6 +38,17 @@ def test_all_arms_of_a_cpu(settings):
     } <= set(runs)
 
 
+def test_a_replica_has_an_arm_for_each_way_to_share_the_work(tmp_path):
+    pair = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:2", gpus_per_replica=2)
+    found = {arm.name: arm for arm in arms(pair)}
+    sizes = {name: arm.settings.placement.devices[0].size for name, arm in found.items()}
+    assert [name for name, size in sizes.items() if size == 2] == ["parallel shard", "parallel context"]
+    assert not found["parallel context"].refused
+    three = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:3", gpus_per_replica=3)
+    [_, context] = arms(three, ("parallel context",))
+    assert "4 attention heads cannot be divided among 3 devices" in context.refused
+
+
 def test_a_name_is_the_choices(settings):
     [_, arm] = arms(settings, ("compile + quantize fp8,text:8bit + cache first-block:0.2",))
     speed = arm.settings.optimizations
