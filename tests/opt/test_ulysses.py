@@ -1,8 +1,16 @@
-"""Tokens that are divided among processes: four of them compute what one computes."""
+"""Tokens that are divided among processes: four of them compute what one computes.
+
+python -m tests.opt.test_ulysses FOLDER     the four of them
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,17 +74,28 @@ def _process(number: int, count: int, folder: str) -> None:
     torch.save(latents(Ranks(number, count)), Path(folder, f"{number}.pt"))
 
 
-@pytest.mark.slow
-def test_four_processes_compute_what_one_computes(tmp_path):
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])  # the libraries are loaded once for all
-    started = [processes.Process(target=_process, args=(number, 4, str(tmp_path))) for number in range(4)]
+def _processes(count: int, folder: str) -> bool:
+    """Forked, so that libraries are loaded once for all. Returns whether all went well."""
+    fork = multiprocessing.get_context("fork")
+    started = [fork.Process(target=_process, args=(number, count, folder), daemon=True) for number in range(count)]
     for one in started:
         one.start()
-    alone = latents(Ranks())
     for one in started:
-        one.join(PATIENCE_S)
-        assert one.exitcode == 0
+        one.join()
+    return all(one.exitcode == 0 for one in started)
+
+
+@pytest.mark.slow
+def test_four_processes_compute_what_one_computes(tmp_path):
+    command = [sys.executable, "-m", __name__, str(tmp_path)]
+    processes = subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True)
+    try:
+        alone = latents(Ranks())
+        assert processes.wait(PATIENCE_S) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(processes.pid, signal.SIGKILL)
+        processes.wait()
     assert "0" in "".join("01"[int(flag)] for flag in alone["cache pattern"].flatten())
     for number in range(4):
         together = torch.load(tmp_path / f"{number}.pt")
@@ -100,3 +119,7 @@ def test_every_token_belongs_to_one_process(length, count, sizes):
 def test_heads_that_cannot_be_divided(heads, count, fix):
     assert context.refuse_heads(heads, count).endswith(f"cannot be divided among {count} devices; use {fix}")
     assert context.refuse_heads(24, 2) == ""
+
+
+if __name__ == "__main__":
+    sys.exit(0 if _processes(4, sys.argv[1]) else 1)
