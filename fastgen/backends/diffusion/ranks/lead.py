@@ -221,7 +221,8 @@ class Lead:
         self._ending.acquire()  # once; whoever else comes here waits for the end
         if error is not None:
             traceback.print_exception(error)
-            code = FAULT_EXIT if device_fault(error) else 1
+            faults = [other for other in self._others if other.process.poll() == FAULT_EXIT]
+            code = FAULT_EXIT if faults or device_fault(error) else 1
             why = next(
                 (_of(self._device.name, at, o.process) for at, o in enumerate(self._others, 1) if _is_out(o)), ""
             )
