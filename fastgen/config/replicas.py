@@ -46,10 +46,15 @@ def group(devices: tuple[Device, ...], size: int) -> tuple[Device, ...]:
         size: GPUs, or devices of the CPU (`--gpus cpu:4`), per replica.
 
     Raises:
-        SettingsError: the GPUs cannot be divided so.
+        SettingsError: the GPUs cannot be divided so, or are slices.
     """
     if size == 1:
         return devices
+    if sliced := next((device for device in devices if device.gpu and device.gpu.visible_as.startswith("MIG-")), None):
+        raise SettingsError(
+            f"--gpus-per-replica {size}: {sliced.name} is a MIG slice, and CUDA shows a process only one; use one "
+            "slice per replica, or switch MIG off"
+        )
     if len(devices) % size:
         if devices[0].kind == "cpu":
             fix = f"ask for {size} of them with --gpus cpu:{size}"

@@ -33,6 +33,16 @@ def test_groups(gpus, per_replica, names, visible):
     assert all(one.threads == size * devices[0].threads for one in replicas)
 
 
+def test_slices_cannot_share_a_model():
+    slices = [Gpu(i, f"MIG-{i}", "NVIDIA Test MIG 3g.40gb", 39.0, "9.0") for i in range(2)]
+    devices = resolve_devices("", slices)
+    assert group(devices, 1) == devices
+    with pytest.raises(
+        SettingsError, match="--gpus-per-replica 2: cuda:0 is a MIG slice, and CUDA shows a process only one"
+    ):
+        group(devices, 2)
+
+
 def test_devices_of_the_cpu_are_grouped_too():
     flat, size = parse("cpu:4", 2)
     devices = resolve_devices(flat, [])
