@@ -20,6 +20,7 @@ from fastgen.input.masks import read_mask
 from fastgen.input.readers.row import Row
 from fastgen.input.row_schema import (
     read_api_options,
+    read_contrast,
     read_dialogue,
     read_flag,
     read_images,
@@ -93,6 +94,7 @@ class Intake:
             "seed": self._seed(fields, id),
             "n": read_whole(fields, "n", settings.image.n, 1, MAX_N),
             **read_api_options(fields, self.settings),
+            **(read_contrast(fields, settings.model) if not settings.backend.is_remote else {}),
         }
         remote = next((link for link in self.settings.route if link.backend.is_remote), None)
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
@@ -111,6 +113,12 @@ class Intake:
         base |= {"keep_turns": read_flag(fields, "keep_turns"), "variation": read_flag(fields, "use_variations")}
         if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
+        most = settings.model.defaults.max_references
+        if len(paths) > most:
+            raise InputError(
+                f"{len(paths)} images; {settings.model.name} takes at most {most} in one edit, so leave some out",
+                image_field,
+            )
         sheet = (shapes[0][0] + sum(stitched_width(shape, shapes[0][1]) for shape in shapes[1:]), shapes[0][1])
         if sheet[0] > WIDEST * sheet[1] or sheet[1] > WIDEST * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
             raise InputError(
@@ -120,7 +128,7 @@ class Intake:
                 image_field,
             )
         layout = lay_out(shapes, size, bool(mask), settings.model)
-        base |= {"reference": layout.reference, "places": layout.places}
+        base |= {"reference": layout.reference, "places": layout.places, "references": layout.references}
         return Request(id, "edit", prompts, ImageParams(*layout.saved, **how), layout.render, **base)
 
     def _caption(self, identity: Identity, number: int) -> Request:

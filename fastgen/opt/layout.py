@@ -13,7 +13,7 @@ from typing import Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Layout, Optimizations
-from fastgen.opt.base import Modules
+from fastgen.opt.base import Modules, blocks_of
 
 
 def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None:
@@ -25,8 +25,9 @@ def apply(modules: Modules, choice: Layout) -> dict:
 
     modules.vae.to(memory_format=torch.channels_last)
     if choice.fuse_qkv:
-        for block in (*modules.transformer.transformer_blocks, *modules.transformer.single_transformer_blocks):
-            _fuse(block.attn)
+        for _, block in blocks_of(modules):
+            if hasattr(block, "attn"):
+                _fuse(block.attn)
     return {"vae": "channels_last", "fused_qkv": choice.fuse_qkv}
 
 

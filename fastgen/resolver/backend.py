@@ -68,6 +68,9 @@ def resolve_backend(
             rows_ahead = estimate(run.input, run.limit)
             chosen, note = settle_compile(chosen, rows_ahead, image, card, placement)
             notes += [note] if note else []
+        if card.family != "flux" and (engine.loras or engine.transformer):
+            flag = "--lora" if engine.loras else "--transformer"
+            raise SettingsError(f"{flag}: so far only for FLUX.1 models; {card.name} is another one, so leave it out")
         notes += weights.plan(card.path, engine.transformer, engine.loras).notes
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")

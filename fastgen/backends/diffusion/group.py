@@ -6,6 +6,7 @@ On the same inputs it computes what the pipelines of diffusers compute.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,8 @@ class Member:
         """The noise levels of its schedule, in main memory."""
         cache = modules.step_cache
         self.cache = CacheState(cache, sample.steps) if cache is not None else None
+        self.negative_cache = CacheState(cache, sample.steps) if cache is not None else None
+        """That of its second pass."""
 
     @property
     def left(self) -> int:
@@ -59,7 +62,17 @@ class Group:
         guidance = self._lay_out_schedules()
         self.x = torch.stack([member.x for member in members])
         """(B, tokens, C), always float32."""
-        self.forward = family.forward([member.sample for member in members], guidance)
+        samples = [member.sample for member in members]
+        self.seconds = [at for at, sample in enumerate(samples) if sample.negative is not None]
+        """Which samples go through the model twice, the second time with their negative prompt."""
+        self.pairs: dict[str, torch.Tensor] = {}
+        """If any does: `rows`, the sample of each row of the model; `second`, (B,), the row of a sample's second pass;
+        `scale`, (B, 1, 1)."""
+        if self.seconds:
+            self.pairs = self._lay_out_pairs(samples)
+            guidance = guidance[self.pairs["rows"]]
+        twice = [replace(samples[at], prompt=samples[at].negative) for at in self.seconds]
+        self.forward = family.forward(samples + twice, guidance)
         self.masks: dict[str, torch.Tensor] = {}
         """`repaint`, `keep` and `noise`, (B, tokens, C) each, if any of the samples has a mask."""
         self._lay_out_masks()
@@ -81,6 +94,18 @@ class Group:
         self.levels: list[list[float]] = host[:-1].tolist() if self.cached else []
         """With a step cache: the noise levels before each step, in main memory."""
         return table[-1]
+
+    def _lay_out_pairs(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        """Rows of the model: first all samples, then the second passes."""
+        second = list(range(len(samples)))
+        for row, at in enumerate(self.seconds, len(samples)):
+            second[at] = row
+        scale = [sample.cfg if sample.negative is not None else 1.0 for sample in samples]
+        return {
+            "rows": upload(torch.tensor([*range(len(samples)), *self.seconds]), self.device),
+            "second": upload(torch.tensor(second), self.device),
+            "scale": upload(torch.tensor(scale, dtype=torch.float32), self.device)[:, None, None],
+        }
 
     def _lay_out_masks(self) -> None:
         """What stays as it is outside the masks; a sample without a mask is repainted everywhere."""
@@ -134,10 +159,21 @@ class Group:
 
     def _velocity(self, timestep: torch.Tensor) -> torch.Tensor:
         """The transformer's prediction (B, tokens, C) at these timesteps (B,)."""
-        activations = self.forward.begin(self.x, timestep)
+        x, pairs = self.x, self.pairs
+        if pairs:
+            x, timestep = x[pairs["rows"]], timestep[pairs["rows"]]
+        activations = self.forward.begin(x, timestep)
         if self.cached:
-            states = [member.cache for member in self.members if member.cache is not None]
-            image = through_cache(self.forward, activations, states, self.levels[self.taken])
+            caches = [m.cache for m in self.members] + [self.members[at].negative_cache for at in self.seconds]
+            levels = self.levels[self.taken]
+            levels = levels + [levels[at] for at in self.seconds]
+            states = [cache for cache in caches if cache is not None]
+            image = through_cache(self.forward, activations, states, levels)
         else:
             image = self.forward.blocks(activations, 0).image
-        return self.forward.end(image, activations)
+        velocity = self.forward.end(image, activations)
+        if not pairs:
+            return velocity
+        first, second = velocity[: len(self.members)], velocity[pairs["second"]]
+        once = (pairs["second"] < len(self.members))[:, None, None]
+        return torch.where(once, first, self.family.guided(first, second, pairs["scale"]))

@@ -53,8 +53,8 @@ class Room:
         """
         self.empty_cache()
         size = f"{sample.width}x{sample.height}"
-        if sample.reference is not None:
-            size += ", reference {}x{}".format(*sample.reference_size)
+        for width, height in sample.reference_sizes:
+            size += f", reference {width}x{height}"
         if count == 1:
             raise OutOfMemory(f"out of memory while {doing} one sample of {size}; {self._advice()}")
         fits = self._fits[self._family.key(sample)] = -(-count // 2)
