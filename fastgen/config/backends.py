@@ -78,7 +78,7 @@ _SPECS = (
     BackendSpec(
         "local",
         PICTURES,
-        dict.fromkeys(("flux", "flux2"), "fastgen.backends.diffusion.backend:DiffusionBackend"),
+        dict.fromkeys(("flux", "flux2", "z_image"), "fastgen.backends.diffusion.backend:DiffusionBackend"),
         "fastgen.config.model_cards:locate",
         optimizes=True,
     ),

@@ -4,6 +4,9 @@ models. Data; imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import msgspec
 
 # What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
@@ -106,25 +109,44 @@ FLUX2 = Parts(
     quantized=(*_FLUX_BLOCKS, "norm_out"),
     embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
 )
-PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2}
+Z_IMAGE = Parts(
+    blocks=("layers",),
+    after=("all_final_layer",),
+    quantized=("layers", "noise_refiner", "context_refiner"),
+    embedders=("t_embedder",),
+    per_sample=("adaLN_modulation",),
+)
+PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
 """`ModelCard.family` -> its parts."""
-PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux", "Flux2KleinPipeline": "flux2"}
-"""`_class_name` in `model_index.json` -> the family."""
 
 
 def usual(pipeline: str, transformer: dict, index: dict) -> Defaults:
-    """The defaults of a published model, by its pipeline, its transformer's config and its `model_index.json`."""
-    if pipeline == "Flux2KleinPipeline":
-        return _klein(index)
+    """The defaults of a published model.
+
+    Args:
+        pipeline: one of `PIPELINES`.
+        transformer: its transformer's config.
+        index: its `model_index.json`.
+    """
+    return PIPELINES[pipeline].defaults(transformer, index)
+
+
+def _flux(transformer: dict, index: dict) -> Defaults:
     # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
+    return Defaults() if transformer.get("guidance_embeds") else _schnell()
+
+
+def _kontext(transformer: dict, index: dict) -> Defaults:
     if not transformer.get("guidance_embeds"):
-        return Defaults(steps=4, guidance=0.0, max_sequence_length=256)
-    if pipeline == "FluxKontextPipeline":
-        return Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
-    return Defaults()
+        return _schnell()
+    return Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
 
 
-def _klein(index: dict) -> Defaults:
+def _schnell() -> Defaults:
+    return Defaults(steps=4, guidance=0.0, max_sequence_length=256)
+
+
+def _klein(transformer: dict, index: dict) -> Defaults:
     """FLUX.2 klein: 4 steps and no guidance where it is distilled, 50 steps and true guidance of 4 for the base models:
     diffusers' Flux2KleinPipeline and the model cards."""
     distilled = index.get("is_distilled") is True
@@ -136,3 +158,26 @@ def _klein(index: dict) -> Defaults:
         max_references=10,
         true_cfg=not distilled,
     )
+
+
+def _z_image(transformer: dict, index: dict) -> Defaults:
+    """Z-Image-Turbo: 9 steps without guidance, by its model card."""
+    return Defaults(steps=9, guidance=0.0, max_references=0)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline of diffusers that a model folder may name."""
+
+    family: str
+    defaults: Callable[[dict, dict], Defaults]
+    """(the transformer's config, `model_index.json`) -> what to use if neither row nor flag says."""
+
+
+PIPELINES = {
+    "FluxPipeline": Pipeline("flux", _flux),
+    "FluxKontextPipeline": Pipeline("flux", _kontext),
+    "Flux2KleinPipeline": Pipeline("flux2", _klein),
+    "ZImagePipeline": Pipeline("z_image", _z_image),
+}
+"""`_class_name` in `model_index.json` -> what it is."""

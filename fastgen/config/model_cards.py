@@ -96,6 +96,10 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
     card = read_card(name, folder)
     if card.synthetic:
         notes.append(f"--model {name} has random weights, to measure speed: its images are noise")
+    if task == "edit" and not card.defaults.max_references:
+        raise ModelError(
+            f"--model {name}: makes images from text only; to edit, use a model such as {AUTO_ON_GPU['edit']}"
+        )
     if task == "edit" and not card.defaults.edits:
         notes.append(f"--model {name} is a text-to-image model, not Kontext: its edits may ignore the input image")
     return card, notes
@@ -122,7 +126,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
         raise ModelError(f"--model {name}: its pipeline is {pipeline}; supported are {', '.join(PIPELINES)}")
-    parts = PARTS[PIPELINES[pipeline]]
+    parts = PARTS[PIPELINES[pipeline].family]
     configs = {part: read(folder / part / "config.json") for part in parts.modules}
     for part in parts.folders:
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
@@ -150,17 +154,21 @@ def read_card(name: str, folder: Path) -> ModelCard:
     grid = _grid(configs["vae"])
     if not grid:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
-    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
     return ModelCard(
         name,
         str(folder),
-        PIPELINES[pipeline],
-        hashlib.sha256(stamps.encode()).hexdigest()[:16],
+        PIPELINES[pipeline].family,
+        _fingerprint(folder),
         defaults,
         grid,
         synthetic,
     )
+
+
+def _fingerprint(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
+    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
+    return hashlib.sha256(stamps.encode()).hexdigest()[:16]
 
 
 def _grid(vae: dict) -> int:

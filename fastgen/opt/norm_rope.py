@@ -31,7 +31,7 @@ def refuse(gpu: Gpu | None, choice: NormRope, others: Optimizations) -> str | No
 def apply(modules: Modules, choice: NormRope) -> dict:
     if type(modules.transformer).__name__ != "FluxTransformer2DModel":
         raise SettingsError("--norm-rope: its kernel is for FLUX.1; leave it out with this model")
-    blocks = [block for _, block in blocks_of(modules)]
+    blocks: list[Any] = [block for _, block in blocks_of(modules)]
     for block in blocks:
         block.attn.processor = joined(block.attn.processor)
     return {"blocks": len(blocks)}

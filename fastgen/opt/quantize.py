@@ -105,7 +105,7 @@ def _make(modules: Modules, module: nn.Module, part: str, kind: str) -> None:
     parts = modules.parts
     left_out = parts.whole_text if part == "text" and kind in BITSANDBYTES else ()
     places = parts.quantized if part == "transformer" else ("",)
-    how = {"left_out": left_out, "per_sample": parts.per_sample}
+    how: dict[str, Any] = {"left_out": left_out, "per_sample": parts.per_sample}
     if not sum(replace(module.get_submodule(name), kind, modules.device, modules.dtype, **how) for name in places):
         raise SettingsError(
             f"--quantize {'text:' if part == 'text' else ''}{kind}: none of this model's layers can be quantized like "

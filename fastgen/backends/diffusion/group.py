@@ -60,8 +60,9 @@ class Group:
         """Steps that all of them still take together."""
         self.taken = 0
         guidance = self._lay_out_schedules()
-        self.x = torch.stack([member.x for member in members])
-        """(B, tokens, C), always float32."""
+        self.tokens = max(len(member.x) for member in members)
+        self.x = torch.stack([self._filled(member.x) for member in members])
+        """(B, tokens, C), always float32; filled with zeros where an image has fewer tokens than the largest."""
         samples = [member.sample for member in members]
         self.seconds = [at for at, sample in enumerate(samples) if sample.negative is not None]
         """Which samples go through the model twice, the second time with their negative prompt."""
@@ -114,12 +115,20 @@ class Group:
         none = torch.ones_like(self.x[0], dtype=torch.bool)
         own = [(m.sample.repaint, m.sample.keep) for m in self.members]
         self.masks = {
-            "repaint": torch.stack([none if mask is None else mask.bool() for mask, _ in own]),
+            "repaint": torch.stack([none if mask is None else self._filled(mask.bool()) for mask, _ in own]),
             "keep": torch.stack(
-                [m.x if keep is None else keep.float() for m, (_, keep) in zip(self.members, own, strict=True)]
+                [
+                    self._filled(m.x if keep is None else keep.float())
+                    for m, (_, keep) in zip(self.members, own, strict=True)
+                ]
             ),
-            "noise": torch.stack([member.noise for member in self.members]),
+            "noise": torch.stack([self._filled(member.noise) for member in self.members]),
         }
+
+    def _filled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """With as many tokens as the largest image of the group."""
+        missing = self.tokens - len(tokens)
+        return torch.nn.functional.pad(tokens, (0, 0, 0, missing)) if missing else tokens
 
     @property
     def is_over(self) -> bool:
@@ -150,10 +159,10 @@ class Group:
         """Give the samples that took their last step their latents. Returns the others, for the next group."""
         places = self.x if self.graph is None else self.x.clone()  # the next group's graph writes there
         for member, x in zip(self.members, places.unbind(), strict=True):
-            member.x = x
+            member.x = x[: len(member.noise)]
             member.at += self.taken
             if not member.left:
-                member.sample.latents = x
+                member.sample.latents = member.x
                 member.sample.pattern = member.cache.pattern if member.cache is not None else ""
         return [member for member in self.members if member.left]
 

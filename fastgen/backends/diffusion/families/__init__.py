@@ -13,6 +13,7 @@ from fastgen.config.settings import Settings
 FAMILIES = {
     "flux": "fastgen.backends.diffusion.families.flux1.family",
     "flux2": "fastgen.backends.diffusion.families.flux2.family",
+    "z_image": "fastgen.backends.diffusion.families.z_image.family",
 }
 """`ModelCard.family` -> the module with its `load(settings, device) -> Family`."""
 

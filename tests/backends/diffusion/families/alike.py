@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from fastgen.backends.diffusion.backend import DiffusionBackend
 from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.step_engine import denoise
 from tests.backends.diffusion.conftest import picture
 
 TOLERANCE = 1e-3
@@ -58,7 +60,7 @@ def sample(backend: DiffusionBackend, case: Case) -> Sample:
 def draw(backend: DiffusionBackend, cases: Sequence[Case]) -> list[torch.Tensor]:
     """The images of all cases, together."""
     samples = [sample(backend, case) for case in cases]
-    backend.steps.run(samples)
+    denoise(backend.family, samples, len(samples))
     return [backend.pixels([one])[0] for one in samples]
 
 
@@ -70,5 +72,5 @@ def check(backend: DiffusionBackend, cases: Sequence[Case], theirs: Callable[[Ca
         assert want.std() > 0.02, "a flat picture proves nothing"
         assert (alone - want).abs().max() < TOLERANCE, case
         assert (among - alone).abs().max() < MIXED, case
-    for one, other in zip(together, together[1:], strict=False):
+    for one, other in pairwise(together):
         assert one.shape != other.shape or (one - other).abs().mean() > 0.003, "all of them are the same picture"

@@ -104,6 +104,48 @@ def flux2(folder: Path, distilled: bool) -> Any:
     return _saved(pipeline, folder)
 
 
+def z_image(folder: Path) -> Any:
+    """Saves a Z-Image and returns diffusers' pipeline of it."""
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=32,
+        axes_dims=[4, 6, 6],
+        axes_lens=[256, 32, 32],
+    )
+    pipeline = ZImagePipeline(
+        scheduler=scheduler(shift=3.0),
+        vae=drawn(vae(4), 2),
+        text_encoder=qwen3(3),
+        tokenizer=tokenizer(),
+        transformer=drawn(transformer),
+    )
+    return _saved(pipeline, folder)
+
+
+def vae(channels: int) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(16,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+        shift_factor=0.1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
 def _saved(pipeline: Any, folder: Path) -> Any:
     pipeline.save_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.diffusion.families.flux1 import latents, schedule, text
+from fastgen.backends.diffusion.families import shifted
+from fastgen.backends.diffusion.families.flux1 import latents, text
 from fastgen.backends.diffusion.families.flux1.forward import Forward
 from fastgen.backends.diffusion.families.flux1.load import load as load_modules
 from fastgen.backends.diffusion.family import Sample
@@ -62,7 +63,7 @@ class Flux1:
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
         if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = schedule.sigmas(self.modules.scheduler, steps, tokens)
+            self._sigmas[steps, tokens] = shifted.sigmas(self.modules.scheduler, steps, tokens)
         return self._sigmas[steps, tokens]
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:

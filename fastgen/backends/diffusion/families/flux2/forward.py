@@ -45,10 +45,12 @@ class Activations:
         return self.hidden[:, : self.tokens]
 
     def at(self, device: torch.device) -> Self:
-        return replace(self, **{name: cross(tensor, device) for name, tensor in self._tensors()})
+        moved: dict[str, Any] = {name: cross(tensor, device) for name, tensor in self._tensors()}
+        return replace(self, **moved)
 
     def rows(self, rows: torch.Tensor | slice) -> Self:
-        return replace(self, **{name: tensor[rows] for name, tensor in self._tensors()})
+        some: dict[str, Any] = {name: tensor[rows] for name, tensor in self._tensors()}
+        return replace(self, **some)
 
     def _tensors(self) -> list[tuple[str, torch.Tensor]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "tokens"]
