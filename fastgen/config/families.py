@@ -116,7 +116,14 @@ Z_IMAGE = Parts(
     embedders=("t_embedder",),
     per_sample=("adaLN_modulation",),
 )
-PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
+QWEN_IMAGE = Parts(
+    blocks=("transformer_blocks",),
+    after=("norm_out", "proj_out"),
+    quantized=("transformer_blocks", "norm_out"),
+    embedders=("time_text_embed",),
+    per_sample=("img_mod", "txt_mod"),
+)
+PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "qwen_image": QWEN_IMAGE}
 """`ModelCard.family` -> its parts."""
 
 
@@ -165,6 +172,11 @@ def _z_image(transformer: dict, index: dict) -> Defaults:
     return Defaults(steps=9, guidance=0.0, max_references=0)
 
 
+def _qwen_image(transformer: dict, index: dict) -> Defaults:
+    """Qwen-Image: 50 steps and true guidance of 4, the defaults of diffusers' QwenImagePipeline."""
+    return Defaults(steps=50, guidance=4.0, max_references=0)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A pipeline of diffusers that a model folder may name."""
@@ -179,5 +191,6 @@ PIPELINES = {
     "FluxKontextPipeline": Pipeline("flux", _kontext),
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
     "ZImagePipeline": Pipeline("z_image", _z_image),
+    "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
 }
 """`_class_name` in `model_index.json` -> what it is."""

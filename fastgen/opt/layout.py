@@ -23,12 +23,14 @@ def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None
 def apply(modules: Modules, choice: Layout) -> dict:
     import torch
 
-    modules.vae.to(memory_format=torch.channels_last)
+    frames = any(isinstance(layer, torch.nn.Conv3d) for layer in modules.vae.modules())  # a VAE for videos
+    if not frames:
+        modules.vae.to(memory_format=torch.channels_last)
     if choice.fuse_qkv:
         for _, block in blocks_of(modules):
             if hasattr(block, "attn"):
                 _fuse(block.attn)
-    return {"vae": "channels_last", "fused_qkv": choice.fuse_qkv}
+    return {"vae": "as it is" if frames else "channels_last", "fused_qkv": choice.fuse_qkv}
 
 
 def _fuse(attention: Any) -> None:

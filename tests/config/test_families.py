@@ -7,14 +7,21 @@ import torch
 
 from fastgen.config.families import PARTS, PIPELINES, usual
 
-CLASSES = {"flux": "FluxTransformer2DModel", "flux2": "Flux2Transformer2DModel", "z_image": "ZImageTransformer2DModel"}
+CLASSES = {
+    "flux": "FluxTransformer2DModel",
+    "flux2": "Flux2Transformer2DModel",
+    "z_image": "ZImageTransformer2DModel",
+    "qwen_image": "QwenImageTransformer2DModel",
+}
 
 
 @pytest.mark.parametrize("family", CLASSES)
 def test_parts_are_there(family):
     import diffusers
 
-    small = {"z_image": {"n_layers": 1, "n_refiner_layers": 1}}.get(family, {"num_layers": 1, "num_single_layers": 1})
+    small = {"z_image": {"n_layers": 1, "n_refiner_layers": 1}, "qwen_image": {"num_layers": 1}}.get(
+        family, {"num_layers": 1, "num_single_layers": 1}
+    )
     with torch.device("meta"):
         transformer = getattr(diffusers, CLASSES[family])(**small)
     parts = PARTS[family]
@@ -35,6 +42,7 @@ def test_parts_are_there(family):
         ("Flux2KleinPipeline", {}, {"is_distilled": True}, (4, 1.0, False)),
         ("Flux2KleinPipeline", {}, {}, (50, 4.0, True)),
         ("ZImagePipeline", {}, {}, (9, 0.0, True)),
+        ("QwenImagePipeline", {}, {}, (50, 4.0, True)),
     ],
 )
 def test_defaults(pipeline, transformer, index, want):

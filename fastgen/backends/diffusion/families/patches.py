@@ -28,6 +28,18 @@ class Movable(Protocol):
 A = TypeVar("A", bound=Movable)
 
 
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) -> (B, h/2 * w/2, 4C): each token is a 2x2 patch."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+
+
+def unpack(tokens: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """The inverse of `pack` for latents of height h and width w."""
+    b, _, c = tokens.shape
+    return tokens.view(b, h // 2, w // 2, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, h, w)
+
+
 def token_mask(mask: Image.Image, size: tuple[int, int], patch: int, channels: int) -> torch.Tensor:
     """(tokens, channels) of 0 and 1: a token is repainted if any of its patch x patch pixels is."""
     width, height = size

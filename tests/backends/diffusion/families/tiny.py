@@ -129,6 +129,70 @@ def z_image(folder: Path) -> Any:
     return _saved(pipeline, folder)
 
 
+def qwen_image(folder: Path) -> Any:
+    """Saves a Qwen-Image and returns diffusers' pipeline of it."""
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    statistics = torch.randn(4, generator=torch.Generator().manual_seed(4))
+    made = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=(statistics * 0.2).tolist(),
+        latents_std=(statistics.abs() + 0.5).tolist(),
+    )
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_scaling": {"mrope_section": [2, 3, 3], "rope_type": "default", "type": "default"},
+            "max_position_embeddings": 2048,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [0],
+        },
+        image_token_id=256 + SPECIAL.index("<|image_pad|>"),
+        video_token_id=256 + SPECIAL.index("<|video_pad|>"),
+        vision_start_token_id=256 + SPECIAL.index("<|vision_start|>"),
+        vision_end_token_id=256 + SPECIAL.index("<|vision_end|>"),
+    )
+    pipeline = QwenImagePipeline(
+        scheduler=scheduler(
+            shift=1.0,
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            max_image_seq_len=8192,
+            shift_terminal=0.02,
+        ),
+        vae=drawn(made, 2),
+        text_encoder=drawn(Qwen2_5_VLForConditionalGeneration(config), 1),
+        tokenizer=tokenizer(),
+        transformer=drawn(transformer),
+    )
+    return _saved(pipeline, folder)
+
+
 def vae(channels: int) -> Any:
     from diffusers import AutoencoderKL
 
