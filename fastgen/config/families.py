@@ -78,6 +78,9 @@ class Parts(msgspec.Struct, frozen=True):
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
 
+    fuses: bool = False
+    """Whether query, key and value of its attention may be joined into one matrix."""
+
     @property
     def modules(self) -> tuple[str, ...]:
         """Folders with a config and weights."""
@@ -100,6 +103,7 @@ FLUX1 = Parts(
     # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
     whole_text=("wo",),
     tokenizers=("tokenizer", "tokenizer_2"),
+    fuses=True,
 )
 
 _FLUX2_MODULATIONS = ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")

@@ -15,6 +15,7 @@ import msgspec
 
 from fastgen.config.backends import BackendSpec
 from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
+from fastgen.config.short_names import SHORT_NAMES
 from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
@@ -92,6 +93,9 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
             "the folder or hub id of the whole model as --model and the file as --transformer"
         )
     else:
+        if known := SHORT_NAMES.get(name):
+            notes.append(f"--model {name} is {known.hub_id}: {known.licence}; {known.weights_gib:.0f} GiB of weights")
+            name = known.hub_id
         folder = _from_hub(name)
     card = read_card(name, folder)
     if card.synthetic:
@@ -203,7 +207,7 @@ def _from_hub(name: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    mend = "give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
+    mend = f"give a local folder, a hub id (owner/name), 'tiny', 'auto', or one of {', '.join(SHORT_NAMES)}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"--model {name[:200]}: no such folder; {mend}")
     # Only the diffusers layout: FLUX.1 repositories also carry the same weights as one 24 GB file.

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Layout, Optimizations
+from fastgen.errors import SettingsError
 from fastgen.opt.base import Modules, blocks_of
 
 
@@ -27,9 +28,11 @@ def apply(modules: Modules, choice: Layout) -> dict:
     if not frames:
         modules.vae.to(memory_format=torch.channels_last)
     if choice.fuse_qkv:
+        if not modules.parts.fuses:
+            raise SettingsError(f"{choice.as_flag()}: only for FLUX.1; leave it out with this model")
+        block: Any
         for _, block in blocks_of(modules):
-            if hasattr(block, "attn"):
-                _fuse(block.attn)
+            _fuse(block.attn)
     return {"vae": "as it is" if frames else "channels_last", "fused_qkv": choice.fuse_qkv}
 
 
