@@ -90,7 +90,7 @@ class Trial:
             ]
             if before is not None:
                 for sample, latents in zip(samples, self.family.encode_pictures(before), strict=True):
-                    sample.reference, sample.reference_size = latents, canvas
+                    sample.reference, sample.reference_sizes = latents, (canvas,)
             denoise(self.family, samples, BATCH)
             decoded = decode(self.family, [s.latents for s in samples], *canvas, BATCH, to_uint8)
             made = [picture.wait() for picture in decoded]

@@ -123,7 +123,7 @@ def explain(settings: Settings) -> dict:
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
     warnings = [reason] if (reason := torch_build.refuse_run(settings)) else []
-    unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict)
+    unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict, settings.local_fields)
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
         for item in triage(settings, reader, journal, None, warnings.append, unread, scratch):

@@ -42,7 +42,7 @@ InputStamp = tuple[int, int, int]
 class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     """How an image is made. `width` and `height` are those of the saved image, in pixels; 0 if an API decides.
 
-    The last four are options of APIs, "" if the service decides; the local engine has none of them.
+    `quality` and the three after it are options of APIs, "" if the service decides; the local engine has none of them.
     """
 
     width: int
@@ -55,6 +55,9 @@ class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     background: str = ""
     aspect_ratio: str = ""
     resolution: str = ""
+    negative_prompt: str | None = None
+    """The prompt of the second pass of true classifier-free guidance; only local models have it."""
+    true_cfg_scale: float | None = None
 
 
 class TextParams(msgspec.Struct, frozen=True, tag="text"):
@@ -95,6 +98,8 @@ class Request(msgspec.Struct, frozen=True):
     """(width, height) of the sheet of input images that the model sees; (0, 0) without any."""
     places: tuple[tuple[int, int, int, int], ...] = ()
     """The place of each input image on that sheet: left, top, width, height."""
+    references: tuple[tuple[int, int], ...] = ()
+    """(width, height) of each input image, if the model sees them apart; then there is no sheet."""
     content: str = ""
     """Hash of what the row says, so that a row that keeps its id but changes its content is made again."""
     row: int = 0
@@ -141,16 +146,19 @@ class Bucket(msgspec.Struct, frozen=True, order=True):
     height: int
     reference: tuple[int, int]
     turns: int
+    references: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Bucket:
         turns = len(request.prompts) if request.task == "edit" else 1
-        return cls(request.task, *request.render, request.reference, turns)
+        return cls(request.task, *request.render, request.reference, turns, request.references)
 
     def __str__(self) -> str:
         text = self.task if (self.width, self.height) == (0, 0) else f"{self.task} {self.width}x{self.height}"
         if self.reference != (0, 0):
             text += f", reference {self.reference[0]}x{self.reference[1]}"
+        for width, height in self.references:
+            text += f", reference {width}x{height}"
         return text + (f", {self.turns} turns" if self.turns > 1 else "")
 
 

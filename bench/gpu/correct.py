@@ -93,7 +93,7 @@ def picture(backend: Any, task: str, size: str, steps: int = 4) -> Any:
     sample = Sample(prompt, width, height, steps, 3.5, make_noise(SEED, width, height))
     if task == "edit":
         sample.reference = encode_pictures(backend.modules, [_input(width, height)])[0]
-        sample.reference_size = (width, height)
+        sample.reference_sizes = ((width, height),)
     (made,) = backend.pixels([sample])
     if made is None:
         raise ValueError("NaN or infinity in the latents or pixels")

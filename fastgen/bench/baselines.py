@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgen.bench.rounds import Play, Round
-from fastgen.config.model_cards import MODULES
+from fastgen.config.families import FLUX1
 from fastgen.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _asked(settings: Settings, rows: list[dict]) -> dict[str, Any]:
 def _pipeline(modules: Any, task: str) -> Any:
     from diffusers import FluxKontextPipeline, FluxPipeline
 
-    parts = {name: getattr(modules, name) for name in MODULES}
+    parts = {name: getattr(modules, name) for name in FLUX1.folders}
     return (FluxKontextPipeline if task == "edit" else FluxPipeline)(**parts)
 
 

@@ -11,7 +11,8 @@ import json
 import shutil
 from pathlib import Path
 
-from fastgen.config.model_cards import KONTEXT_SIZES, SCHEDULER, TINY
+from fastgen.config.families import KONTEXT_SIZES
+from fastgen.config.model_cards import SCHEDULER, TINY
 
 TASKS = {"flux-dev": "t2i", "flux-kontext": "edit"}
 NAMES = tuple(TASKS)

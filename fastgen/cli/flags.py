@@ -44,7 +44,8 @@ Out = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="Hub id or local folder of a FLUX.1 model in diffusers format, 'tiny' (embedded), or 'auto': FLUX.1-dev / "
+        help="Hub id or local folder of a model in diffusers format, a short name such as 'klein' (docs/models.md), "
+        "'tiny' (embedded), or 'auto': FLUX.1-dev / "
         "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one."
     ),
 ]

@@ -78,7 +78,9 @@ _SPECS = (
     BackendSpec(
         "local",
         PICTURES,
-        {"flux": "fastgen.backends.diffusion.backend:DiffusionBackend"},
+        dict.fromkeys(
+            ("flux", "flux2", "z_image", "qwen_image"), "fastgen.backends.diffusion.backend:DiffusionBackend"
+        ),
         "fastgen.config.model_cards:locate",
         optimizes=True,
     ),

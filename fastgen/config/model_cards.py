@@ -1,7 +1,7 @@
 """Finds the folder of a model name, checks that it is complete, and reads its defaults. Loads nothing; imports no
 torch.
 
-To add a family, recognise its `model_index.json` in `read_card` and give it a backend in `backends/registry.py`.
+`families.py` says what a folder of each family has, and what its defaults are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from fastgen.config.backends import BackendSpec
+from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
+from fastgen.config.short_names import SHORT_NAMES
 from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
@@ -23,52 +25,9 @@ TINY = Path(__file__).parents[1] / "embedded" / "tiny-flux"
 TINY_VLM = TINY.with_name("tiny-vlm")
 """The embedded captioner."""
 AUTO_ON_GPU = {"t2i": "black-forest-labs/FLUX.1-dev", "edit": "black-forest-labs/FLUX.1-Kontext-dev"}
-PIPELINES = {"FluxPipeline": "flux", "FluxKontextPipeline": "flux"}
-COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
-MODULES = (*COMPONENTS, "tokenizer", "tokenizer_2", "scheduler")
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 _WEIGHT_INDEXES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
-
-
-# What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
-KONTEXT_SIZES = (
-    (672, 1568),
-    (688, 1504),
-    (720, 1456),
-    (752, 1392),
-    (800, 1328),
-    (832, 1248),
-    (880, 1184),
-    (944, 1104),
-    (1024, 1024),
-    (1104, 944),
-    (1184, 880),
-    (1248, 832),
-    (1328, 800),
-    (1392, 752),
-    (1456, 720),
-    (1504, 688),
-    (1568, 672),
-)
-
-
-class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The values to use if neither row nor flag sets them. A model folder may have its own in `fastgen.json`."""
-
-    steps: int = 28
-    guidance: float = 3.5
-    width: int = 1024
-    height: int = 1024
-    pixels: int = 1024 * 1024
-    """Pixel budget of an edit that sets no size."""
-    preferred_sizes: tuple[tuple[int, int], ...] = ()
-    """(width, height) that the model was trained on; an edit that sets no size takes the nearest in shape."""
-    max_pixels: int = 2048 * 2048
-    max_sequence_length: int = 512
-    """Tokens of the T5 prompt; padding counts as text in FLUX, so this changes images."""
-    edits: bool = False
-    """Whether the model was trained to edit images."""
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -134,10 +93,17 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
             "the folder or hub id of the whole model as --model and the file as --transformer"
         )
     else:
+        if known := SHORT_NAMES.get(name):
+            notes.append(f"--model {name} is {known.hub_id}: {known.licence}; {known.weights_gib:.0f} GiB of weights")
+            name = known.hub_id
         folder = _from_hub(name)
     card = read_card(name, folder)
     if card.synthetic:
         notes.append(f"--model {name} has random weights, to measure speed: its images are noise")
+    if task == "edit" and not card.defaults.max_references:
+        raise ModelError(
+            f"--model {name}: makes images from text only; to edit, use a model such as {AUTO_ON_GPU['edit']}"
+        )
     if task == "edit" and not card.defaults.edits:
         notes.append(f"--model {name} is a text-to-image model, not Kontext: its edits may ignore the input image")
     return card, notes
@@ -155,7 +121,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         except FileNotFoundError:
             raise ModelError(
                 f"--model {name}: {path.relative_to(folder)} is missing in {folder}; "
-                "a FLUX.1 folder in diffusers format has it. Download the model again or use another folder"
+                "a model folder in diffusers format has it. Download the model again or use another folder"
             ) from None
         except (ValueError, OSError, RecursionError) as error:
             raise ModelError(f"--model {name}: cannot read {path}: {error}. Download the model again") from None
@@ -164,18 +130,19 @@ def read_card(name: str, folder: Path) -> ModelCard:
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
         raise ModelError(f"--model {name}: its pipeline is {pipeline}; supported are {', '.join(PIPELINES)}")
-    configs = {part: read(folder / part / "config.json") for part in COMPONENTS}
-    for part in MODULES:
+    parts = PARTS[PIPELINES[pipeline].family]
+    configs = {part: read(folder / part / "config.json") for part in parts.modules}
+    for part in parts.folders:
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
             raise ModelError(f"--model {name}: the folder {part}/ is missing in {folder}. Download the model again")
     scheduler = read(folder / "scheduler" / "scheduler_config.json").get("_class_name", SCHEDULER)
     if scheduler != SCHEDULER:
-        raise ModelError(f"--model {name}: its scheduler is {scheduler}; FLUX.1 is sampled with {SCHEDULER}")
+        raise ModelError(f"--model {name}: its scheduler is {scheduler}; this model is sampled with {SCHEDULER}")
     own = read(folder / "fastgen.json") if (folder / "fastgen.json").exists() else {}
     synthetic = own.pop("synthetic", False) is True
-    for part in () if synthetic else COMPONENTS:
+    for part in () if synthetic else parts.modules:
         _check_weights(name, folder / part, read)
-    for part in ("tokenizer", "tokenizer_2"):
+    for part in parts.tokenizers:
         read(folder / part / "tokenizer_config.json")
         if not any((folder / part / file).exists() for file in _VOCABULARIES):
             raise ModelError(
@@ -183,34 +150,38 @@ def read_card(name: str, folder: Path) -> ModelCard:
                 "model again"
             )
     try:
-        defaults = msgspec.convert({**msgspec.to_builtins(_usual(pipeline, configs["transformer"])), **own}, Defaults)
+        defaults = msgspec.convert(
+            {**msgspec.to_builtins(usual(pipeline, configs["transformer"], index)), **own}, Defaults
+        )
     except msgspec.ValidationError as error:
         raise ModelError(f"--model {name}: {folder / 'fastgen.json'}: {error}") from None
-    channels = configs["vae"].get("block_out_channels")
-    if not isinstance(channels, list) or not channels:
+    grid = _grid(configs["vae"])
+    if not grid:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
-    vae_scale = 2 ** (len(channels) - 1)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
-    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
     return ModelCard(
         name,
         str(folder),
-        PIPELINES[pipeline],
-        hashlib.sha256(stamps.encode()).hexdigest()[:16],
+        PIPELINES[pipeline].family,
+        _fingerprint(folder),
         defaults,
-        2 * vae_scale,
+        grid,
         synthetic,
     )
 
 
-def _usual(pipeline: str, transformer: dict) -> Defaults:
-    """The defaults of a published FLUX.1 model, by its pipeline and its transformer's config."""
-    # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
-    if not transformer.get("guidance_embeds"):
-        return Defaults(steps=4, guidance=0.0, max_sequence_length=256)
-    if pipeline == "FluxKontextPipeline":
-        return Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
-    return Defaults()
+def _fingerprint(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
+    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
+    return hashlib.sha256(stamps.encode()).hexdigest()[:16]
+
+
+def _grid(vae: dict) -> int:
+    """Pixels of a token's side: what the VAE shrinks, times the transformer's patch of 2; 0 if the config does not
+    say."""
+    channels, halved = vae.get("block_out_channels"), vae.get("temperal_downsample")
+    if isinstance(halved, list):  # Qwen-Image's VAE, for videos
+        return 2 * 2 ** len(halved)
+    return 2 * 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else 0
 
 
 def _check_weights(name: str, part: Path, read: Callable[[Path], dict]) -> None:
@@ -236,11 +207,12 @@ def _from_hub(name: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    mend = "give a local folder, a hub id (owner/name), 'tiny' or 'auto'"
+    mend = f"give a local folder, a hub id (owner/name), 'tiny', 'auto', or one of {', '.join(SHORT_NAMES)}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"--model {name[:200]}: no such folder; {mend}")
     # Only the diffusers layout: FLUX.1 repositories also carry the same weights as one 24 GB file.
-    patterns = ["model_index.json", "fastgen.json", *(f"{part}/*" for part in MODULES)]
+    folders = dict.fromkeys(folder for parts in PARTS.values() for folder in parts.folders)
+    patterns = ["model_index.json", "fastgen.json", *(f"{folder}/*" for folder in folders)]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:

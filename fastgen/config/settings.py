@@ -26,6 +26,7 @@ OUTPUT_KEYS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
 PROMPT_FIELDS = ("prompt", "conversations", "conversation")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
+LOCAL_FIELDS = ("negative_prompt", "true_cfg_scale")
 
 
 Stamp = Callable[[Path], str]
@@ -232,6 +233,12 @@ class Settings(msgspec.Struct, frozen=True):
         """What an engine is opened with. If it is equal, an open engine can work for another run."""
         how = msgspec.structs.replace(self.optimizations, why={})
         return self.backend, self.model, self.engine, self.engine.stamps(), how, self.placement, self.endpoint
+
+    @property
+    def local_fields(self) -> tuple[str, ...]:
+        """Fields of rows that only models on this machine read, if one may make the images."""
+        is_local = self.task != "caption" and any(not link.backend.is_remote for link in self.route)
+        return LOCAL_FIELDS if is_local else ()
 
     def batch_for(self, pixels: int) -> int:
         """How many samples of that many pixels go through the model together."""

@@ -35,6 +35,8 @@ class Layout(msgspec.Struct, frozen=True):
     """The size of the sheet of all input images."""
     places: tuple[Box, ...]
     """The place of each input image on the sheet, in order."""
+    references: tuple[Size, ...] = ()
+    """The size of each input image, if the model sees them apart; then there is no sheet."""
 
 
 def lay_out(shapes: list[Size], asked: Size | None, masked: bool, card: ModelCard) -> Layout:
@@ -51,6 +53,9 @@ def lay_out(shapes: list[Size], asked: Size | None, masked: bool, card: ModelCar
     saved = first if masked and not asked else render
     # The two differ only if another shape is requested: the model then has to invent what lies beside the image.
     base = render if masked or not asked else _reference(first, render, card.grid)
+    if card.defaults.references_apart:
+        others = [_at(shape, min(shape[0] * shape[1], card.defaults.pixels), card.grid) for shape in shapes[1:]]
+        return Layout(render, saved, (0, 0), (), (base, *others))
     reference, places = _sheet(base, shapes[1:], card.grid)
     return Layout(render, saved, reference, places)
 

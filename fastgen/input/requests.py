@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
+from fastgen.config.model_cards import ModelCard
 from fastgen.config.settings import IMAGE_FIELDS, Settings
 from fastgen.errors import InputError
 from fastgen.input import images
@@ -20,6 +21,7 @@ from fastgen.input.masks import read_mask
 from fastgen.input.readers.row import Row
 from fastgen.input.row_schema import (
     read_api_options,
+    read_contrast,
     read_dialogue,
     read_flag,
     read_images,
@@ -93,6 +95,7 @@ class Intake:
             "seed": self._seed(fields, id),
             "n": read_whole(fields, "n", settings.image.n, 1, MAX_N),
             **read_api_options(fields, self.settings),
+            **(read_contrast(fields, settings.model) if not settings.backend.is_remote else {}),
         }
         remote = next((link for link in self.settings.route if link.backend.is_remote), None)
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
@@ -111,16 +114,9 @@ class Intake:
         base |= {"keep_turns": read_flag(fields, "keep_turns"), "variation": read_flag(fields, "use_variations")}
         if settings.backend.is_remote:
             return Request(id, "edit", prompts, ImageParams(*(size or (0, 0)), **how), **base)
-        sheet = (shapes[0][0] + sum(stitched_width(shape, shapes[0][1]) for shape in shapes[1:]), shapes[0][1])
-        if sheet[0] > WIDEST * sheet[1] or sheet[1] > WIDEST * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
-            raise InputError(
-                f"{'side by side at one height the images are' if paths[1:] else 'the image is'} "
-                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop "
-                "or scale",
-                image_field,
-            )
+        _check_images(shapes, image_field, settings.model)
         layout = lay_out(shapes, size, bool(mask), settings.model)
-        base |= {"reference": layout.reference, "places": layout.places}
+        base |= {"reference": layout.reference, "places": layout.places, "references": layout.references}
         return Request(id, "edit", prompts, ImageParams(*layout.saved, **how), layout.render, **base)
 
     def _caption(self, identity: Identity, number: int) -> Request:
@@ -163,6 +159,28 @@ def places(settings: Settings, out: str | None = None) -> images.Places:
     """Where the images of a run's rows are. `out`: see `Intake`; None: the run folder."""
     rows = settings.rows
     return images.Places(rows.image_root, rows.other_root, settings.run.out if out is None else out)
+
+
+def _check_images(shapes: list[tuple[int, int]], field: str, card: ModelCard) -> None:
+    """Refuses input images that are too many, too long or too large for one edit."""
+    most, apart = card.defaults.max_references, card.defaults.references_apart
+    if len(shapes) > most:
+        raise InputError(
+            f"{len(shapes)} images; {card.name} takes at most {most} in one edit, so leave some out", field
+        )
+    for sheet in shapes if apart else [_side_by_side(shapes)]:
+        if sheet[0] > WIDEST * sheet[1] or sheet[1] > WIDEST * sheet[0] or sheet[0] * sheet[1] > images.MAX_PIXELS:
+            raise InputError(
+                f"{'side by side at one height the images are' if shapes[1:] and not apart else 'the image is'} "
+                f"{sheet[0]}x{sheet[1]}; the most is 16 to 1 and {images.MAX_PIXELS // 1_000_000} megapixels. Crop "
+                "or scale",
+                field,
+            )
+
+
+def _side_by_side(shapes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The size of all images at the height of the first one."""
+    return shapes[0][0] + sum(stitched_width(shape, shapes[0][1]) for shape in shapes[1:]), shapes[0][1]
 
 
 def input_paths(fields: dict, settings: Settings, where: images.Places | None = None) -> tuple[str, ...]:

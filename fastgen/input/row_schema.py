@@ -4,9 +4,11 @@ order."""
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fastgen.config.backends import OPTIONS
 from fastgen.config.checks import check_size, parse_size
+from fastgen.config.model_cards import ModelCard
 from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings
 from fastgen.errors import InputError, quoted
 from fastgen.input import images
@@ -171,6 +173,28 @@ def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
                 if len(word) > 100:
                     raise InputError(f"{quoted(word)}: no service has such a long option; shorten it", name)
     return api_options
+
+
+def read_contrast(fields: dict, card: ModelCard) -> dict[str, Any]:
+    """`negative_prompt` and `true_cfg_scale` of the row, those that it sets. Refuses them where the model has no true
+    classifier-free guidance."""
+    found: dict[str, Any] = {}
+    if fields.get("negative_prompt") is not None:
+        found["negative_prompt"] = text = read_text(fields["negative_prompt"], "negative_prompt")
+        if len(text) > MAX_PROMPT_CHARACTERS:
+            raise InputError(
+                f"it has {len(text):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}. Shorten it", "negative_prompt"
+            )
+    if fields.get("true_cfg_scale") is not None:
+        found["true_cfg_scale"] = read_real(fields, "true_cfg_scale", 1.0)
+    if found and not card.defaults.true_cfg:
+        name = next(iter(found))
+        raise InputError(
+            f"{card.name} has no true classifier-free guidance, because it is distilled; remove `{name}`, or use a "
+            "base model",
+            name,
+        )
+    return found
 
 
 def read_images(fields: dict, root: str | images.Places, task: str) -> tuple[str, tuple[str, ...]]:

@@ -62,9 +62,10 @@ class UnreadFields:
     """Args:
     say: called with each message, once per field.
     strict: whether such a field is an error instead.
+    more: names of further fields that are read.
     """
 
-    def __init__(self, task: Task, say: Callable[[str], None], strict: bool = False):
+    def __init__(self, task: Task, say: Callable[[str], None], strict: bool = False, more: tuple[str, ...] = ()):
         self.notes: list[str] = []
         """All messages; complete after `end`."""
         self._say = say
@@ -73,7 +74,7 @@ class UnreadFields:
         renamed = {"t2i": _PICTURE, "edit": _EDIT, "caption": _CAPTION}[task]
         no_field = _NO_TEXT_FIELD if caption else _NO_FIELD
         self._elsewhere = {_plain(name): meant for name, meant in (no_field | renamed).items()}
-        self._read = {"id", "fastgen", *PROMPT_FIELDS, *(_TEXT_FIELDS if caption else (*PARAM_FIELDS, *OPTIONS))}
+        self._read = {"id", "fastgen", *PROMPT_FIELDS, *more, *(_TEXT_FIELDS if caption else (*PARAM_FIELDS, *OPTIONS))}
         if task != "t2i":
             self._read |= set(IMAGE_FIELDS)
         if task == "edit":

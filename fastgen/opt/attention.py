@@ -21,7 +21,7 @@ from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Attention, Optimizations
 from fastgen.errors import SettingsError
 from fastgen.opt import xformers_build
-from fastgen.opt.base import Modules
+from fastgen.opt.base import Modules, blocks_of
 
 NAMES = {
     "native": "native",
@@ -174,9 +174,10 @@ def _try(modules: Modules, name: str) -> None:
     import torch
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
-    attention = modules.transformer.single_transformer_blocks[0].attn
+    block: Any = blocks_of(modules)[-1][1]
+    attention = block.attn if hasattr(block, "attn") else block.attention
     generator = torch.Generator().manual_seed(0)
-    shape = (3, 1, 128, attention.heads, attention.head_dim)
+    shape = (3, 1, 128, attention.heads, attention.inner_dim // attention.heads)
     qkv = torch.randn(shape, generator=generator).to(modules.device, modules.dtype).unbind()
     with torch.inference_mode():
         found = dispatch_attention_fn(*qkv, backend=attention.processor._attention_backend)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastgen.config.families import Parts
 from fastgen.config.optimizations import StepCache
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Modules(Protocol):
     transformer: Any
     vae: Any
     text_encoder: Any
-    text_encoder_2: Any
+    parts: Parts
+    """What its parts are called."""
     device: torch.device
     """The first of `devices`: here samples begin and end."""
     devices: tuple[torch.device, ...]
@@ -75,3 +77,9 @@ class Modules(Protocol):
     """With --offload group: how the transformer's blocks come."""
     cuda_graphs: bool
     """Whether a step of the loop is recorded and repeated."""
+
+
+def blocks_of(modules: Modules) -> list[tuple[str, torch.nn.Module]]:
+    """Name and module of every block of the transformer, in the order in which they run."""
+    lists = modules.parts.blocks
+    return [(f"{name}.{at}", block) for name in lists for at, block in enumerate(getattr(modules.transformer, name))]

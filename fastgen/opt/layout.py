@@ -13,7 +13,8 @@ from typing import Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Layout, Optimizations
-from fastgen.opt.base import Modules
+from fastgen.errors import SettingsError
+from fastgen.opt.base import Modules, blocks_of
 
 
 def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None:
@@ -23,11 +24,16 @@ def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None
 def apply(modules: Modules, choice: Layout) -> dict:
     import torch
 
-    modules.vae.to(memory_format=torch.channels_last)
+    frames = any(isinstance(layer, torch.nn.Conv3d) for layer in modules.vae.modules())  # a VAE for videos
+    if not frames:
+        modules.vae.to(memory_format=torch.channels_last)
     if choice.fuse_qkv:
-        for block in (*modules.transformer.transformer_blocks, *modules.transformer.single_transformer_blocks):
+        if not modules.parts.fuses:
+            raise SettingsError(f"{choice.as_flag()}: only for FLUX.1; leave it out with this model")
+        block: Any
+        for _, block in blocks_of(modules):
             _fuse(block.attn)
-    return {"vae": "channels_last", "fused_qkv": choice.fuse_qkv}
+    return {"vae": "as it is" if frames else "channels_last", "fused_qkv": choice.fuse_qkv}
 
 
 def _fuse(attention: Any) -> None:

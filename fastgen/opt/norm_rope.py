@@ -14,7 +14,8 @@ from typing import Any
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import NormRope, Optimizations
-from fastgen.opt.base import Modules
+from fastgen.errors import SettingsError
+from fastgen.opt.base import Modules, blocks_of
 
 
 def refuse(gpu: Gpu | None, choice: NormRope, others: Optimizations) -> str | None:
@@ -28,8 +29,9 @@ def refuse(gpu: Gpu | None, choice: NormRope, others: Optimizations) -> str | No
 
 
 def apply(modules: Modules, choice: NormRope) -> dict:
-    transformer = modules.transformer
-    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    if type(modules.transformer).__name__ != "FluxTransformer2DModel":
+        raise SettingsError("--norm-rope: its kernel is for FLUX.1; leave it out with this model")
+    blocks: list[Any] = [block for _, block in blocks_of(modules)]
     for block in blocks:
         block.attn.processor = joined(block.attn.processor)
     return {"blocks": len(blocks)}

@@ -17,12 +17,7 @@ from contextlib import contextmanager
 
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Offload, Optimizations
-from fastgen.opt.base import Modules
-
-TEXT = ("text_encoder", "text_encoder_2")
-PARTS = (*TEXT, "transformer", "vae")
-AWAY = {"none": (), "text": TEXT, "model": PARTS, "group": TEXT}
-"""Kind -> the parts that are on the device only while they are needed."""
+from fastgen.opt.base import Modules, blocks_of
 
 
 def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | None:
@@ -31,25 +26,28 @@ def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | Non
 
 def apply(modules: Modules, choice: Offload) -> dict:
     """Moves what should be on the device; the engine uses `onload` for the rest."""
-    away = AWAY[choice.kind]
+    text = modules.parts.text
+    parts = (*text, "transformer", "vae")
+    # The parts that are on the device only while they are needed.
+    away = {"none": (), "text": text, "model": parts, "group": text}[choice.kind]
     modules.parked = {}
     if modules.stages:  # `shard` has placed everything
         return {"away": []}
     if not away:
-        for name in PARTS if modules.ranks.number == 0 else PARTS[len(TEXT) :]:  # the first one encodes for all
+        # The first process of a replica encodes for all.
+        for name in parts if modules.ranks.number == 0 else parts[len(text) :]:
             getattr(modules, name).to(modules.device)
         return {"away": []}
     from fastgen.opt.parked import BlockStream, Parked, may_pin
 
     pinned = []
-    for name in PARTS:
+    for name in parts:
         part = getattr(modules, name)
         pin = may_pin(part, modules.engines)
         if name in away:
             modules.parked[name] = Parked(part, modules.device, pin)
         elif name == "transformer" and choice.kind == "group":
-            blocks = [*part.transformer_blocks, *part.single_transformer_blocks]
-            modules.block_stream = BlockStream(blocks, modules.device, pin)
+            modules.block_stream = BlockStream([block for _, block in blocks_of(modules)], modules.device, pin)
             modules.block_stream.move_the_rest(part)
         else:
             part.to(modules.device)
@@ -63,7 +61,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
 def onload(modules: Modules, *names: str) -> Iterator[None]:
     """Inside the block these parts are on the device, wherever they are kept. They stay until others need the place."""
     if modules.parked and names:
-        if modules.block_stream is not None and set(names) & set(TEXT):
+        if modules.block_stream is not None and set(names) & set(modules.parts.text):
             modules.block_stream.release()  # the text encoders need the room on the smallest GPUs
         for name, part in modules.parked.items():
             if name not in names:

@@ -37,12 +37,8 @@ if TYPE_CHECKING:
 
 GROUP = 64
 """Weights in a row of the matrix that share a scale in 4bit."""
-BLOCKS = ("transformer_blocks", "single_transformer_blocks", "norm_out")
 MODULATION = "AdaLayerNorm"
 """How the classes begin whose linear layer sees one row per sample."""
-EMBEDDER = "time_text_embed"
-"""The part that turns noise level, guidance and CLIP's summary into the modulation of every block: it has 8 bits if the
-blocks have 4."""
 
 
 def refuse(gpu: Gpu | None, choice: Quantize, others: Optimizations) -> str | None:
@@ -81,7 +77,7 @@ def enter_thread(choice: Quantize) -> None:
 
 def _apply(modules: Modules, part: str, kind: str) -> dict:
     """Quantize one part of the model, or take it from the cache. Returns what it weighs now."""
-    module = modules.transformer if part == "transformer" else modules.text_encoder_2
+    module = modules.transformer if part == "transformer" else getattr(modules, modules.parts.large_text)
     started = time.monotonic()
     plain = 2 * sum(parameter.numel() for parameter in module.parameters())
     cached = modules.quantized_cache.get(part)
@@ -106,17 +102,19 @@ def _apply(modules: Modules, part: str, kind: str) -> dict:
 
 def _make(modules: Modules, module: nn.Module, part: str, kind: str) -> None:
     """Quantize the layers of this part that can be quantized."""
-    # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
-    left_out = ("wo",) if part == "text" and kind in BITSANDBYTES else ()
-    places = BLOCKS if part == "transformer" else ("",)
-    if not sum(replace(module.get_submodule(place), kind, modules.device, modules.dtype, left_out) for place in places):
+    parts = modules.parts
+    left_out = parts.whole_text if part == "text" and kind in BITSANDBYTES else ()
+    places = parts.quantized if part == "transformer" else ("",)
+    how: dict[str, Any] = {"left_out": left_out, "per_sample": parts.per_sample}
+    if not sum(replace(module.get_submodule(name), kind, modules.device, modules.dtype, **how) for name in places):
         raise SettingsError(
             f"--quantize {'text:' if part == 'text' else ''}{kind}: none of this model's layers can be quantized like "
             f"that (4bit needs widths that are a multiple of {GROUP}, mxfp8 and nvfp4 of 32); use another kind"
         )
     if part == "transformer":
         own = EIGHT_BITS.get(kind, kind)
-        replace(module.get_submodule(EMBEDDER), own, modules.device, modules.dtype, few_rows=True)
+        for name in parts.embedders:
+            replace(module.get_submodule(name), own, modules.device, modules.dtype, few_rows=True)
 
 
 def replace(
@@ -126,12 +124,14 @@ def replace(
     dtype: torch.dtype,
     left_out: tuple[str, ...] = (),
     few_rows: bool = False,
+    per_sample: tuple[str, ...] = (),
 ) -> int:
     """Quantize every linear layer in a module on the device, one after the other.
 
     Args:
         left_out: names of layers that stay as they are.
         few_rows: the whole module sees one row per sample.
+        per_sample: the beginnings of names, within a block, of layers that see one row per sample.
     Returns:
         How many.
     """
@@ -150,7 +150,8 @@ def replace(
     ]
     # The modulation has a row per sample, not per token. On a GPU integer products need more than 16 rows, and where
     # there are so few, products in mxfp8 or nvfp4 gain nothing.
-    per_sample = {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
+    modulation = {layer for block in module.children() for layer in _named(block, per_sample)}
+    modulation |= {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
     if kind in BITSANDBYTES:
         for parent, name, layer in found:
             setattr(parent, name, _bitsandbytes(layer, kind, device, dtype))
@@ -158,16 +159,21 @@ def replace(
         from fastgen.opt.block_scaled import BlockScaled
 
         for _, _, layer in found:
-            products = blackwell.multiplies(device, layer in per_sample)
+            products = blackwell.multiplies(device, layer in modulation)
             weight = BlockScaled.of(layer.to(device).weight.data, kind, products)
             layer.weight = nn.Parameter(weight, requires_grad=False)
     else:
         from torchao.quantization import quantize_
 
-        per_token = {layer for _, _, layer in found} - per_sample
+        per_token = {layer for _, _, layer in found} - modulation
         quantize_(module, _torchao(kind, device, False), lambda layer, _: layer in per_token, device=device)
-        quantize_(module, _torchao(kind, device, True), lambda layer, _: layer in per_sample, device=device)
+        quantize_(module, _torchao(kind, device, True), lambda layer, _: layer in modulation, device=device)
     return len(found)
+
+
+def _named(block: nn.Module, beginnings: tuple[str, ...]) -> list[nn.Module]:
+    """The layers of a block whose names in it begin like that."""
+    return [layer for name, layer in block.named_modules() if beginnings and name.startswith(beginnings)]
 
 
 def empty_layer(layer: Any, kind: str, device: torch.device, dtype: torch.dtype | None) -> Any:

@@ -15,20 +15,18 @@ When not: where the model fits on one GPU. Replicas do the same work without a b
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastgen.config.fit.stages import Cut, cut
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations, Shard
 from fastgen.errors import SettingsError
 from fastgen.opt import context
-from fastgen.opt.base import Modules, Stage
+from fastgen.opt.base import Modules, Stage, blocks_of
 from fastgen.opt.quantize import BITSANDBYTES, weight_bytes
-from fastgen.opt.stages import AFTER
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 GIB = 2**30
 
@@ -55,7 +53,7 @@ def apply(modules: Modules, choice: Shard) -> dict:
     """
     if choice.kind == "context":
         return context.apply(modules)
-    parts = (modules.text_encoder, modules.text_encoder_2)
+    parts = [getattr(modules, name) for name in modules.parts.text]
     rooms = [room - spare * GIB for room, spare in zip(_rooms(modules.devices), _spare(choice), strict=False)]
     found = _cut(modules, rooms, choice, sum(map(weight_bytes, parts)))
     if found is None:
@@ -64,36 +62,31 @@ def apply(modules: Modules, choice: Shard) -> dict:
             f"--gpus-per-replica {len(rooms)}: the model does not fit; its GPUs have {room} GiB for weights. Use more "
             "GPUs for each replica"
         )
-    where = device_map(modules.transformer, found)
+    where = device_map(modules, found)
     _place(modules, where)
     modules.text_device = modules.devices[found.text]
     for part in parts:
         part.to(modules.text_device)
     modules.vae.to(modules.device)
     modules.stages = _stages(modules, where)
-    modules.end_device = modules.devices[where[AFTER[0]]]
+    modules.end_device = modules.devices[where[modules.parts.after[0]]]
     stages = [[stage.start, stage.stop] for stage in modules.stages]
     return {"stages": stages, "text_encoders_on": found.text}
 
 
-def blocks_of(transformer: Any) -> list[tuple[str, nn.Module]]:
-    """Name and module of every block, in the order in which they run."""
-    lists = ("transformer_blocks", "single_transformer_blocks")
-    return [(f"{name}.{at}", block) for name in lists for at, block in enumerate(getattr(transformer, name))]
-
-
-def device_map(transformer: Any, found: Cut) -> dict[str, int]:
+def device_map(modules: Modules, found: Cut) -> dict[str, int]:
     """Name of a part of the transformer -> the number of its device, as accelerate lays them out where each device has
     memory for its stage of a cut."""
     from accelerate import infer_auto_device_map
     from accelerate.utils import compute_module_sizes
 
+    transformer = modules.transformer
     sizes = compute_module_sizes(transformer)
-    blocks = [sizes[name] for name, _ in blocks_of(transformer)]
+    blocks = [sizes[name] for name, _ in blocks_of(modules)]
     budgets = {number: sum(blocks[start:stop]) for number, (start, stop) in enumerate(found.stages)}
     # On the first device accelerate keeps room for the largest of the layers that follow, in case they come and go.
     after = found.stages[0][1]
-    budgets[0] += sizes[""] - sum(blocks) - sum(sizes[name] for name in AFTER) + max(blocks[after:])
+    budgets[0] += sizes[""] - sum(blocks) - sum(sizes[name] for name in modules.parts.after) + max(blocks[after:])
     budgets[len(budgets) - 1] += sizes[""]
     return infer_auto_device_map(
         transformer, max_memory=budgets, no_split_module_classes=list(transformer._no_split_modules)
@@ -109,8 +102,8 @@ def _spare(choice: Shard) -> Iterable[float]:
 
 def _cut(modules: Modules, rooms: Sequence[float], choice: Shard, text: int) -> Cut | None:
     transformer = modules.transformer
-    blocks = [float(weight_bytes(block)) for _, block in blocks_of(transformer)]
-    after = sum(weight_bytes(getattr(transformer, name)) for name in AFTER)
+    blocks = [float(weight_bytes(block)) for _, block in blocks_of(modules)]
+    after = sum(weight_bytes(getattr(transformer, name)) for name in modules.parts.after)
     before = weight_bytes(transformer) - sum(blocks) - after + weight_bytes(modules.vae)
     _, other, with_text = choice.spare_gib
     return cut(blocks, rooms, before, after, text + max(0.0, with_text - other) * GIB)
@@ -127,7 +120,7 @@ def _rooms(devices: tuple[torch.device, ...]) -> list[float]:
 
 def _stages(modules: Modules, where: dict[str, int]) -> tuple[Stage, ...]:
     """The runs of blocks that are on the same device."""
-    numbers = [where.get(name, where.get(name.partition(".")[0], -1)) for name, _ in blocks_of(modules.transformer)]
+    numbers = [where.get(name, where.get(name.partition(".")[0], -1)) for name, _ in blocks_of(modules)]
     starts = [at for at, number in enumerate(numbers) if at == 0 or number != numbers[at - 1]]
     stops = [*starts[1:], len(numbers)]
     return tuple(Stage(modules.devices[numbers[start]], start, stop) for start, stop in zip(starts, stops, strict=True))

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from fastgen.opt.base import Modules
 
-AFTER = ("norm_out", "proj_out")
-
 
 def end_at_home(modules: Modules) -> None:
     """Put them onto the first device. With a step cache many steps end after the first block, and would otherwise wait
     for the last device."""
-    for name in AFTER:
+    for name in modules.parts.after:
         getattr(modules.transformer, name).to(modules.device)
     modules.end_device = modules.device

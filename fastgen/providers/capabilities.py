@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from fastgen.config.backends import OPTIONS, Service
 from fastgen.config.optimizations import QUALITIES
@@ -19,6 +20,7 @@ def refuse_flags(settings: Settings) -> str:
     """Why this backend and model cannot honour the flags; "" if they can."""
     if settings.task != "caption":
         width, height = settings.image.size or (0, 0)
+        options: dict[str, Any] = {**settings.image.options}
         params = ImageParams(
             width,
             height,
@@ -26,7 +28,7 @@ def refuse_flags(settings: Settings) -> str:
             settings.image.guidance,
             settings.rows.seed,
             settings.image.n,
-            **settings.image.options,
+            **options,
         )
         if reason := _refuse_params(settings, params, "--"):
             return reason

@@ -69,7 +69,7 @@ def resolve_backend(
             rows_ahead = estimate(run.input, run.limit)
             chosen, note = settle_compile(chosen, rows_ahead, image, card, placement)
             notes += [note] if note else []
-        notes += weights.plan(card.path, engine.transformer, engine.loras).notes
+        notes += _weights(card, engine)
     if engine.dtype == "float16" and not on_gpu and spec.optimizes:
         notes.append("--dtype float16 on a CPU runs 5 to 7 times slower than bfloat16 or float32")
     if endpoint.command and run.input:
@@ -187,6 +187,14 @@ def _engine(flags: Flags, card: ModelCard, on_gpu: bool) -> Engine:
             "--max-sequence-length", card.defaults.max_sequence_length if length is None else length, 1, 512
         ),
     )
+
+
+def _weights(card: ModelCard, engine: Engine) -> tuple[str, ...]:
+    """Notes on the user's own weight files. Raises SettingsError if the model cannot have any."""
+    if card.family != "flux" and (engine.loras or engine.transformer):
+        flag = "--lora" if engine.loras else "--transformer"
+        raise SettingsError(f"{flag}: so far only for FLUX.1 models; {card.name} is another one, so leave it out")
+    return weights.plan(card.path, engine.transformer, engine.loras).notes
 
 
 def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Placement) -> Endpoint:

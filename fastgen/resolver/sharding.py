@@ -59,10 +59,15 @@ def check_heads(card: ModelCard, chosen: Optimizations, devices: tuple[Device, .
     """With --parallel context: whether each device can have as many attention heads as the others.
 
     Raises:
-        SettingsError: it cannot; the message names a number of devices that works.
+        SettingsError: it cannot; the message names a number of devices that works. Or the family has no attention over
+            several devices.
     """
+    if chosen.shard.kind != "context":
+        return
+    if card.family != "flux":
+        raise SettingsError(f"--parallel context: only FLUX.1 models, and {card.name} is none; use --parallel shard")
     config = Path(card.path, "transformer", "config.json")
-    if chosen.shard.kind != "context" or not config.exists():
+    if not config.exists():
         return
     heads = json.loads(config.read_text("utf-8")).get("num_attention_heads", 1)
     if why := context.refuse_heads(heads, devices[0].size):

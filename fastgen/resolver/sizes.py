@@ -13,15 +13,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from fastgen.config.families import FLUX1, PARTS
 from fastgen.config.fit.memory import Part, Sizes
 from fastgen.config.model_cards import ModelCard
 from fastgen.input.weights import flux
-from fastgen.opt.quantize import BLOCKS, EMBEDDER, GROUP
+from fastgen.opt.quantize import GROUP
 
 KEPT_BY_BITSANDBYTES = ".wo.weight"
 """The layers of T5 that bitsandbytes' kinds leave out (`opt.quantize`)."""
 _T5_LINEAR = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
-STREAMED = ("transformer_blocks", "single_transformer_blocks")
 VAE_DEFAULTS = {"layers_per_block": 1, "in_channels": 3, "out_channels": 3, "latent_channels": 4}
 """Of diffusers, for what a config does not set."""
 _ALWAYS_THERE = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
@@ -32,7 +32,7 @@ def read(card: ModelCard) -> Sizes | None:
     make = _FAMILIES.get(card.family)
     if make is None:
         return None
-    parts = ("transformer", "text_encoder", "text_encoder_2", "vae")
+    parts = ("transformer", *PARTS[card.family].text, "vae")
     return make(*(json.loads(Path(card.path, part, "config.json").read_text("utf-8")) for part in parts))
 
 
@@ -54,17 +54,19 @@ def _transformer(shapes: dict[str, flux.Shape]) -> Part:
     linear: Counter[str] = Counter()
     for name, shape in shapes.items():
         first, _, rest = name.partition(".")
-        if first in STREAMED:
+        if first in FLUX1.blocks:
             blocks[f"{first}.{rest.partition('.')[0]}"] += prod(shape)
-        if first in (*BLOCKS, EMBEDDER) and len(shape) == 2 and shape[1] % GROUP == 0:
+        if first in (*FLUX1.quantized, *FLUX1.embedders) and len(shape) == 2 and shape[1] % GROUP == 0:
             linear[first] += prod(shape)
     quantized = linear.total()
-    in_order = sorted(blocks, key=lambda name: (STREAMED.index(name.partition(".")[0]), int(name.partition(".")[2])))
+    in_order = sorted(
+        blocks, key=lambda name: (FLUX1.blocks.index(name.partition(".")[0]), int(name.partition(".")[2]))
+    )
     return Part(
         _count(shapes),
         quantized,
         quantized,
-        linear[EMBEDDER],
+        sum(linear[name] for name in FLUX1.embedders),
         blocks.total(),
         max(blocks.values(), default=0),
         tuple(blocks[name] for name in in_order),

@@ -110,7 +110,7 @@ class Run:
         store = Store(settings.run.out)
         self._reader = RowReader(settings.run.input, settings.run.limit, store, self._say)
         self._spool = RowSpool(self.folder.path)
-        unread = UnreadFields(settings.task, self._say, settings.rows.strict)
+        unread = UnreadFields(settings.task, self._say, settings.rows.strict, settings.local_fields)
         self.folder.notes = unread.notes
         layout = self.folder.layout
         feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread, layout=layout)

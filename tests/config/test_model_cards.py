@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from fastgen.config.model_cards import KONTEXT_SIZES, TINY, read_card, resolve_model
+from fastgen.config.families import KONTEXT_SIZES
+from fastgen.config.model_cards import TINY, read_card, resolve_model
 from fastgen.errors import ModelError
 
 FILES = sorted(str(path.relative_to(TINY)) for path in TINY.rglob("*") if path.is_file())

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgen.config import backends
-from fastgen.config.model_cards import KONTEXT_SIZES, TINY, Defaults, locate_fake, read_card
+from fastgen.config.families import KONTEXT_SIZES
+from fastgen.config.model_cards import TINY, Defaults, locate_fake, read_card
 from fastgen.input.geometry import fit, lay_out, stitched_width
 
 FAKE = locate_fake(backends.get("fake"), "t2i", "auto", False, None, None)[0]

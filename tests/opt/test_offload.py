@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastgen.config.families import FLUX1
 from fastgen.config.optimizations import Offload
 from fastgen.opt import offload, parked
 from tests.opt.conftest import draw
@@ -44,12 +45,12 @@ def size(module) -> int:
 
 
 def where(modules) -> dict[str, str]:
-    return {name: next(getattr(modules, name).parameters()).device.type for name in offload.PARTS}
+    return {name: next(getattr(modules, name).parameters()).device.type for name in (*FLUX1.text, "transformer", "vae")}
 
 
 def test_parts_take_turns_and_are_never_copied_back(modules):
     offload.apply(modules, Offload("model"))
-    assert modules.away == offload.PARTS and set(where(modules).values()) == {"cpu"}
+    assert modules.away == (*FLUX1.text, "transformer", "vae") and set(where(modules).values()) == {"cpu"}
     weights = {name: parameter.clone() for name, parameter in modules.transformer.named_parameters()}
     with Copies() as copies:
         for _ in range(3):  # batches
@@ -58,11 +59,11 @@ def test_parts_take_turns_and_are_never_copied_back(modules):
                     assert where(modules)["transformer"] == "meta"
             assert where(modules)["transformer"] == "meta", "it stays until another part needs the place"
             with offload.onload(modules, "vae"):
-                assert where(modules) == dict.fromkeys(offload.PARTS, "cpu") | {"vae": "meta"}
+                assert where(modules) == dict.fromkeys((*FLUX1.text, "transformer", "vae"), "cpu") | {"vae": "meta"}
             with offload.onload(modules):
                 assert where(modules)["vae"] == "meta", "nothing is needed, so nothing moves"
     assert copies.there == 3 * (size(modules.transformer) + size(modules.vae)) and copies.back == 0
-    with offload.onload(modules, *offload.TEXT):
+    with offload.onload(modules, *FLUX1.text):
         pass
     for name, parameter in modules.transformer.named_parameters():
         assert (parameter == weights[name]).all()
@@ -71,9 +72,9 @@ def test_parts_take_turns_and_are_never_copied_back(modules):
 def test_text_encoders_leave_when_something_else_computes(modules):
     modules.vae.to("cpu")
     offload.apply(modules, Offload("text"))
-    assert modules.away == offload.TEXT
+    assert modules.away == FLUX1.text
     assert where(modules) == {"text_encoder": "cpu", "text_encoder_2": "cpu", "transformer": "meta", "vae": "meta"}
-    with offload.onload(modules, *offload.TEXT):
+    with offload.onload(modules, *FLUX1.text):
         assert set(where(modules).values()) == {"meta"}
     with pytest.raises(ZeroDivisionError), offload.onload(modules, "vae"):
         assert where(modules)["text_encoder_2"] == "cpu"
@@ -83,7 +84,7 @@ def test_text_encoders_leave_when_something_else_computes(modules):
 def test_tied_weights_stay_tied(modules):
     offload.apply(modules, Offload("text"))
     t5 = modules.text_encoder_2
-    for names in (offload.TEXT, ("transformer",)):
+    for names in (FLUX1.text, ("transformer",)):
         with offload.onload(modules, *names):
             assert t5.shared.weight is t5.encoder.embed_tokens.weight
 
@@ -148,7 +149,7 @@ def test_the_ring_makes_room_for_the_text_encoders(tiny):
         assert (draw(made) == want).all() and len(stream._ring) == 2 and used() != homes
         with offload.onload(modules, "vae"):
             assert len(stream._ring) == 2, "the VAE has room beside it"
-        with offload.onload(modules, *offload.TEXT):
+        with offload.onload(modules, *FLUX1.text):
             assert not stream._ring and used() == homes
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from fastgen.config.families import FLUX1
 from fastgen.config.fit.stages import Cut
 from fastgen.opt import shard
 from tests.opt.conftest import draw
@@ -16,7 +19,8 @@ def flux():
     from diffusers import FluxTransformer2DModel
 
     with torch.device("meta"):
-        return FluxTransformer2DModel(guidance_embeds=True).to(torch.bfloat16)
+        transformer = FluxTransformer2DModel(guidance_embeds=True).to(torch.bfloat16)
+    return SimpleNamespace(transformer=transformer, parts=FLUX1)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastgen.bench import synthetic
+from fastgen.config.families import FLUX1
 from fastgen.config.fit.memory import BITSANDBYTES, EIGHT_BITS
 from fastgen.config.model_cards import TINY, read_card
 from fastgen.input.weights.safetensors import read_header
@@ -62,7 +63,7 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
     small = sizes.of_flux(transformer, synthetic.CLIP, t5, synthetic.VAE)
     torch.manual_seed(0)
     if model == "transformer":
-        module, part, places = FluxTransformer2DModel.from_config(transformer), small.transformer, quantize.BLOCKS
+        module, part, places = FluxTransformer2DModel.from_config(transformer), small.transformer, FLUX1.quantized
     else:
         module, part, places = T5EncoderModel(T5Config(**t5)), small.text, ("",)
     module = module.to(torch.bfloat16).eval().requires_grad_(False)
@@ -71,6 +72,6 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
         quantize.replace(module.get_submodule(place), kind, torch.device("cpu"), torch.bfloat16, left_out)
     if model == "transformer":
         own = EIGHT_BITS.get(kind, kind)
-        quantize.replace(module.get_submodule(quantize.EMBEDDER), own, torch.device("cpu"), torch.bfloat16)
+        quantize.replace(module.get_submodule(FLUX1.embedders[0]), own, torch.device("cpu"), torch.bfloat16)
     reckoned = part.gib(kind, 2) * 2**30
     assert quantize.weight_bytes(module) == pytest.approx(reckoned, rel=0.03)

@@ -259,6 +259,9 @@ class DiffusionBackend:
         warnings = list(given.warnings) if given else []
         if cut > most:
             warnings.append(f"the prompt has {cut} tokens; the model reads the first {most}")
+        how = request.image_params
+        if how.negative_prompt and not self.family.contrast(how.guidance, how.true_cfg_scale, how.negative_prompt):
+            warnings.append("negative_prompt has no effect; this model needs a true_cfg_scale above 1 for it")
         if self.modules.vae.use_tiling:
             warnings.append("decoded in tiles because memory was low; seams are possible")
         return tuple(warnings)

@@ -44,9 +44,13 @@ class Sample:
     noise: torch.Tensor
     """(tokens, C), float32."""
     reference: torch.Tensor | None = None
-    """(reference tokens, C): the image to edit."""
-    reference_size: tuple[int, int] = (0, 0)
-    """(width, height) of the reference in pixels."""
+    """(reference tokens, C): the images that it is made from, one after the other."""
+    reference_sizes: tuple[tuple[int, int], ...] = ()
+    """(width, height) of each of them in pixels."""
+    negative: Any = None
+    """A `Prompt` for the second pass of true classifier-free guidance; None without one."""
+    cfg: float = 0.0
+    """Its scale, if there is a second pass."""
     keep: torch.Tensor | None = None
     """(tokens, C): latents to keep where `repaint` is 0."""
     repaint: torch.Tensor | None = None
@@ -112,6 +116,13 @@ class Family(Protocol):
         """One `Prompt` per text, in order, on the device, or in main memory if the text encoders come and go. Called by
         one thread at a time, with the text encoders on the device."""
 
+    def contrast(self, guidance: float, true_cfg: float | None, negative: str | None) -> tuple[str, float] | None:
+        """The prompt and scale of the second pass of true classifier-free guidance; None if one pass is enough.
+
+        Args:
+            guidance, true_cfg, negative: `guidance`, `true_cfg_scale` and `negative_prompt` of the row; None: not set.
+        """
+
     # Latents
 
     def noise(self, seed: int, width: int, height: int) -> torch.Tensor:
@@ -140,6 +151,10 @@ class Family(Protocol):
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         """Noise levels (steps, B) on the device as `Forward.begin` takes them."""
+
+    def guided(self, positive: torch.Tensor, negative: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """The velocity (B, tokens, C) of true classifier-free guidance from those of its two passes. `scale`:
+        (B, 1, 1), float32."""
 
     def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Any:
         """A `Forward` of samples with one key. `guidance`: (B,), float32, on the device."""

@@ -37,7 +37,14 @@ class Inputs:
             for path, picture in zip(request.images, pictures, strict=True)
             for note in picture.notes
         ]
-        self.sheet = images.stitch([picture.srgb for picture in pictures], request.reference, request.places)
+        self.references: list[Image.Image] = []
+        """What the model sees: the input images apart, each at its size, or one sheet of all of them."""
+        if request.references:
+            pairs = zip(pictures, request.references, strict=True)
+            self.references = [images.scaled(picture.srgb, size) for picture, size in pairs]
+        else:
+            sheet = images.stitch([picture.srgb for picture in pictures], request.reference, request.places)
+            self.references = [images.scaled(sheet, request.reference)]
         self._saved = (request.image_params.width, request.image_params.height)
         self.base = images.scaled(self.first.srgb, self._saved)
         self.mask: Image.Image | None = None
@@ -109,6 +116,8 @@ class Saver:
             "images": request.images,
             "mask": request.mask,
         }
+        how |= {"negative_prompt": params.negative_prompt} if params.negative_prompt is not None else {}
+        how |= {"true_cfg_scale": params.true_cfg_scale} if params.true_cfg_scale is not None else {}
         about = {
             "prompt": prompt,
             "model": settings.model.name,

@@ -33,6 +33,7 @@ class Group(Protocol):
     """(steps, B) each: what `advanced` is given at every step."""
     x: torch.Tensor
     masks: dict[str, torch.Tensor]
+    pairs: dict[str, torch.Tensor]
     forward: Forward
 
     def advanced(self, timestep: torch.Tensor, delta: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -65,6 +66,7 @@ class StepGraph:
         self._own = copy.copy(group)  # the same step, over tensors of its own
         self._own.forward = copy.copy(group.forward)
         self._own.x, self._own.masks = group.x.clone(), _cloned(group.masks)
+        self._own.pairs = _cloned(group.pairs)
         self._own.forward.constants = _cloned(group.forward.constants)
         self._levels = [tensor[0].clone() for tensor in (group.timesteps, group.deltas, group.after)]
         self._replay = record(self._step, group.device)
@@ -101,7 +103,7 @@ def record(step: Callable[[], None], device: torch.device) -> Callable[[], None]
 
 def _tensors(group: Group) -> dict[str, torch.Tensor]:
     """What a step reads, besides the model and the noise levels."""
-    return {"x": group.x, **group.masks, **group.forward.constants}
+    return {"x": group.x, **group.masks, **group.pairs, **group.forward.constants}
 
 
 def _cloned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

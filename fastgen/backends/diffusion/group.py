@@ -6,6 +6,7 @@ On the same inputs it computes what the pipelines of diffusers compute.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,8 @@ class Member:
         """The noise levels of its schedule, in main memory."""
         cache = modules.step_cache
         self.cache = CacheState(cache, sample.steps) if cache is not None else None
+        self.negative_cache = CacheState(cache, sample.steps) if cache is not None else None
+        """That of its second pass."""
 
     @property
     def left(self) -> int:
@@ -57,9 +60,20 @@ class Group:
         """Steps that all of them still take together."""
         self.taken = 0
         guidance = self._lay_out_schedules()
-        self.x = torch.stack([member.x for member in members])
-        """(B, tokens, C), always float32."""
-        self.forward = family.forward([member.sample for member in members], guidance)
+        self.tokens = max(len(member.x) for member in members)
+        self.x = torch.stack([self._filled(member.x) for member in members])
+        """(B, tokens, C), always float32; filled with zeros where an image has fewer tokens than the largest."""
+        samples = [member.sample for member in members]
+        self.seconds = [at for at, sample in enumerate(samples) if sample.negative is not None]
+        """Which samples go through the model twice, the second time with their negative prompt."""
+        self.pairs: dict[str, torch.Tensor] = {}
+        """If any does: `rows`, the sample of each row of the model; `second`, (B,), the row of a sample's second pass;
+        `scale`, (B, 1, 1)."""
+        if self.seconds:
+            self.pairs = self._lay_out_pairs(samples)
+            guidance = guidance[self.pairs["rows"]]
+        twice = [replace(samples[at], prompt=samples[at].negative) for at in self.seconds]
+        self.forward = family.forward(samples + twice, guidance)
         self.masks: dict[str, torch.Tensor] = {}
         """`repaint`, `keep` and `noise`, (B, tokens, C) each, if any of the samples has a mask."""
         self._lay_out_masks()
@@ -82,6 +96,18 @@ class Group:
         """With a step cache: the noise levels before each step, in main memory."""
         return table[-1]
 
+    def _lay_out_pairs(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        """Rows of the model: first all samples, then the second passes."""
+        second = list(range(len(samples)))
+        for row, at in enumerate(self.seconds, len(samples)):
+            second[at] = row
+        scale = [sample.cfg if sample.negative is not None else 1.0 for sample in samples]
+        return {
+            "rows": upload(torch.tensor([*range(len(samples)), *self.seconds]), self.device),
+            "second": upload(torch.tensor(second), self.device),
+            "scale": upload(torch.tensor(scale, dtype=torch.float32), self.device)[:, None, None],
+        }
+
     def _lay_out_masks(self) -> None:
         """What stays as it is outside the masks; a sample without a mask is repainted everywhere."""
         if not any(member.sample.repaint is not None for member in self.members):
@@ -89,12 +115,20 @@ class Group:
         none = torch.ones_like(self.x[0], dtype=torch.bool)
         own = [(m.sample.repaint, m.sample.keep) for m in self.members]
         self.masks = {
-            "repaint": torch.stack([none if mask is None else mask.bool() for mask, _ in own]),
+            "repaint": torch.stack([none if mask is None else self._filled(mask.bool()) for mask, _ in own]),
             "keep": torch.stack(
-                [m.x if keep is None else keep.float() for m, (_, keep) in zip(self.members, own, strict=True)]
+                [
+                    self._filled(m.x if keep is None else keep.float())
+                    for m, (_, keep) in zip(self.members, own, strict=True)
+                ]
             ),
-            "noise": torch.stack([member.noise for member in self.members]),
+            "noise": torch.stack([self._filled(member.noise) for member in self.members]),
         }
+
+    def _filled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """With as many tokens as the largest image of the group."""
+        missing = self.tokens - len(tokens)
+        return torch.nn.functional.pad(tokens, (0, 0, 0, missing)) if missing else tokens
 
     @property
     def is_over(self) -> bool:
@@ -125,19 +159,30 @@ class Group:
         """Give the samples that took their last step their latents. Returns the others, for the next group."""
         places = self.x if self.graph is None else self.x.clone()  # the next group's graph writes there
         for member, x in zip(self.members, places.unbind(), strict=True):
-            member.x = x
+            member.x = x[: len(member.noise)]
             member.at += self.taken
             if not member.left:
-                member.sample.latents = x
+                member.sample.latents = member.x
                 member.sample.pattern = member.cache.pattern if member.cache is not None else ""
         return [member for member in self.members if member.left]
 
     def _velocity(self, timestep: torch.Tensor) -> torch.Tensor:
         """The transformer's prediction (B, tokens, C) at these timesteps (B,)."""
-        activations = self.forward.begin(self.x, timestep)
+        x, pairs = self.x, self.pairs
+        if pairs:
+            x, timestep = x[pairs["rows"]], timestep[pairs["rows"]]
+        activations = self.forward.begin(x, timestep)
         if self.cached:
-            states = [member.cache for member in self.members if member.cache is not None]
-            image = through_cache(self.forward, activations, states, self.levels[self.taken])
+            caches = [m.cache for m in self.members] + [self.members[at].negative_cache for at in self.seconds]
+            levels = self.levels[self.taken]
+            levels = levels + [levels[at] for at in self.seconds]
+            states = [cache for cache in caches if cache is not None]
+            image = through_cache(self.forward, activations, states, levels)
         else:
             image = self.forward.blocks(activations, 0).image
-        return self.forward.end(image, activations)
+        velocity = self.forward.end(image, activations)
+        if not pairs:
+            return velocity
+        first, second = velocity[: len(self.members)], velocity[pairs["second"]]
+        once = (pairs["second"] < len(self.members))[:, None, None]
+        return torch.where(once, first, self.family.guided(first, second, pairs["scale"]))

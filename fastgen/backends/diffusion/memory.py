@@ -43,7 +43,7 @@ class Room:
     def most(self, sample: Sample) -> int:
         """How many samples like this one go through the model together."""
         most = self._batch_for(sample.width * sample.height)
-        return min(most, self._fits.get(self._family.key(sample), most)) if self._fits else most
+        return min(most, self._fits.get(self._kind(sample), most)) if self._fits else most
 
     def shrink(self, sample: Sample, count: int, doing: str) -> int:
         """So many samples like this one were too many. Returns how many to try from now on.
@@ -53,13 +53,16 @@ class Room:
         """
         self.empty_cache()
         size = f"{sample.width}x{sample.height}"
-        if sample.reference is not None:
-            size += ", reference {}x{}".format(*sample.reference_size)
+        for width, height in sample.reference_sizes:
+            size += f", reference {width}x{height}"
         if count == 1:
             raise OutOfMemory(f"out of memory while {doing} one sample of {size}; {self._advice()}")
-        fits = self._fits[self._family.key(sample)] = -(-count // 2)
+        fits = self._fits[self._kind(sample)] = -(-count // 2)
         log.warning("out of memory while %s %d samples of %s: %d at a time from now on", doing, count, size, fits)
         return fits
+
+    def _kind(self, sample: Sample) -> Hashable:
+        return self._family.key(sample), sample.width, sample.height
 
     def forget(self) -> None:
         """As if memory had never run out."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fastgen.config.families import Parts
 from fastgen.config.optimizations import StepCache
 from fastgen.opt.base import QuantizedWeights, Stage
 from fastgen.opt.parked import BlockStream, Parked
@@ -21,13 +22,17 @@ class Modules:
     transformer: Any
     vae: Any
     text_encoder: Any
-    text_encoder_2: Any
     tokenizer: Any
-    tokenizer_2: Any
     scheduler: Any
     device: torch.device
     """Here samples begin and end: the first of `devices`."""
     dtype: torch.dtype
+    parts: Parts
+    """What they are called."""
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+    processor: Any = None
+    """Turns images and texts into what a text encoder that sees images reads."""
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
     quantized_cache: Mapping[str, QuantizedWeights] = field(default_factory=dict)

@@ -68,7 +68,10 @@ class Rendering:
         self._family, self._steps, self._renderer = renderer.family, renderer.steps, renderer
         self._bucket, self._inputs, self._clock = Bucket.of(requests[0]), inputs, clock
         self._size = (self._bucket.width, self._bucket.height)
-        self._texts = list(dict.fromkeys(prompt for request in requests for prompt in request.prompts))
+        self._contrasts = {request.id: _contrast(self._family, request) for request in requests}
+        negative = [found[0] for found in self._contrasts.values() if found is not None]
+        texts = [prompt for request in requests for prompt in request.prompts]
+        self._texts = list(dict.fromkeys([*texts, *negative]))
         self._jobs: Made = {}
         for request in requests:
             n = request.image_params.n
@@ -121,7 +124,10 @@ class Rendering:
             job.prompt = job.request.prompts[turn]
         params = job.request.image_params
         noise = self._family.noise(params.seed + turn * params.n + job.number, *self._size)
-        return Sample(prompts[job.prompt], *self._size, params.steps, params.guidance, noise)
+        sample = Sample(prompts[job.prompt], *self._size, params.steps, params.guidance, noise)
+        if found := self._contrasts[job.request.id]:
+            sample.negative, sample.cfg = prompts[found[0]], found[1]
+        return sample
 
     def _finish(self, decoded: list[Decoded], turn: int) -> None:
         """Wait for the images of a turn: sets the jobs' `picture`."""
@@ -141,16 +147,20 @@ class Rendering:
     def _add_references(self, jobs: list[ImageJob], samples: list[Sample], turn: int) -> None:
         """Encode the image that each job edits, and for masked edits the latents to keep."""
         sources: dict[tuple, Image.Image] = {}
-        size = self._bucket.reference if turn == 0 else self._size
 
-        def key(job: ImageJob, purpose: str) -> tuple:
+        def key(job: ImageJob, purpose: str | int) -> tuple:
             return (purpose, job.request.id) if turn == 0 else (purpose, job.request.id, job.number)
+
+        def seen(job: ImageJob) -> list[Image.Image]:
+            if turn == 0 or job.picture is None:
+                return self._inputs[job.request.id].references
+            return [scaled(job.picture, self._size)]
 
         for job in jobs:
             given = self._inputs[job.request.id]
-            now = given.sheet if turn == 0 or job.picture is None else job.picture
             base = given.base if turn == 0 or job.picture is None else job.picture
-            sources.setdefault(key(job, "reference"), scaled(now, size))
+            for number, picture in enumerate(seen(job)):
+                sources.setdefault(key(job, number), picture)
             if given.mask is not None:
                 sources.setdefault(key(job, "keep"), scaled(base, self._size))
         latents: dict[tuple, torch.Tensor] = {}
@@ -159,11 +169,19 @@ class Rendering:
             arrays = [np.asarray(sources[name]) for name in names]
             latents.update(zip(names, self._family.encode_pictures(arrays), strict=True))
         for job, sample in zip(jobs, samples, strict=True):
-            sample.reference, sample.reference_size = latents[key(job, "reference")], size
+            pictures = seen(job)
+            own = [latents[key(job, number)] for number in range(len(pictures))]
+            sample.reference = own[0] if len(own) == 1 else torch.cat(own)
+            sample.reference_sizes = tuple(picture.size for picture in pictures)
             mask = self._inputs[job.request.id].mask
             if mask is not None:
                 sample.keep = latents[key(job, "keep")]
                 sample.repaint = upload(self._family.mask(mask, self._size), self._family.modules.device)
+
+
+def _contrast(family: Family, request: Request) -> tuple[str, float] | None:
+    params = request.image_params
+    return family.contrast(params.guidance, params.true_cfg_scale, params.negative_prompt)
 
 
 class Renderer:

@@ -11,6 +11,7 @@ import torch
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.step_engine import StepEngine
 from fastgen.config.settings import Settings
+from fastgen.opt.base import blocks_of
 from fastgen.opt.compile import graphs
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class WorkDone:
             work["gpu_peak_mib"] = max(map(torch.cuda.max_memory_reserved, modules.devices)) >> 20
         patterns = [pattern for job in jobs for pattern in job.patterns]
         if patterns:
-            config = modules.transformer.config
-            blocks, taken = config.num_layers + config.num_single_layers, sum(map(len, patterns))
+            blocks, taken = len(blocks_of(modules)), sum(map(len, patterns))
             computed = sum(pattern.count("1") for pattern in patterns)
             work |= {"blocks": computed * blocks + taken - computed, "blocks_without_cache": taken * blocks}
         if self.settings.optimizations.compile.on:

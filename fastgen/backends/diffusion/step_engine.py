@@ -184,6 +184,9 @@ class StepEngine:
             places = min(most, -(-together // len(self._streams))) - len(stream.tickets)
             joining: list[_Ticket] = []
             while len(joining) < places and self._waiting and self._waiting[0].key == first.key:
+                inside = len(stream.tickets) + len(joining)
+                if inside and self.room.most(self._waiting[0].sample) <= inside:  # larger than those that are inside
+                    break
                 joining.append(self._waiting.popleft())
             if any(ticket.member is not None and ticket.member.left for ticket in stream.tickets):
                 self._counts.joins += len(joining)

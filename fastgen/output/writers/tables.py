@@ -163,7 +163,9 @@ def describe(result: Result) -> dict:
             if (spec := backends.get(result.backend)) and spec.service:  # a service does not have these
                 del how["steps"], how["guidance"], how["seed"]
         about |= (
-            {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
+            {k: v for k, v in how.items() if v not in ("", None)}
+            | {"seconds": result.seconds, "attempts": result.attempts}
+            | cost
         )
         about |= {"cache": result.cache} if result.cache else {}
         about |= {"usage": result.usage} if result.usage else {}

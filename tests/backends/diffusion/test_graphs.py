@@ -31,10 +31,7 @@ def recorded(monkeypatch):
 
 def samples(t2i, count: int, masked: bool) -> list[Sample]:
     prompts = t2i.prompts.encode(["a red circle", "two stars", "a fox"])
-    made = [
-        Sample(prompts[i % 3], 64, 64, 3 + i % 3, 2.0 + i, make_noise(i, 64, 64), reference_size=(0, 0))
-        for i in range(count)
-    ]
+    made = [Sample(prompts[i % 3], 64, 64, 3 + i % 3, 2.0 + i, make_noise(i, 64, 64)) for i in range(count)]
     if masked:
         for sample in made[1::2]:
             sample.keep = torch.full((16, 64), 0.5)

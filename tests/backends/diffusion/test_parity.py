@@ -64,7 +64,7 @@ def test_kontext_equals_flux_kontext_pipeline(edit, flux_pipeline, size, shape):
     pictures = [picture(seed, *shape) for seed in range(len(PROMPTS))]
     latents = encode_pictures(edit.modules, [np.asarray(p) for p in pictures])
     samples = [
-        Sample(prompt, *size, steps, guidance, make_noise(seed, *size), reference=latent, reference_size=shape)
+        Sample(prompt, *size, steps, guidance, make_noise(seed, *size), reference=latent, reference_sizes=(shape,))
         for prompt, latent, (steps, guidance, seed) in zip(edit.prompts.encode(PROMPTS), latents, SETTINGS, strict=True)
     ]
     got = edit.pixels(samples)

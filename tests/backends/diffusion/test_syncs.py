@@ -97,7 +97,7 @@ def samples(modules, masked: bool) -> list[Sample]:
     )
     made = [Sample(prompt, 64, 64, steps, 3.5, make_noise(0, 64, 64)) for steps in (6, 6, 9)]
     for sample in made:
-        sample.reference, sample.reference_size = torch.empty(16, 64, device=DEVICE), (64, 64)
+        sample.reference, sample.reference_sizes = torch.empty(16, 64, device=DEVICE), ((64, 64),)
     if masked:
         made[1].keep = made[1].repaint = torch.empty(16, 64, device=DEVICE)
     return made

@@ -10,7 +10,12 @@ import torch
 from fastgen.backends.diffusion.family import Family
 from fastgen.config.settings import Settings
 
-FAMILIES = {"flux": "fastgen.backends.diffusion.families.flux1.family"}
+FAMILIES = {
+    "flux": "fastgen.backends.diffusion.families.flux1.family",
+    "flux2": "fastgen.backends.diffusion.families.flux2.family",
+    "z_image": "fastgen.backends.diffusion.families.z_image.family",
+    "qwen_image": "fastgen.backends.diffusion.families.qwen_image.family",
+}
 """`ModelCard.family` -> the module with its `load(settings, device) -> Family`."""
 
 

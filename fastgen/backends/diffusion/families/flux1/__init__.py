@@ -3,7 +3,6 @@
 load.py      model folder -> Modules
 text.py      prompts -> embeddings
 latents.py   noise, packing, positions, masks; images -> reference latents
-schedule.py  noise levels
 forward.py   the transformer, from step to step
 family.py    all of it as a `Family`
 """

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.diffusion.families.flux1 import latents, schedule, text
+from fastgen.backends.diffusion.families import shifted
+from fastgen.backends.diffusion.families.flux1 import latents, text
 from fastgen.backends.diffusion.families.flux1.forward import Forward
 from fastgen.backends.diffusion.families.flux1.load import load as load_modules
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
+from fastgen.config.families import FLUX1
 from fastgen.config.settings import Settings
-from fastgen.opt.offload import TEXT
 
+Rope = tuple[torch.Tensor, torch.Tensor]
 MOST_ROPES = 64
 """Combinations of sizes whose positions are kept."""
 
@@ -24,16 +26,20 @@ MOST_ROPES = 64
 class Flux1:
     """Args: max_sequence_length: T5 tokens of a prompt."""
 
-    text_parts = TEXT
+    text_parts = FLUX1.text
 
     def __init__(self, modules: Modules, max_sequence_length: int = 512):
         self.modules = modules
         self.max_sequence_length = max_sequence_length
         self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
-        self._rope: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._rope: dict[tuple, Rope] = {}
 
     def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
         return text.encode(self.modules, prompts, self.max_sequence_length)
+
+    def contrast(self, guidance: float, true_cfg: float | None, negative: str | None) -> tuple[str, float] | None:
+        """As in diffusers, a second pass only if the row has both a scale and a negative prompt."""
+        return (negative, true_cfg) if negative is not None and true_cfg is not None and true_cfg > 1 else None
 
     def noise(self, seed: int, width: int, height: int) -> torch.Tensor:
         return latents.make_noise(seed, width, height)
@@ -53,30 +59,32 @@ class Flux1:
     def key(self, sample: Sample) -> Hashable:
         """Attention runs over text, image and reference as one sequence without padding, so its length must agree, and
         the positions are those of the sizes."""
-        return sample.width, sample.height, sample.reference_size
+        return sample.width, sample.height, sample.reference_sizes
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
         if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = schedule.sigmas(self.modules.scheduler, steps, tokens)
+            self._sigmas[steps, tokens] = shifted.sigmas(self.modules.scheduler, steps, tokens)
         return self._sigmas[steps, tokens]
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         return (sigmas * 1000).to(self.modules.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
 
+    def guided(self, positive: torch.Tensor, negative: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return negative + scale.to(positive.dtype) * (positive - negative)
+
     def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Forward:
         first = samples[0]
-        rope = self.rope(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_size)
+        rope = self.rope(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_sizes)
         return Forward(self.modules, samples, guidance, rope)
 
-    def rope(self, text: int, size: tuple[int, int], reference: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def rope(self, text: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
         """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
-        key = (text, size, reference)
+        key = (text, size, references)
         found = self._rope.get(key)
         if found is None:
             ids = [torch.zeros(text, 3), latents.position_ids(size, 0)]
-            if reference != (0, 0):
-                # Kontext tells the reference from the image by the first axis.
-                ids.append(latents.position_ids(reference, 1))
+            # Kontext tells the reference from the image by the first axis.
+            ids += [latents.position_ids(reference, 1) for reference in references]
             if len(self._rope) > MOST_ROPES:
                 self._rope.clear()
             ids_there = upload(torch.cat(ids), self.modules.device)

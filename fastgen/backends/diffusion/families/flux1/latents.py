@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fastgen.backends.diffusion.families.patches import pack, unpack
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
 from fastgen.opt.offload import onload
@@ -25,18 +26,6 @@ def make_noise(seed: int, width: int, height: int) -> torch.Tensor:
     generator = torch.Generator("cpu").manual_seed(seed)
     shape = (1, CHANNELS, 2 * (height // 16), 2 * (width // 16))
     return pack(torch.randn(shape, generator=generator, dtype=torch.float32))[0]
-
-
-def pack(latents: torch.Tensor) -> torch.Tensor:
-    """(B, C, h, w) -> (B, h/2 * w/2, 4C): each token is a 2x2 patch."""
-    b, c, h, w = latents.shape
-    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
-
-
-def unpack(tokens: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """The inverse of `pack` for latents of height h and width w."""
-    b, _, c = tokens.shape
-    return tokens.view(b, h // 2, w // 2, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, h, w)
 
 
 def position_ids(size: tuple[int, int], kind: int) -> torch.Tensor:

@@ -13,12 +13,13 @@ from fastgen.backends.diffusion import single_file
 from fastgen.backends.diffusion.folder import Folder, let_libraries_speak
 from fastgen.backends.diffusion.lora import merge
 from fastgen.backends.diffusion.modules import Modules
+from fastgen.config.families import FLUX1
 from fastgen.config.settings import Settings
 from fastgen.config.stamps import stamp
 from fastgen.input import weights
 from fastgen.opt.quantized_cache import find
 
-PARTS = {"transformer": "transformer", "text": "text_encoder_2"}
+PARTS = {"transformer": "transformer", "text": FLUX1.large_text}
 """Name in `Quantize` -> the module that can be quantized."""
 
 
@@ -55,6 +56,7 @@ def load(settings: Settings, device: torch.device) -> Modules:
         merge(path, plan, scale, whole)
     return Modules(
         **modules,
+        parts=FLUX1,
         tokenizer=folder.tokenizer("tokenizer"),
         tokenizer_2=folder.tokenizer("tokenizer_2"),
         scheduler=folder.scheduler(),

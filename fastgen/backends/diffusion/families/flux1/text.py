@@ -10,7 +10,6 @@ import torch
 from fastgen.backends.diffusion.borders import cross, working_on
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import Download, upload
-from fastgen.opt.offload import TEXT
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def encode(m: Modules, prompts: list[str], max_sequence_length: int) -> list[Pro
     with working_on(m.text_device):
         pooled = cross(m.text_encoder(clip_ids).pooler_output.to(m.dtype), m.device)
         embeds = cross(m.text_encoder_2(t5_ids)[0].to(m.dtype), m.device)
-    if TEXT[1] in m.away:
+    if m.parts.large_text in m.away:
         # One wait for each of the two, however many prompts there are.
         embeds, pooled = (copy.wait() for copy in (Download(embeds), Download(pooled)))
     # Clones, because a view would keep the whole chunk in memory.

@@ -1,4 +1,4 @@
-"""FLUX.1's noise levels, from the model's own scheduler. Pure."""
+"""Noise levels from a model's own scheduler, shifted by the size of the image on a straight line. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,120 @@
+"""FLUX.2 klein as a `Family`: what each method does is in the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgen.backends.diffusion.families import parts, patches
+from fastgen.backends.diffusion.families.flux2 import latents, schedule, text
+from fastgen.backends.diffusion.families.flux2.forward import Forward
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.modules import Modules
+from fastgen.backends.diffusion.transfer import upload
+from fastgen.config.families import FLUX2
+from fastgen.config.settings import Settings
+
+Rope = tuple[torch.Tensor, torch.Tensor]
+MOST_ROPES = 64
+"""Combinations of sizes whose positions are kept."""
+
+
+class Flux2:
+    """Args:
+    max_sequence_length: tokens of a prompt.
+    distilled: whether it has no use for guidance.
+    """
+
+    text_parts = FLUX2.text
+
+    def __init__(self, modules: Modules, max_sequence_length: int = 512, distilled: bool = True):
+        self.modules = modules
+        self.max_sequence_length = max_sequence_length
+        self.distilled = distilled
+        self.channels: int = modules.transformer.config.in_channels
+        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
+        self._rope: dict[tuple, Rope] = {}
+
+    def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
+        return text.encode(self.modules, prompts, self.max_sequence_length)
+
+    def contrast(self, guidance: float, true_cfg: float | None, negative: str | None) -> tuple[str, float] | None:
+        """The base models have true guidance, with an empty prompt if the row has no negative one."""
+        scale = guidance if true_cfg is None else true_cfg
+        return (negative or "", scale) if scale > 1 and not self.distilled else None
+
+    def noise(self, seed: int, width: int, height: int) -> torch.Tensor:
+        return latents.make_noise(seed, width, height, self.channels)
+
+    def mask(self, mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+        return patches.token_mask(mask, size, 16, self.channels)
+
+    def encode_pictures(self, pictures: list[np.ndarray]) -> list[torch.Tensor]:
+        return latents.encode_pictures(self.modules, pictures)
+
+    def to_maps(self, packed: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        return latents.to_maps(self.modules, packed, width, height)
+
+    def decode(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.modules.vae.decode(maps, return_dict=False)[0]
+
+    def key(self, sample: Sample) -> Hashable:
+        """Attention runs over text, image and references as one sequence without padding, so its length must agree, and
+        the positions are those of the sizes."""
+        return sample.width, sample.height, sample.reference_sizes
+
+    def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
+        if (steps, tokens) not in self._sigmas:
+            self._sigmas[steps, tokens] = schedule.sigmas(self.modules.scheduler, steps, tokens)
+        return self._sigmas[steps, tokens]
+
+    def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
+        return (sigmas * 1000).to(self.modules.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
+
+    def guided(self, positive: torch.Tensor, negative: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return negative + scale.to(positive.dtype) * (positive - negative)
+
+    def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Forward:
+        first = samples[0]
+        rope = self._positions(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_sizes)
+        return Forward(self.modules, samples, guidance, rope)
+
+    def _positions(self, tokens: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
+        """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
+        key = (tokens, size, references)
+        found = self._rope.get(key)
+        if found is None:
+            ids = [latents.text_ids(tokens), latents.position_ids(size, 0)]
+            ids += [
+                latents.position_ids(shape, latents.REFERENCES * (1 + number))
+                for number, shape in enumerate(references)
+            ]
+            if len(self._rope) > MOST_ROPES:
+                self._rope.clear()
+            found = self._rope[key] = self.modules.transformer.pos_embed(upload(torch.cat(ids), self.modules.device))
+        return found
+
+
+def load(settings: Settings, device: torch.device) -> Flux2:
+    """The model of the settings; see `families/parts.py`. Raises ModelError."""
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+    from transformers import Qwen3Model
+
+    classes = {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2, "text_encoder": Qwen3Model}
+    tokenizer = {"more": lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}}
+    modules = parts.load(settings, device, FLUX2, classes, _shorten, **tokenizer)
+    return Flux2(modules, settings.engine.max_sequence_length, distilled=not settings.model.defaults.true_cfg)
+
+
+def _shorten(modules: dict[str, Any]) -> None:
+    """Leave out the text encoder's layers after the last one that is read. The one after it stays, because the last
+    hidden state of all would be normalized."""
+    encoder = modules["text_encoder"]
+    needed = max(text.LAYERS) + 1
+    if len(encoder.layers) > needed:
+        encoder.layers = encoder.layers[:needed]
+        encoder.config.num_hidden_layers = needed

@@ -1,0 +1,137 @@
+"""FLUX.2's transformer for samples that are together for several steps. Does not know schedules, or which sample needs
+all blocks.
+
+It equals `Flux2Transformer2DModel.forward`, but what is constant over the steps (text projection, positions, reference
+tokens) is computed once, and the last layers run on the image's tokens only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+
+from fastgen.backends.diffusion.borders import cross, working_on
+from fastgen.backends.diffusion.families import patches
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.modules import Modules
+from fastgen.backends.diffusion.transfer import upload
+from fastgen.opt.base import blocks_of
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Between two blocks."""
+
+    text: torch.Tensor
+    """(B, text tokens, width)."""
+    hidden: torch.Tensor
+    """(B, image tokens and reference tokens, width)."""
+    embedding: torch.Tensor
+    """(B, width): timestep and guidance."""
+    of_image: torch.Tensor
+    """(B, 6 * width): shifts, scales and gates of the double-stream blocks for images."""
+    of_text: torch.Tensor
+    """(B, 6 * width): those for the text."""
+    of_both: torch.Tensor
+    """(B, 3 * width): those of the single-stream blocks."""
+    tokens: int
+    """Image tokens."""
+
+    @property
+    def image(self) -> torch.Tensor:
+        """(B, image tokens, width)."""
+        return self.hidden[:, : self.tokens]
+
+    def at(self, device: torch.device) -> Self:
+        moved: dict[str, Any] = {name: cross(tensor, device) for name, tensor in self._tensors()}
+        return replace(self, **moved)
+
+    def rows(self, rows: torch.Tensor | slice) -> Self:
+        some: dict[str, Any] = {name: tensor[rows] for name, tensor in self._tensors()}
+        return replace(self, **some)
+
+    def _tensors(self) -> list[tuple[str, torch.Tensor]]:
+        return [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "tokens"]
+
+
+class Forward:
+    """Args:
+    samples: of one key.
+    guidance: (B,), float32, on the device.
+    rope: rotary positions (cos, sin) of text, image and reference tokens.
+    """
+
+    def __init__(
+        self, m: Modules, samples: list[Sample], guidance: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+    ):
+        self.transformer, self.dtype = m.transformer, m.dtype
+        device = self.device = m.device
+        self.end_device = m.end_device
+        self._blocks = [block for _, block in blocks_of(m)]
+        self._double = len(m.transformer.transformer_blocks)
+        self.stages = patches.stages_of(m, self._blocks)
+        embeds = torch.stack([upload(s.prompt.embeds, device) for s in samples])
+        self.constants: dict[str, torch.Tensor] = {"text": self.transformer.context_embedder(embeds)}
+        for number, stage in enumerate(self.stages):
+            self.constants |= {
+                f"{name} {number}": cross(x, stage.device) for name, x in zip(("cos", "sin"), rope, strict=True)
+            }
+        if self.transformer.config.guidance_embeds:
+            self.constants["guidance"] = guidance.to(self.dtype) * 1000
+        if samples[0].reference is not None:
+            references = torch.stack([s.reference for s in samples if s.reference is not None])
+            self.constants["reference"] = self.transformer.x_embedder(references.to(self.dtype))
+
+    def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Activations:
+        """Before the first block. x: (B, tokens, C), float32; timestep: (B,)."""
+        known, model = self.constants, self.transformer
+        embedding = model.time_guidance_embed(timestep.to(self.dtype), known.get("guidance"))
+        hidden = model.x_embedder(x.to(self.dtype))
+        tokens = hidden.shape[1]
+        if "reference" in known:
+            hidden = torch.cat([hidden, known["reference"]], dim=1)
+        return Activations(
+            known["text"],
+            hidden,
+            embedding,
+            model.double_stream_modulation_img(embedding),
+            model.double_stream_modulation_txt(embedding),
+            model.single_stream_modulation(embedding),
+            tokens,
+        )
+
+    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
+        """After the blocks start:stop, double-stream blocks first; on the device of the last of them."""
+        return patches.through(self.stages, self._blocks, activations, start, stop, self._run)
+
+    def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
+        rope = (self.constants[f"cos {stage}"], self.constants[f"sin {stage}"])
+        if at < self._double:
+            text, hidden = block(
+                hidden_states=now.hidden,
+                encoder_hidden_states=now.text,
+                temb_mod_img=now.of_image,
+                temb_mod_txt=now.of_text,
+                image_rotary_emb=rope,
+            )
+        else:
+            text, hidden = block(
+                hidden_states=now.hidden,
+                encoder_hidden_states=now.text,
+                temb_mod=now.of_both,
+                image_rotary_emb=rope,
+                split_hidden_states=True,
+            )
+        return replace(now, text=text, hidden=hidden)
+
+    def back(self, image: torch.Tensor) -> torch.Tensor:
+        return cross(image, self.device)
+
+    def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
+        """The velocity (B, tokens, C)."""
+        image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
+        with working_on(self.end_device):
+            velocity = self.transformer.proj_out(self.transformer.norm_out(image, embedding))
+        return cross(velocity, self.device)

@@ -1,0 +1,200 @@
+"""What the parts of each model family are called, for those who walk over them without knowing the architecture:
+optimizations, the plan of what fits into memory, and the check of a model folder. And the defaults of the published
+models. Data; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+# What FLUX.1-Kontext was trained on (source: PREFERRED_KONTEXT_RESOLUTIONS in diffusers' pipeline_flux_kontext.py).
+KONTEXT_SIZES = (
+    (672, 1568),
+    (688, 1504),
+    (720, 1456),
+    (752, 1392),
+    (800, 1328),
+    (832, 1248),
+    (880, 1184),
+    (944, 1104),
+    (1024, 1024),
+    (1104, 944),
+    (1184, 880),
+    (1248, 832),
+    (1328, 800),
+    (1392, 752),
+    (1456, 720),
+    (1504, 688),
+    (1568, 672),
+)
+
+
+class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The values to use if neither row nor flag sets them. A model folder may have its own in `fastgen.json`."""
+
+    steps: int = 28
+    guidance: float = 3.5
+    width: int = 1024
+    height: int = 1024
+    pixels: int = 1024 * 1024
+    """Pixel budget of an edit that sets no size."""
+    preferred_sizes: tuple[tuple[int, int], ...] = ()
+    """(width, height) that the model was trained on; an edit that sets no size takes the nearest in shape."""
+    max_pixels: int = 2048 * 2048
+    max_sequence_length: int = 512
+    """Tokens of a prompt; in FLUX padding counts as text, so this changes images."""
+    edits: bool = False
+    """Whether the model was trained to edit images."""
+    references_apart: bool = False
+    """Whether it sees several input images one by one. Otherwise they are put onto one sheet."""
+    max_references: int = 16
+    """Input images of one edit."""
+    true_cfg: bool = True
+    """Whether a row may have `negative_prompt` and `true_cfg_scale`."""
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """The parts of a model, as its folder and diffusers name them."""
+
+    blocks: tuple[str, ...]
+    """The transformer's lists of blocks, in the order in which they run."""
+    after: tuple[str, ...]
+    """The transformer's layers after the blocks."""
+    quantized: tuple[str, ...]
+    """Where the transformer's linear layers are quantized, besides `embedders`."""
+    embedders: tuple[str, ...]
+    """Parts of the transformer that see one row per sample, such as the one that embeds the noise level. They have 8
+    bits if the blocks have 4."""
+    text: tuple[str, ...] = ("text_encoder",)
+    """The text encoders."""
+    large_text: str = "text_encoder"
+    """The text encoder that can be quantized."""
+    whole_text: tuple[str, ...] = ()
+    """Its layers that bitsandbytes' kinds leave out."""
+    tokenizers: tuple[str, ...] = ("tokenizer",)
+    per_sample: tuple[str, ...] = ()
+    """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
+    with AdaLayerNorm count anyway."""
+
+    fuses: bool = False
+    """Whether query, key and value of its attention may be joined into one matrix."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Folders with a config and weights."""
+        return ("transformer", "vae", *self.text)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All that a model folder must have."""
+        return (*self.modules, *self.tokenizers, "scheduler")
+
+
+_FLUX_BLOCKS = ("transformer_blocks", "single_transformer_blocks")
+FLUX1 = Parts(
+    blocks=_FLUX_BLOCKS,
+    after=("norm_out", "proj_out"),
+    quantized=(*_FLUX_BLOCKS, "norm_out"),
+    embedders=("time_text_embed",),
+    text=("text_encoder", "text_encoder_2"),
+    large_text="text_encoder_2",
+    # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
+    whole_text=("wo",),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    fuses=True,
+)
+
+_FLUX2_MODULATIONS = ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")
+FLUX2 = Parts(
+    blocks=_FLUX_BLOCKS,
+    after=("norm_out", "proj_out"),
+    quantized=(*_FLUX_BLOCKS, "norm_out"),
+    embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
+)
+Z_IMAGE = Parts(
+    blocks=("layers",),
+    after=("all_final_layer",),
+    quantized=("layers", "noise_refiner", "context_refiner"),
+    embedders=("t_embedder",),
+    per_sample=("adaLN_modulation",),
+)
+QWEN_IMAGE = Parts(
+    blocks=("transformer_blocks",),
+    after=("norm_out", "proj_out"),
+    quantized=("transformer_blocks", "norm_out"),
+    embedders=("time_text_embed",),
+    per_sample=("img_mod", "txt_mod"),
+)
+PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "qwen_image": QWEN_IMAGE}
+"""`ModelCard.family` -> its parts."""
+
+
+def usual(pipeline: str, transformer: dict, index: dict) -> Defaults:
+    """The defaults of a published model.
+
+    Args:
+        pipeline: one of `PIPELINES`.
+        transformer: its transformer's config.
+        index: its `model_index.json`.
+    """
+    return PIPELINES[pipeline].defaults(transformer, index)
+
+
+def _flux(transformer: dict, index: dict) -> Defaults:
+    # FLUX.1-schnell is the one without a guidance embedding; 4 steps, text of 256: its model card.
+    return Defaults() if transformer.get("guidance_embeds") else _schnell()
+
+
+def _kontext(transformer: dict, index: dict) -> Defaults:
+    if not transformer.get("guidance_embeds"):
+        return _schnell()
+    return Defaults(guidance=2.5, edits=True, preferred_sizes=KONTEXT_SIZES)
+
+
+def _schnell() -> Defaults:
+    return Defaults(steps=4, guidance=0.0, max_sequence_length=256)
+
+
+def _klein(transformer: dict, index: dict) -> Defaults:
+    """FLUX.2 klein: 4 steps and no guidance where it is distilled, 50 steps and true guidance of 4 for the base models:
+    diffusers' Flux2KleinPipeline and the model cards."""
+    distilled = index.get("is_distilled") is True
+    return Defaults(
+        steps=4 if distilled else 50,
+        guidance=1.0 if distilled else 4.0,
+        edits=True,
+        references_apart=True,
+        max_references=10,
+        true_cfg=not distilled,
+    )
+
+
+def _z_image(transformer: dict, index: dict) -> Defaults:
+    """Z-Image-Turbo: 9 steps without guidance, by its model card."""
+    return Defaults(steps=9, guidance=0.0, max_references=0)
+
+
+def _qwen_image(transformer: dict, index: dict) -> Defaults:
+    """Qwen-Image: 50 steps and true guidance of 4, the defaults of diffusers' QwenImagePipeline."""
+    return Defaults(steps=50, guidance=4.0, max_references=0)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline of diffusers that a model folder may name."""
+
+    family: str
+    defaults: Callable[[dict, dict], Defaults]
+    """(the transformer's config, `model_index.json`) -> what to use if neither row nor flag says."""
+
+
+PIPELINES = {
+    "FluxPipeline": Pipeline("flux", _flux),
+    "FluxKontextPipeline": Pipeline("flux", _kontext),
+    "Flux2KleinPipeline": Pipeline("flux2", _klein),
+    "ZImagePipeline": Pipeline("z_image", _z_image),
+    "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
+}
+"""`_class_name` in `model_index.json` -> what it is."""

@@ -1,0 +1,25 @@
+"""Short names of published models for --model, with what to know before a download: licence and size. Data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NON_COMMERCIAL = "a non-commercial licence, to be accepted on its page"
+
+
+@dataclass(frozen=True)
+class Known:
+    hub_id: str
+    licence: str
+    weights_gib: float
+    """Of all parts in bfloat16 (docs/models.md)."""
+
+
+SHORT_NAMES = {
+    "klein": Known("black-forest-labs/FLUX.2-klein-4B", "Apache 2.0", 13.4),
+    "z-image": Known("Tongyi-MAI/Z-Image-Turbo", "Apache 2.0", 19.1),
+    "qwen-image": Known("Qwen/Qwen-Image", "Apache 2.0", 53.7),
+    "flux-dev": Known("black-forest-labs/FLUX.1-dev", NON_COMMERCIAL, 31.4),
+    "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4),
+    "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4),
+}

@@ -1,0 +1,132 @@
+"""FLUX.2 klein computes what diffusers' Flux2KleinPipeline computes, distilled and not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from PIL import Image
+
+from fastgen.input.readers.row import Row
+from fastgen.input.requests import Intake
+from fastgen.types import Batch, Bucket, Failed, Request
+from tests.backends.diffusion.conftest import open_backend, picture
+from tests.backends.diffusion.families import tiny
+from tests.backends.diffusion.families.alike import Case, check, draw
+
+LENGTH = 64
+CASES = [
+    Case("a red circle", 4, 3.0, 1),
+    Case("a dog on a blue background, painting", 3, 1.0, 2),
+    Case("a red circle 一杯茶 🍵 " * 20, 6, 5.0, 2**40),
+]
+EDITS = [
+    Case("make it blue", 4, 3.0, 1, references=((64, 64), (96, 64), (64, 128))),
+    Case("make the circle of image 1 blue", 3, 2.0, 2, references=((64, 64), (96, 64), (64, 128))),
+]
+
+
+@pytest.fixture(scope="module", params=["base", "distilled"])
+def pair(request, tmp_path_factory):
+    """A backend, and diffusers' pipeline of the same model as a function of a case."""
+    folder = tmp_path_factory.mktemp(request.param)
+    pipeline = tiny.flux2(folder / "model", distilled=request.param == "distilled")
+    backend = open_backend("edit", folder / "out", model=str(folder / "model"), max_sequence_length=LENGTH)
+
+    def theirs(case: Case) -> torch.Tensor:
+        return pipeline(
+            prompt=case.prompt,
+            image=case.pictures or None,
+            width=case.size[0],
+            height=case.size[1],
+            num_inference_steps=case.steps,
+            guidance_scale=case.guidance,
+            generator=torch.Generator("cpu").manual_seed(case.seed),
+            max_sequence_length=LENGTH,
+            output_type="pt",
+        ).images[0]
+
+    yield backend, theirs
+    backend.close()
+
+
+def test_text_to_image_equals_diffusers(pair):
+    check(pair[0], CASES, pair[1])
+
+
+def test_edits_with_one_reference_and_with_three_equal_diffusers(pair):
+    backend, theirs = pair
+    check(backend, EDITS, theirs)
+    check(backend, [Case("make it blue", 4, 3.0, 1, references=((64, 64),))], theirs)
+
+
+def test_guidance_counts_only_where_the_model_is_not_distilled(pair):
+    backend, _ = pair
+    base = backend.settings.model.defaults.true_cfg
+    weak, strong = draw(backend, [Case("a red circle", 3, 2.0, 1), Case("a red circle", 3, 6.0, 1)])
+    assert ((weak - strong).abs().max() > 0.01) == base
+    assert (backend.settings.model.defaults.steps, backend.settings.model.defaults.max_references) == (
+        (50, 10) if base else (4, 10)
+    )
+
+
+def test_a_negative_prompt_counts_in_the_base_model(pair):
+    backend, _ = pair
+    if not backend.settings.model.defaults.true_cfg:
+        assert backend.family.contrast(4.0, None, "blurry") is None
+        return
+    plain, negative = draw(
+        backend, [Case("a red circle", 3, 4.0, 1), Case("a red circle", 3, 4.0, 1, negative="blurry")]
+    )
+    assert (plain - negative).abs().max() > 0.003
+
+
+def rows(backend, folder, found):
+    """Requests of some rows, or why they failed."""
+    for name, shape in {"a": (64, 64), "b": (96, 64), "c": (64, 128)}.items():
+        picture(len(name), *shape).save(folder / f"{name}.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    reader = Intake(replace(backend.settings, rows=replace(backend.settings.rows, image_root=str(folder))))
+    made = []
+    for number, row in enumerate(found, 1):
+        line = Row(number, json.dumps(row).encode())
+        made.append(reader.read(line, reader.identify(line)))
+    return made
+
+
+def test_rows_have_several_references_masks_and_negative_prompts(pair, tmp_path):
+    backend, _ = pair
+    base = backend.settings.model.defaults.true_cfg
+    one = {"id": "one", "prompt": "make it blue", "image": "a.png", "size": "64x64", "steps": 2, "seed": 1}
+    asked = [
+        one,
+        one | {"id": "three", "image": ["a.png", "b.png", "c.png"]},
+        one | {"id": "masked", "mask": "mask.png"},
+        one | {"id": "negative", "negative_prompt": "blurry"},
+        one | {"id": "many", "image": ["a.png"] * 11},
+    ]
+    requests = rows(backend, tmp_path, asked)
+    assert (
+        isinstance(requests[-1], Failed) and "takes at most 10 in one edit, so leave some out" in requests[-1].message
+    )
+    assert requests[1].references == ((64, 64), (96, 64), (64, 128)) and not requests[1].places
+    if not base:
+        assert (
+            "row 4, field negative_prompt" in requests[3].message and "remove `negative_prompt`" in requests[3].message
+        )
+    good = [request for request in requests if isinstance(request, Request)]
+    done = [backend.run(Batch(Bucket.of(request), (request,)))[0] for request in good]
+    images = {
+        result.id: np.asarray(Image.open(Path(backend.settings.run.out, result.paths[0]))).astype(int)
+        for result in done
+    }
+    assert set(images) == {"one", "three", "masked"} | ({"negative"} if base else set())
+    before = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    assert (images["masked"][:, :32] == before[:, :32]).all() and (images["masked"][:, 32:] != before[:, 32:]).any()
+    assert all(abs(images[name] - images["one"]).max() > 1 for name in set(images) - {"one"})

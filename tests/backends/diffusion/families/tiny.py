@@ -1,0 +1,216 @@
+"""Makes tiny models with random weights, one folder per family in diffusers' format, with a tokenizer of bytes. They
+draw noise, but the same noise wherever they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+SPECIAL += ["<|video_pad|>", "<think>", "</think>"]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+VOCABULARY = 256 + len(SPECIAL)
+
+
+def tokenizer() -> Any:
+    """One token per byte, in the form of Qwen's."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(word, special=True) for word in SPECIAL])
+    found = Qwen2TokenizerFast(
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096
+    )
+    found.chat_template = TEMPLATE
+    return found
+
+
+def drawn(module: torch.nn.Module, seed: int = 0, scale: float = 1.0) -> Any:
+    """The module with random weights that keep the size of what goes through it, so that pictures are not flat."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                inputs = parameter[0].numel()
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale / inputs**0.5)
+            elif name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return module.float().eval().requires_grad_(False)
+
+
+def qwen3(layers: int, width: int = 32) -> Any:
+    from transformers import Qwen3Config, Qwen3Model
+
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=1024,
+    )
+    return drawn(Qwen3Model(config), 1)
+
+
+def scheduler(**config: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**config)
+
+
+def flux2(folder: Path, distilled: bool) -> Any:
+    """Saves a FLUX.2 klein and returns diffusers' pipeline of it."""
+    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=96,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    vae = drawn(
+        AutoencoderKLFlux2(
+            block_out_channels=(16, 16, 16, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4
+        ),
+        2,
+    )
+    generator = torch.Generator().manual_seed(3)
+    vae.bn.running_mean.copy_(torch.randn(16, generator=generator) * 0.2)
+    vae.bn.running_var.copy_(torch.rand(16, generator=generator) + 0.5)
+    pipeline = Flux2KleinPipeline(
+        scheduler=scheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
+        vae=vae,
+        text_encoder=qwen3(30),
+        tokenizer=tokenizer(),
+        transformer=drawn(transformer),
+        is_distilled=distilled,
+    )
+    return _saved(pipeline, folder)
+
+
+def z_image(folder: Path) -> Any:
+    """Saves a Z-Image and returns diffusers' pipeline of it."""
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=32,
+        axes_dims=[4, 6, 6],
+        axes_lens=[256, 32, 32],
+    )
+    pipeline = ZImagePipeline(
+        scheduler=scheduler(shift=3.0),
+        vae=drawn(vae(4), 2),
+        text_encoder=qwen3(3),
+        tokenizer=tokenizer(),
+        transformer=drawn(transformer),
+    )
+    return _saved(pipeline, folder)
+
+
+def qwen_image(folder: Path) -> Any:
+    """Saves a Qwen-Image and returns diffusers' pipeline of it."""
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    statistics = torch.randn(4, generator=torch.Generator().manual_seed(4))
+    made = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=(statistics * 0.2).tolist(),
+        latents_std=(statistics.abs() + 0.5).tolist(),
+    )
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_scaling": {"mrope_section": [2, 3, 3], "rope_type": "default", "type": "default"},
+            "max_position_embeddings": 2048,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [0],
+        },
+        image_token_id=256 + SPECIAL.index("<|image_pad|>"),
+        video_token_id=256 + SPECIAL.index("<|video_pad|>"),
+        vision_start_token_id=256 + SPECIAL.index("<|vision_start|>"),
+        vision_end_token_id=256 + SPECIAL.index("<|vision_end|>"),
+    )
+    pipeline = QwenImagePipeline(
+        scheduler=scheduler(
+            shift=1.0,
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            max_image_seq_len=8192,
+            shift_terminal=0.02,
+        ),
+        vae=drawn(made, 2),
+        text_encoder=drawn(Qwen2_5_VLForConditionalGeneration(config), 1),
+        tokenizer=tokenizer(),
+        transformer=drawn(transformer),
+    )
+    return _saved(pipeline, folder)
+
+
+def vae(channels: int) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(16,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+        shift_factor=0.1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def _saved(pipeline: Any, folder: Path) -> Any:
+    pipeline.save_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
