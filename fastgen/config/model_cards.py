@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from fastgen.config import downloads
 from fastgen.config.backends import BackendSpec
 from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
@@ -133,8 +135,10 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
             f"--model {name}: is a file, not a model folder. To use transformer weights in one safetensors file, give "
             "the folder or hub id of the whole model as --model and the file as --transformer"
         )
+    elif (found := _from_hub(name)) is not None:
+        folder = found
     else:
-        folder = _from_hub(name)
+        return _not_here(name, task), [f"it would download {downloads.of(name)}"]
     card = read_card(name, folder)
     if card.synthetic:
         notes.append(f"--model {name} has random weights, to measure speed: its images are noise")
@@ -227,7 +231,25 @@ def _check_weights(name: str, part: Path, read: Callable[[Path], dict]) -> None:
             raise ModelError(f"--model {name}: {part / file} is missing. Download the model again")
 
 
-def _from_hub(name: str) -> Path:
+def _not_here(name: str, task: Task) -> ModelCard:
+    """Stands in for a model that only a plan needs: with the defaults of FLUX.1, and no folder."""
+    kontext, schnell = "kontext" in name.lower(), "schnell" in name.lower()
+    pipeline = "FluxKontextPipeline" if kontext or (task == "edit" and not schnell) else "FluxPipeline"
+    return ModelCard(name, "", "flux", "not here", _usual(pipeline, {"guidance_embeds": not schnell}))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a download of an earlier time was finished."""
+    try:
+        read_card(folder.name, folder)
+    except ModelError:
+        return False
+    return True
+
+
+def _from_hub(name: str) -> Path | None:
+    """The folder of a model in the hub's cache, after its download. None if it is not there and no download is wanted
+    (`downloads.none`)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -242,6 +264,13 @@ def _from_hub(name: str) -> Path:
     # Only the diffusers layout: FLUX.1 repositories also carry the same weights as one 24 GB file.
     patterns = ["model_index.json", "fastgen.json", *(f"{part}/*" for part in MODULES)]
     try:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if _is_whole(folder):
+                return folder
+        if not downloads.wanted():
+            return None
+        downloads.announce(name, patterns)
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:
         raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None
