@@ -22,6 +22,7 @@ from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.embedded_pictures import Store
+from fastgen.input.images import UNFETCHED
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields
@@ -149,6 +150,8 @@ def explain(settings: Settings) -> dict:
                     bad.append(failed)
                 case Skipped():
                     counts["failed"] += 1
+                case Failed() if UNFETCHED in item.message:
+                    counts["on_servers"] += 1
                 case Failed():
                     bad.append(item)
     draw(ended=True)

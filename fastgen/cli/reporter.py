@@ -235,6 +235,10 @@ def _choices(settings: Settings) -> list[str]:
 def _costs(plan: dict, settings: Settings) -> list[str]:
     """Time and money of what is left to do."""
     lines = []
+    if urls := plan.get("on_servers"):
+        lines.append(
+            f"{plural(urls, 'row')} with images on servers, which only a run fetches, so they are not in the plan"
+        )
     if plan["usd"] is not None:
         lines.append(f"cost: at most {plan['usd']:.4f} USD")
     elif settings.backend.service:
