@@ -164,6 +164,8 @@ class Report:
                     self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({self._advice()})")
             else:
                 self._say("interrupted; nothing is lost: run the same command to continue")
+                if os.path.exists(f"{self.settings.run.out}/results.jsonl"):
+                    self._say(f"table of what is done so far: {self.settings.run.out}/results.jsonl")
         if message:
             self._say(message, error=True)
 
@@ -239,11 +241,11 @@ def _costs(plan: dict, settings: Settings) -> list[str]:
         lines.append(
             f"{plural(urls, 'row')} with images on servers, which only a run fetches, so they are not in the plan"
         )
-    if plan["usd"] is not None:
+    if plan.get("usd") is not None:
         lines.append(f"cost: at most {plan['usd']:.4f} USD")
     elif settings.backend.service:
         lines.append("cost: not known, because this model has no price here (docs/apis.md)")
-    if plan["seconds"] is not None:
+    if plan.get("seconds") is not None:
         lines.append(f"time: about {_duration(plan['seconds'])}, at the rate of the last run in this folder")
     elif not settings.backend.hidden:
         lines.append("time: not known before the first run here; `fastgen bench` measures this machine")

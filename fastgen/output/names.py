@@ -9,7 +9,7 @@ import msgspec
 
 from fastgen.errors import SettingsError
 from fastgen.output import artifacts
-from fastgen.types import ImageParams, Request
+from fastgen.types import ImageParams, Request, warm
 
 IN_FOLDER = 10_000
 """Rows whose images are in one folder, if a run has many."""
@@ -24,6 +24,9 @@ class Layout(msgspec.Struct, frozen=True):
     """Whether rows without an id of their own are named by their number; else by a hash."""
     folders: bool = False
     """Whether images are in folders of `IN_FOLDER` rows."""
+
+
+warm(Layout)
 
 
 def check_pattern(pattern: str) -> str:

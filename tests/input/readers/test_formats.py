@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 
+import pillow_heif
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -201,6 +202,7 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
         path.write_bytes(picture(format=format))
     (pictures / "c.avif").write_bytes(picture(format="AVIF"))
     (pictures / "d.tga").write_bytes(picture(format="TGA"))
+    pillow_heif.from_pillow(Image.new("RGB", (16, 16), "red")).save(pictures / "f.jpg.unknown")
     (linked / "e.png").write_bytes(picture())
     (pictures / "link").symlink_to(linked)
     (pictures / "again").symlink_to(pictures)
@@ -209,7 +211,7 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
     (pictures / "broken.png").write_text("its row fails")
     said: list[str] = []
     found = {row.fields()["image"] for row in RowReader(pictures, say=said.append)}
-    assert found == {"a.png", "b.jfif", "c.avif", "d.tga", "broken.png", "deep/none", "link/e.png"}
+    assert found == {"a.png", "b.jfif", "c.avif", "d.tga", "f.jpg.unknown", "broken.png", "deep/none", "link/e.png"}
     assert said == ["1 file is no picture and is left out: notes.txt"]
 
 
