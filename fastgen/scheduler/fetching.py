@@ -17,7 +17,7 @@ from fastgen.input import masks
 from fastgen.input.columns import Columns
 from fastgen.input.embedded_pictures import is_url, kind, url_name
 from fastgen.input.images import Places
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 
 AHEAD = 256
 """Rows whose pictures are fetched at the same time, or are waiting for those."""

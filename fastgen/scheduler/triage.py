@@ -78,7 +78,9 @@ def triage(
                 continue
             item = intake.read(row, identity)
             if earlier and isinstance(item, Request) and item.task != "caption":
-                item = earlier.named(item, names.stem(item, identity.fields, settings.rows.name, layout or Layout()))
+                own_id = item.id.partition("#")[0] != item.content
+                how = (identity.fields, settings.rows.name, layout or Layout())
+                item = earlier.named(item, names.stem(item.id, own_id, item.row, item.image_params, *how))
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
     finally:  # also for a run that is interrupted
         if unread is not None:

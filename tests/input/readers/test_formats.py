@@ -19,8 +19,7 @@ from fastgen.errors import InputError, SettingsError
 from fastgen.input.embedded_pictures import NAME, Store
 from fastgen.input.readers import formats, parquet, source
 from fastgen.input.readers.formats import FORMATS, Format
-from fastgen.input.readers.row import Row, written
-from fastgen.input.readers.rows import RowReader, estimate, read
+from fastgen.input.readers.rows import Row, RowReader, estimate, read, written
 from fastgen.input.readers.source import Source
 
 ROWS = [{"id": "a", "prompt": "a red circle, large"}, {"id": "b", "prompt": "日本 'quoted' \"twice\""}]
