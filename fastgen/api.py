@@ -10,21 +10,24 @@ For many small runs, a `Session` keeps the engines open in between.
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fastgen import providers
 from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.embedded_pictures import Store
+from fastgen.input.images import UNFETCHED
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output.journal import Journal
-from fastgen.output.run_dir import JOURNAL
+from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.scheduler.ctrl_c import results_of
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.run import Emit, Run
@@ -104,13 +107,17 @@ def explain(settings: Settings) -> dict:
         {"rows", "kept", "done", "failed": counts (the last two of earlier runs), "bad": [Failed, ...],
         "buckets": [{"bucket", "requests", "samples", "batch_size", "batches"}, ...],
         "warnings": why a run would be refused or rows of earlier runs made again,
-        "unread": which fields of the rows are not read}
+        "unread": which fields of the rows are not read,
+        "usd": the most that rows still to be run may cost at the first backend; None if its prices are not known, or if
+        nothing is paid,
+        "seconds": how long they take at the rate of the last run in this folder; None if there was none}
     """
     if not isinstance(settings, Settings):
         raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
     if not settings.run.input:
         raise SettingsError("no rows: explain() needs the file that resolve() gets as `input`")
     window = Group(settings, 0).window
+    usd, to_make = 0.0, 0
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad: list[Failed] = []
     plan: dict[Bucket, Counter[str]] = {}
@@ -130,6 +137,8 @@ def explain(settings: Settings) -> dict:
             counts["rows"] += 1
             match item:
                 case Request():
+                    usd += providers.estimate(settings, item)
+                    to_make += item.samples
                     window.add(item)
                     if window.full:
                         draw(ended=False)
@@ -141,11 +150,29 @@ def explain(settings: Settings) -> dict:
                     bad.append(failed)
                 case Skipped():
                     counts["failed"] += 1
+                case Failed() if UNFETCHED in item.message:
+                    counts["on_servers"] += 1
                 case Failed():
                     bad.append(item)
     draw(ended=True)
-    buckets = [
+    priced = settings.backend.provider and providers.price(settings) is not None
+    more = {"usd": round(usd, 6) if priced else None, "seconds": _seconds(settings, to_make)}
+    about = {"buckets": _buckets(settings, plan), "warnings": warnings, "unread": unread.notes}
+    return {**counts, "bad": bad, **about, **more}
+
+
+def _buckets(settings: Settings, plan: dict[Bucket, Counter[str]]) -> list[dict]:
+    return [
         {"bucket": str(bucket), **tally, "batch_size": settings.batch_for(bucket.width * bucket.height)}
         for bucket, tally in plan.items()
     ]
-    return {**counts, "bad": bad, "buckets": buckets, "warnings": warnings, "unread": unread.notes}
+
+
+def _seconds(settings: Settings, to_make: int) -> float | None:
+    """How long it takes to make so many images or texts, by the last run in this folder."""
+    made = "captions" if settings.task == "caption" else "images"
+    try:
+        rate = json.loads((Path(settings.run.out) / RUN).read_text("utf-8")).get(f"{made}_per_second")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return round(to_make / rate, 1) if isinstance(rate, int | float) and rate > 0 else None

@@ -96,6 +96,7 @@ ELSEWHERE = {
     "config/backends.py": "backends/test_recipe_provider.py",
     "config/checks.py": "resolver/test_resolve.py",
     "config/cache.py": "opt/test_quantized_cache.py",
+    "config/downloads.py": "config/test_model_cards.py",
     "config/prompts.py": "scenarios/test_caption.py",
     "dataflow/": "dataflow/test_servings.py",
     "embedded/": "embedded/test_models.py",

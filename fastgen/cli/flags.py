@@ -295,7 +295,10 @@ Fresh = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the rows again that failed in an earlier run.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan (buckets, batches and the reasons) and load no model.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the plan (buckets, batches, reasons, cost, downloads); no network, no model."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line on stdout, the summary last.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]

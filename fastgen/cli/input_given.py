@@ -16,7 +16,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.embedded_pictures import FOLDER
 from fastgen.input.readers import formats, rows
-from fastgen.input.readers.row import written
+from fastgen.input.readers.rows import written
 
 STDIN = ("-", "/dev/stdin")
 _COLUMNS = ("prompt", "text", "caption", "instruction", "image", "images", "file_name", "id", "question")

@@ -18,6 +18,7 @@ import typer
 from fastgen.cli import tables
 from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
+from fastgen.cli.doctor import doctor
 from fastgen.cli.flags import (
     AspectRatio,
     Attention,
@@ -354,6 +355,7 @@ def bench(
 
 app.command("init")(init)
 app.command("check")(check)
+app.command("doctor")(doctor)
 app.command("table")(tables.table)
 app.command("export")(tables.export)
 app.add_typer(programs)

@@ -164,6 +164,8 @@ class Report:
                     self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({self._advice()})")
             else:
                 self._say("interrupted; nothing is lost: run the same command to continue")
+                if os.path.exists(f"{self.settings.run.out}/results.jsonl"):
+                    self._say(f"table of what is done so far: {self.settings.run.out}/results.jsonl")
         if message:
             self._say(message, error=True)
 
@@ -232,6 +234,30 @@ def _choices(settings: Settings) -> list[str]:
     return [*memory, *(f"speed: {line}" for line in settings.optimizations.explain())]
 
 
+def _costs(plan: dict, settings: Settings) -> list[str]:
+    """Time and money of what is left to do."""
+    lines = []
+    if urls := plan.get("on_servers"):
+        lines.append(
+            f"{plural(urls, 'row')} with images on servers, which only a run fetches, so they are not in the plan"
+        )
+    if plan.get("usd") is not None:
+        lines.append(f"cost: at most {plan['usd']:.4f} USD")
+    elif settings.backend.service:
+        lines.append("cost: not known, because this model has no price here (docs/apis.md)")
+    if plan.get("seconds") is not None:
+        lines.append(f"time: about {_duration(plan['seconds'])}, at the rate of the last run in this folder")
+    elif not settings.backend.hidden:
+        lines.append("time: not known before the first run here; `fastgen bench` measures this machine")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     """Show the plan of `fastgen.explain`, for --dry-run."""
     if voice == "json":
@@ -250,6 +276,8 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         print(f"  bad: {failed.message}")
     if len(plan["bad"]) > MOST_FAILURES_SHOWN:
         print(f"  and {len(plan['bad']) - MOST_FAILURES_SHOWN} more")
+    for line in _costs(plan, settings):
+        print(line)
     profile = settings.placement.profile
     why = "--batch-size" if settings.run.batch_size else f"profile '{profile.name}', which matches {profile.why}"
     if settings.backend.is_remote:

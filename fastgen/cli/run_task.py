@@ -21,6 +21,7 @@ def run_task(task: Task, flags: dict) -> None:
     """What `t2i`, `edit` and `caption` do with their flags: run the rows, or say what a run would do."""
     from fastgen import examples
     from fastgen.cli import input_given
+    from fastgen.config import downloads
     from fastgen.errors import FastgenError
     from fastgen.resolver import resolve
 
@@ -34,7 +35,8 @@ def run_task(task: Task, flags: dict) -> None:
             prompt = input_given.as_file(task, flags, scratch)
             if flags["input"] is None:
                 flags["input"] = examples.find(task, flags)
-            settings = resolve(task, **flags)
+            with downloads.none() if dry_run else nullcontext():
+                settings = resolve(task, **flags)
         except FastgenError as error:
             fail(error, voice)
         except KeyboardInterrupt:
@@ -106,6 +108,8 @@ def _explain(settings: Settings, voice: str) -> None:
     except FastgenError as error:
         fail(error, voice)
     say_plan(plan, settings, voice)
+    if plan["bad"]:
+        raise typer.Exit(3)
 
 
 def fail(error: FastgenError, voice: str) -> NoReturn:

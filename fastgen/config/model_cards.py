@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from fastgen.config import downloads
 from fastgen.config.backends import BackendSpec
 from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
 from fastgen.config.short_names import SHORT_NAMES
@@ -96,7 +98,10 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         if known := SHORT_NAMES.get(name):
             notes.append(f"--model {name} is {known.hub_id}: {known.licence}; {known.weights_gib:.0f} GiB of weights")
             name = known.hub_id
-        folder = _from_hub(name)
+        found = _from_hub(name)
+        if found is None:
+            return _not_here(name, task), [*notes, f"it would download {downloads.of(name)}"]
+        folder = found
     card = read_card(name, folder)
     if card.synthetic:
         notes.append(f"--model {name} has random weights, to measure speed: its images are noise")
@@ -198,7 +203,29 @@ def _check_weights(name: str, part: Path, read: Callable[[Path], dict]) -> None:
             raise ModelError(f"--model {name}: {part / file} is missing. Download the model again")
 
 
-def _from_hub(name: str) -> Path:
+def _not_here(name: str, task: Task) -> ModelCard:
+    """Stands in for a model that only a plan needs: with the defaults of its family, and no folder. A model that is not
+    known here counts as FLUX.1."""
+    known = next((known for known in SHORT_NAMES.values() if known.hub_id == name), None)
+    kontext, schnell = "kontext" in name.lower(), "schnell" in name.lower()
+    pipeline = "FluxKontextPipeline" if kontext or (task == "edit" and not schnell) else "FluxPipeline"
+    pipeline = known.pipeline if known else pipeline
+    defaults = usual(pipeline, {"guidance_embeds": not schnell}, {"is_distilled": True})
+    return ModelCard(name, "", PIPELINES[pipeline].family, "not here", defaults)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a download of an earlier time was finished."""
+    try:
+        read_card(folder.name, folder)
+    except ModelError:
+        return False
+    return True
+
+
+def _from_hub(name: str) -> Path | None:
+    """The folder of a model in the hub's cache, after its download. None if it is not there and no download is wanted
+    (`downloads.none`)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -214,6 +241,13 @@ def _from_hub(name: str) -> Path:
     folders = dict.fromkeys(folder for parts in PARTS.values() for folder in parts.folders)
     patterns = ["model_index.json", "fastgen.json", *(f"{folder}/*" for folder in folders)]
     try:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if _is_whole(folder):
+                return folder
+        if not downloads.wanted():
+            return None
+        downloads.announce(name, patterns)
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:
         raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None

@@ -13,13 +13,15 @@ class Known:
     licence: str
     weights_gib: float
     """Of all parts in bfloat16 (docs/models.md)."""
+    pipeline: str
+    """The pipeline of diffusers that its folder names."""
 
 
 SHORT_NAMES = {
-    "klein": Known("black-forest-labs/FLUX.2-klein-4B", "Apache 2.0", 13.4),
-    "z-image": Known("Tongyi-MAI/Z-Image-Turbo", "Apache 2.0", 19.1),
-    "qwen-image": Known("Qwen/Qwen-Image", "Apache 2.0", 53.7),
-    "flux-dev": Known("black-forest-labs/FLUX.1-dev", NON_COMMERCIAL, 31.4),
-    "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4),
-    "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4),
+    "klein": Known("black-forest-labs/FLUX.2-klein-4B", "Apache 2.0", 13.4, "Flux2KleinPipeline"),
+    "z-image": Known("Tongyi-MAI/Z-Image-Turbo", "Apache 2.0", 19.1, "ZImagePipeline"),
+    "qwen-image": Known("Qwen/Qwen-Image", "Apache 2.0", 53.7, "QwenImagePipeline"),
+    "flux-dev": Known("black-forest-labs/FLUX.1-dev", NON_COMMERCIAL, 31.4, "FluxPipeline"),
+    "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4, "FluxPipeline"),
+    "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4, "FluxKontextPipeline"),
 }

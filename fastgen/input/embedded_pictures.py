@@ -54,6 +54,16 @@ def kind(data: bytes) -> str:
     return _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
 
 
+def is_url(text: str) -> bool:
+    """Whether a picture is on a server."""
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def url_name(url: str) -> str:
+    """Where a picture from a server is kept, relative to the run folder."""
+    return f"{FOLDER}/url-{blake2b(url.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
 def in_text(text: str) -> bytes | None:
     """The picture in a data URI or in base64; None if the text is something else. Raises ValueError if it begins like
     one and cannot be decoded."""

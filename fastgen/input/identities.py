@@ -13,7 +13,7 @@ import msgspec
 
 from fastgen.errors import InputError, quoted
 from fastgen.input.readers import python_rows
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import is_unicode, read_text, type_name
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode

@@ -11,14 +11,14 @@ import re
 import stat
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 from fastgen.errors import InputError, quoted
 from fastgen.input import color_profiles
 from fastgen.input.color_profiles import Colors
-from fastgen.input.embedded_pictures import NAME, Store, decoded, in_text
+from fastgen.input.embedded_pictures import NAME, Store, decoded, in_text, is_url, url_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 """Larger input images are refused before they are decoded."""
+UNFETCHED = "is fetched by the run"
+"""Of a URL, in a plan."""
 _EXIF_ORIENTATION = 0x0112
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _SIDEWAYS = (5, 6, 7, 8)
@@ -49,29 +51,42 @@ class Places:
     """The folder where those start that lead to nothing from `root`."""
     out: str = ""
     """The run folder, which keeps images that are inside the rows; "": they only get their names."""
+    unfetched: dict[str, str] = field(default_factory=dict)
+    """URL -> why its image is not there."""
 
-    def locate(self, value: object, field: str) -> str:
+    def locate(self, value: object, name: str) -> str:
         """The absolute path of an image: a path, a data URI, base64, or {"bytes", "path"} as in Hugging Face's data
         sets. Raises InputError."""
         inside = isinstance(value, dict) and value.get("bytes")
         if isinstance(value, dict):
             value = inside or value.get("path") or value.get("url") or value
         if not isinstance(value, str):
-            return locate(value, self.root, field)
+            return locate(value, self.root, name)
         if NAME.fullmatch(value) and self.out and os.path.exists(os.path.join(self.out, value)):
             return os.path.join(self.out, value)
+        if is_url(value):
+            path = os.path.join(self.out or self.root, url_name(value))
+            if self.out and not os.path.exists(path):
+                reason = self.unfetched.get(value)
+                raise InputError(
+                    f"{quoted(value)} cannot be fetched: {reason}; give an address that can, or a file"
+                    if reason
+                    else f"{quoted(value)} {UNFETCHED}",
+                    name,
+                )
+            return path
         try:
             data = decoded(value) if inside else in_text(value)
         except ValueError as error:
-            raise InputError(f"{quoted(value[:40])}: {error}; give the path of an image", field) from None
+            raise InputError(f"{quoted(value[:40])}: {error}; give the path of an image", name) from None
         if data is not None:
             try:
                 return os.path.join(self.out or self.root, Store(self.out).keep(data))
             except OSError as error:
-                raise InputError(f"its image cannot be written to {self.out}: {error.strerror}", field) from None
-        path = locate(os.path.expanduser(value) if value.startswith("~") else value, self.root, field)
+                raise InputError(f"its image cannot be written to {self.out}: {error.strerror}", name) from None
+        path = locate(os.path.expanduser(value) if value.startswith("~") else value, self.root, name)
         if self.other and not os.path.exists(path) and not os.path.isabs(value):
-            elsewhere = locate(value, self.other, field)
+            elsewhere = locate(value, self.other, name)
             return elsewhere if os.path.exists(elsewhere) else path
         return path
 

@@ -39,7 +39,8 @@ def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = Fal
         return path
     if not os.path.exists(path):
         if not (found := rows.files(str(path))):
-            raise SettingsError(f"INPUT {path}: no such file; check the path")
+            word = "; a prompt of one word is given with --prompt" if task == "t2i" and path.name.isalpha() else ""
+            raise SettingsError(f"INPUT {path}: no such file; check the path{word}")
         for one in found:
             _check_file(Path(one))
         return path

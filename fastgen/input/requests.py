@@ -18,7 +18,7 @@ from fastgen.input.columns import Columns
 from fastgen.input.geometry import WIDEST, lay_out, stitched_width
 from fastgen.input.identities import Identities, Identity, filled
 from fastgen.input.masks import read_mask
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import (
     read_api_options,
     read_contrast,

@@ -9,7 +9,7 @@ import msgspec
 
 from fastgen.errors import SettingsError
 from fastgen.output import artifacts
-from fastgen.types import ImageParams, Request
+from fastgen.types import ImageParams, warm
 
 IN_FOLDER = 10_000
 """Rows whose images are in one folder, if a run has many."""
@@ -24,6 +24,9 @@ class Layout(msgspec.Struct, frozen=True):
     """Whether rows without an id of their own are named by their number; else by a hash."""
     folders: bool = False
     """Whether images are in folders of `IN_FOLDER` rows."""
+
+
+warm(Layout)
 
 
 def check_pattern(pattern: str) -> str:
@@ -42,29 +45,31 @@ def check_pattern(pattern: str) -> str:
     return stem if stem != "{id}" else ""
 
 
-def stem(request: Request, fields: dict, pattern: str, layout: Layout) -> str:
-    """The prefix of the row's file names; "" for the usual one of its id.
+def stem(
+    id: str, has_own_id: bool, number: int, params: ImageParams, fields: dict, pattern: str, layout: Layout
+) -> str:
+    """The prefix of the file names of a row; "" for the usual one of its id.
 
     Args:
+        has_own_id: whether the user gave the id.
+        number: of the row.
         fields: of the row.
     """
-    by_hash = request.id.partition("#")[0] == request.content
-    name = artifacts.stem(request.id)
-    if by_hash and layout.numbered:
-        name = f"row-{request.row:06}"
+    name = artifacts.stem(id)
+    if layout.numbered and not has_own_id:
+        name = f"row-{number:06}"
     elif layout.numbered and _NUMBERED.fullmatch(name):
-        name = artifacts.stem(request.id, "its own id")
+        name = artifacts.stem(id, "its own id")
     if pattern:
-        own = {"id": name, "row": f"{request.row:06}"}
-        if isinstance(params := request.params, ImageParams):
-            own |= {"seed": str(params.seed), "width": str(params.width), "height": str(params.height)}
+        own = {"id": name, "row": f"{number:06}", "seed": str(params.seed)}
+        own |= {"width": str(params.width), "height": str(params.height)}
         name = "".join(
             text + (own.get(field) or _plain(fields.get(field)) if field is not None else "")
             for text, field, _, _ in Formatter().parse(pattern)
         )
     if layout.folders:
-        return f"{(request.row - 1) // IN_FOLDER:05}/{name}"
-    return name if name != artifacts.stem(request.id) else ""
+        return f"{(number - 1) // IN_FOLDER:05}/{name}"
+    return name if name != artifacts.stem(id) else ""
 
 
 def _plain(value: object) -> str:

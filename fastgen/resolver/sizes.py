@@ -30,7 +30,7 @@ _ALWAYS_THERE = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attenti
 def read(card: ModelCard) -> Sizes | None:
     """The sizes of a model; None for a family that is not known here."""
     make = _FAMILIES.get(card.family)
-    if make is None:
+    if make is None or not card.path:  # it is not on this machine
         return None
     parts = ("transformer", *PARTS[card.family].text, "vae")
     return make(*(json.loads(Path(card.path, part, "config.json").read_text("utf-8")) for part in parts))

@@ -113,7 +113,9 @@ class Run:
         unread = UnreadFields(settings.task, self._say, settings.rows.strict, settings.local_fields)
         self.folder.notes = unread.notes
         layout = self.folder.layout
-        feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread, layout=layout)
+        feed = triage(
+            settings, self._reader, self._journal, self._spool, self._say, unread, None, layout, settings.task != "t2i"
+        )
         self._rows = RowsIn(feed, self._route, self._retries, self._progress)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError
 from fastgen.input import stamps
+from fastgen.input.columns import Columns
 from fastgen.input.images import Places
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
@@ -22,6 +23,7 @@ from fastgen.output.names import Layout
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.writers.tables import spooled
 from fastgen.scheduler import failure_policy
+from fastgen.scheduler.fetching import fetched
 from fastgen.types import Done, Failed, Request
 
 SUFFIXES = ("png", "jpg", "webp")
@@ -42,6 +44,7 @@ def triage(
     unread: UnreadFields | None = None,
     out: str | None = None,
     layout: Layout | None = None,
+    fetches: bool = False,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -56,13 +59,14 @@ def triage(
         spool: gets every row for the tables; None: there will be none.
         warn: is called at the end with what became of earlier results.
         unread: if given, it is shown the fields of every row.
+        fetches: whether images on servers are fetched; else their rows fail.
         layout: how the run folder names its images.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
     earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
-        for row in reader:
+        for row in fetched(reader, Columns(settings.rows, settings.task), intake.places) if fetches else reader:
             identity = intake.identify(row)
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
@@ -74,7 +78,9 @@ def triage(
                 continue
             item = intake.read(row, identity)
             if earlier and isinstance(item, Request) and item.task != "caption":
-                item = earlier.named(item, names.stem(item, identity.fields, settings.rows.name, layout or Layout()))
+                own_id = item.id.partition("#")[0] != item.content
+                how = (identity.fields, settings.rows.name, layout or Layout())
+                item = earlier.named(item, names.stem(item.id, own_id, item.row, item.image_params, *how))
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
     finally:  # also for a run that is interrupted
         if unread is not None:

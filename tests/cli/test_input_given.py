@@ -53,6 +53,12 @@ def test_a_prompt_has_several_words_and_is_no_file(task, given, is_one):
     assert input_given.is_prompt(task, given) == is_one
 
 
+def test_a_prompt_of_one_word_has_a_flag(cli, tmp_path):
+    refused = cli("t2i", "cat", *FAKE)
+    assert refused.returncode == 2 and "a prompt of one word is given with --prompt" in refused.stderr
+    assert cli("t2i", "--prompt", "cat", *FAKE, "-q").returncode == 0 and (tmp_path / "cat.png").exists()
+
+
 def test_an_existing_file_is_no_prompt(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two words").touch()

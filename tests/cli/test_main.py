@@ -93,7 +93,7 @@ def test_dry_run_tells_the_plan_and_touches_nothing(cli, rows_file, tmp_path):
     rows += [{"prompt": f"{i}"} for i in range(9)]
     path = rows_file(rows)
     result = cli("t2i", path, "-o", "out", *FAKE, "--dry-run")
-    assert result.returncode == 0 and not (tmp_path / "out").exists()
+    assert result.returncode == 3 and not (tmp_path / "out").exists(), "a row is bad"
     for words in (
         "13 rows: ",
         "1 kept (already filled), 1 bad",

@@ -127,3 +127,45 @@ def test_unknown_names(tmp_path, monkeypatch, name, words):
 def test_a_weights_file_is_not_a_model(folder):
     with pytest.raises(ModelError, match="--transformer"):
         resolve_model(str(folder / "vae/diffusion_pytorch_model.safetensors"), "t2i", on_gpu=False)
+
+
+def test_a_plan_downloads_nothing_and_says_what_a_run_would(monkeypatch, tmp_path):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from fastgen.config import downloads
+
+    asked = []
+
+    def snapshot(name, allow_patterns, local_files_only=False):
+        asked.append(local_files_only)
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here")
+        return str(TINY)
+
+    said: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(downloads, "_print", said.append)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no net")))
+    with downloads.none():
+        card, (note,) = resolve_model("black-forest-labs/FLUX.1-Kontext-dev", "edit", on_gpu=False)
+    assert asked == [True] and card.path == "" and card.defaults.edits and card.defaults.guidance == 2.5
+    assert note.startswith("it would download black-forest-labs/FLUX.1-Kontext-dev: 31.4 GiB to ") and "free" in note
+    with downloads.none():
+        assert "a size that the hub alone knows" in resolve_model("me/another", "t2i", on_gpu=False)[1][0]
+    assert resolve_model("me/another", "t2i", on_gpu=False)[0].path == str(TINY) and not said
+    file = huggingface_hub.hf_api.RepoSibling("transformer/a.safetensors", size=3 << 30)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: type("Info", (), {"siblings": [file]})())
+    resolve_model("me/another", "t2i", on_gpu=False)
+    assert said[0].startswith("downloading me/another: 3.0 GiB to ") and "the same command continues it" in said[0]
+
+
+def test_a_model_in_the_cache_asks_nothing_of_the_hub(monkeypatch):
+    import huggingface_hub
+
+    def snapshot(name, allow_patterns, local_files_only=False):
+        assert local_files_only
+        return str(TINY)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert resolve_model("me/cached", "t2i", on_gpu=False)[0].path == str(TINY)

@@ -356,3 +356,18 @@ def test_messages_quote_little_of_a_value(tmp_path, value):
     with pytest.raises(InputError) as caught:
         probe(locate(value, str(tmp_path), "images"), "images")
     assert len(str(caught.value)) < 400 and str(caught.value).isprintable()
+
+
+def test_heic_and_avif_are_read_upright(tmp_path):
+    import pillow_heif
+
+    sheet = Image.new("RGB", (32, 16), "red")
+    pillow_heif.from_pillow(sheet).save(tmp_path / "a.heic", quality=100)
+    sheet.save(tmp_path / "a.avif", quality=100)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sheet.save(tmp_path / "turned.avif", exif=exif)
+    for name, size in (("a.heic", (32, 16)), ("a.avif", (32, 16)), ("turned.avif", (16, 32))):
+        assert probe(str(tmp_path / name), "image") == load(str(tmp_path / name), "image").size == size
+        red, green, _ = load(str(tmp_path / name), "image").getpixel((8, 8))
+        assert red > 240 and green < 16

@@ -24,7 +24,8 @@ def rows_below(folder) -> Rows:
         ([{"image": f"{max(i, 1)}.png"} for i in range(100)], Repeats(100, 99, 100), False),
         ([{"image": "a.png"}, {"image": "./a.png"}], Repeats(2, 1, 2), True),
         ([{"text_only": True, "prompt": "p", "image": "a.png"}], None, None),
-        ([{"prompt": "p"}, {"image": 7}, {"image": "https://x/a.png"}], None, None),
+        ([{"prompt": "p"}, {"image": 7}, {"image": "ftp://x/a.png"}], None, None),
+        ([{"image": "https://x/a.png"}] * 2, Repeats(2, 1, 2), True),
     ],
 )
 def test_rows(tmp_path, rows, found, many):

@@ -6,14 +6,17 @@ import pytest
 
 from fastgen.errors import SettingsError
 from fastgen.output.names import Layout, check_pattern, stem
-from fastgen.types import ImageParams, Request
+from fastgen.types import ImageParams
 
 NEW, OLD, MANY = Layout(numbered=True), Layout(), Layout(numbered=True, folders=True)
 HASH = "7ed99346d09a2ebd"
 
 
-def request(id=HASH, row=123) -> Request:
-    return Request(id, "t2i", ("p",), ImageParams(64, 48, 4, 3.5, 7, 1), content=HASH, row=row)
+PARAMS = ImageParams(64, 48, 4, 3.5, 7, 1)
+
+
+def name_of(id=HASH, row=123, fields=None, pattern="", layout=NEW) -> str:
+    return stem(id, not id.startswith(HASH), row, PARAMS, fields or {}, pattern, layout)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +35,12 @@ def request(id=HASH, row=123) -> Request:
     ],
 )
 def test_names(id, pattern, layout, name):
-    assert stem(request(id), {"kind": "sea/side"}, check_pattern(f"{pattern}_{{n}}"), layout) == name
+    assert name_of(id, 123, {"kind": "sea/side"}, check_pattern(f"{pattern}_{{n}}"), layout) == name
 
 
 def test_a_row_whose_own_id_looks_like_a_number_has_another_name():
-    assert stem(request("row-000123"), {}, "", NEW).startswith("row-000123-")
-    assert stem(request(row=10_001), {}, "", MANY) == "00001/row-010001"
+    assert name_of("row-000123").startswith("row-000123-")
+    assert name_of(row=10_001, layout=MANY) == "00001/row-010001"
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_every_bad_row_of_edit(cli, rows_file, tmp_path, table):
         ({"prompt": "a", "images": "folder/../../good.png"}, "images", "give an absolute path or another --image-root"),
         ({"prompt": "a"}, "images", "give a path, or a list of paths"),
         ({"prompt": "a", "images": {"file": "good.png"}}, "images", "a path as a string"),
-        ({"prompt": "a", "images": "https://example.com/a.png"}, "images", "download it and give its path"),
+        ({"prompt": "a", "images": "https://example.invalid/a.png"}, "images", "cannot be fetched"),
         ({"prompt": "a", "images": "good.png", "mask": "missing.png"}, "mask", "check the path and --image-root"),
         ({"images": "good.png"}, "prompt", "give `prompt`, `conversations`"),
         (b'{"images": "good.png"', "", "fix the line"),

@@ -171,10 +171,12 @@ def test_a_run_folder_of_jsonl_rows_goes_on_with_the_same_rows_as_parquet(sessio
 
 def test_a_near_miss_is_named_and_strict_refuses_it(session, rows_file, tmp_path):
     flags = {"backend": "fake", "gpus": "cpu", "out": tmp_path / "out", "size": "64x64"}
-    path = rows_file([{"prompt": "p", "num_inference_steps": 2, "guidance_scale": 9.0}, {"prompt": "q", "stpes": 3}])
+    foreign = {"id": "a", "prompt": "p", "num_inference_steps": 2, "guidance_scale": 9.0}
+    path = rows_file([foreign, {"prompt": "q", "stpes": 3}])
     events: list[dict] = []
     settings = fastgen.resolve("t2i", path, **flags)
-    done, _ = session.generate(settings, emit=lambda event, **facts: events.append(facts))
+    results = session.generate(settings, emit=lambda event, **facts: events.append(facts))
+    done = {result.id: result for result in results}["a"]
     assert (done.params.steps, done.params.guidance) == (2, 9.0)
     said = [facts["message"] for facts in events if "message" in facts]
     assert "`steps` is read from the column `num_inference_steps`" in said

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input.embedded_pictures import kind
 from fastgen.input.readers import formats, parquet
-from fastgen.input.readers.row import Row, written
+from fastgen.input.readers.rows import Row, written
 from fastgen.input.readers.source import Source
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from fastgen.input.readers.row import Row
 from fastgen.input.readers.source import PACKED, Source
 
 
@@ -30,7 +30,8 @@ class Format:
     by_line: bool = False
     """Whether rows are lines, so that their number follows from the size of the file."""
 
-    def read(self, source: Source) -> Iterator[Row]:
+    def read(self, source: Source) -> Iterator[Any]:
+        """The `Row`s of a file."""
         return _function(self.reader)(source)
 
     def count(self, path: Path) -> int:

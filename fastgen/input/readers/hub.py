@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fastgen.errors import SettingsError
 from fastgen.input.readers.formats import HUB_PREFIX
 from fastgen.input.readers.parquet import encoded
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 from fastgen.input.readers.source import Source
 
 

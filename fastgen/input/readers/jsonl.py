@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastgen.input.readers import json_file, source
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 from fastgen.input.readers.source import Source
 
 

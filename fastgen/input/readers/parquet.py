@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fastgen.input.embedded_pictures import Store, kind
-from fastgen.input.readers.row import Row, written
+from fastgen.input.readers.rows import Row, written
 from fastgen.input.readers.source import PACKED, Source
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastgen.input.readers import source
-from fastgen.input.readers.row import Row, written
+from fastgen.input.readers.rows import Row, written
 from fastgen.input.readers.source import Source
 
 

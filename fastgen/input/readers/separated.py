@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fastgen.errors import SettingsError
 from fastgen.input.readers import formats, source
-from fastgen.input.readers.row import Row, written
+from fastgen.input.readers.rows import Row, written
 from fastgen.input.readers.source import Source
 
 NUMBERS = frozenset(

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 
 from fastgen.input.embedded_pictures import kind
-from fastgen.input.readers.row import Row, written
+from fastgen.input.readers.rows import Row, written
 from fastgen.input.readers.source import Source
 
 TEXTS = ("txt", "text", "caption", "prompt")

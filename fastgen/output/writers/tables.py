@@ -18,7 +18,7 @@ from fastgen.config.settings import Rows, Settings
 from fastgen.errors import FastgenError
 from fastgen.input.columns import Columns
 from fastgen.input.identities import Identities, Identity, filled
-from fastgen.input.readers.row import Row, splice
+from fastgen.input.readers.rows import Row, splice
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import SpooledRow

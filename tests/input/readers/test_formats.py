@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 
+import pillow_heif
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,8 +19,7 @@ from fastgen.errors import InputError, SettingsError
 from fastgen.input.embedded_pictures import NAME, Store
 from fastgen.input.readers import formats, parquet, source
 from fastgen.input.readers.formats import FORMATS, Format
-from fastgen.input.readers.row import Row, written
-from fastgen.input.readers.rows import RowReader, estimate, read
+from fastgen.input.readers.rows import Row, RowReader, estimate, read, written
 from fastgen.input.readers.source import Source
 
 ROWS = [{"id": "a", "prompt": "a red circle, large"}, {"id": "b", "prompt": "日本 'quoted' \"twice\""}]
@@ -201,6 +201,7 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
         path.write_bytes(picture(format=format))
     (pictures / "c.avif").write_bytes(picture(format="AVIF"))
     (pictures / "d.tga").write_bytes(picture(format="TGA"))
+    pillow_heif.from_pillow(Image.new("RGB", (16, 16), "red")).save(pictures / "f.jpg.unknown")
     (linked / "e.png").write_bytes(picture())
     (pictures / "link").symlink_to(linked)
     (pictures / "again").symlink_to(pictures)
@@ -209,7 +210,7 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
     (pictures / "broken.png").write_text("its row fails")
     said: list[str] = []
     found = {row.fields()["image"] for row in RowReader(pictures, say=said.append)}
-    assert found == {"a.png", "b.jfif", "c.avif", "d.tga", "broken.png", "deep/none", "link/e.png"}
+    assert found == {"a.png", "b.jfif", "c.avif", "d.tga", "f.jpg.unknown", "broken.png", "deep/none", "link/e.png"}
     assert said == ["1 file is no picture and is left out: notes.txt"]
 
 

@@ -1,0 +1,106 @@
+"""Fetches the pictures that rows name by URL, some rows ahead, into `inputs/` in the run folder. A row whose picture
+cannot be fetched fails alone. Does not know what a row asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from fastgen.backends.remote.faults import Fault
+from fastgen.backends.remote.http_client import Client, up_to
+from fastgen.config.settings import IMAGE_FIELDS
+from fastgen.errors import InputError
+from fastgen.input import masks
+from fastgen.input.columns import Columns
+from fastgen.input.embedded_pictures import is_url, kind, url_name
+from fastgen.input.images import Places
+from fastgen.input.readers.rows import Row
+
+AHEAD = 256
+"""Rows whose pictures are fetched at the same time, or are waiting for those."""
+AT_ONCE = 16
+TIMEOUT_S = 30.0
+"""Of one picture."""
+MOST_BYTES = 64 << 20
+TRIES = 3
+NOWHERE = "https://pictures.invalid"
+"""The client needs an address of its own, which may be in a private network; no picture may be."""
+
+
+def fetched(rows: Iterable[Row], columns: Columns, places: Places) -> Iterator[Row]:
+    """The rows, each once all its pictures are there, or it is known why not: `places.unfetched` then says so."""
+    waiting: deque[tuple[Row, list[Future[None]]]] = deque()
+    pool: ThreadPoolExecutor | None = None
+    client: Client | None = None
+    try:
+        for row in rows:
+            wanted = [url for url in _urls(row, columns) if not os.path.exists(os.path.join(places.out, url_name(url)))]
+            if wanted and client is None:
+                client, pool = Client(NOWHERE, TIMEOUT_S, AT_ONCE), ThreadPoolExecutor(AT_ONCE, "fetch")
+            jobs = [pool.submit(_fetch, client, url, places) for url in wanted] if pool and client else []
+            waiting.append((row, jobs))
+            while waiting and (len(waiting) >= AHEAD or not waiting[0][1]):
+                yield _whole(*waiting.popleft())
+        while waiting:
+            yield _whole(*waiting.popleft())
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _whole(row: Row, jobs: list[Future[None]]) -> Row:
+    for job in jobs:
+        job.result()
+    return row
+
+
+def _urls(row: Row, columns: Columns) -> list[str]:
+    """The addresses of the pictures that a row names."""
+    if b"http" not in row.raw and b"HTTP" not in row.raw:
+        return []
+    try:
+        fields, _ = columns.read(row.fields())
+    except InputError:
+        return []
+    values: list[object] = []
+    for name in (*IMAGE_FIELDS, *masks.FIELDS):
+        value = fields.get(name)
+        values += value if isinstance(value, list) else [value]
+    values = [value.get("path") or value.get("url") if isinstance(value, dict) else value for value in values]
+    return [value for value in values if isinstance(value, str) and is_url(value)]
+
+
+def _plain(reason: str) -> str:
+    """What a library says about a connection, in plain words."""
+    if found := re.search(r"Failed to resolve '([^']+)'", reason):
+        return f"the name {found[1]} is not known here"
+    return re.sub(r"\[Errno[^]]*\] ?", "", reason)
+
+
+def _fetch(client: Client, url: str, places: Places) -> None:
+    reason = ""
+    for attempt in range(1, TRIES + 1):
+        try:
+            with up_to(MOST_BYTES):
+                data = client.fetch(url)
+            if not kind(data[:32]):
+                reason = "what is there is no picture"
+                break
+            path = os.path.join(places.out, url_name(url))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            partial = f"{path}.{os.getpid()}"
+            with open(partial, "wb") as file:
+                file.write(data)
+            os.replace(partial, path)
+            return
+        except Fault as fault:
+            reason = _plain(str(fault))
+            if not getattr(fault, "again", False) or attempt == TRIES:
+                break
+        except OSError as error:
+            reason = f"it cannot be kept: {error.strerror}"
+            break
+    places.unfetched[url] = reason

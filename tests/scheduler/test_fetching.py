@@ -1,0 +1,88 @@
+"""Pictures on servers: fetched some rows ahead, each once; one that cannot be fetched fails its row alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+import fastgen
+from fastgen.backends.remote import http_client
+from fastgen.input.embedded_pictures import url_name
+from tests.conftest import read_lines
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Pictures(BaseHTTPRequestHandler):
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        flaky = self.path == "/flaky.png" and self.asked.count(self.path) < 3
+        status = 503 if flaky else 200 if self.path.endswith(".png") else 404 if self.path == "/none" else 200
+        data = picture() if status == 200 and self.path.endswith(".png") else b"<html>no picture</html>"
+        self.send_response(302 if self.path == "/moved.png" else status)
+        if self.path == "/moved.png":
+            self.send_header("Location", "http://elsewhere.invalid/a.png")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_): ...
+
+
+@pytest.fixture
+def server():
+    Pictures.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_pictures_are_fetched_once_and_rows_fail_alone(server, rows_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(http_client, "is_public", lambda address: True)
+    (tmp_path / "here.png").write_bytes(picture())
+    names = ("a.png", "none", "page", "flaky.png", "moved.png")
+    rows = [{"id": name, "image": f"{server}/{name}", "prompt": "p"} for name in names]
+    rows += [{"id": "again", "image": [f"{server}/a.png"], "prompt": "q"}, {"id": "file", "image": "here.png"}]
+    out, given = tmp_path / "out", rows_file(rows)
+
+    def run():
+        settings = fastgen.resolve("caption", given, out=out, backend="fake", gpus="cpu")
+        list(fastgen.generate(settings))
+        return {
+            row["id"]: row["fastgen"].get("error", {}).get("message", "done")
+            for row in read_lines(out / "results.jsonl")
+        }
+
+    said = run()
+    assert {id for id, message in said.items() if message == "done"} == {"a.png", "flaky.png", "again", "file"}
+    assert "its address answers 404" in said["none"] and "what is there is no picture" in said["page"]
+    assert "points to http://elsewhere.invalid" in said["moved.png"] and "row 2, field image" in said["none"]
+    assert 1 <= Pictures.asked.count("/a.png") <= 2 and Pictures.asked.count("/flaky.png") == 3
+    assert (out / url_name(f"{server}/a.png")).read_bytes() == picture()
+    Pictures.asked.clear()
+    assert run() == said and "/a.png" not in Pictures.asked, "what is there is not fetched again"
+
+
+def test_a_private_network_is_no_place_for_pictures_and_a_plan_fetches_none(server, rows_file, tmp_path):
+    given = rows_file([{"id": "a", "image": f"{server}/a.png", "prompt": "p"}])
+    settings = fastgen.resolve("edit", given, out=tmp_path / "out", backend="fake", gpus="cpu")
+    plan = fastgen.explain(settings)
+    assert plan["on_servers"] == 1 and not plan["bad"]
+    (failed,) = fastgen.generate(settings)
+    assert "its address is in a private network" in failed.message and not Pictures.asked
+    assert json.loads((tmp_path / "out/failures.jsonl").read_text())["fastgen"]["error"]["field"] == "image"
