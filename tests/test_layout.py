@@ -86,7 +86,7 @@ ELSEWHERE = {
     "backends/remote/faults.py": "backends/remote/test_responses.py",
     "backends/remote/gemini_answers.py": "backends/remote/test_responses.py",
     "backends/remote/openai_answers.py": "backends/remote/test_responses.py",
-    "backends/remote/openai_captions.py": "backends/remote/test_openai_api.py",
+    "backends/remote/captions.py": "backends/remote/test_openai_api.py",
     "backends/remote/sdk_transport.py": "backends/remote/test_redirects.py",
     "backends/remote/supervisor.py": "providers/test_vllm.py",
     "providers/vllm_entry.py": "providers/test_vllm.py",

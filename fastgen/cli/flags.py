@@ -248,6 +248,32 @@ Schema = Annotated[
         parser=path, metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."
     ),
 ]
+Thinking = Annotated[
+    str,
+    typer.Option(
+        metavar="on|off",
+        help="Whether the model thinks before it answers. Its thoughts are never part of the caption.  [default: off "
+        "for a server that this command starts, and for models that think unasked]",
+    ),
+]
+AcceptRefusals = Annotated[
+    bool, typer.Option("--accept-refusals", help="Take every text as a caption, also one that looks like a refusal.")
+]
+ExtraBody = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="More parameters for each request to vLLM or a server in OpenAI's format, as a JSON object.",
+    ),
+]
+AllowImageHosts = Annotated[
+    str,
+    typer.Option(
+        metavar="HOSTS",
+        help="Fetch images only from the API's own host and these: cdn.example.com,*.example.net.  [default: any "
+        "public host]",
+    ),
+]
 CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]
 Size = Annotated[
     str | None,

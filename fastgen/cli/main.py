@@ -19,6 +19,8 @@ from fastgen.cli import tables
 from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
 from fastgen.cli.flags import (
+    AcceptRefusals,
+    AllowImageHosts,
     AspectRatio,
     Attention,
     Backend,
@@ -35,6 +37,7 @@ from fastgen.cli.flags import (
     CudaGraphs,
     DryRun,
     Dtype,
+    ExtraBody,
     Fallback,
     FallbackOnRefusal,
     Format,
@@ -86,6 +89,7 @@ from fastgen.cli.flags import (
     System,
     Table,
     Temperature,
+    Thinking,
     Timeout,
     Transformer,
     Tune,
@@ -171,6 +175,8 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         background: Background = "",
         aspect_ratio: AspectRatio = "",
         resolution: Resolution = "",
+        extra_body: ExtraBody = None,
+        allow_image_hosts: AllowImageHosts = "",
         attention: Attention = "",
         compile: Compile = None,
         quantize: Quantize = "",
@@ -205,6 +211,9 @@ def caption(
     seed: Seed = 0,
     max_pixels: MaxPixels = None,
     schema: Schema = None,
+    thinking: Thinking = "",
+    accept_refusals: AcceptRefusals = False,
+    extra_body: ExtraBody = None,
     output_key: CaptionKey = None,
     image_root: ImageRoot = None,
     prompt_key: PromptKey = "",

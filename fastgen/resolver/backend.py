@@ -201,6 +201,7 @@ def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Pl
         max_inflight=flags.max_inflight or usual,
         rpm=flags.rpm,
         timeout_s=float(flags.timeout or TIMEOUT_S[flags.task]),
+        image_hosts=parts.image_hosts(flags),
     )
 
 

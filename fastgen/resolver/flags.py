@@ -57,6 +57,10 @@ class Flags:
     temperature: float
     max_pixels: int | None
     schema: str | os.PathLike | dict | None
+    thinking: str
+    accept_refusals: bool
+    extra_body: str | dict | None
+    allow_image_hosts: str
     base_url: str | None
     vllm_command: str | None
     max_inflight: int | None

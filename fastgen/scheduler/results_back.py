@@ -13,6 +13,7 @@ from fastgen import providers
 from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
 from fastgen.output.reserve import Reserve
 from fastgen.scheduler import failure_policy
+from fastgen.scheduler.alike import Alike
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Progress
@@ -45,6 +46,9 @@ class ResultsBack:
         self._ledger = ledger
         self._reserve = reserve
         self._progress = progress
+        self._alike = Alike()
+        self._told: set[str] = set()
+        """Warnings about a service as a whole that were said."""
         self.given_up = 0
         """Rows that were on a worker that ended while the run was ending."""
         self.perhaps_paid_usd = 0.0
@@ -92,6 +96,7 @@ class ResultsBack:
         """Nothing else is left to run: settle the rows that may have ended their workers."""
         try:
             yield from self._progress.commit(self._pool.blame.close())
+            yield from self._commit([self._refused(*held) for held in self._alike.close()])
         except EngineError as error:
             self._progress.end(error)
 
@@ -116,9 +121,19 @@ class ResultsBack:
                 closing = closing or group.learn(result, now, last=not self._route.after(group))
             noted = self._retries.note(request, result, now)
             if isinstance(noted, Done):
-                final.append(noted)
+                final += [noted, *self._worked(group, noted)]
                 if self._reserve is not None and group.settings.backend.is_remote:
                     self._reserve.learn(noted.paths, len(noted.text))
+                continue
+            if group.settings.backend.is_remote and result.attempts and self._alike.hold(request, noted, group):
+                if group.closed:
+                    others = self._route.after(group)
+                    freed = self._alike.take_back(group) if others else []
+                    final += [failed for one in freed for failed in self._rows.assign(one, group.position + 1)]
+                    continue
+                closing = closing or self._alike.verdict(group)
+                if self._alike.overflow(group):
+                    final += [self._refused(*held) for held in self._alike.done(group)]
                 continue
             match self._judge(noted, alone, bool(result.attempts), now):
                 case "retry" if not group.closed:
@@ -134,6 +149,21 @@ class ResultsBack:
         yield from self._commit(final)
         if closing:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _worked(self, group: Group, done: Done) -> list[Result]:
+        """A backend has done a row: say what it does not take, once. Returns the rows whose refusal is now final."""
+        if not group.settings.backend.is_remote:
+            return []
+        for warning in done.warnings:
+            if warning.startswith(f"{done.model} ") and warning not in self._told:
+                self._told.add(warning)
+                self._progress.emit("warning", message=f"{group.settings.backend}: {warning}")
+        return [self._refused(*held) for held in self._alike.done(group)]
+
+    def _refused(self, request: Request, failed: Failed) -> Failed:
+        """A row that was held back has failed."""
+        self._retries.forget(request.id)
+        return self._named(request, failed)
 
     def _learn(self, group: Group, request: Request, result: Result) -> None:
         """What an answer cost tells what a lost request for the same row cost."""
@@ -182,7 +212,8 @@ class ResultsBack:
         self._progress.emit("warning", message=message)
         failed: list[Result] = []
         accused = self._pool.blame.take_back(group)
-        for request in [*group.take_back(), *self._retries.take_back(group), *accused]:
+        refused = self._alike.take_back(group)
+        for request in [*group.take_back(), *self._retries.take_back(group), *accused, *refused]:
             failed += self._rows.assign(request, group.position + 1)
         self._pool.cancel_pending(group)
         yield from self._commit(failed)

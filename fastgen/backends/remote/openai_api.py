@@ -1,5 +1,5 @@
 """OpenAI and servers with its format: images and edits with masks through the vendor's SDK. Captions, and images that
-come out of chats, are made without it (openai_captions.py, chat_pictures.py).
+come out of chats, are made without it (captions.py, chat_pictures.py).
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import sys
 import threading
@@ -21,13 +22,13 @@ from urllib.parse import urlsplit
 from fastgen import providers
 from fastgen.backends.remote import answer_sizes, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.captions import Captions
 from fastgen.backends.remote.chat import Chat
 from fastgen.backends.remote.chat_pictures import ChatPictures
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.backends.remote.openai_answers import provider_error, tokens
-from fastgen.backends.remote.openai_captions import Captions
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
@@ -70,10 +71,12 @@ class OpenAIBackend:
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=self._key)
         most = endpoint.max_inflight
-        self.http = Client(endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most)
+        self.http = Client(
+            endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most, image_hosts=endpoint.image_hosts
+        )
         self.chat = Chat(self.http, self._key, self._clean)
         theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
-        self.captions = Captions(self.chat, self.model, self.known, theirs, self._clean)
+        self.captions = Captions(self.chat, self.model, self._clean, self.known, theirs, self._more())
         self.drawn = ChatPictures(self.chat, self.model, endpoint.stream, self._clean, self._fetched)
         if self.settings.task != "caption":
             _ = self.client
@@ -96,8 +99,19 @@ class OpenAIBackend:
                 )
             return self._client
 
+    def _more(self) -> dict[str, Any]:
+        """What goes with every request for a caption: whether the model thinks, and --extra-body."""
+        more: dict[str, Any] = {}
+        if (thinking := self.settings.text.thinking) and self._is_vendor:
+            more["reasoning_effort"] = "medium" if thinking == "on" else "none"
+        elif thinking:
+            is_on = thinking == "on"
+            more["chat_template_kwargs"] = {"enable_thinking": is_on, "thinking": is_on}
+        return more | json.loads(self.settings.rows.extra_body or "{}")
+
     def cancel_pending(self) -> None:
         self.gate.close()
+        self.captions.learned.release()
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
@@ -111,14 +125,13 @@ class OpenAIBackend:
 
     # The three tasks
 
-    def _draw(self, attempt: Attempt) -> str:
+    def _draw(self, attempt: Attempt) -> None:
         for prompt in attempt.request.prompts:
             for n in _portions(attempt.request.image_params.n, self._most_n):
                 for made in self._images(attempt, self.client.images.generate, prompt, n):
                     attempt.keep(made)
-        return ""
 
-    def _edit(self, attempt: Attempt) -> str:
+    def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
         given = [pictures.prepare(path, request.image_field) for path in request.images]
         if self.model.startswith(PNG_ONLY):
@@ -127,7 +140,8 @@ class OpenAIBackend:
         first: dict = {"image": files[0] if len(files) == 1 else files}
         attempt.warnings += [note for one in given for note in one.notes]
         if request.variation:
-            return self._vary(attempt, files)
+            self._vary(attempt, files)
+            return
         if request.mask:
             mask = pictures.read_mask(request, given[0].size)
             attempt.warnings += mask.warnings
@@ -141,15 +155,13 @@ class OpenAIBackend:
                     image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
                     made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
                 attempt.keep(made)
-        return ""
 
-    def _vary(self, attempt: Attempt, files: list) -> str:
+    def _vary(self, attempt: Attempt, files: list) -> None:
         if len(files) > 1:
             raise ProviderError("unsupported", "use_variations: works for one image only", "images")
         for n in _portions(attempt.request.image_params.n, self._most_n):
             for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
                 attempt.keep(made)
-        return ""
 
     # Calls
 

@@ -167,6 +167,9 @@ def describe(result: Result) -> dict:
         )
         about |= {"cache": result.cache} if result.cache else {}
         about |= {"usage": result.usage} if result.usage else {}
+        for name in ("reasoning", "removed", "not_sent"):
+            about |= {name: said} if (said := getattr(result, name)) else {}
         return about | ({"warnings": result.warnings} if result.warnings else {})
     error = {"kind": result.kind, "message": result.message, **({"field": result.field} if result.field else {})}
+    error |= {"answer": result.answer} if result.answer else {}
     return about | {"status": "failed", "attempts": result.attempts, **cost, "error": error}
