@@ -23,6 +23,10 @@ class Words:
     """What makes a sentence a quotation, as of a sign or a postcard."""
     depicted: str
     """What makes an error message a thing that is seen."""
+    speaker: str
+    negation: str
+    service: str
+    """A sentence that has all three, of the one who answers, that it is not, and of what was asked for, refuses too."""
 
 
 _CANNOT = (
@@ -55,8 +59,7 @@ _SERVE = (
     r"identification|judg|inference)|share (?:that|this|any|info)|reproduce|endorse|promote|handle|perform|evaluate)"
 )
 _ABOUT = (
-    rf"(?:\w+ ){{0,6}}?(?:{_PICTURE}|requests?|content|question|instructions?|material|prompt|description|caption|"
-    r"identit(?:y|ies)|faces?|individuals?|(?:real|specific) (?:person|people))\b"
+    rf"(?:\w+ ){{0,6}}?(?:{_PICTURE}|requests?|content|question|instructions?|material|prompt|description|caption)\b"
 )
 _SPEAKER = (
     r"(?:i|we|this (?:ai |language )?(?:model|assistant|system|service|tool)|the (?:ai |language )?(?:model|"
@@ -65,7 +68,11 @@ _SPEAKER = (
     r"not "
     r"allow|don't allow|forbid|restrict|state)\w*)"
 )
-_ASKED = r"(?:request|prompt|content|input|question|message|image|photo|picture|query|submission|generation|output)s?"
+_ASKED = (
+    r"(?:request|prompt|content|input|question|message|image|photo|picture|query|submission|generation|output|"
+    r"response|"
+    r"answer|completion|reply|result|text)s?"
+)
 
 ENGLISH = Words(
     lead=(
@@ -82,7 +89,7 @@ ENGLISH = Words(
         r"assistant|vision|chatbot|machine)\b[^,]*|to (?:be|comply|protect|respect)[^,]*|"
         r"(?:based on|due to|given|in line with|because of|per|under|according to|in accordance with|for) [^,.;]*|"
         r"(?:while|although|even though) [^,]*|(?:at this time|at the moment|currently|right now))"
-        r"[,.:;!\- ]*(?:but |that |and |to say |to (?:inform|tell) you |however,? )*)*"
+        r"[,.:;!\- ]*(?:but |that |and |to say |to (?:inform|tell) you |however,? )*)"
     ),
     refusals=(
         rf"{_SPEAKER} ?(?:currently |simply |just |also |really |still |therefore |unfortunately |apparently )"
@@ -104,6 +111,21 @@ ENGLISH = Words(
         r"(?:i|we) (?:do(?:n't| not)) (?:actually |currently )?have (?:\w+ )?(?:access|ability|capabilit|vision|"
         r"permission|"
         r"(?:enough|sufficient) (?:information|context))",
+        r"(?:i|we) (?:do(?:n't| not)|never) (?:identify|describe|provide|generate|create|engage|discuss|assist|"
+        r"caption|"
+        r"produce|comment|recogni[sz]e|offer|respond|answer|process|participate|make (?:such|any|assumptions)|"
+        r"share|name)\b",
+        r"there (?:does(?:n't| not)) (?:seem|appear) to be (?:\w+ ){0,3}?(?:image|photo|picture|attachment|file)",
+        r"(?:identifying|describing|recogni[sz]ing|naming|captioning)\b[^.;]{0,60}? (?:isn't|is not|falls outside|"
+        r"goes "
+        r"beyond|would (?:be|not be|violate))\b",
+        r"(?:the |your |an? )?(?:image|photo|picture|file|attachment|upload)s? (?:you (?:sent|shared|mentioned) )"
+        r"?(?:did(?:n't| "
+        r"not)|does(?:n't| not)|failed to|has(?:n't| not)|was(?:n't| not)|is(?:n't| not)|were(?:n't| not)) (?:to )"
+        r"?(?:seem to |"
+        r"appear to |have |been |be )*(?:come|load|upload|attach|display|open|arrive|go|include|provide|process|"
+        r"visible|shown|"
+        r"available|accessible)",
         r"(?:i|we) have no (?:access|way|ability|means|image|picture)",
         r"i(?:'m| am) (?:just |only |currently |merely )*an? (?:text|ai|language|large language|artificial|virtual|"
         r"text-only)\b",
@@ -113,7 +135,7 @@ ENGLISH = Words(
         rf"been|have "
         rf"been|is|are|could not be|couldn't be|cannot be|can't be|may|appears to|seems to|might|will not be|did not|"
         rf"violat|goes|does not|is being)[^.;]{{0,40}}?(?:block|reject|flag|denied|refus|filter|empty|process|"
-        rf"violat|against|"
+        rf"violat|against|allow|permitted|support|"
         rf"inappropriate|sensitive|disallow|prohibit|declin|complet|comply|conform|pass|missing|fulfil|approved|"
         rf"uploaded|attached|load|come through|provided|corrupt|attach)",
         rf"(?:this|that|the|your) {_ASKED} (?:violates|goes against|contains (?:\w+ )?(?:inappropriate|explicit|"
@@ -131,7 +153,8 @@ ENGLISH = Words(
         r"been |seems? |appears? )?(?:to have been |to be )?(?:actually )?(?:provided|attached|uploaded|included|"
         r"found|"
         r"received|given|detected|sent|shared|available|supplied|present in (?:your|the)))",
-        rf"(?:it (?:seems|looks|appears)|looks|seems)(?: like| that| as if| as though)? (?:there (?:is|was|'s) "
+        rf"(?:it (?:seems|looks|appears)|looks|seems)(?: like| that| as if| as though)? (?:it (?:was|did|has|is)"
+        rf"(?:n't| not)|there (?:is|was|'s) "
         rf"(?:no|an "
         rf"(?:issue|error|problem))|you (?:have(?:n't| not)|did(?:n't| not)|forgot|may have forgotten|might have)|"
         rf"(?:your|the|an?|no) (?:\w+ ){{0,2}}?(?:{_PICTURE}|message|request|prompt|input)\b[^.]{{0,30}}(?:n't|"
@@ -171,6 +194,19 @@ ENGLISH = Words(
         r"while |during |"
         r"processing|connecting|calling|loading|generating|communicat|reading|decoding|fetching|from |in (?:the )?"
         r"(?:request|model|server|api))",
+        r"\[(?:error|fatal|critical|failed|failure|err|exception)\]",
+        r"(?:the |this |your )?(?:upstream |remote |inference |ai |api )*(?:model|server|api|service|provider|"
+        r"engine|worker|"
+        r"backend|gateway|endpoint|upstream|host|client)s? (?:did(?:n't| not)|does(?:n't| not)|could(?:n't| not)|"
+        r"failed|was "
+        r"unable|has (?:timed|failed|exceeded|crashed)|(?:is|are|was|were) (?:timing|timed|overloaded|exhausted|"
+        r"not (?:respond|"
+        r"avail|reach|ready))) ?(?:to )?(?:return|respond|produce|generate|complete|process|answer|out|ing|able|"
+        r"reply|find|"
+        r"handle|load|start|[.,]|$)",
+        r"(?:all |the )?(?:resources?|quota|memory|capacity|workers|tokens|retries|attempts)"
+        r"\b[^.]{0,20}(?:exhausted|depleted|"
+        r"exceeded|failed|used up|insufficient)",
         r"(?:\w+\.)*\w*(?:error|exception|timeout)\b ?[:(]",
         r"(?:http(?:/[\d.]+)? |status(?: code)?[: ]+|error[: ]+|code[: ]+)*[45]\d\d ?[:\-,. (]* ?(?:$|bad |internal |"
         r"server |service |gateway|too many|not |unauth|forbid|payload|request|client|error|method|unprocess|time|"
@@ -189,13 +225,16 @@ ENGLISH = Words(
         r"long|large|"
         r"many)|invalid|deactivated|being rate)",
         r"(?:insufficient|not enough) (?:quota|balance|credits?|funds|memory|permissions?|gpu)",
-        r"(?:invalid|incorrect|missing|expired|no|wrong|unsupported|malformed|unknown|empty|corrupt\w*|bad|null)"
+        r"(?:invalid|incorrect|missing|expired|wrong|unsupported|malformed|unknown|empty|corrupt\w*|bad|null)"
         r"(?: or \w+)? (?:api|auth\w*|access|"
         r"token|image|request|input|base64|url|response|json|key|media|file|parameter|model|content|argument|data|"
         r"body|"
         r"prompt|credential|session|format|reply|output|answer)[ _]?(?:key|type|format|url|data|token|provided|"
         r"from|received|"
         r"returned|id|body|response|argument|was|has|is|file|generated|found)?s?\b[^.]{0,40}(?:$|[.:!])",
+        r"no (?:valid |usable )?(?:image|response|content|data|input|output|model|choices|candidates|text|answer|"
+        r"result|healthy upstream|worker|endpoint|route|capacity|instance)s? ?(?:was |were |is |are )?(?:provided|"
+        r"received|found|returned|generated|available|produced|in the response)",
         r"(?:the |this |an? |your )?(?:\w+ ){0,2}?(?:request|connection|server|service|model|operation|upstream|"
         r"api|job|task|"
         r"generation|inference|worker|response|call|backend|gateway|process|download|upload|stream|session|engine|"
@@ -241,6 +280,10 @@ ENGLISH = Words(
         r"(?:the )?model [\w'\"/.:\-]+ (?:does not exist|not found|is not (?:available|found|supported|loaded)|is "
         r"overloaded|"
         r"has been deprecated|was not found)",
+        r"(?:the |your )?(?:image|picture|photo|file|media|input|prompt|request|payload|message|resolution|text|"
+        r"upload)"
+        r"(?: \w+){0,2} (?:(?:is |are |was )?too (?:large|big|long|small)|exceed\w*|is corrupt\w*|has an? "
+        r"(?:invalid|unsupported))",
         r"(?:the )?(?:image|picture|photo|file|media|input image)(?: \w+){0,2} (?:could not|couldn't|cannot|can't|"
         r"failed to|"
         r"was not|is not|too large|is too large|exceeds|not found|is corrupt\w*|not supported)(?: be)?(?: \w+)? "
@@ -286,7 +329,20 @@ ENGLISH = Words(
         r"|\b(?:is |are )?(?:shown|displayed|printed|written|visible|seen|painted|scrawled|appears|appear|glows?|"
         r"flash\w*|blinks?|pinned|"
         r"stamped|taped) (?:on|in|across|at|above|over|below)\b"
+        r"|\b(?:children|men|women|kids|sits?|stands?|lies|walks?|holds?|wears?|talks?|plays?|smiles?|wearing|"
+        r"holding|standing|"
+        r"sitting|lying|walking|playing|smiling|hangs?|leans?|rides?|jumps?|sleeps?|swims?|flies|climbs?)\b"
         r"|\b(?:reads|says|blue screen|in (?:red|white|green|yellow|blue|bold|large|big|neon) )"
+    ),
+    speaker=r"\b(?:i|i'm|i'd|i'll|i've|me|my|we|our|us|sorry|apolog\w+|please|you|your|unfortunately)\b",
+    negation=(
+        r"n't\b|\b(?:not|no|cannot|never|unable|declin\w+|refus\w+|forbid\w*|prohibit\w*|against|impossible|"
+        r"violat\w+|disallow\w*|inappropriate|lack)\b"
+    ),
+    service=(
+        r"\b(?:help|assist\w*|describ\w+|provid\w+|images?|pictures?|photos?|requests?|content|identify\w*|"
+        r"information|answer|comment\w*|ai|guidelines|polic\w+|upload\w*|allowed|analy[sz]\w+|captions?|respond|"
+        r"attach\w*|generat\w+|complete|process\w*|comply)\b"
     ),
 )
 
@@ -306,11 +362,12 @@ CHINESE = Words(
         r"sorry|请(?:您)?(?:谅解|见谅|"
         r"理解)|(?:但|不过|但是|可是|然而)|作为[^,。]{0,30}|根据[^,。]{0,30}|由于[^,。]{0,30}|出于[^,。]{0,20}|"
         r"因为[^,。]{0,30}|为了[^,。]{0,20})"
-        r"[,。.!:;、 ~]*)*"
+        r"[,。.!:;、 ~]*)"
     ),
     refusals=(
         rf"(?:我们?|本人|本助手|本模型|本系统|系统|助手|小助手|该模型|此模型|ai)"
         rf"[^,。]{{0,8}}?{_ZH_CANNOT}[^,。的]{{0,12}}?{_ZH_DO}",
+        rf"(?:我们?)(?:从)?不(?:会|再|想|愿意?|可)?[^,。的]{{0,4}}?{_ZH_DO}",
         rf"(?:目前|暂时|当前|现在|暂)?{_ZH_CANNOT}[^,。的]{{0,10}}?{_ZH_DO}(?:该|此|这|您|你|相关|任何|图|照|请求|"
         rf"内容|问题|服务|!|,|。|$)",
         rf"(?:我|这|该|此|您的|你的|图片|照片|图像|内容|请求)[^,。]{{0,10}}?{_ZH_CANNOT}(?:被)"
@@ -346,7 +403,7 @@ CHINESE = Words(
         r"(?:请|烦请)?(?:您)?稍[后候][^,。]{0,4}?(?:再试|重试|尝试)|请重试|请刷新",
         r"(?:您的|账户|账号|当前|api)?[^,。]{0,6}?(?:余额|配额|额度|次数|流量|积分)[^,。]{0,8}?(?:不足|用完|耗尽|"
         r"超|已达|上限|用尽)|(?:账户|账号)?(?:已)?欠费",
-        r"(?:您的)?(?:请求|访问|操作|调用)(?:速度)?(?:过于|太|过)?(?:频繁|快)|(?:已)?(?:超出|超过|达到)"
+        r"(?:您的)?(?:请求|访问|操作|调用)(?:速度)?(?:过于|太|过)?(?:频繁|快)|[^,。]{0,8}?(?:超出|超过|达到)"
         r"[^,。]{0,14}?(?:限制|上限|长度|配额|限额|时间)|触发(?:了)?(?:限流|频率)",
         r"(?:加载|解析|上传|下载|连接|读取|解码|识别|生成|获取|登录|认证|鉴权|验证|提交|打开)(?:图片|文件|图像|"
         r"数据|模型|服务器|结果|响应)?(?:失败|超时|错误|出错)",
@@ -356,12 +413,20 @@ CHINESE = Words(
         r"请求|参数|图片|令牌|响应)",
     ),
     meta=r"我|您|你|请|抱歉|对不起|政策|准则|规定|ai|隐私",
-    quoted=r"写着|写道|印着|上面写|说道|标语|字样|字条|便条|纸条|海报上|横幅|牌子|招牌|贴着|喊道|歌词|标题|封面|字幕|对话框|台词|广告",
-    depicted=(
-        r"截图|屏幕|画面|海报|标志|标牌|告示|写着|显示着?|印着|照片[中里上]|图[中上]|图片[中里上]|一张|一名|一位|"
-        r"一个人|男子|女子|男孩|女孩|男人|女人|"
-        r"窗口|终端|显示器|电脑|牌子|墙上|弹窗|一块|一台|一只|漫画|插画"
+    quoted=(
+        r"写着|写道|印着|上面写|说道|标语|字样|字条|便条|纸条|海报上|横幅|牌子|招牌|贴着|喊道|歌词|标题|封面|字幕|"
+        r"对话框|台词|广告"
     ),
+    depicted=(
+        r"截图|屏幕|画面|海报|标志|标牌|告示|写着|显示着?|印着|照片[中里上]|图[中上]|图片[中里上]|(?<!换)一张|"
+        r"一名|一位|"
+        r"一个人|男子|女子|男孩|女孩|男人|女人|"
+        r"展示|描绘|贴在|挂在|摆在|放在|立在|站在|坐在|旁边|窗口|终端|显示器|电脑|牌子|墙上|弹窗|一块|一台|一只|"
+        r"漫画|插画"
+    ),
+    speaker=r"我|您|你|请|抱歉|对不起|遗憾",
+    negation=r"不|没|无法|未|禁止|拒绝",
+    service=(r"图|照片|内容|描述|回答|提供|识别|协助|帮|请求|问题|政策|规定|分析|上传|发送|回复|信息|处理|答复|服务"),
 )
 
 JAPANESE = Words(
@@ -371,13 +436,14 @@ JAPANESE = Words(
         r"恐縮ですが|ごめんなさい|お手数ですが|失礼しました|お詫び(?:いた|申し上げ)[^。、]*)(?:が|けど|"
         r"けれど(?:も)?|ですが)?|残念ながら|あいにく(?:です|ながら|ですが)?|ただ|しかし|"
         r"(?:私は)?(?:ai|人工知能|言語モデル)[^、。]{0,20}(?:として|ですので|なので|のため|である(?:私)?(?:ため|"
-        r"は)?)|[^、。,]{0,20}(?:のため|により|ですので|の観点から|上の理由(?:から|で|により)|に基づき))[、。,.! ]*)*"
+        r"は)?)|[^、。,]{0,20}(?:のため|により|ですので|の観点から|上の理由(?:から|で|により)|に基づき))[、。,.! ]*)"
     ),
     refusals=(
         r"[^。]{0,50}?(?:お手伝い|ご協力|お答え|回答|対応|ご対応|お応え|説明|ご説明|描写|特定|識別|提供|処理|生成|"
         r"作成|表示|閲覧|確認|認識|分析|実行|お話|キャプション|コメント|判断|判別|"
         r"ご案内|返答|解析|記述|応じ|お見せ|支援|サポート|ご要望に沿|ご期待に沿)[^。]{0,14}?(?:できません|"
-        r"出来ません|できかね|いたしかね|致しかね|しかね|ることはできません|られません|できない|していません|"
+        r"出来ません|しません(?:。|$)|いたしません|できかね|いたしかね|致しかね|しかね|ることはできません|"
+        r"られません|できない|していません|"
         r"しておりません|"
         r"ません(?:。|$)|お断り|控え|不可能)",
         r"[^。]{0,24}?(?:画像|写真|図|ファイル|イメージ|添付)[^。]{0,12}?(?:見る(?:こと)?(?:が|は)?(?:でき|出来)|"
@@ -410,13 +476,25 @@ JAPANESE = Words(
         r"?キー[^。]{0,6}?(?:無効|正しくありません|間違|期限)",
         r"[^。]{0,6}?問題が発生しました|[^。]{0,10}?(?:うまくいきませんでした|失敗しました)",
     ),
-    meta=r"私|ください|下さい|お手伝い|いただ|ご[^。]{0,4}(?:ます|です)|申し訳|すみません|ai|ポリシー|規約|ガイドライン|プライバシー|ません",
-    quoted=r"と書かれ|と書いて|という文字|の文字|看板|ポスター|貼り紙|張り紙|と言って|と叫|プラカード|歌詞|表紙|吹き出し|セリフ|と記され|ステッカー|と印刷|横断幕|はがき|葉書",
+    meta=(
+        r"私|ください|下さい|お手伝い|いただ|ご[^。]{0,4}(?:ます|です)|申し訳|すみません|ai|ポリシー|規約|"
+        r"ガイドライン|プライバシー|ません"
+    ),
+    quoted=(
+        r"と書かれ|と書いて|という文字|の文字|看板|ポスター|貼り紙|張り紙|と言って|と叫|プラカード|歌詞|表紙|"
+        r"吹き出し|セリフ|と記され|ステッカー|と印刷|横断幕|はがき|葉書"
+    ),
     depicted=(
         r"スクリーンショット|画面|ポスター|看板|と書かれ|表示され(?:た|て)|表示する|表示して|イラスト|モニター|"
         r"端末|ターミナル|貼り紙|写って|男性|女性|少年|少女|漫画|描かれ|パソコン|ノート|"
         r"の写真|ディスプレイ|壁"
     ),
+    speaker=(
+        r"私|申し訳|すみません|ごめん|ください|下さい|いただ|頂|いたし|致し|残念|お(?:答|応|手|送|話|断|受)|"
+        r"ご(?:依|要|質|案|協|了|遠)|控え"
+    ),
+    negation=r"ません|ない|できず|控え|不可|断り|かね",
+    service=(r"画像|写真|回答|答え|説明|内容|依頼|質問|対応|提供|特定|処理|確認|要望|リクエスト|手伝|コンテンツ|情報"),
 )
 
 KOREAN = Words(
@@ -424,15 +502,18 @@ KOREAN = Words(
         r"(?:(?:(?:정말|대단히|매우)? ?(?:죄송|미안)[^,.]{0,12}?(?:합니다|하지만|해요|하게도|합니다만|하오나|"
         r"스럽지만)|유감스럽게도|유감이지만|안타깝게도|아쉽게도|사과[^,.]{0,10}|하지만|그러나|다만|"
         r"(?:저는 )?(?:ai|인공지능|언어 ?모델)[^,.]{0,20}(?:로서|이기 때문에|이므로|이라서)(?:는)?|"
-        r"[^,.]{0,20}(?:때문에|으로 인해|에 따라|상의 이유로|를 위해|을 위해))[,. !]*)*"
+        r"[^,.]{0,20}(?:때문에|으로 인해|에 따라|상의 이유로|를 위해|을 위해))[,. !]*)"
     ),
     refusals=(
         r"[^.]{0,60}?(?:도와|도움|설명|제공|처리|식별|생성|답변|응답|응할|묘사|분석|확인|판단|알려|수행|작성|만들|"
         r"대답|열|접근|지원|인식|이해|표시|논의|협조|도울|캡션|특정|언급|파악|공유|따를|볼|드릴|할)[^.]{0,14}?"
-        r"(?:수(?:가|는)? 없(?:습니다|어요|음|네요|는|으며|다)|하기 어렵|드리기 어렵|어렵습니다|지 않습니다|지 "
+        r"(?:수(?:가|는)? 없(?:습니다|어요|음|네요|는 (?:내용|요청|질문|주제|점|것|사항|콘텐츠)|으며|다)|하기 "
+        r"어렵|하기 어려운|드리기 어려운|드리기 어렵|"
+        r"어렵습니다|지 않습니다|지 "
         r"못합니다|지 못했습니다|못 합니다|불가능합니다|불가합니다|할 수 없|거절|못해요|없습니다)",
         r"[^.]{0,20}?(?:이미지|사진|그림|파일|첨부 ?파일)(?:가|이|를|을|는|은)?[^.]{0,10}?(?:보이지 않|"
-        r"첨부되(?:어 있)?지|첨부하지|업로드되지|업로드하지|제공되지|제공하지|받지 못|받지 않|없는 것 같|찾을 수|"
+        r"첨부되(?:어 있)?지|전송되지|보내지지|첨부하지|업로드되지|업로드하지|제공되지|제공하지|받지 못|받지 않|"
+        r"없는 것 같|찾을 수|"
         r"열 수|로드되지|볼 수|전달되지|"
         r"누락)",
         r"[^.]{0,20}?(?:이미지|사진|파일)(?:를|을)?[^.]{0,12}?(?:업로드|첨부|제공|공유|보내|올려)"
@@ -458,7 +539,8 @@ KOREAN = Words(
         r"[^.]{0,6}?문제가 발생|[^.]{0,16}?(?:실패했습니다|불러올 수 없|불러오지 못|로드할 수 없)",
     ),
     meta=(
-        r"저는|제가|저의|주세요|주시|드리|도와|죄송|미안|정책|가이드라인|ai|개인정보|바랍니다|습니다만|없습니다|해 ?주"
+        r"저는|제가|저의|주세요|주시|드리|도와|죄송|미안|정책|가이드라인|ai|개인정보|바랍니다|습니다만|없습니다|"
+        r"해 ?주"
     ),
     quoted=(
         r"라고 (?:적힌|쓰인|쓰여|적혀|말하|외치|써)|문구|표지판|간판|포스터|현수막|글씨|글귀|쪽지|말풍선|"
@@ -468,6 +550,9 @@ KOREAN = Words(
         r"스크린샷|화면|포스터|표지판|간판|적힌|쓰여|적혀|쓰인|모니터|표시된|표시되|단말|남자|여자|소년|소녀|"
         r"노트북|그림|만화|벽에|컴퓨터|사진 속|사진입니다|찍은|터미널"
     ),
+    speaker=r"저는|제가|저의|죄송|주세요|주십시오|드리|드릴|주시|유감|안타깝|바랍니다|양해|요청하신|해당",
+    negation=r"없|않|못|어렵|거부|불가|제한",
+    service=(r"이미지|사진|설명|도와|답변|요청|내용|제공|확인|식별|분석|콘텐츠|신원|응답|처리|안내|질문|정보"),
 )
 
 GERMAN = Words(
@@ -477,7 +562,7 @@ GERMAN = Words(
         r"ich bitte um entschuldigung|verzeihung|sorry|bedauerlicherweise|jedoch|aber|"
         r"als (?:ein |eine )?(?:ki|sprachmodell|ai|künstliche|text|großes|assistent|reines)[^,]*?(?=,| kann| bin| "
         r"habe| darf| ist| sehe)|aus (?:datenschutz|sicherheits|rechtlichen|ethischen)[^,]*?(?= kann| darf|,)|"
-        r"aufgrund [^,]*?(?= kann| darf| ist|,)|derzeit|momentan|zurzeit)[,.:! \-]*(?:aber |dass |daß |doch )*)*"
+        r"aufgrund [^,]*?(?= kann| darf| ist|,)|derzeit|momentan|zurzeit)[,.:! \-]*(?:aber |dass |daß |doch )*)"
     ),
     refusals=(
         r"(?:(?:ich|wir|das modell|der assistent) (?:\w+ ){0,3}?(?:kann|können|darf|dürfen|werde|werden|bin|sind|"
@@ -490,6 +575,12 @@ GERMAN = Words(
         r"wunsch|inhalt|auskunft|"
         r"fortfahren|diskutier|benenn|lage|behilflich|kommentier|antwort|erlaubt|befugt|möglich|fähig|datei|"
         r"anhang|personen|wiedergeben|betracht|tun))"
+        r"|(?:ich|wir) (?:identifiziere|beschreibe|erkenne|erstelle|generiere|beantworte|kommentiere|bearbeite|"
+        r"unterstütze|benenne)n?\b[^.;:]{0,40}?\b(?:nicht|keine?n?)\b"
+        r"|(?:sie haben|du hast|sie hatten)[^.;:]{0,24}?(?:vergessen|kein|nicht)[^.;:]{0,30}?(?:bild|foto|datei|"
+        r"anhang)"
+        r"|(?:das|dies|diese[rns]?|die|der|den|solche) (?:\w+ ){0,2}?(?:kann|darf|werde|möchte) "
+        r"ich[^.;:]{0,40}?\bnicht\b"
         r"|(?:ich|wir|das) (?:\w+ )?(?:muss|möchte|müssen)[^.;:]{0,60}?ablehnen"
         r"|(?:ich|wir) (?:kann|können|darf|werde|bin|konnte)[^.;:]{0,30}?(?:helfen|beschreib|zugriff|dienen|"
         r"weiterhelfen)[^.;:]{0,30}?nicht\b",
@@ -515,7 +606,7 @@ GERMAN = Words(
     ),
     errors=(
         r"(?:\w+er )?(?:server|netzwerk|verbindungs|system|anwendungs|laufzeit|api|http|zugriffs|"
-        r"authentifizierungs|zeitüberschreitungs|verarbeitungs|lade)?-?fehler\b ?(?:$|[:.!(\-]|beim|bei |code|\d|"
+        r"authentifizierungs|zeitüberschreitungs|verarbeitungs|lade)?-?fehler\b ?(?:$|[:.!,(\-]|beim|bei |code|\d|"
         r"aufgetreten|ist |im |in der|während|des )",
         r"(?:es ist |dabei ist |leider ist )?(?:ein|ein \w+|ein \w+ \w+)? ?(?:\w*fehler|problem) (?:ist )"
         r"?(?:aufgetreten|passiert|unterlaufen)",
@@ -537,7 +628,10 @@ GERMAN = Words(
         r"[^.]{0,8}? nicht [^.]{0,12}?(?:geladen|verarbeitet|geöffnet|gelesen|gefunden|heruntergeladen|dekodiert|"
         r"abgerufen|erzeugt)|(?:nicht gefunden|interner serverfehler|etwas ist schief)",
     ),
-    meta=r"\b(?:ich|mir|mein\w*|ihnen|ihre?[rnms]?|dir|dein\w*|bitte|uns|richtlinien|leid|leider|anfrage|ki|datenschutz|hilfe|helfen|gerne)\b",
+    meta=(
+        r"\b(?:ich|mir|mein\w*|ihnen|ihre?[rnms]?|dir|dein\w*|bitte|uns|richtlinien|leid|leider|anfrage|ki|"
+        r"datenschutz|hilfe|helfen|gerne)\b"
+    ),
     quoted=(
         r"\b(?:schreibt|steht (?:auf|in|an|da|dort)|sagt (?:der|die|das|ein)|liest man|geschrieben|gedruckt|"
         r"gesprüht|aufschrift|lautet|gemalt|schild|plakat|spruchband|"
@@ -549,6 +643,15 @@ GERMAN = Words(
         r"mann|frau|junge|mädchen|hund|katze|gemälde|zeichnung|wand|tafel|steht (?:auf|in)|angezeigt (?:auf|wird)|"
         r"person|straße|display|karikatur|comic)\b"
     ),
+    speaker=r"\b(?:ich|mir|mich|mein\w*|bitte|leid|leider|entschuldig\w+|ihnen|ihre?[rnms]?|wir|uns)\b",
+    negation=(
+        r"\b(?:nicht|kein\w*|nichts|unmöglich|verboten|untersagt|ablehn\w*|weiger\w*|außerstande|unleserlich|"
+        r"verstößt)\b"
+    ),
+    service=(
+        r"bild|foto|beschreib|anfrage|inhalt|angaben|helfen|hilfe|identifizier|auskunft|antwort|richtlinie|dazu|"
+        r"analysier|kommentier|anzeig|hochlad|bearbeit|dabei|information"
+    ),
 )
 
 FRENCH = Words(
@@ -557,7 +660,7 @@ FRENCH = Words(
         r"navrée?)|désolée?|navrée?|pardon|malheureusement|je regrette|excusez-moi|"
         r"(?:toutes )?mes excuses|je m'excuse|je vous prie de m'excuser|hélas|cependant|mais|toutefois|"
         r"en tant qu(?:e |')(?:ia|assistant|modèle|intelligence|un |une |grand)[^,]*|pour des raisons [^,]*|"
-        r"conformément [^,]*|en raison [^,]*|actuellement|par respect [^,]*)[,.:! \-]*(?:mais |de |que )*)*"
+        r"conformément [^,]*|en raison [^,]*|actuellement|par respect [^,]*)[,.:! \-]*(?:mais |de |que )*)"
     ),
     refusals=(
         r"(?:je|nous|j'|il m'est|il ne m'est|ce modèle)\b[^.;:]{0,12}?(?:ne |n')[^.;:]{0,10}?(?:peux|puis|suis|"
@@ -577,10 +680,13 @@ FRENCH = Words(
         r"transmis|partagé|visible|disponible|dans votre)",
         r"(?:veuillez|merci de|pourriez-vous|pouvez-vous|peux-tu|n'hésitez pas à)[^.]{0,24}?(?:télécharger|"
         r"téléverser|fournir|envoyer|joindre|partager|importer|renvoyer)[^.]{0,24}?(?:image|photo|fichier)",
+        r"(?:je|nous) (?:ne |n')(?:identifi|décri|fourni|génère|traite|répond|produi|commente|reconnai|discut|"
+        r"crée)\w*",
         r"(?:comment|en quoi) puis-je (?:vous |t'|te )?(?:aider|assister|être)",
         r"(?:votre|cette|ce|la|l') ?(?:demande|requête|image|contenu|invite|message|réponse)"
         r"\b[^.]{0,45}?(?:bloqué|rejeté|refusé|enfreint|viole|contraire|inapproprié|filtré|ne respecte|n'est pas "
-        r"conforme|contrevient|interdit|n'a pas (?:été|pu)|vide)",
+        r"conforme|contrevient|interdit|n'a pas (?:été|pu)|vide|à l'encontre|ne (?:peut|sera) (?:pas|"
+        r"malheureusement))",
         r"(?:cela|ceci|c'est|ce) (?:va à l'encontre|viole|enfreint|contrevient|est contraire)[^.]{0,60}",
         r"(?:en tant qu(?:e |')|je (?:ne )?suis (?:qu')?(?:une? |un )?)(?:ia\b|assistant virtuel|modèle de "
         r"langage|intelligence artificielle|un modèle|grand modèle|simple modèle|une ia)",
@@ -590,7 +696,7 @@ FRENCH = Words(
         r"filtrée?)|aucune (?:description|réponse) (?:disponible|possible)",
     ),
     errors=(
-        r"(?:\w+ )?erreur\b ?(?:$|[:.!(\-]|interne|du serveur|serveur|\d|lors|de (?:connexion|réseau|traitement|"
+        r"(?:\w+ )?erreur\b ?(?:$|[:.!,(\-]|interne|du serveur|serveur|\d|lors|de (?:connexion|réseau|traitement|"
         r"serveur|communication|chargement|décodage|délai)|inconnue|inattendue|http|réseau|système|"
         r"d'authentification|d'api|fatale|critique|api)",
         r"une erreur\b[^.]{0,40}?(?:produite|survenue|est apparue|rencontrée)|(?:un )"
@@ -615,7 +721,10 @@ FRENCH = Words(
         r"(?:chargé|traité|lu|téléchargé|décodé|ouvert)|(?:page|ressource|modèle|fichier) (?:non trouvée?|"
         r"introuvable)",
     ),
-    meta=r"\b(?:je|j'|mon|ma|mes|moi|vous|votre|vos|me|m'|te|ton|veuillez|merci|désolée?|politique|règles|demande|ia|confidentialité|aider)\b|\bj'",
+    meta=(
+        r"\b(?:je|j'|mon|ma|mes|moi|vous|votre|vos|me|m'|te|ton|veuillez|merci|désolée?|politique|règles|demande|"
+        r"ia|confidentialité|aider)\b|\bj'"
+    ),
     quoted=(
         r"\b(?:écrit (?:sur|en|à|au)|lit-on|peut-on lire|dit (?:le|la|un|une|l')|proclame|indique (?:le|la|un)|"
         r"inscription|imprimé|gravé|peint (?:sur|en)|note manuscrite|"
@@ -624,8 +733,17 @@ FRENCH = Words(
     ),
     depicted=(
         r"\b(?:écran|capture|moniteur|terminal|affiche|panneau|ordinateur|fenêtre|affichée? (?:sur|dans|en)|"
-        r"montre|photo d|image d|peinture|dessin|homme|femme|garçon|fille|chien|chat|mur|"
+        r"montre|photo d|image d|peinture|dessin|homme|femme|garçon|fille|chien|mur|porte|"
         r"boîte de dialogue|pancarte|personne|rue|tableau|graffiti|bande dessinée)\b"
+    ),
+    speaker=(
+        r"\bj'|\bm'|\b(?:je|me|moi|mon|ma|mes|nous|désolée?|navrée?|veuillez|merci de|vous|votre|malheureusement|"
+        r"pourriez|regrette)\b"
+    ),
+    negation=r"\bn'|\b(?:ne|pas|aucune?|interdit\w*|impossible|refus\w*|incapable|illisible|enfreint|viole)\b",
+    service=(
+        r"\b(?:images?|photos?|décri\w+|demande|requête|contenu|aider|aide|identifi\w+|répond\w+|analys\w+|visage|"
+        r"traiter|cela|ceci|envoy\w+|renvoy\w+|information\w*|fournir|commenter|assist\w+|règles|politique)\b"
     ),
 )
 
@@ -636,7 +754,7 @@ SPANISH = Words(
         r"desafortunadamente|por desgracia|desgraciadamente|me temo|pero|sin embargo|"
         r"como (?:una? )?(?:ia|asistente|modelo|inteligencia|gran)[^,]*|por (?:razones|motivos|cuestiones) [^,]*|"
         r"debido a [^,]*|de acuerdo con [^,]*|según [^,]*|actualmente|en este momento)[,.:! \-¡]*(?:pero |que |de "
-        r"que )*)*"
+        r"que )*)"
     ),
     refusals=(
         r"(?:yo |nosotros |este modelo )?no (?:me |te |le |nos )?(?:puedo|podemos|es posible|soy capaz|estoy|"
@@ -650,15 +768,19 @@ SPANISH = Words(
         r"rechazo|declino)",
         r"(?:me (?:es|resulta)|resulta|es) imposible (?:para mí )?(?:ayudar|describir|identificar|procesar|ver|"
         r"generar|proporcionar|cumplir|acceder)",
-        r"(?:parece que |al parecer,? )?no (?:se |hay|has|ha|veo|encuentro|recibí|existe)[^.]{0,24}?(?:imagen|"
+        r"(?:parece que |al parecer,? )?no (?:se |hay|has|ha|veo|encuentro|recibí|existe)[^.]{0,40}?(?:imagen|"
         r"imágenes|foto|archivo|adjunt)\w*[^.]{0,20}",
         r"ninguna? (?:imagen|foto|archivo)[^.]{0,30}?(?:adjunt|proporcionad|recibid|encontrad|subid|disponible)",
         r"(?:por favor,? |¿?podrías |¿?puedes |¿?podría )[^.]{0,8}?(?:sub|adjunt|proporci|compart|enví|envi|carg|"
         r"vuelv)\w*[^.]{0,24}?(?:imagen|foto|archivo)",
+        r"no (?:identifico|describo|proporciono|genero|creo|respondo|proceso|reconozco|comento|discuto|produzco|"
+        r"puedo$)\b",
+        r"no (?:has|ha|se ha|han) (?:incluido|adjuntado|subido|enviado|proporcionado|compartido)"
+        r"\b[^.]{0,30}(?:imagen|foto|archivo)",
         r"[¿]?(?:en qué|cómo) (?:te |le |os )?puedo (?:ayudar|asistir|servir)",
         r"(?:tu|su|esta|la|el|este) (?:solicitud|petición|imagen|contenido|mensaje|prompt|respuesta)"
         r"\b[^.]{0,45}?(?:rechazad|bloquead|infringe|viola|denegad|en contra|inapropiad|filtrad|no cumple|"
-        r"incumple|prohibid|no se adjuntó|no está permitid|no puede ser)",
+        r"incumple|prohibid|no se adjuntó|no está permitid|no puede ser|no pudo ser)",
         r"(?:eso|esto|ello|hacerlo) (?:va en contra|viola|infringe|incumple|iría en contra|contraviene)",
         r"(?:como|soy|solo soy|sólo soy) (?:solo |sólo |solamente )?(?:una? )?(?:ia\b|asistente (?:virtual|de)|"
         r"modelo de (?:lenguaje|texto)|inteligencia artificial|gran modelo)",
@@ -666,7 +788,8 @@ SPANISH = Words(
         r"(?:descripción|respuesta) no disponible",
     ),
     errors=(
-        r"(?:\w+ )?error\b ?(?:interno|del servidor|de (?:red|conexión|servidor|autenticación|procesamiento|"
+        r"(?:\w+ )?error\b ?(?:interno|del (?:servidor|sistema|servicio|modelo)|de (?:red|conexión|servidor|"
+        r"autenticación|procesamiento|"
         r"sistema|tiempo|carga|lectura|api)|al |inesperado|desconocido|en (?:la|el)|durante|fatal|crítico)",
         r"(?:ha ocurrido|se (?:ha )?produjo|se ha producido|ocurrió|hubo|ha habido|se presentó|surgió)"
         r"[^.]{0,20}?(?:error|problema|fallo|falla)|algo (?:salió|ha salido|fue) mal",
@@ -704,20 +827,30 @@ SPANISH = Words(
         r"mostrad[oa] en|muestra|foto de|imagen de|fotografía|pintura|dibujo|hombre|mujer|niño|niña|"
         r"perro|gato|pared|póster|cuadro de diálogo|persona|calle|pizarra|viñeta|en un|en una|sobre un|sobre una)\b"
     ),
+    speaker=(
+        r"\b(?:me|mi|mis|yo|siento|perdón|perdon[ae]|disculp\w+|por favor|lamento|lamentablemente|tu|usted|puedo|"
+        r"tengo|soy|estoy|podría|debo|nuestr\w+)\b"
+    ),
+    negation=r"\b(?:no|ningun[ao]?|prohibid\w+|imposible|incapaz|niego|rechaz\w+|ilegible|infringe|viola|nunca)\b",
+    service=(
+        r"\b(?:imagen|imágenes|fotos?|describ\w+|solicitud|contenido|ayud\w+|identific\w+|respond\w+|analiz\w+|"
+        r"proces\w+|persona|eso|esto|información|comentar|enviar|envíe|petición|políticas?|normas|asistir|archivo)\b"
+    ),
 )
 
 RUSSIAN = Words(
     lead=(
         r"(?:(?:здравствуйте|спасибо[^,.]*|извините|извини|простите|прости|прошу прощения|прошу извинить|к "
         r"сожалению|сожалею|мне (?:очень |искренне )?жаль|приношу (?:свои |мои )?(?:глубокие |искренние )"
-        r"?извинения|увы|"
+        r"?извинения|увы|похоже|кажется|видимо|"
         r"однако|но|как (?:ии|языковая|искусственный|ai|ассистент|нейросет|большая|модель|виртуальный|текстовая)"
         r"[^,]*|будучи [^,]*|по (?:соображениям|причинам|правилам) [^,]*?(?= я|,)|в соответствии [^,]*?(?= я|,)|"
         r"из соображений [^,]*?(?= я|,)|в данный момент|сейчас|в настоящее время|из-за [^,]*?(?= я|,))[,.:! "
-        r"\-]*(?:но |что )*)*"
+        r"\-]*(?:но |что )*)"
     ),
     refusals=(
-        r"(?:я |мы |эта модель |у меня )?(?:\w+ ){0,3}?не (?:могу|можем|смогу|в состоянии|вижу|имею|способ\w+|"
+        r"(?:(?:я|мы|эта модель|модель|у меня|мне) (?:\w+ ){0,3}?)?не (?:могу|можем|смогу|в состоянии|вижу|имею|"
+        r"способ\w+|"
         r"умею|буду|получил\w*|получен\w*|обладаю|вправе|готов\w*|нахожу|распознаю|удалось|поддерживаю|"
         r"располагаю|уполномочен\w*|видим|стану|может|смог\w*|имею возможности)\b[^.;:]{0,90}?"
         r"(?:помочь|помогать|описать|описывать|определить|предоставить|предоставлять|обработать|обрабатывать|"
@@ -733,6 +866,8 @@ RUSSIAN = Words(
         r"(?:вы|ты) (?:\w+ )?(?:не|забыли) (?:\w+ )?(?:прикреп|загру|предостав|отправ|прилож|присла)",
         r"пожалуйста,? (?:\w+ )?(?:загруз|прикреп|отправ|предостав|пришл|подел)\w*[^.]{0,24}?(?:изображени|фото|"
         r"картин|файл)",
+        r"(?:я |мы )?не (?:определяю|описываю|идентифицирую|предоставляю|распознаю|создаю|генерирую|обсуждаю|отвечаю|"
+        r"комментирую|обрабатываю|выполняю)\b",
         r"(?:чем|как) (?:я )?(?:могу|вам|тебе) (?:я )?(?:вам |тебе )?(?:помочь|могу|помочь)",
         r"(?:ваш|этот|данный|эта|это|данное|ваше|запрошенн\w+)\b[^.]{0,8}?(?:запрос|контент|содержимое|"
         r"изображение|сообщение|просьба|ответ)\b[^.]{0,40}?(?:отклон|заблок|наруша|противореч|неприемлем|не "
@@ -747,7 +882,7 @@ RUSSIAN = Words(
         r"невозможно (?:описать|определить|предоставить|обработать|ответить|выполнить|распознать)",
     ),
     errors=(
-        r"(?:\w+ая )?ошибка\b ?(?:$|[:.!(\-№]|сервера|сети|подключения|соединения|при |\d|обработки|загрузки|"
+        r"(?:\w+ая )?ошибка\b ?(?:$|[:.!,(\-№]|сервера|сети|подключения|соединения|при |\d|обработки|загрузки|"
         r"запроса|api|http|в |авторизации|аутентификации|доступа|сервиса|чтения|генерации|декодирования|базы)",
         r"(?:произошла|возникла|случилась|обнаружена)[^.]{0,30}?ошибка|(?:произошёл|произошел|возник|случился)"
         r"[^.]{0,20}?(?:сбой|таймаут)|возникла проблема|что-то пошло не так|сбой\b ?(?:$|[:.!]|сервера|сети|"
@@ -770,7 +905,10 @@ RUSSIAN = Words(
         r"(?:страница|файл|ресурс|изображение|модель) не (?:найден|существует|может быть (?:загруж|обработ|прочит|"
         r"открыт))\w*|внутренняя ошибка|нет (?:соединения|подключения|связи|ответа)",
     ),
-    meta=r"\b(?:я|мне|меня|мой|моих|мои|мы|вы|вас|вам|вашего|ваш|ваше|вашу|тебе|пожалуйста|извините|простите|сожалению|правила|политик\w*|ии|конфиденциальн\w*|помочь)\b",
+    meta=(
+        r"\b(?:я|мне|меня|мой|моих|мои|мы|вы|вас|вам|вашего|ваш|ваше|вашу|тебе|пожалуйста|извините|простите|"
+        r"сожалению|правила|политик\w*|ии|конфиденциальн\w*|помочь)\b"
+    ),
     quoted=(
         r"\b(?:гласит|написано|написал\w*|надпись|написанн\w+|говорит(?: \w+)? (?:открытка|плакат|вывеска|"
         r"табличка|записка)|напечатан\w*|плакат\w*|вывеск\w+|табличк\w+|открытк\w+|записк\w+|поёт|поет|"
@@ -779,9 +917,59 @@ RUSSIAN = Words(
     ),
     depicted=(
         r"\b(?:экран\w*|скриншот\w*|снимок|монитор\w*|терминал\w*|плакат\w*|вывеск\w+|табличк\w+|ноутбук\w*|"
-        r"окн[оеа]\w*|показан\w*|изображ[её]н\w*|мужчина|женщина|мальчик|девочка|собака|кошка|стен[еау]|"
+        r"окн[оеа]\w*|показан\w*|изображ(?:ена|ён|ены|ено|ен)|мужчина|женщина|мальчик|девочка|собака|кошка|стен[еау]|"
         r"картин[аеы]|рисунок|человек|на фото|на фотографии|улиц\w+|доск[еа]|надпись|дисплей\w*)\b"
+    ),
+    speaker=r"\b(?:я|мне|меня|мой|мои|вы|вас|вам|ваш\w*|пожалуйста|извин\w+|прост(?:и|ите)|сожалени\w+|мы|нам)\b",
+    negation=r"\b(?:не|нет|запрещ\w+|невозможн\w+|отказ\w+|нельзя|наруша\w+)\b",
+    service=(
+        r"изображ|фото|описа|описыв|запрос|контент|помоч|помощ|идентиф|ответ|отвеч|анализ|человек|содержим|"
+        r"информац|коммент|отправ|загруз|политик|правил|файл"
     ),
 )
 
 LANGUAGES = (ENGLISH, CHINESE, JAPANESE, KOREAN, GERMAN, FRENCH, SPANISH, RUSSIAN)
+
+MARKS = (
+    r"\berrors?\b|\bfail\w*|\btim(?:ed|ing)[ -]?out\b|\btimeouts?\b|\bexceed\w*|\bquota\b|\brate.?limit\w*|"
+    r"\binvalid\b|"
+    r"\bunavailable\b|\boverload\w*|\bexceptions?\b|\bstatus\b|\bhttps?\b|\b[45]\d\d\b|\bapi\b|\bservers?\b|"
+    r"\brequests?\b|"
+    r"\bcuda\b|\btokens?\b|\bupstream\b|\bgateway\b|\bbackend\b|\bretr(?:y|ies|ying)\b|\btry again\b|\blater\b|"
+    r"\bexhaust\w*|"
+    r"\bresources?\b|\blimits?\b|\bdenied\b|\bunsupported\b|\bcredentials\b|\bauthenticat\w*|\bconnection\b|"
+    r"\bsockets?\b|"
+    r"\bjson\b|\bparse\b|\bresponse\b|\bmodel\b|\bservice\b|\btemporarily\b|\bcapacity\b|\bmemory\b|\baborted\b|"
+    r"\bunexpected\b|"
+    r"\binternal\b|\bmb\b|\bgpu\b|\bengine\b|\bdeadline\b|\bunknown\b|\bnot supported\b|\bthrottl\w*|\bcredits?\b|"
+    r"\bbilling\b|"
+    r"\bpayload\b",
+    r"错误|异常|失败|超时|服务|请求|服务器|系统|接口|重试|再试|繁忙|限制|格式|不支持|网络|人数较多|排队|上限|模型|"
+    r"配额|余额|无效|"
+    r"参数|稍[后候]|过载|密钥|权限|数据|调用|连接|中断|拒绝|响应|过大|过长|频繁|内存|加载",
+    r"エラー|サーバー?|リクエスト|タイムアウト|再試行|お試し|混雑|上限|制限|失敗|通信|接続|api|システム|利用でき|"
+    r"サービス|モデル|"
+    r"時間をおい|後ほど|無効|形式|対応していません|応答|メモリ|不足|負荷|超え|超過|停止|メンテナンス|認証|しばらく",
+    r"오류|에러|서버|요청|초과|다시 시도|과부하|제한|한도|실패|네트워크|시스템|너무 많|서비스|모델|잠시 후|나중에|"
+    r"유효하지|형식|"
+    r"지원(?:되|하)지|응답|메모리|부족|연결|중단|점검|인증|사용할 수",
+    r"\w*fehler\w*|\bserver\b|anfragen?\b|zeitüberschreitung|zu lange|überlastet|erneut|\w*limit\b|\bapi\b|"
+    r"verbindung|"
+    r"fehlgeschlagen|verfügbar|ungültig\w*|\bdienst\b|\bmodell\b|später|überschritten|erschöpft|speicher|\bformat\b|"
+    r"nicht unterstützt|abgebrochen|authentifizierung",
+    r"\berreur\b|\bserveur\b|requêtes?\b|\bdélai\b|surchargée?|réessay\w+|\blimite\b|\bapi\b|connexion|échou\w+|"
+    r"échec|"
+    r"indisponible|invalide|\bservice\b|\bmodèle\b|dépass\w+|plus tard|\bformat\b|pris en charge|mémoire|"
+    r"\bquota\b|expiré|"
+    r"atteinte?|débit|authentification|interne",
+    r"\berror\b|\bservidor\b|solicitud\w*|tiempo de espera|saturad\w+|sobrecarg\w+|\w*intént\w+|\blímite\b|"
+    r"\bapi\b|conexión|"
+    r"\bfall[oó]\b|disponible|inválid\w+|\bservicio\b|\bmodelo\b|superad\w+|excedid\w+|más tarde|\bformato\b|"
+    r"compatible|"
+    r"memoria|cuota|agotad\w+|autenticación|interno",
+    r"ошибк\w+|сервер\w*|запрос\w*|ожидани\w+|перегруж\w+|повторите|попробуйте|лимит\w*|предел\w*|\bapi\b|"
+    r"соединени\w+|"
+    r"не удалось|недоступ\w+|сервис\w*|модел[ьи]|превышен\w*|позже|формат\w*|не поддерживается|памят\w+|исчерпан\w*|"
+    r"недействител\w+|истекло|внутренн\w+|достигнут\w*",
+)
+"""Technical words by language, English first."""

@@ -13,7 +13,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal
 
-from fastgen.backends.remote.no_answer_words import LANGUAGES, Words
+from fastgen.backends.remote.no_answer_words import LANGUAGES, MARKS, Words
 
 Kind = Literal["", "refusal", "error", "nothing"]
 MOST_CHARACTERS = 1500
@@ -81,7 +81,18 @@ _TECHNICAL = re.compile(
     r"device|"
     r"service|worker|argum|balance|credit|user|account|proxy|ssl|socket|host|address|batch|shape|size|context|length"
 )
-_SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[。!?])(?=\S)|(?<=。)|\n+")
+_EXCEPTION = re.compile(r"(?:\w+\.)*\w{3,}(?:error|exception)\b ?[:(]")
+"""The name of a program's exception."""
+_WORD_ENDS = re.compile(r"[\s,.:;!、。]+|(?<=[\u3000-\u9fff\uac00-\ud7af])")
+MOST_OF_LEAD = 160
+"""Characters after which a sentence that begins with an apology is about something else."""
+MOST_OF_MARKED = 220
+LEAST_MARKS = 2
+"""So many technical words, and nothing that can be seen, make a short text an error; one more in English."""
+_SENTENCE = re.compile(
+    r"(?<=[.!?…])[\"')\]]*\s+|(?<=[。!?])(?=\S)|(?<=。)|\n+|"
+    r", (?:but|however|although|though) (?=(?:the|it|there|this|here|an?|in) )"
+)
 _APOLOGY = re.compile(
     r"(?:(?:i'?m|i am|we'?re|we are) )?(?:very |so |really |truly |terribly )?(?:sorry|apologies)(?: about that| "
     r"for (?:the|any) "
@@ -169,17 +180,46 @@ def _is_refusal(plain: str) -> bool:
 def _refuses(sentence: str, words: dict[str, re.Pattern[str]]) -> bool:
     if words["quoted"].search(sentence):
         return False
-    return words["refusals"].match(sentence) is not None
+    if _begins(sentence, words, "refusals"):
+        return True
+    if len(sentence) > MOST_OF_MARKED or any(other["depicted"].search(sentence) for other in _compiled()):
+        return False
+    return all(words[name].search(sentence) for name in ("speaker", "negation", "service"))
+
+
+def _begins(sentence: str, words: dict[str, re.Pattern[str]], kind: str) -> bool:
+    """Whether a sentence begins as refusals or errors do, or goes on so after "sorry, but", "as an AI" and the like."""
+    if words[kind].match(sentence):
+        return True
+    if not words["lead"].match(sentence):
+        return False
+    return any(words[kind].match(sentence, at.end()) for at in _WORD_ENDS.finditer(sentence[:MOST_OF_LEAD]))
 
 
 def _is_error(plain: str) -> bool:
-    sentences = [part.strip() for part in _SENTENCE.split(plain) if part and part.strip()]
-    for words in _compiled():
-        if words["errors"].match(sentences[0]) and not words["depicted"].search(plain):
-            if words["is_english"].pattern and not _TECHNICAL.search(plain):
-                continue
-            return True
-    return False
+    first = next(part.strip() for part in _SENTENCE.split(plain) if part and part.strip())
+    begins = any(_begins(first, words, "errors") for words in _compiled())
+    if not begins and not _is_marked(plain):
+        return False
+    if any(words["quoted"].search(plain) or words["depicted"].search(plain) for words in _compiled()):
+        return False
+    # English words of errors are words of everyday, too: something technical must be said.
+    return (
+        not begins
+        or _EXCEPTION.match(plain) is not None
+        or _TECHNICAL.search(plain) is not None
+        or any(_begins(first, words, "errors") for words in _compiled()[1:])
+    )
+
+
+def _is_marked(plain: str) -> bool:
+    """Whether a short text has as many technical words as only messages have."""
+    if len(plain) > MOST_OF_MARKED or re.match(r"(?:an?|two|three|some) (?!\w*error)", plain):
+        return False
+    return any(len(set(marks.findall(plain))) >= LEAST_MARKS + (marks is _MARKS[0]) for marks in _MARKS)
+
+
+_MARKS = tuple(map(re.compile, MARKS))
 
 
 @lru_cache(maxsize=1)
@@ -189,10 +229,13 @@ def _compiled() -> tuple[dict[str, re.Pattern[str]], ...]:
 
 def _compile(words: Words) -> dict[str, re.Pattern[str]]:
     return {
-        "refusals": re.compile(f"{words.lead}(?:{'|'.join(words.refusals)})"),
-        "errors": re.compile(f"{words.lead}(?:{'|'.join(words.errors)})"),
+        "lead": re.compile(words.lead),
+        "refusals": re.compile(f"(?:{'|'.join(words.refusals)})"),
+        "errors": re.compile(f"(?:{'|'.join(words.errors)})"),
         "meta": re.compile(words.meta),
         "quoted": re.compile(words.quoted),
         "depicted": re.compile(words.depicted),
-        "is_english": re.compile("x" if words is LANGUAGES[0] else ""),
+        "speaker": re.compile(words.speaker),
+        "negation": re.compile(words.negation),
+        "service": re.compile(words.service),
     }
