@@ -96,8 +96,12 @@ CaptionBackend = Annotated[
     ),
 ]
 BaseUrl = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Address of the API or of a running vLLM server.  [default: the vendor's own]"),
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="Address of the API or of a running vLLM server; may be repeated, for several servers of one model.  "
+        "[default: the vendor's own]",
+    ),
 ]
 VllmCommand = Annotated[
     str | None,

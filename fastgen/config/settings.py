@@ -161,6 +161,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """The program that starts vLLM's server, without the server's arguments."""
     stream: bool = False
     """Whether chat answers are requested as a stream, since some gateways have nothing else."""
+    more_urls: tuple[str, ...] = ()
+    """Addresses of more servers with the same model, which share the rows."""
     image_hosts: tuple[str, ...] = ()
     """Hosts from which images are fetched; "*": every public one."""
 

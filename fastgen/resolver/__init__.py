@@ -64,7 +64,7 @@ def resolve(
     accept_refusals: bool = False,
     extra_body: str | dict | None = None,
     allow_image_hosts: str = "",
-    base_url: str | None = None,
+    base_url: str | list[str] | tuple[str, ...] | None = None,
     vllm_command: str | None = None,
     max_inflight: int | None = None,
     rpm: int = 0,

@@ -4,13 +4,13 @@ processes or files."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from msgspec.structs import replace
 
 from fastgen import providers
-from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
+from fastgen.errors import DiskError, EngineError, FastgenError, ModelError, RunFolderError
 from fastgen.output.reserve import Reserve
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.alike import Alike
@@ -27,7 +27,8 @@ from fastgen.workers.base import WorkerDied
 
 
 class ResultsBack:
-    """Args: rows: passes a row that one backend gave up on to the next; reserve: see BatchesOut."""
+    """Args: rows: passes a row that one backend gave up on to the next; reserve: see BatchesOut;
+    check_served: called with a backend and the model that its server chose."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class ResultsBack:
         ledger: Ledger,
         reserve: Reserve | None,
         progress: Progress,
+        check_served: Callable[[str, str], None],
     ):
         self._rows = rows
         self._route = route
@@ -46,6 +48,7 @@ class ResultsBack:
         self._ledger = ledger
         self._reserve = reserve
         self._progress = progress
+        self._check_served = check_served
         self._alike = Alike()
         self._told: set[str] = set()
         """Warnings about a service as a whole that were said."""
@@ -71,7 +74,10 @@ class ResultsBack:
     def _started(self, state: WorkerState, future: Future) -> Iterator[Result]:
         try:
             self._pool.handle_start(state, future)
-        except (EngineError, ModelError) as error:
+            model = self._pool.facts.get(state.worker.name, {}).get("model")
+            if state.ready and model and state.group.settings.model.name == "auto":
+                self._check_served(state.group.settings.backend.name, str(model))
+        except (EngineError, ModelError, RunFolderError, DiskError) as error:
             yield from self._close(state.group, error)
             return
         if state.ready:

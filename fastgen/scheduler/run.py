@@ -118,7 +118,14 @@ class Run:
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
         self._back = ResultsBack(
-            self._rows, self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress
+            self._rows,
+            self._route,
+            self._pool,
+            self._retries,
+            self._ledger,
+            self._reserve,
+            self._progress,
+            self.folder.check_served,
         )
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = time.monotonic()
