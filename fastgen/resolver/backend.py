@@ -52,9 +52,7 @@ def resolve_backend(
         SettingsError, ModelError: something cannot be honoured.
     """
     _check_requests(flags)
-    base_url, *others = (base_url or "").split() or [None]
-    card, endpoint, devices, notes = _locate(flags, spec, model, base_url, profile)
-    endpoint, devices = _fleet(flags, spec, model, others, profile, endpoint, devices)
+    card, endpoint, devices, notes = _fleet(flags, spec, model, (base_url or "").split(), profile)
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
     placement = Placement(devices, profile)
@@ -130,21 +128,17 @@ def _locate(
 
 
 def _fleet(
-    flags: Flags,
-    spec: BackendSpec,
-    model: str,
-    others: list[str],
-    profile: Profile | None,
-    endpoint: Endpoint,
-    devices: tuple[Device, ...],
-) -> tuple[Endpoint, tuple[Device, ...]]:
-    """The endpoint with the addresses of further servers, and one client for all of them."""
+    flags: Flags, spec: BackendSpec, model: str, urls: list[str], profile: Profile | None
+) -> tuple[ModelCard, Endpoint, tuple[Device, ...], list[str]]:
+    """Like `_locate`, for any number of addresses. Several servers have one client for all of them."""
+    first, *others = urls or [""]
+    card, endpoint, devices, notes = _locate(flags, spec, model, first or None, profile)
     if not others:
-        return endpoint, devices
-    urls = [_locate(flags, spec, model, url, profile)[1].base_url for url in others]
-    if len({endpoint.base_url, *urls}) <= len(urls):
+        return card, endpoint, devices, notes
+    more = [_locate(flags, spec, model, url, profile)[1].base_url for url in others]
+    if len({endpoint.base_url, *more}) <= len(more):
         raise SettingsError("--base-url: one address is given twice; leave one of them out")
-    return replace(endpoint, more_urls=tuple(urls)), (Device(spec.name, "endpoint", 1),)
+    return card, replace(endpoint, more_urls=tuple(more)), (Device(spec.name, "endpoint", 1),), notes
 
 
 def _refuse_tiny(flags: Flags) -> None:

@@ -61,7 +61,7 @@ class Flags:
     accept_refusals: bool
     extra_body: str | dict | None
     allow_image_hosts: str
-    base_url: str | list | tuple | None
+    base_url: str | None
     """Several, separated by spaces, are a fleet."""
     vllm_command: str | None
     max_inflight: int | None

@@ -98,7 +98,8 @@ class Fleet:
         self.members = [Member(make(_at(settings, url, most), device), url, most) for url in urls]
 
     def open(self) -> dict:
-        facts, errors = {}, []
+        facts: dict = {}
+        errors: list[FastgenError] = []
         for member in self.members:
             try:
                 found = self._open(member)
