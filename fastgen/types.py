@@ -105,6 +105,10 @@ class Request(msgspec.Struct, frozen=True):
     """edit: whether the image of each turn is a result; otherwise only that of the last turn is."""
     variation: bool = False
     """edit: whether a variation is requested from a service that has an endpoint for it."""
+    asked: tuple[str, ...] = ()
+    """t2i, edit: which of `seed`, `steps` and `guidance` the row or a flag sets; a service decides on the others."""
+    negative_prompt: str = ""
+    """For servers that take one."""
     stem: str = ""
     """The prefix of its file names if the one that follows from its id is taken; see `artifacts.picture`."""
 
@@ -182,6 +186,8 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     """caption: what the model thought before it answered."""
     removed: tuple[str, ...] = ()
     """caption: markup that was around the text and is not part of it."""
+    sent: tuple[str, ...] = ()
+    """Which of `seed`, `steps`, `guidance` a service was given."""
     not_sent: tuple[str, ...] = ()
     """Parameters of the row that the service does not take, so that they were not sent."""
     warnings: tuple[str, ...] = ()

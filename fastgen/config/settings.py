@@ -181,6 +181,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     fresh: bool = False
     retry_failed: bool = False
     fallback_on_refusal: bool = False
+    asked: tuple[str, ...] = ()
+    """Which of `seed`, `steps` and `guidance` flags set: a service is told only these."""
     accept_refusals: bool = False
     """Whether a text that looks like a refusal or an error is a result like any other."""
     pictures_repeat: bool | None = None

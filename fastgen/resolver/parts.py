@@ -16,6 +16,8 @@ from fastgen.output import names
 from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags
 
+DEFAULT = {"steps": None, "guidance": None, "seed": 0}
+"""Values of flags that are not given."""
 _OURS = {
     "model",
     "messages",
@@ -49,6 +51,9 @@ def run_options(flags: Flags) -> RunOptions:
         table=table_formats.check("--table", flags.table),
         webdataset=flags.webdataset,
         accept_refusals=flags.accept_refusals,
+        asked=tuple(
+            name for name in ("steps", "guidance", "seed") if getattr(flags, name) not in (None, DEFAULT[name])
+        ),
         max_cost=float(flags.max_cost),
     )
 

@@ -15,6 +15,7 @@ fleet.py       several servers as one
 learned.py     schema_form.py   what a server refuses of every request
 vllm.py        a vLLM server, started and watched by vllm_server.py
 attempt.py     one try at a paid API: its calls, their cost, the images that came
+image_words.py what a row says about its images, in the words of image servers
 openai_api.py  gemini_api.py           what is sent, through the vendors' own SDKs
 chat.py        one chat completion in OpenAI's format, without the SDK, whole or as a stream
 captions.py    chat_pictures.py   captions, and images that come out of chats, by it

@@ -87,6 +87,8 @@ class Attempt:
         self.warnings: list[str] = []
         self.not_sent: list[str] = []
         """Parameters of the row that the service does not take."""
+        self.sent: dict[str, int | float] = {}
+        """Those of `seed`, `steps` and `guidance` that the service was given."""
         self.answer = Text("")
         """The text of a caption, with what came around it."""
         self._has_price = providers.price(settings) is not None
@@ -181,11 +183,12 @@ class Attempt:
             model=self.model,
             paths=tuple(self.paths),
             files=tuple(self.files),
-            params=request.params,
+            params=replace(request.params, **self.sent) if self.sent else request.params,
             seconds=round(time.monotonic() - self._started, 4),
             text=self.answer.text,
             reasoning=self.answer.reasoning,
             removed=self.answer.removed,
+            sent=tuple(self.sent),
             not_sent=tuple(dict.fromkeys(self.not_sent)),
             content=request.content,
             usage=self.usage,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from fastgen import providers
-from fastgen.backends.remote import dialogue, pictures, responses
+from fastgen.backends.remote import dialogue, image_words, pictures, responses
 from fastgen.backends.remote.answer_text import text_of, words_instead
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
@@ -94,7 +94,7 @@ class GeminiBackend:
     # The three tasks
 
     def _draw(self, attempt: Attempt) -> None:
-        config = self._drawing(attempt.request)
+        config = self._drawing(attempt)
         for prompt in attempt.request.prompts:
             for _ in range(attempt.request.image_params.n):
                 answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
@@ -102,7 +102,7 @@ class GeminiBackend:
 
     def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
-        config = self._drawing(request)
+        config = self._drawing(attempt)
         given = [pictures.prepare(path, request.image_field) for path in request.images]
         blobs = [(one.data, one.mime) for one in given]
         first, mask = request.prompts[0], None
@@ -174,9 +174,13 @@ class GeminiBackend:
         parts = [types.Part.from_bytes(data=data, mime_type=mime) for data, mime in blobs]
         return types.Content(role="user", parts=[*parts, types.Part.from_text(text=prompt)])
 
-    def _drawing(self, request: Request) -> Any:
+    def _drawing(self, attempt: Attempt) -> Any:
         from google.genai import types
 
+        request = attempt.request
+        gone, warnings = image_words.left_out(request, self.model)
+        attempt.not_sent += gone
+        attempt.warnings += warnings
         ratio, size = providers.shape(self.settings, request.image_params)
         image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)

@@ -161,7 +161,8 @@ def describe(result: Result) -> dict:
             if not how["width"]:
                 del how["width"], how["height"]
             if (spec := backends.get(result.backend)) and spec.service:  # a service does not have these
-                del how["steps"], how["guidance"], how["seed"]
+                for name in {"steps", "guidance", "seed"} - set(result.sent):
+                    del how[name]
         about |= (
             {k: v for k, v in how.items() if v != ""} | {"seconds": result.seconds, "attempts": result.attempts} | cost
         )

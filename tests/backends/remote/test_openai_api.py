@@ -118,7 +118,8 @@ def test_only_what_is_asked_for_is_sent(ask, sim, tmp_path):
     result, (seen,) = ask("t2i", "a cat", size=(1536, 1024), words=words, n=3, flags={"format": "webp"})
     assert seen.params == {"model": "gpt-image-2", "output_format": "webp", "n": 3, "size": "1536x1024", **words}
     assert result.paths == tuple(f"images/a_{i}.webp" for i in range(3))
-    result, (seen,) = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
+    result, [*refused, seen] = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
+    assert all(one.status == 400 for one in refused), "what any other server may take is learned"
     assert seen.params == {"model": "some-model"}, "of an unknown model nothing is taken for granted"
 
 
