@@ -25,7 +25,7 @@ from fastgen.input.embedded_pictures import Store
 from fastgen.input.images import UNFETCHED
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
-from fastgen.input.unread_fields import UnreadFields
+from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.scheduler.ctrl_c import results_of
@@ -130,7 +130,7 @@ def explain(settings: Settings) -> dict:
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
     warnings = [reason] if (reason := torch_build.refuse_run(settings)) else []
-    unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict, settings.local_fields)
+    unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict, more_read(settings))
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
         for item in triage(settings, reader, journal, None, warnings.append, unread, scratch):

@@ -110,6 +110,10 @@ class Request(msgspec.Struct, frozen=True):
     """edit: whether the image of each turn is a result; otherwise only that of the last turn is."""
     variation: bool = False
     """edit: whether a variation is requested from a service that has an endpoint for it."""
+    asked: tuple[str, ...] = ()
+    """t2i, edit: which of `seed`, `steps` and `guidance` the row or a flag sets; a service decides on the others."""
+    negative_prompt: str = ""
+    """For servers that take one."""
     stem: str = ""
     """The prefix of its file names if the one that follows from its id is taken; see `artifacts.picture`."""
 
@@ -186,6 +190,14 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     attempts: int = 1
     text: str = ""
     """caption: the text."""
+    reasoning: str = ""
+    """caption: what the model thought before it answered."""
+    removed: tuple[str, ...] = ()
+    """caption: markup that was around the text and is not part of it."""
+    sent: tuple[str, ...] = ()
+    """Which of `seed`, `steps`, `guidance` a service was given."""
+    not_sent: tuple[str, ...] = ()
+    """Parameters of the row that the service does not take, so that they were not sent."""
     warnings: tuple[str, ...] = ()
     stages: dict[str, float] = {}
     """Seconds by stage for the whole batch; on the first result of a batch only."""
@@ -217,6 +229,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit
     """Seconds that the service asked to wait; 0 if it did not say."""
     cost: float = 0.0
     """USD that the attempts cost or, if that is unknown (no reply in time), the most that they may have cost."""
+    answer: str = ""
+    """The text that came instead of an answer, whole, since it may have been paid for."""
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.input_paths`, as they were read."""
 

@@ -259,6 +259,8 @@ PICTURE_FLAGS = (
         "--background",
         "--aspect-ratio",
         "--resolution",
+        "--extra-body",
+        "--allow-image-hosts",
         "--attention",
         "--compile",
         "--no-compile",
@@ -278,6 +280,9 @@ CAPTION_FLAGS = (
         "--temperature",
         "--max-pixels",
         "--schema",
+        "--thinking",
+        "--accept-refusals",
+        "--extra-body",
         "--vllm-command",
         "--gpus-per-replica",
     }

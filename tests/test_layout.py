@@ -25,6 +25,7 @@ LONG = {
     "resolver/__init__.py:resolve": "its arguments are the public flags",
     "cli/main.py:_command": "a command's flags are its signature",
     "cli/main.py:bench": "a command's flags are its signature",
+    "cli/main.py:command": "a command's flags are its signature",
 }
 """Functions that may be longer, and why."""
 
@@ -86,7 +87,9 @@ ELSEWHERE = {
     "backends/remote/faults.py": "backends/remote/test_responses.py",
     "backends/remote/gemini_answers.py": "backends/remote/test_responses.py",
     "backends/remote/openai_answers.py": "backends/remote/test_responses.py",
-    "backends/remote/openai_captions.py": "backends/remote/test_openai_api.py",
+    "backends/remote/captions.py": "backends/remote/test_openai_api.py",
+    "backends/remote/no_answer_words.py": "backends/remote/test_no_answers.py",
+    "backends/remote/schema_form.py": "backends/remote/test_learned.py",
     "backends/remote/sdk_transport.py": "backends/remote/test_redirects.py",
     "backends/remote/supervisor.py": "providers/test_vllm.py",
     "providers/vllm_entry.py": "providers/test_vllm.py",

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def create(settings: Settings, device: Device) -> Backend:
     """The backend for these settings on this device, not yet opened."""
     module, _, name = settings.backend.engines[settings.model.family].partition(":")
-    return getattr(import_module(module), name)(settings, device)
+    make = getattr(import_module(module), name)
+    if settings.endpoint.more_urls:
+        return import_module("fastgen.backends.remote.fleet").Fleet(settings, device, make)
+    return make(settings, device)
 
 
 def streams(device: Device, choices: Optimizations | None = None) -> int:

@@ -97,8 +97,12 @@ CaptionBackend = Annotated[
     ),
 ]
 BaseUrl = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Address of the API or of a running vLLM server.  [default: the vendor's own]"),
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="Address of the API or of a running vLLM server; may be repeated, for several servers of one model.  "
+        "[default: the vendor's own]",
+    ),
 ]
 VllmCommand = Annotated[
     str | None,
@@ -247,6 +251,32 @@ Schema = Annotated[
     Path | None,
     typer.Option(
         parser=path, metavar="FILE", help="JSON schema: each caption is an object that fits it, instead of a text."
+    ),
+]
+Thinking = Annotated[
+    str,
+    typer.Option(
+        metavar="on|off",
+        help="Whether the model thinks before it answers. Its thoughts are never part of the caption.  [default: off "
+        "for a server that this command starts, and for models that think unasked]",
+    ),
+]
+AcceptRefusals = Annotated[
+    bool, typer.Option("--accept-refusals", help="Take every text as a caption, also one that looks like a refusal.")
+]
+ExtraBody = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="More parameters for each request to vLLM or a server in OpenAI's format, as a JSON object.",
+    ),
+]
+AllowImageHosts = Annotated[
+    str,
+    typer.Option(
+        metavar="HOSTS",
+        help="Fetch images only from the API's own host and these: cdn.example.com,*.example.net.  [default: any "
+        "public host]",
     ),
 ]
 CaptionKey = Annotated[str | None, typer.Option("--output-key", help="Field for the caption.  [default: caption]")]

@@ -20,6 +20,8 @@ from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
 from fastgen.cli.doctor import doctor
 from fastgen.cli.flags import (
+    AcceptRefusals,
+    AllowImageHosts,
     AspectRatio,
     Attention,
     Backend,
@@ -36,6 +38,7 @@ from fastgen.cli.flags import (
     CudaGraphs,
     DryRun,
     Dtype,
+    ExtraBody,
     Fallback,
     FallbackOnRefusal,
     Format,
@@ -87,6 +90,7 @@ from fastgen.cli.flags import (
     System,
     Table,
     Temperature,
+    Thinking,
     Timeout,
     Transformer,
     Tune,
@@ -172,6 +176,8 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         background: Background = "",
         aspect_ratio: AspectRatio = "",
         resolution: Resolution = "",
+        extra_body: ExtraBody = None,
+        allow_image_hosts: AllowImageHosts = "",
         attention: Attention = "",
         compile: Compile = None,
         quantize: Quantize = "",
@@ -206,6 +212,9 @@ def caption(
     seed: Seed = 0,
     max_pixels: MaxPixels = None,
     schema: Schema = None,
+    thinking: Thinking = "",
+    accept_refusals: AcceptRefusals = False,
+    extra_body: ExtraBody = None,
     output_key: CaptionKey = None,
     image_root: ImageRoot = None,
     prompt_key: PromptKey = "",

@@ -32,6 +32,12 @@ LOCAL_FIELDS = ("negative_prompt", "true_cfg_scale")
 Stamp = Callable[[Path], str]
 
 
+def _without_new(part: msgspec.Struct, *names: str) -> dict[str, Any]:
+    """The fields of a part, but not those that were added later and are not set: run folders made before lack them."""
+    said = msgspec.structs.asdict(part)
+    return {name: value for name, value in said.items() if value or name not in names}
+
+
 class Rows(msgspec.Struct, frozen=True):
     """What applies to every row of the run."""
 
@@ -53,13 +59,15 @@ class Rows(msgspec.Struct, frozen=True):
     id_key: str = ""
     name: str = ""
     """Pattern of the names of image files, without their number; "" for the row's id."""
+    extra_body: str = ""
+    """More parameters for every request to a server in OpenAI's format, as a JSON object; "" for none."""
     strict: bool = False
     """Whether a field that is not read, and plainly should be, ends the run."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What changes results. Fields that are newer than some run folders count only if they are set."""
         said = {"output_key": self.output_key, "image_root": self.image_root, "seed": self.seed}
-        newer = ("prompt", "prompt_key", "image_key", "mask_key", "id_key")
+        newer = ("prompt", "prompt_key", "image_key", "mask_key", "id_key", "extra_body")
         return said | {name: value for name in newer if (value := getattr(self, name))}
 
 
@@ -98,9 +106,11 @@ class Text(msgspec.Struct, frozen=True):
     max_pixels: int = MAX_PIXELS
     schema: str = ""
     """A JSON schema as JSON text; "" for free text."""
+    thinking: str = ""
+    """on or off; "": off for a server of our own and for models that think unasked, else as the service has it."""
 
     def fingerprint(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self)
+        return _without_new(self, "thinking")
 
 
 class Engine(msgspec.Struct, frozen=True):
@@ -152,6 +162,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     """The program that starts vLLM's server, without the server's arguments."""
     stream: bool = False
     """Whether chat answers are requested as a stream, since some gateways have nothing else."""
+    more_urls: tuple[str, ...] = ()
+    """Addresses of more servers with the same model, which share the rows."""
+    image_hosts: tuple[str, ...] = ()
+    """Hosts from which images are fetched; "*": every public one."""
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -168,6 +182,10 @@ class RunOptions(msgspec.Struct, frozen=True):
     fresh: bool = False
     retry_failed: bool = False
     fallback_on_refusal: bool = False
+    asked: tuple[str, ...] = ()
+    """Which of `seed`, `steps` and `guidance` flags set: a service is told only these."""
+    accept_refusals: bool = False
+    """Whether a text that looks like a refusal or an error is a result like any other."""
     pictures_repeat: bool | None = None
     """Whether rows name the same pictures again and again; None: not known. A server of our own caches by it."""
     pictures_per_row: int = 0

@@ -11,6 +11,7 @@ import math
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from fastgen.config.settings import IMAGE_FIELDS
 from fastgen.errors import InputError, SettingsError, quoted
@@ -147,7 +148,7 @@ def schema(given: str | os.PathLike | dict | None) -> str:
                 data = file.read(MAX_SCHEMA + 1)
             if len(data) > MAX_SCHEMA:
                 raise ValueError(f"it has more than {MAX_SCHEMA >> 20} MiB")
-            value = json.loads(data.decode())
+            value = json.loads(data.decode("utf-8-sig"))
         except OSError as error:
             raise SettingsError(
                 f"--schema {given}: cannot be read: {error.strerror}; give the path of a JSON file"
@@ -168,12 +169,24 @@ def schema(given: str | os.PathLike | dict | None) -> str:
     try:
         if not isinstance(value, dict):
             raise ValueError("it must hold a JSON object")
+        value = _unwrapped(value)
         validator_for(value).check_schema(value)
         _check_references(value)
     except (ValueError, RecursionError, SchemaError) as error:
         said = getattr(error, "message", error)
         raise SettingsError(f"--schema {quoted(given)}: not a JSON schema: {said}; fix it") from None
     return json.dumps(value)
+
+
+def _unwrapped(value: dict) -> dict:
+    """The schema in the wrappers of OpenAI's format: {"type": "json_schema", "json_schema": {"name": ..., "schema":
+    ...}}."""
+    if value.get("type") == "json_schema" and isinstance(value.get("json_schema"), dict):
+        value = value["json_schema"]
+    inside = value.get("schema")
+    if isinstance(inside, dict) and set(value) <= {"name", "strict", "schema", "description", "type", "format"}:
+        return inside
+    return value
 
 
 def _check_references(schema: dict) -> None:
@@ -194,9 +207,23 @@ def _check_references(schema: dict) -> None:
                     resolver.lookup(reference)
                 except Unresolvable:
                     raise ValueError(f"$ref {quoted(reference)} is not in it, and nothing is fetched") from None
+                if _is_endless(part, resolver):
+                    raise ValueError(f"$ref {quoted(reference)} leads back to itself without end")
             found += part.values()
         elif isinstance(part, list):
             found += part
+
+
+def _is_endless(part: object, resolver: Any, on_the_way: tuple[int, ...] = ()) -> bool:
+    """Whether a value would have to be checked for ever: the same schema again for the same value."""
+    if not isinstance(part, dict) or id(part) in on_the_way:
+        return isinstance(part, dict)
+    on_the_way = (*on_the_way, id(part))
+    same = [one for name in ("allOf", "anyOf", "oneOf") for one in part.get(name, ()) if isinstance(part[name], list)]
+    same += [part[name] for name in ("not", "if", "then", "else") if name in part]
+    if isinstance(part.get("$ref"), str):
+        same.append(resolver.lookup(part["$ref"]).contents)
+    return any(_is_endless(one, resolver, on_the_way) for one in same)
 
 
 def lora(text: str) -> tuple[str, float]:

@@ -28,6 +28,7 @@ from fastgen.input.row_schema import (
     read_prompts,
     read_real,
     read_size,
+    read_text,
     read_whole,
 )
 from fastgen.types import Failed, ImageParams, Request, TextParams
@@ -100,6 +101,11 @@ class Intake:
         remote = next((link for link in self.settings.route if link.backend.is_remote), None)
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
         base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
+        if remote:
+            set_here = [name for name in ("seed", "steps", "guidance") if fields.get(name) is not None]
+            base["asked"] = tuple(dict.fromkeys((*set_here, *self.settings.run.asked)))
+            if fields.get("negative_prompt"):
+                base["negative_prompt"] = read_text(fields["negative_prompt"], "negative_prompt")
         if settings.task == "t2i":
             width, height = size or (0, 0)
             return Request(id, "t2i", prompts, ImageParams(width, height, **how), (width, height), **base)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from fastgen.config.backends import OPTIONS
-from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS
+from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS, Settings
 from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks
 from fastgen.types import Task
@@ -58,14 +58,21 @@ _NO_TEXT_FIELD = {
 }
 
 
+def more_read(settings: Settings) -> tuple[str, ...]:
+    """Fields that are read because of the backends on the route."""
+    remote = any(link.backend.is_remote for link in settings.route)
+    served = ("negative_prompt",) if remote and settings.task != "caption" else ()
+    return (*settings.local_fields, *served)
+
+
 class UnreadFields:
     """Args:
     say: called with each message, once per field.
     strict: whether such a field is an error instead.
-    more: names of further fields that are read.
+    more: fields that are read too.
     """
 
-    def __init__(self, task: Task, say: Callable[[str], None], strict: bool = False, more: tuple[str, ...] = ()):
+    def __init__(self, task: Task, say: Callable[[str], None], strict: bool = False, more: Collection[str] = ()):
         self.notes: list[str] = []
         """All messages; complete after `end`."""
         self._say = say
@@ -81,6 +88,7 @@ class UnreadFields:
             self._read |= {*masks.FIELDS, masks.CONVENTION, "keep_turns", "use_variations"}
         if caption:
             self._read.add("text_only")
+        self._read |= set(more)
         self._plain = {_plain(name): name for name in sorted(self._read) if len(name) > 1}
         self._meant: dict[str, str] = {}
         """Name in a row -> what is read instead, a field or a sentence; "" if it is the user's own."""

@@ -53,6 +53,8 @@ class RunFolder:
         self.notes: list[str] = []
         """Notes for run.json besides those of the settings."""
         self._state = ""
+        self._served: dict[str, str] = {}
+        """Backend -> the model that its server chose, where none was named."""
         self._fingerprint = settings.fingerprint()  # only once, because it reads the files of LoRAs
         self._refuse_own_files()
         self._lock = self._claim()
@@ -60,6 +62,7 @@ class RunFolder:
         """How it names its images."""
         with self._or_let_go():
             self._before = self._check()
+            self._served.update(self._served_before())
             self.layout = self._layout()
             artifacts.clear_partial(self.path)
             if settings.run.input or not settings.run.fresh:
@@ -114,9 +117,23 @@ class RunFolder:
             **({"speed": settings.optimizations.as_table()} if settings.backend.optimizes else {}),
             **({"memory": settings.fit.as_table()} if settings.fit else {}),
             "notes": [*settings.run.notes, *self.notes],
+            **({"served": self._served} if self._served else {}),
             **more,
         }
         artifacts.write(self.path, RUN, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def check_served(self, backend: str, model: str) -> None:
+        """A server of which any model was wanted answers with this one. Raises RunFolderError if the folder has results
+        of another one; DiskError."""
+        before = self._served.get(backend, model)
+        if before != model:
+            raise RunFolderError(
+                f"--model auto: {backend} at --base-url now serves {model}, but {self.path} has results of {before}. "
+                f"Name the model with --model in a folder of its own{self._or_fresh()}, or serve {before} again"
+            )
+        if backend not in self._served:
+            self._served[backend] = model
+            self.write_run(state=self._state)
 
     @property
     def cost_before(self) -> float:
@@ -220,6 +237,14 @@ class RunFolder:
             return msgspec.convert(said, Layout) if isinstance(said, dict) else Layout()
         rows = estimate(settings.run.input, settings.run.limit) if settings.run.input else 0
         return Layout(numbered=True, folders=settings.task != "caption" and rows * settings.image.n > names.IN_FOLDER)
+
+    def _served_before(self) -> dict[str, str]:
+        """The models that served the results in the folder."""
+        before = {} if self.settings.run.fresh else self._before or {}
+        served = before.get("served")
+        if not journal.has_results(self.path / JOURNAL) or not isinstance(served, dict):
+            return {}
+        return {str(backend): str(model) for backend, model in served.items()}
 
     def _check_kinds(self) -> None:
         """Raise RunFolderError if a file of the run is something else: reading a pipe may wait forever."""

@@ -15,6 +15,7 @@ import sys
 import venv
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastgen.config.backends import BackendSpec
 from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard
@@ -54,7 +55,10 @@ def locate(
         SettingsError: there is no vLLM. ModelError: no such model folder.
     """
     if base_url:
-        path_of(base_url, "--base-url")
+        path, notes = path_of(base_url, "--base-url"), []
+        if not path:
+            base_url = urlsplit(base_url)._replace(path="/v1").geturl()
+            notes.append(f"--base-url has no path; requests go to {base_url}")
         if command:
             raise SettingsError(
                 "--base-url and --vllm-command: use only one of them; the first is for a running server, the second "
@@ -63,7 +67,7 @@ def locate(
         name = "" if model == "auto" else model
         card = ModelCard(name or "auto", "", "vlm", name or "auto", Defaults())
         key_of(KEY)
-        return card, Endpoint(base_url=base_url.rstrip("/"), key_name=KEY), []
+        return card, Endpoint(base_url=base_url.rstrip("/"), key_name=KEY), notes
     card, notes = _card(model, on_gpu)
     return card, Endpoint(command=find(command, on_gpu)), notes
 

@@ -27,6 +27,8 @@ BUNDLED = Path(__file__).parents[1] / "examples"
 """The rows that ship with the package."""
 ONE_PROCESS = 64
 """Up to this many requests in flight, a single client process is enough."""
+EACH_OF_FLEET = 64
+"""Requests in flight to each server of a fleet. With more, the last rows of the slowest one take longer."""
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 """For one request."""
 
@@ -50,7 +52,7 @@ def resolve_backend(
         SettingsError, ModelError: something cannot be honoured.
     """
     _check_requests(flags)
-    card, endpoint, devices, notes = _locate(flags, spec, model, base_url, profile)
+    card, endpoint, devices, notes = _fleet(flags, spec, model, (base_url or "").split(), profile)
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
     placement = Placement(devices, profile)
@@ -123,6 +125,20 @@ def _locate(
         clients = 1 if few else spec.processes
         devices = tuple(Device(f"{spec}:{i}" if clients > 1 else spec.name, "endpoint", 1) for i in range(clients))
     return card, endpoint or Endpoint(), devices, list(notes)
+
+
+def _fleet(
+    flags: Flags, spec: BackendSpec, model: str, urls: list[str], profile: Profile | None
+) -> tuple[ModelCard, Endpoint, tuple[Device, ...], list[str]]:
+    """Like `_locate`, for any number of addresses. Several servers have one client for all of them."""
+    first, *others = urls or [""]
+    card, endpoint, devices, notes = _locate(flags, spec, model, first or None, profile)
+    if not others:
+        return card, endpoint, devices, notes
+    more = [_locate(flags, spec, model, url, profile)[1].base_url for url in others]
+    if len({endpoint.base_url, *more}) <= len(more):
+        raise SettingsError("--base-url: one address is given twice; leave one of them out")
+    return card, replace(endpoint, more_urls=tuple(more)), (Device(spec.name, "endpoint", 1),), notes
 
 
 def _refuse_tiny(flags: Flags) -> None:
@@ -201,14 +217,15 @@ def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Pl
     """The endpoint with the flags for requests."""
     if not spec.is_remote:
         return endpoint
-    usual = spec.max_inflight
+    usual, servers = spec.max_inflight, 1 + len(endpoint.more_urls)
     if endpoint.command:  # a profile describes one server, and each GPU has one
         usual = placement.profile.serve.max_inflight * len(placement.devices) or usual
     return replace(
         endpoint,
-        max_inflight=flags.max_inflight or usual,
+        max_inflight=flags.max_inflight or (min(usual, EACH_OF_FLEET) * servers if servers > 1 else usual),
         rpm=flags.rpm,
         timeout_s=float(flags.timeout or TIMEOUT_S[flags.task]),
+        image_hosts=parts.image_hosts(flags),
     )
 
 

@@ -57,7 +57,12 @@ class Flags:
     temperature: float
     max_pixels: int | None
     schema: str | os.PathLike | dict | None
+    thinking: str
+    accept_refusals: bool
+    extra_body: str | dict | None
+    allow_image_hosts: str
     base_url: str | None
+    """Several, separated by spaces, are a fleet."""
     vllm_command: str | None
     max_inflight: int | None
     rpm: int
@@ -97,6 +102,8 @@ class Flags:
 def read(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Flags:
     """The flags, with their types checked. None means that a flag is not given. Raises SettingsError."""
     values = {name: defaults[name] if value is None and name != "task" else value for name, value in given.items()}
+    if isinstance(values["base_url"], list | tuple):  # addresses have no spaces
+        values["base_url"] = " ".join(map(str, values["base_url"])) or None
     kinds = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Flags).items() if name != "task"}
     return Flags(**{name: _checked(name, kinds[name], v) if name in kinds else v for name, v in values.items()})
 

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
 from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
-from fastgen.errors import SettingsError
+from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks, paths
 from fastgen.input.readers.rows import is_on_hub
 from fastgen.output import names
 from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags
+
+DEFAULT = {"steps": None, "guidance": None, "seed": 0}
+"""Values of flags that are not given."""
+_OURS = {
+    "model",
+    "messages",
+    "prompt",
+    "image",
+    "mask",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "n",
+    "size",
+}
+"""Parameters that come from rows and flags, so that they are in the record of each row."""
 
 
 def run_options(flags: Flags) -> RunOptions:
@@ -31,6 +50,10 @@ def run_options(flags: Flags) -> RunOptions:
         fallback_on_refusal=flags.fallback_on_refusal,
         table=table_formats.check("--table", flags.table),
         webdataset=flags.webdataset,
+        accept_refusals=flags.accept_refusals,
+        asked=tuple(
+            name for name in ("steps", "guidance", "seed") if getattr(flags, name) not in (None, DEFAULT[name])
+        ),
         max_cost=float(flags.max_cost),
     )
 
@@ -66,6 +89,7 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         mask_key=flags.mask_key,
         id_key=flags.id_key,
         name=names.check_pattern(flags.name),
+        extra_body=extra_body(flags),
         strict=flags.strict,
     ), notes
 
@@ -81,7 +105,43 @@ def text(flags: Flags, profile_pixels: int) -> Text:
         real("--temperature", flags.temperature),
         (profile_pixels or MAX_PIXELS) if pixels is None else number("--max-pixels", pixels, 1024, 2**40),
         paths.schema(flags.schema),
+        thinking(flags),
     )
+
+
+def thinking(flags: Flags) -> str:
+    """Raises SettingsError."""
+    if flags.thinking not in ("", "on", "off"):
+        raise SettingsError(f"--thinking {flags.thinking}: one of on, off; leave it out for the default")
+    return flags.thinking
+
+
+def extra_body(flags: Flags) -> str:
+    """The JSON object of --extra-body as JSON text, "" for none. Raises SettingsError."""
+    given = flags.extra_body
+    if given is None:
+        return ""
+    try:
+        value = given if isinstance(given, dict) else json.loads(given)
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SettingsError(
+            f'--extra-body {quoted(given)}: not JSON: {error}; write an object such as {{"top_k": 20}}'
+        ) from None
+    if not isinstance(value, dict):
+        raise SettingsError(f'--extra-body {quoted(given)}: must be a JSON object such as {{"top_k": 20}}')
+    if ours := sorted(_OURS & value.keys()):
+        raise SettingsError(f"--extra-body: {ours[0]} is what fastgen itself sends; use its flag or its field instead")
+    return text if value else ""
+
+
+def image_hosts(flags: Flags) -> tuple[str, ...]:
+    """The hosts of --allow-image-hosts. Raises SettingsError."""
+    hosts = tuple(host for part in flags.allow_image_hosts.split(",") if (host := part.strip().lower()))
+    for host in hosts:
+        if host != "*" and not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*(:\d+)?", host):
+            raise SettingsError(f"--allow-image-hosts {host}: write hosts such as cdn.example.com,*.example.net, or *")
+    return hosts
 
 
 def picture_format(flags: Flags) -> tuple[str, str]:

@@ -4,15 +4,16 @@ processes or files."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from msgspec.structs import replace
 
 from fastgen import providers
-from fastgen.errors import DiskError, EngineError, FastgenError, ModelError
+from fastgen.errors import DiskError, EngineError, FastgenError, ModelError, RunFolderError
 from fastgen.output.reserve import Reserve
 from fastgen.scheduler import failure_policy
+from fastgen.scheduler.alike import Alike
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Progress
@@ -26,7 +27,8 @@ from fastgen.workers.base import WorkerDied
 
 
 class ResultsBack:
-    """Args: rows: passes a row that one backend gave up on to the next; reserve: see BatchesOut."""
+    """Args: rows: passes a row that one backend gave up on to the next; reserve: see BatchesOut;
+    check_served: called with a backend and the model that its server chose."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class ResultsBack:
         ledger: Ledger,
         reserve: Reserve | None,
         progress: Progress,
+        check_served: Callable[[str, str], None],
     ):
         self._rows = rows
         self._route = route
@@ -45,6 +48,10 @@ class ResultsBack:
         self._ledger = ledger
         self._reserve = reserve
         self._progress = progress
+        self._check_served = check_served
+        self._alike = Alike()
+        self._told: set[str] = set()
+        """Warnings about a service as a whole that were said."""
         self.given_up = 0
         """Rows that were on a worker that ended while the run was ending."""
         self.perhaps_paid_usd = 0.0
@@ -67,7 +74,10 @@ class ResultsBack:
     def _started(self, state: WorkerState, future: Future) -> Iterator[Result]:
         try:
             self._pool.handle_start(state, future)
-        except (EngineError, ModelError) as error:
+            model = self._pool.facts.get(state.worker.name, {}).get("model")
+            if state.ready and model and state.group.settings.model.name == "auto":
+                self._check_served(state.group.settings.backend.name, str(model))
+        except (EngineError, ModelError, RunFolderError, DiskError) as error:
             yield from self._close(state.group, error)
             return
         if state.ready:
@@ -92,6 +102,7 @@ class ResultsBack:
         """Nothing else is left to run: settle the rows that may have ended their workers."""
         try:
             yield from self._progress.commit(self._pool.blame.close())
+            yield from self._commit([self._refused(*held) for held in self._alike.close()])
         except EngineError as error:
             self._progress.end(error)
 
@@ -116,9 +127,19 @@ class ResultsBack:
                 closing = closing or group.learn(result, now, last=not self._route.after(group))
             noted = self._retries.note(request, result, now)
             if isinstance(noted, Done):
-                final.append(noted)
+                final += [noted, *self._worked(group, noted)]
                 if self._reserve is not None and group.settings.backend.is_remote:
                     self._reserve.learn(noted.paths, len(noted.text))
+                continue
+            if group.settings.backend.is_remote and result.attempts and self._alike.hold(request, noted, group):
+                if group.closed:
+                    others = self._route.after(group)
+                    freed = self._alike.take_back(group) if others else []
+                    final += [failed for one in freed for failed in self._rows.assign(one, group.position + 1)]
+                    continue
+                closing = closing or self._alike.verdict(group)
+                if self._alike.overflow(group):
+                    final += [self._refused(*held) for held in self._alike.done(group)]
                 continue
             match self._judge(noted, alone, bool(result.attempts), now):
                 case "retry" if not group.closed:
@@ -134,6 +155,21 @@ class ResultsBack:
         yield from self._commit(final)
         if closing:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _worked(self, group: Group, done: Done) -> list[Result]:
+        """A backend has done a row: say what it does not take, once. Returns the rows whose refusal is now final."""
+        if not group.settings.backend.is_remote:
+            return []
+        for warning in done.warnings:
+            if warning.startswith(f"{done.model} ") and warning not in self._told:
+                self._told.add(warning)
+                self._progress.emit("warning", message=f"{group.settings.backend}: {warning}")
+        return [self._refused(*held) for held in self._alike.done(group)]
+
+    def _refused(self, request: Request, failed: Failed) -> Failed:
+        """A row that was held back has failed."""
+        self._retries.forget(request.id)
+        return self._named(request, failed)
 
     def _learn(self, group: Group, request: Request, result: Result) -> None:
         """What an answer cost tells what a lost request for the same row cost."""
@@ -182,7 +218,8 @@ class ResultsBack:
         self._progress.emit("warning", message=message)
         failed: list[Result] = []
         accused = self._pool.blame.take_back(group)
-        for request in [*group.take_back(), *self._retries.take_back(group), *accused]:
+        refused = self._alike.take_back(group)
+        for request in [*group.take_back(), *self._retries.take_back(group), *accused, *refused]:
             failed += self._rows.assign(request, group.position + 1)
         self._pool.cancel_pending(group)
         yield from self._commit(failed)

@@ -22,7 +22,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
-from fastgen.input.unread_fields import UnreadFields
+from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
@@ -110,7 +110,7 @@ class Run:
         store = Store(settings.run.out)
         self._reader = RowReader(settings.run.input, settings.run.limit, store, self._say)
         self._spool = RowSpool(self.folder.path)
-        unread = UnreadFields(settings.task, self._say, settings.rows.strict, settings.local_fields)
+        unread = UnreadFields(settings.task, self._say, settings.rows.strict, more_read(settings))
         self.folder.notes = unread.notes
         layout = self.folder.layout
         feed = triage(
@@ -120,7 +120,14 @@ class Run:
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
         self._back = ResultsBack(
-            self._rows, self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress
+            self._rows,
+            self._route,
+            self._pool,
+            self._retries,
+            self._ledger,
+            self._reserve,
+            self._progress,
+            self.folder.check_served,
         )
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = time.monotonic()

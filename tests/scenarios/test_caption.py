@@ -148,7 +148,7 @@ def test_a_schema_that_is_none_is_refused_before_any_work(pictures, content, wor
         ("empty_text", "empty", 2),
         ("empty_choices", "malformed", 3),
         ("cut_json", "malformed", 3),
-        ("html_200", "malformed", 3),
+        ("html_200", "unavailable", 3),
         ("data_null", "malformed", 3),
         ("error_500", "unavailable", 3),
         ("insufficient_quota", "quota", 1),

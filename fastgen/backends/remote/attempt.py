@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fastgen import providers
 from fastgen.backends.base import before_paying
 from fastgen.backends.remote import answer_sizes, responses
+from fastgen.backends.remote.answer_text import Text
 from fastgen.backends.remote.connections import now
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import up_to
@@ -73,23 +74,35 @@ class Made:
 
 
 class Attempt:
-    def __init__(self, settings: Settings, request: Request, gate: Gate):
+    """Args: model: the name of the model, if the service chose it."""
+
+    def __init__(self, settings: Settings, request: Request, gate: Gate, model: str = ""):
         self.settings, self.request, self.gate = settings, request, gate
+        self.model = model or settings.model.name
         self.usage: dict[str, int] = {}
         self.cost = 0.0
         """USD of the calls that were answered."""
         self.paths: list[str] = []
         self.files: list[FileStamp] = []
         self.warnings: list[str] = []
+        self.not_sent: list[str] = []
+        """Parameters of the row that the service does not take."""
+        self.sent: dict[str, int | float] = {}
+        """Those of `seed`, `steps` and `guidance` that the service was given."""
+        self.answer = Text("")
+        """The text of a caption, with what came around it."""
         self._has_price = providers.price(settings) is not None
         self._started = time.monotonic()
 
     @classmethod
-    def run(cls, settings: Settings, request: Request, gate: Gate, work: Callable[[Attempt], str]) -> Result:
-        """Run `work`, which returns the text of a caption. Raises DiskError."""
-        attempt = cls(settings, request, gate)
+    def run(
+        cls, settings: Settings, request: Request, gate: Gate, work: Callable[[Attempt], None], model: str = ""
+    ) -> Result:
+        """Run `work`, which keeps what it makes in the attempt. Raises DiskError."""
+        attempt = cls(settings, request, gate, model)
         try:
-            return attempt._done(work(attempt))
+            work(attempt)
+            return attempt._done()
         except InputError as error:
             provider_error = ProviderError("input", str(error), error.field)
         except ProviderError as error:
@@ -105,7 +118,9 @@ class Attempt:
                 "internal", f"{type(error).__name__}: {responses.clean(error, key)}", cost=left
             )
         provider_error.cost += attempt.cost
-        return provider_error.failed(request, settings.backend.name, settings.model.name)
+        if provider_error.answer and (key := providers.key_of(settings.endpoint.key_name)):
+            provider_error.answer = provider_error.answer.replace(key, "...")
+        return provider_error.failed(request, settings.backend.name, attempt.model)
 
     def call(self, send: Callable[[], Answer], pictures: int = 1) -> Answer:
         """Send one HTTP request, for that many images or a text, when the gate lets it through. Everything that goes
@@ -158,19 +173,23 @@ class Attempt:
         self.files.append(artifacts.write(Path(self.settings.run.out), path, made.data))
         self.paths.append(path)
 
-    def _done(self, text: str) -> Done:
+    def _done(self) -> Done:
         if self.paths:
             artifacts.sync_images(Path(self.settings.run.out), self.paths)
         settings, request = self.settings, self.request
         return Done(
             id=request.id,
             backend=settings.backend.name,
-            model=settings.model.name,
+            model=self.model,
             paths=tuple(self.paths),
             files=tuple(self.files),
-            params=request.params,
+            params=replace(request.params, **self.sent) if self.sent else request.params,
             seconds=round(time.monotonic() - self._started, 4),
-            text=text,
+            text=self.answer.text,
+            reasoning=self.answer.reasoning,
+            removed=self.answer.removed,
+            sent=tuple(self.sent),
+            not_sent=tuple(dict.fromkeys(self.not_sent)),
             content=request.content,
             usage=self.usage,
             warnings=tuple(dict.fromkeys(self.warnings)),

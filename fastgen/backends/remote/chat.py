@@ -6,6 +6,7 @@ Answers of servers that only resemble OpenAI's are read as far as they make sens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,13 @@ from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Answer, Client
 from fastgen.backends.remote.openai_answers import Complaint, error_of
 from fastgen.backends.remote.responses import ProviderError
+from fastgen.backends.remote.unmasked import message_in, unmasked
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 STREAM = "text/event-stream"
+ABOUT_PARAMETERS = (400, 422)
+"""Statuses of a complaint about what a request says."""
 BEGINNING = 600
 """Bytes of an answer that are quoted in a message."""
 
@@ -35,6 +39,8 @@ class Reply:
     pictures: list[str] = field(default_factory=list)
     """Addresses of images that came next to the text."""
     refusal: str | None = None
+    reasoning: str = ""
+    """What the model thought, where the server tells that from its answer."""
     finish_reason: str | None = None
     """ also "error" if a stream broke off."""
     usage: dict[str, Any] = field(default_factory=dict)
@@ -43,10 +49,18 @@ class Reply:
 
 
 class Chat:
-    """Args: key: of the service, "" for none; clean: removes it from messages."""
+    """Args:
+    key: of the service, "" for none.
+    clean: removes it from messages.
+    on_fault: called if there is no usable answer; may raise ProviderError.
+    """
 
-    def __init__(self, http: Client, key: str, clean: Callable[[object], str]):
-        self.http, self._clean = http, clean
+    def __init__(
+        self, http: Client, key: str, clean: Callable[[object], str], on_fault: Callable[[], None] = lambda: None
+    ):
+        self.http, self._clean, self._on_fault = http, clean, on_fault
+        self._worked = False
+        """Whether there was a good answer."""
         self.url = f"{http.base_url}/chat/completions"
         self._headers = {
             "Content-Type": "application/json",
@@ -57,7 +71,7 @@ class Chat:
         }
 
     def send(self, words: dict[str, Any], at_most: float) -> Reply | Complaint:
-        """The answer to one request, or the server's complaint about its parameters (status 400).
+        """The answer to one request, or the server's complaint about its parameters (status 400 or 422).
 
         Args:
             words: the parameters; a `msgspec.Raw` in them is already JSON.
@@ -68,10 +82,12 @@ class Chat:
         try:
             answer = self.http.send("POST", self.url, self._headers, _encode(words))
         except Fault as fault:
+            self._on_fault()
             raise responses.of_fault(fault, self._clean, at_most) from None
+        came_as, answer = answer.status, unmasked(answer, self._worked)
         if answer.status >= 300:
-            complaint = complaint_of(answer)
-            if answer.status == 400:
+            complaint = complaint_of(answer, came_as)
+            if answer.status in ABOUT_PARAMETERS:
                 return complaint
             raise error_of(complaint, self._clean, at_most)
         try:
@@ -80,6 +96,7 @@ class Chat:
             beginning = answer.data[:BEGINNING]
             what = f"cannot be read: {type(error).__name__}" if b"{" in beginning[:16] else "is not a chat completion"
             raise ProviderError("malformed", f"the answer {what}: {self._clean(beginning)}", cost=at_most) from None
+        self._worked = self._worked or not reply.nothing
         reply.nothing = self._clean(reply.nothing) if reply.nothing else ""
         return reply
 
@@ -102,20 +119,27 @@ def read(answer: Answer) -> Reply:
     return reply
 
 
-def complaint_of(answer: Answer) -> Complaint:
-    """An answer of status 300 and above."""
+def complaint_of(answer: Answer, came_as: int = 0) -> Complaint:
+    """An answer of status 300 and above. `came_as`: the status that it came with, if that was another one."""
     wait = responses.seconds_of(answer.headers.get("retry-after"), answer.headers.get("retry-after-ms"))
     said = answer.data.decode("utf-8", "replace")
+    if said.lstrip().startswith("<"):
+        said = f"a web page: {' '.join(re.sub(r'<(style|script).*?</.1>|<[^>]*>', ' ', said, flags=re.DOTALL).split())}"
+    note = f" (with status {came_as})" if came_as and came_as != answer.status else ""
     try:
         body = _decode(answer.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
     error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(body, dict) and not error:
+        error = message_in(body)
+    if isinstance(error, list) and error and isinstance(error[0], dict):
+        error = error[0]
     if not isinstance(error, dict):
-        return Complaint(answer.status, "", "", str(error or said), wait)
+        return Complaint(answer.status, "", "", f"{error or said}{note}", wait)
     code = error.get("code") or error.get("type")
-    message = error.get("message") or error.get("detail") or said
-    return Complaint(answer.status, str(code or ""), str(error.get("param") or ""), str(message), wait)
+    message = error.get("message") or error.get("detail") or error.get("status_msg") or error.get("error_msg") or said
+    return Complaint(answer.status, str(code or ""), str(error.get("param") or ""), f"{message}{note}", wait)
 
 
 def _events(data: bytes) -> tuple[list[Any], bool]:
@@ -132,6 +156,7 @@ def _events(data: bytes) -> tuple[list[Any], bool]:
 def _put_together(parts: list[Any]) -> Reply | None:
     """A Reply from one complete answer, or from the pieces of a stream; None if they contain none."""
     reply, texts, any_choice = Reply(), [], False
+    thoughts: list[str] = []
     for part in parts:
         if not isinstance(part, dict):
             continue
@@ -147,32 +172,60 @@ def _put_together(parts: list[Any]) -> Reply | None:
         if isinstance(said, dict):
             reply.refusal = said.get("refusal") or reply.refusal
             reply.pictures += _addresses(said.get("images"))
+            thoughts.append(_thought(said))
             if said.get("content") is not None:
                 texts.append(said["content"])
     if not any_choice:
         return None
+    reply.reasoning = "".join(thoughts)
     if texts and all(isinstance(text, str) for text in texts):
         reply.content = "".join(texts)
     elif texts:
-        reply.content, addresses = _of_parts(texts)
-        reply.pictures += addresses
+        _read_parts(texts, reply)
     return reply
 
 
-def _of_parts(texts: list[Any]) -> tuple[Any, list[str]]:
-    """The text and the image addresses in contents that are lists of parts; anything else stays as it is."""
-    words, addresses = [], []
+def _thought(said: dict) -> str:
+    """The reasoning that a message has in a field of its own."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(said.get(name), str) and said[name]:
+            return said[name]
+    details = said.get("reasoning_details")
+    return "".join(_text_in(part) for part in details if isinstance(part, dict)) if isinstance(details, list) else ""
+
+
+def _text_in(part: dict) -> str:
+    """The text of a part, whatever it is called."""
+    for name in ("text", "thinking", "reasoning", "summary", "content"):
+        value = part.get(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            return "".join(_text_in(one) for one in value if isinstance(one, dict))
+    return ""
+
+
+def _read_parts(texts: list[Any], reply: Reply) -> None:
+    """Take text, image addresses, reasoning and refusals from contents that are lists of parts; a content that has
+    anything else stays as it is."""
+    words: list[str] = []
     for text in texts:
         for part in text if isinstance(text, list) else [text]:
+            kind = str(part.get("type") or "") if isinstance(part, dict) else ""
             if isinstance(part, str):
                 words.append(part)
+            elif re.search(r"think|thought|reason", kind):
+                reply.reasoning += _text_in(part)
+            elif kind == "refusal":
+                reply.refusal = str(part.get("refusal") or _text_in(part)) or reply.refusal
             elif isinstance(part, dict) and isinstance(part.get("text"), str):
                 words.append(part["text"])
             elif found := _addresses([part]):
-                addresses += found
+                reply.pictures += found
             else:
-                return texts[0], addresses
-    return "".join(words) or None, addresses
+                reply.content = texts[0]
+                return
+    reply.content = "".join(words) or None
 
 
 def _addresses(images: Any) -> list[str]:
@@ -183,7 +236,7 @@ def _addresses(images: Any) -> list[str]:
         if isinstance(image, dict):
             place = image.get("image_url", image.get("url"))
             place = place.get("url") if isinstance(place, dict) else place
-            packed = image.get("b64_json")
+            packed = image.get("b64_json") or image.get("image_base64")
             image = place or (f"data:image/png;base64,{packed}" if isinstance(packed, str) and packed else None)
         if isinstance(image, str) and image:
             found.append(image)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fastgen.backends.remote.answer_text import words_instead
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.chat import Chat, Reply
 from fastgen.backends.remote.openai_answers import error_of, tokens
@@ -113,8 +114,7 @@ class ChatPictures:
             return last
         words = reply.content if isinstance(reply.content, str) else ""
         if words.strip():
-            said = f"the model answered with words instead of an image: {self._clean(words)}"
-            return ProviderError("refused", said)
+            return words_instead(words, self._clean)
         return ProviderError("empty", "the answer has no image")
 
 

@@ -20,7 +20,6 @@ REFUSED = {
     "PROHIBITED_CONTENT",
     "SPII",
     "IMAGE_SAFETY",
-    "NO_IMAGE",
     "IMAGE_PROHIBITED_CONTENT",
     "IMAGE_RECITATION",
     "ESCALATION",
@@ -35,10 +34,10 @@ def finish(answer: Any) -> str:
     return str(getattr(reason, "value", reason) or "")
 
 
-def parts_of(answer: Any) -> list:
-    """The parts that are not thoughts."""
+def parts_of(answer: Any, thoughts: bool = False) -> list:
+    """The parts that are not thoughts, or those that are."""
     content = answer.candidates[0].content
-    return [part for part in (content.parts if content else None) or () if not part.thought]
+    return [part for part in (content.parts if content else None) or () if bool(part.thought) == thoughts]
 
 
 def check(answer: Any, clean: Clean) -> None:
@@ -55,6 +54,9 @@ def check(answer: Any, clean: Clean) -> None:
         raise ProviderError("refused", f"{reason}: {clean(said)}" if said else f"the answer was withheld: {reason}")
     if "MALFORMED" in reason or "TOOL_CALL" in reason or reason == "MISSING_THOUGHT_SIGNATURE":
         raise ProviderError("malformed", f"the answer broke off: {reason}")
+    if reason == "NO_IMAGE":  # the model made none, which says nothing about the prompt
+        words = " ".join(part.text for part in parts_of(answer) if part.text)
+        raise ProviderError("empty", f"the model made no image{': ' + clean(words) if words.strip() else ''}")
     if reason in ("OTHER", "IMAGE_OTHER"):
         raise ProviderError("empty", f"the service gives no answer and no reason: {reason}")
 

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from fastgen import providers
-from fastgen.backends.remote import dialogue, pictures, responses
+from fastgen.backends.remote import dialogue, image_words, pictures, responses
+from fastgen.backends.remote.answer_text import text_of, words_instead
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, finish, parts_of, provider_error, tokens
@@ -92,17 +93,16 @@ class GeminiBackend:
 
     # The three tasks
 
-    def _draw(self, attempt: Attempt) -> str:
-        config = self._drawing(attempt.request)
+    def _draw(self, attempt: Attempt) -> None:
+        config = self._drawing(attempt)
         for prompt in attempt.request.prompts:
             for _ in range(attempt.request.image_params.n):
                 answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
                 attempt.keep(self._picture(attempt, answer))
-        return ""
 
-    def _edit(self, attempt: Attempt) -> str:
+    def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
-        config = self._drawing(request)
+        config = self._drawing(attempt)
         given = [pictures.prepare(path, request.image_field) for path in request.images]
         blobs = [(one.data, one.mime) for one in given]
         first, mask = request.prompts[0], None
@@ -130,9 +130,8 @@ class GeminiBackend:
                     attempt.keep(self._pasted(made, request, mask), any_size=True)
                 else:
                     attempt.keep(made)
-        return ""
 
-    def _caption(self, attempt: Attempt) -> str:
+    def _caption(self, attempt: Attempt) -> None:
         from google.genai import types
 
         request, text = attempt.request, self.settings.text
@@ -156,13 +155,16 @@ class GeminiBackend:
             seed=self._seed(request),
             max_output_tokens=request.text_params.max_tokens,
             temperature=request.text_params.temperature,
+            thinking_config=types.ThinkingConfig(thinking_budget=0) if text.thinking == "off" else None,
             **form,
         )
         answer = self._ask(attempt, contents, config, attempt.at_most(()))
         parts = parts_of(answer)
         words = "".join(part.text for part in parts if isinstance(part.text, str))
         reason = "length" if finish(answer) == "MAX_TOKENS" else None
-        return responses.text_of(words, reason, None, text.schema)
+        thoughts = "".join(part.text for part in parts_of(answer, thoughts=True) if isinstance(part.text, str))
+        accept = self.settings.run.accept_refusals
+        attempt.answer = text_of(words, reason, None, text.schema, thoughts, accept)
 
     # What is sent
 
@@ -172,9 +174,13 @@ class GeminiBackend:
         parts = [types.Part.from_bytes(data=data, mime_type=mime) for data, mime in blobs]
         return types.Content(role="user", parts=[*parts, types.Part.from_text(text=prompt)])
 
-    def _drawing(self, request: Request) -> Any:
+    def _drawing(self, attempt: Attempt) -> Any:
         from google.genai import types
 
+        request = attempt.request
+        gone, warnings = image_words.left_out(request, self.model)
+        attempt.not_sent += gone
+        attempt.warnings += warnings
         ratio, size = providers.shape(self.settings, request.image_params)
         image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
@@ -221,13 +227,11 @@ class GeminiBackend:
             if finish(answer) == "MAX_TOKENS":
                 raise ProviderError("truncated", "the answer was cut off before its image")
             if words.strip():
-                raise ProviderError(
-                    "refused", f"the model answered with words instead of an image: {self._clean(words)}"
-                )
+                raise words_instead(words, self._clean)
             raise ProviderError("empty", "the answer has no image")
-        if len(found) > 1:
-            attempt.warnings.append(f"{len(found)} images came instead of one; the first is used")
-        return Made.of(found[0])
+        if len(found) > 1:  # gateways that drop the mark of thoughts show the drafts too
+            attempt.warnings.append(f"{len(found)} images came instead of one; the last is used")
+        return Made.of(found[-1])
 
     def _pasted(self, made: Made, request: Request, mask: Any) -> Made:
         """The result where the mask is white, the input elsewhere, because the model may have changed everything."""

@@ -62,16 +62,20 @@ class Client:
         timeout_s: for one request, from sending it to the last byte of its answer.
         at_once: number of connections that stay open.
         direct: whether to ignore the proxies of the environment.
+        image_hosts: where images may come from besides the service; none: any public host.
     Raises:
         EngineError: a proxy in the environment cannot be used.
     """
 
-    def __init__(self, base_url: str, timeout_s: float, at_once: int, direct: bool = False):
+    def __init__(
+        self, base_url: str, timeout_s: float, at_once: int, direct: bool = False, image_hosts: tuple[str, ...] = ()
+    ):
         parts = urlsplit(base_url)
         self.base_url = parts._replace(path=parts.path.rstrip("/"), query="", fragment="").geturl()
         self.timeout_s = timeout_s
         self._base, self._query = urlsplit(self.base_url), parts.query
         self._at_once = at_once
+        self._image_hosts = image_hosts
         self._proxies = {} if direct else urllib.request.getproxies()
         self._pools = {"": pools(at_once)}
         self.proxy = self._proxy(self._base)
@@ -98,6 +102,7 @@ class Client:
             raise NotFetched("its address does not begin with http or https")
         now.deadline, now.check = time.monotonic() + self.timeout_s, None
         if parts.hostname != self._base.hostname:
+            self._refuse_host(parts)
             now.check = self._refuse_private
             if self._proxy(parts):  # a proxy resolves names itself
                 try:
@@ -113,6 +118,14 @@ class Client:
         if answer.status != 200:
             raise NotFetched(f"its address answers {answer.status}", answer.status in AGAIN or answer.status >= 500)
         return answer.data
+
+    def _refuse_host(self, parts: SplitResult) -> None:
+        """Raise NotFetched if images must not come from that host."""
+        host = parts.hostname or ""
+        names = [allowed.partition(":")[0] for allowed in self._image_hosts]
+        is_named = any(host == name or (name[:2] == "*." and host.endswith(name[1:])) for name in names)
+        if self._image_hosts and not is_named and "*" not in names:
+            raise NotFetched(f"{host} is not among --allow-image-hosts")
 
     def close(self) -> None:
         for pool in self._pools.values():

@@ -4,7 +4,7 @@ counts."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from fastgen.backends.remote.responses import ProviderError
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """Two names of one parameter; servers differ in which one they know."""
-MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort", "stream_options")
+MAY_GO = (*LIMITS, "temperature", "seed", "reasoning_effort", "stream_options", "chat_template_kwargs")
 """Parameters that a caption can do without if the model does not know them."""
 FIELDS = ("prompt", "images", "mask", "size", "quality", "background", "n")
 """Fields of a row that have the same names here."""
@@ -73,16 +73,25 @@ def complaint_of(error: Any) -> Complaint:
     return Complaint(error.status_code, str(error.code or error.type or ""), param, str(said or error.message), wait)
 
 
-def refused_word(error: Complaint, sent: dict[str, Any]) -> str:
-    """The dispensable parameter that a 400 is about; "" for none."""
+_REFUSES = re.compile(
+    r"unsupported|not (be )?support|unknown|unrecogni[sz]ed|unexpected|extra|"
+    r"not (be )?(permitted|allowed|accepted|recogni[sz]ed)|"
+    r"forbidden|additional propert|does not (accept|take|exist|have|know)|"
+    r"invalid (parameter|argument|field|param)|no such|"
+    r"cannot (be )?(use|set|specif)|only the default|deprecated|"
+    r"not (a )?valid|not available|use '?max_",
+    re.IGNORECASE,
+)
+_REFUSING_CODES = ("unsupported_parameter", "unknown_parameter", "unsupported_value", "extra_forbidden")
+
+
+def refused_word(error: Complaint, sent: Collection[str], may_go: Collection[str] = MAY_GO) -> str:
+    """The dispensable parameter that a complaint is about; "" for none."""
     said = error.message
-    if error.code not in ("unsupported_parameter", "unknown_parameter", "unsupported_value") and not re.search(
-        r"unsupported|not support|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted",
-        said,
-        re.IGNORECASE,
-    ):
+    if error.code not in _REFUSING_CODES and not _REFUSES.search(said):
         return ""
-    named = [word for word in MAY_GO if word in sent and re.search(rf"(?<!\w){word}(?!\w)", f"{error.param} {said}")]
+    about = f"{error.param} {said}"
+    named = [word for word in may_go if word in sent and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", about)]
     return error.param if error.param in named else named[0] if named else ""
 
 
@@ -94,7 +103,8 @@ def tokens(usage: Any) -> dict[str, int]:
 
     def count(name: str, usage: Any = usage) -> int:
         value = of(usage, name)
-        return value if isinstance(value, int) and value > 0 else 0
+        is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e12
+        return int(value) if is_count else 0
 
     if taken := count("prompt_tokens"):
         return {"text_in": taken, "text_out": count("completion_tokens")}

@@ -1,5 +1,5 @@
 """OpenAI and servers with its format: images and edits with masks through the vendor's SDK. Captions, and images that
-come out of chats, are made without it (openai_captions.py, chat_pictures.py).
+come out of chats, are made without it (captions.py, chat_pictures.py).
 
 Sends only what the row asks for, one call at a time; knows the SDK's exceptions, and nothing of retries."""
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import sys
 import threading
@@ -19,15 +20,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastgen import providers
-from fastgen.backends.remote import answer_sizes, pictures, responses
+from fastgen.backends.remote import answer_sizes, image_words, pictures, responses
 from fastgen.backends.remote.attempt import Attempt, Made
-from fastgen.backends.remote.chat import Chat
+from fastgen.backends.remote.captions import Captions
+from fastgen.backends.remote.chat import ABOUT_PARAMETERS, Chat
 from fastgen.backends.remote.chat_pictures import ChatPictures
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
-from fastgen.backends.remote.openai_answers import provider_error, tokens
-from fastgen.backends.remote.openai_captions import Captions
+from fastgen.backends.remote.learned import Learned
+from fastgen.backends.remote.openai_answers import LIMITS, complaint_of, provider_error, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
@@ -46,6 +48,10 @@ NO_CHAT = ("gone", "input", "unauthorized")
 """Failures that say that the model is not to be chatted with either."""
 
 
+class _Learned(Exception):
+    """The same call is to be sent again, without what the server has refused."""
+
+
 class NoEndpoint(ProviderError):
     """The server has no images endpoint, or not for this model."""
 
@@ -60,6 +66,9 @@ class OpenAIBackend:
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
         self._is_vendor = host == VENDOR
         self._most_n = (self.known.most_n if self.known else 0) or MOST_N
+        self._takes_only_ours = self._is_vendor or self.known is not None
+        """Whether it is known which parameters the service takes, so that it is given no others."""
+        self.learned = Learned(self.model, LIMITS[0], image_words.MAY_GO)
         self._lock = threading.Lock()
         self._client: Any = None
         self._has_images = True
@@ -70,10 +79,12 @@ class OpenAIBackend:
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=self._key)
         most = endpoint.max_inflight
-        self.http = Client(endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most)
+        self.http = Client(
+            endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most, image_hosts=endpoint.image_hosts
+        )
         self.chat = Chat(self.http, self._key, self._clean)
         theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
-        self.captions = Captions(self.chat, self.model, self.known, theirs, self._clean)
+        self.captions = Captions(self.chat, self.model, self._clean, self.known, theirs, self._more())
         self.drawn = ChatPictures(self.chat, self.model, endpoint.stream, self._clean, self._fetched)
         if self.settings.task != "caption":
             _ = self.client
@@ -96,8 +107,20 @@ class OpenAIBackend:
                 )
             return self._client
 
+    def _more(self) -> dict[str, Any]:
+        """What goes with every request for a caption: whether the model thinks, and --extra-body."""
+        more: dict[str, Any] = {}
+        if (thinking := self.settings.text.thinking) and self._is_vendor:
+            more["reasoning_effort"] = "medium" if thinking == "on" else "none"
+        elif thinking:
+            is_on = thinking == "on"
+            more["chat_template_kwargs"] = {"enable_thinking": is_on, "thinking": is_on}
+        return more | json.loads(self.settings.rows.extra_body or "{}")
+
     def cancel_pending(self) -> None:
         self.gate.close()
+        self.captions.learned.release()
+        self.learned.release()
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
@@ -111,14 +134,13 @@ class OpenAIBackend:
 
     # The three tasks
 
-    def _draw(self, attempt: Attempt) -> str:
+    def _draw(self, attempt: Attempt) -> None:
         for prompt in attempt.request.prompts:
             for n in _portions(attempt.request.image_params.n, self._most_n):
                 for made in self._images(attempt, self.client.images.generate, prompt, n):
                     attempt.keep(made)
-        return ""
 
-    def _edit(self, attempt: Attempt) -> str:
+    def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
         given = [pictures.prepare(path, request.image_field) for path in request.images]
         if self.model.startswith(PNG_ONLY):
@@ -127,7 +149,8 @@ class OpenAIBackend:
         first: dict = {"image": files[0] if len(files) == 1 else files}
         attempt.warnings += [note for one in given for note in one.notes]
         if request.variation:
-            return self._vary(attempt, files)
+            self._vary(attempt, files)
+            return
         if request.mask:
             mask = pictures.read_mask(request, given[0].size)
             attempt.warnings += mask.warnings
@@ -141,15 +164,13 @@ class OpenAIBackend:
                     image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
                     made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
                 attempt.keep(made)
-        return ""
 
-    def _vary(self, attempt: Attempt, files: list) -> str:
+    def _vary(self, attempt: Attempt, files: list) -> None:
         if len(files) > 1:
             raise ProviderError("unsupported", "use_variations: works for one image only", "images")
         for n in _portions(attempt.request.image_params.n, self._most_n):
             for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
                 attempt.keep(made)
-        return ""
 
     # Calls
 
@@ -176,6 +197,9 @@ class OpenAIBackend:
         either."""
         if mask:
             raise ProviderError("unsupported", "mask: a chat does not support masks; leave it out", "mask")
+        gone, warnings = image_words.left_out(attempt.request, self.model)
+        attempt.not_sent += gone
+        attempt.warnings += warnings
         for word in self.options:
             if getattr(attempt.request.params, word) not in ("", "auto"):
                 attempt.warnings.append(f"{word} was left out: a chat does not support it")
@@ -202,7 +226,7 @@ class OpenAIBackend:
         if (self.known and self.known.formats) or self.settings.image.format != "png":
             words["output_format"] = self.settings.image.format
         at_most = attempt.at_most((prompt,), n)
-        answer = attempt.call(lambda: self._send(ask, words, at_most), n)
+        answer = self._answered(attempt, ask, words, n, at_most)
         attempt.bill(tokens(getattr(answer, "usage", None)), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
@@ -211,14 +235,50 @@ class OpenAIBackend:
             raise ProviderError("malformed", f"{n} images were asked for, {len(data)} came")
         return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
 
-    def _send(self, ask: Callable, words: dict[str, Any], at_most: float) -> Any:
-        """The SDK's answer. Raises ProviderError."""
+    def _answered(self, attempt: Attempt, ask: Callable, words: dict[str, Any], n: int, at_most: float) -> Any:
+        """The SDK's answer to a call with what the row says, without what the server has refused."""
+        request, more = attempt.request, json.loads(self.settings.rows.extra_body or "{}")
+        wanted: dict[str, Any] = {}
+        if not self._takes_only_ours:
+            words = {**words, "response_format": "b64_json"}
+            wanted = image_words.words(request, len(attempt.paths))
+        while True:
+            with self.learned.asking():
+                sent = self.learned.fitted(words | wanted)
+                own = {word: value for word, value in sent.items() if word in words}
+                body = {word: value for word, value in sent.items() if word not in words} | more
+                try:
+                    answer = attempt.call(partial(self._send, ask, own, body, at_most), n)
+                except _Learned:
+                    continue
+                self.learned.accepted()
+                break
+        self._note(attempt, words | wanted, sent)
+        return answer
+
+    def _note(self, attempt: Attempt, wanted: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Record what of the row was sent, and what was not."""
+        asked = image_words.asked(attempt.request)
+        gone = [name for name in asked if image_words.WORDS[name] not in sent]
+        attempt.not_sent += gone
+        if self._takes_only_ours:
+            attempt.warnings += image_words.left_out(attempt.request, self.model)[1]
+        attempt.warnings += self.learned.notes(wanted)[0]
+        for name in ("seed", "steps", "guidance"):
+            if name not in attempt.sent and (word := image_words.WORDS[name]) in sent:
+                attempt.sent[name] = sent[word]
+
+    def _send(self, ask: Callable, words: dict[str, Any], body: dict[str, Any], at_most: float) -> Any:
+        """The SDK's answer. Raises ProviderError, and _Learned if the server refuses what it can do without."""
         import openai
 
         try:
-            return ask(**words)
+            return ask(**words, **({"extra_body": body} if body else {}))
         except (openai.OpenAIError, Fault, ValueError) as error:  # broken JSON is a ValueError
             found = provider_error(error, self._clean, at_most)
+            is_complaint = isinstance(error, openai.APIStatusError) and error.status_code in ABOUT_PARAMETERS
+            if is_complaint and self.learned.learn(complaint_of(error), words | body):
+                raise _Learned from None
             if found.kind == "gone" and not self._is_vendor and getattr(error, "status_code", 0) in NO_ENDPOINT:
                 raise NoEndpoint(found.kind, str(found)) from None
             raise found from None

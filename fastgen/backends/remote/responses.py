@@ -1,8 +1,7 @@
-"""What came back from an API -> its text, or why there is none. Never lets an error or a refusal pass as a caption."""
+"""Why there is no result: what statuses, error codes and missing answers mean for a row."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -29,24 +28,6 @@ _BLOCKED_WORDS = re.compile(
 """The same without a code, as gateways report it."""
 _LIMIT = re.compile(r"\blimit:? (\d[\d,]*)\b.{0,80}?\brequested:? (\d[\d,]*)\b")
 """OpenAI's words for a limit on tokens or images per minute: "Limit 30000, Used 29000, Requested 2000"."""
-_CANNOT = (
-    r"(can(no|')?t|cannot|couldn'?t|won'?t|will not|(am |are |'m |'re )?(unable to|not able to|not allowed "
-    r"to)|must decline to)"
-)
-_REFUSAL = re.compile(
-    # "I'm sorry, but ... can't". Without the "I'm" it may be a board game or a dog's mood, so then it needs a speaker.
-    rf"(i'?m|i am|we'?re|we are) (very |so |truly |terribly )?(sorry|afraid)\b.{{0,60}}(\b{_CANNOT}|\bas an ai\b)"
-    rf"|(sorry|unfortunately|(my )?apologies|i apologi[sz]e)\b[^a-z]{{0,3}}(but )?(i|we)( ?{_CANNOT}| am\b|'m\b| "
-    rf"do(n't| not)\b)"
-    rf"|(sorry|unfortunately)[,.:]? (but )?{_CANNOT}"
-    rf"|(i|we) ?{_CANNOT} (directly |really |currently |properly )?"
-    r"(help|assist|comply|fulfill|describe|identify|provide|process|do|create|generate|view|see|continue|discuss|caption)\b"
-    r"|i (don't|do not|didn't) (see|have|receive) (any|an|the|access|your)\b"
-    r"|as an ai\b|error\b ?(code|:|\d)"
-    r"|(this|the|your) (request|content|prompt) (was|has been|is) (blocked|rejected|flagged)"
-    r"|(this|the|your) image (was|has been) (blocked|rejected|flagged)",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 class ProviderError(Exception):
@@ -60,6 +41,8 @@ class ProviderError(Exception):
     def __init__(self, kind: Kind, message: str, field: str = "", retry_after: float = 0.0, cost: float = 0.0):
         super().__init__(message)
         self.kind, self.field, self.retry_after, self.cost = kind, field, retry_after, cost
+        self.answer = ""
+        """The text that came instead of an answer."""
 
     def failed(self, request: Request, backend: str, model: str) -> Failed:
         return Failed(
@@ -73,6 +56,7 @@ class ProviderError(Exception):
             int(str(self) != LET_GO),
             retry_after=self.retry_after,
             cost=self.cost,
+            answer=self.answer,
         )
 
 
@@ -94,74 +78,6 @@ def through(gate: Gate, begun: bool = False) -> Iterator[None]:
         raise
     finally:
         gate.leave(ticket, outcome, wait)
-
-
-def text_of(content: object, finish_reason: str | None, refusal: str | None, schema: str = "") -> str:
-    """The caption in an answer; under a schema, its JSON. Raises ProviderError: refused, truncated, empty,
-    malformed."""
-    if refusal:
-        raise ProviderError("refused", f"the model declined: {shorten(refusal)}")
-    reason = str(finish_reason or "").lower()
-    if reason in ("content_filter", "safety"):
-        raise ProviderError("refused", "the service's filter withheld the answer")
-    if reason in ("length", "max_tokens"):
-        raise ProviderError("truncated", "the answer was cut at --max-tokens; raise it")
-    if reason == "repetition":
-        raise ProviderError("truncated", "the answer was cut where the model began to repeat itself")
-    if reason in ("abort", "error"):  # the text up to then may come with it
-        raise ProviderError("transient", f"the answer broke off: {reason}")
-    if content is None or (isinstance(content, str) and not content.strip()):
-        raise ProviderError("empty", "the answer has no text")
-    if not isinstance(content, str):
-        raise ProviderError("malformed", f"the answer's content is {type(content).__name__}, not text")
-    text = _under(schema, content.strip()) if schema else content.strip()
-    if not _is_unicode(text):
-        raise ProviderError("malformed", f"the answer contains half of a character: {shorten(text)}")
-    if not schema and _is_refusal(text):
-        raise ProviderError("refused", f"the model declined: {shorten(text)}")
-    return text
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_refusal(text: str) -> bool:
-    return _REFUSAL.match(text.replace("’", "'")) is not None
-
-
-def _under(schema: str, text: str) -> str:
-    import jsonschema
-
-    value, wrong = text, ""
-    try:
-        value = json.loads(text)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        jsonschema.validate(value, json.loads(schema))
-    except (ValueError, RecursionError):
-        wrong = f"is not JSON: {shorten(text)}"
-    except jsonschema.ValidationError as error:
-        wrong = f"does not fit --schema: {shorten(error.message)}"
-    if _is_refusal(
-        longest := max(_strings(value), key=len, default="")
-    ):  # also as an object, if no other form is allowed
-        raise ProviderError("refused", f"the model declined: {shorten(longest)}")
-    if wrong:
-        raise ProviderError("malformed", f"the answer {wrong}")
-    return text
-
-
-def _strings(value: object) -> Iterator[str]:
-    """All strings in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
 
 
 def of_status(status: int, code: str, message: str, retry_after: float = 0.0, at_most: float = 0.0) -> ProviderError:

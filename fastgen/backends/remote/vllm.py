@@ -1,67 +1,43 @@
 """Captions from a vLLM server, ours or one that is already running, over plain HTTP in OpenAI's chat format.
 
-It does not use the SDK, whose own work would be the limit at a thousand small answers per second. What is sent is built
-once, from bytes; the answers are read with msgspec.
+It does not use the SDK, whose own work would be the limit at a thousand small answers per second. What is asked and
+read is in captions.py; this file opens and revives the server.
 """
 
 from __future__ import annotations
 
-import base64
+import re
 import threading
 import time
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from fastgen import providers
-from fastgen.backends.remote import answer_sizes, dialogue, pictures, responses
+from fastgen.backends.remote import responses
+from fastgen.backends.remote.attempt import Attempt
+from fastgen.backends.remote.captions import Captions
+from fastgen.backends.remote.chat import Chat, complaint_of
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.gate import Gate
-from fastgen.backends.remote.http_client import Answer, Client, up_to
+from fastgen.backends.remote.http_client import Client
+from fastgen.backends.remote.openai_answers import error_of, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
-from fastgen.errors import EngineError, InputError, ModelError
-from fastgen.types import Batch, Done, Request, Result
+from fastgen.errors import EngineError, ModelError
+from fastgen.types import Batch, Result
 
 MOST_RESTARTS = 1
-_encode = msgspec.json.Encoder().encode
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Reply(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
-    code: str | int | None = None
-    type: str | None = None
-
-
-class _Refusal(msgspec.Struct):
-    error: _Error | str | None = None
-    message: str = ""
-
-
-_reply = msgspec.json.Decoder(_Reply).decode
-_refusal = msgspec.json.Decoder(_Refusal).decode
+THINKS_UNASKED = re.compile(
+    r"qwen-?3[._]?[5-9]|qwen3(?!.*instruct).*think|glm-?4[._]?[1-9]\d*v|glm-?5|kimi-?k[23]|kimi-vl.*think|step-?3|"
+    r"minimax-?m[23]|ernie-?4[._]5.*think|"
+    r"mimo|intern-?(vl|s)-?[3-9]",
+    re.IGNORECASE,
+)
+"""Names of models that think before they answer unless they are told not to."""
 
 
 class VllmBackend:
@@ -74,7 +50,6 @@ class VllmBackend:
         self.gate = Gate(-(-endpoint.max_inflight // workers), -(-endpoint.rpm // workers))
         self._restarts = 0
         self._revival = threading.Lock()
-        self._template = b""
 
     # Open and close
 
@@ -85,11 +60,17 @@ class VllmBackend:
             self.server.start()
         key = self.server.key if self.server else providers.key_of(endpoint.key_name)
         self._clean = partial(responses.clean, key=key)
-        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         base = self.server.url if self.server else endpoint.base_url
         self.http = Client(base, endpoint.timeout_s, self.gate.most, direct=self.server is not None)
         if not self.server and self.model == "auto":
             self.model = self._served()
+        self.chat = Chat(self.http, key, self._clean, self._look_after)
+        self.captions = Captions(self.chat, self.model, self._clean, more=self._more(), count=_usage)
+        if self.server:
+            self.chat.url = f"{self.server.url}/chat/completions"
+            if not self.settings.text.schema:  # whether its grammar has all of it is known after the first row
+                self.captions.learned.release()
         return {
             "model": self.model,
             "base_url": self.http.base_url,
@@ -99,6 +80,7 @@ class VllmBackend:
 
     def cancel_pending(self) -> None:
         self.gate.close()
+        self.captions.learned.release()
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
@@ -115,10 +97,9 @@ class VllmBackend:
         url = f"{self.http.base_url}/models"
         try:
             reply = self.http.send("GET", url, self._headers)
+            said = error_of(complaint_of(reply), self._clean, 0.0) if reply.status >= 300 else ""
             if reply.status in (401, 403):
-                raise ModelError(
-                    f"--base-url: {url}: {self._complaint(reply)}; the key is in {self.settings.endpoint.key_name}"
-                )
+                raise ModelError(f"--base-url: {url}: {said}; the key is in {self.settings.endpoint.key_name}")
             return str(msgspec.json.decode(reply.data)["data"][0]["id"])
         except Fault as fault:
             raise EngineError(f"--base-url: {url} does not answer: {self._clean(fault)}") from None
@@ -128,97 +109,23 @@ class VllmBackend:
     # One request
 
     def run(self, batch: Batch) -> list[Result]:
-        return [self._caption(request) for request in batch.requests]
+        return [Attempt.run(self.settings, one, self.gate, self.captions.make, self.model) for one in batch.requests]
 
-    def _caption(self, request: Request) -> Result:
-        started = time.monotonic()
-        notes: list[str] = []
-        try:
-            body = self._body(request, notes)
-            with up_to(answer_sizes.of_answer(request, 0)):
-                text, usage = self._ask(body)
-        except InputError as error:
-            return ProviderError("input", str(error), error.field).failed(request, "vllm", self.model)
-        except ProviderError as provider_error:
-            return provider_error.failed(request, "vllm", self.model)
-        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
-        seconds = round(time.monotonic() - started, 4)
-        return Done(
-            request.id,
-            "vllm",
-            self.model,
-            (),
-            request.params,
-            seconds,
-            text=text,
-            usage=tokens,
-            warnings=tuple(notes),
-        )
+    def _more(self) -> dict[str, Any]:
+        """What goes with every request: whether the model thinks, and --extra-body."""
+        thinking = self.settings.text.thinking
+        if not thinking and (self.server or THINKS_UNASKED.search(self.settings.model.path or self.model)):
+            thinking = "off"
+        more: dict[str, Any] = {}
+        if thinking:
+            is_on = thinking == "on"
+            more["chat_template_kwargs"] = {"enable_thinking": is_on, "thinking": is_on}
+        return more | msgspec.json.decode(self.settings.rows.extra_body or "{}")
 
-    def _body(self, request: Request, notes: list[str]) -> bytes:
-        text, params = self.settings.text, request.text_params
-
-        def address(index: int) -> msgspec.Raw:
-            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            notes.extend(found.notes)
-            return msgspec.Raw(b'"data:%s;base64,%s"' % (found.mime.encode(), base64.b64encode(found.data)))
-
-        body: dict = {
-            "model": self.model,
-            "max_tokens": params.max_tokens,
-            "temperature": params.temperature,
-            "seed": params.seed,
-            "messages": dialogue.chat(request, text.system, address),
-        }
-        if text.schema:
-            schema = {"name": "caption", "strict": True, "schema": msgspec.Raw(text.schema.encode())}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return _encode(body)
-
-    def _ask(self, body: bytes) -> tuple[str, _Usage | None]:
-        with responses.through(self.gate):
-            url = f"{self.server.url if self.server else self.http.base_url}/chat/completions"
-            return self._read(self._post(url, body))
-
-    def _post(self, url: str, body: bytes) -> Answer:
-        try:
-            return self.http.send("POST", url, self._headers, body)
-        except Fault as fault:
-            if self.server and not self.server.alive:
-                self._revive(self.server)
-            raise responses.of_fault(fault, self._clean) from None
-
-    def _read(self, reply: Answer) -> tuple[str, _Usage | None]:
-        if reply.status != 200:
-            raise self._complaint(reply)
-        try:
-            answer = _reply(reply.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProviderError(
-                "malformed", f"the answer is not a chat completion: {self._clean(reply.data)}"
-            ) from None
-        if not answer.choices:
-            raise ProviderError("malformed", "the answer holds no choices")
-        choice = answer.choices[0]
-        text = responses.text_of(
-            choice.message.content, choice.finish_reason, choice.message.refusal, self.settings.text.schema
-        )
-        return text, answer.usage
-
-    def _complaint(self, reply: Answer) -> ProviderError:
-        wait = responses.seconds_of(reply.headers.get("retry-after"), reply.headers.get("retry-after-ms"))
-        code, message = "", self._clean(reply.data)
-        try:
-            said = _refusal(reply.data)
-            error = said.error
-            if isinstance(error, _Error):
-                code, message = str(error.code or error.type or ""), error.message
-            else:
-                message = str(error or said.message)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        code = "" if code == str(reply.status) else code
-        return responses.of_status(reply.status, code, self._clean(message), wait)
+    def _look_after(self) -> None:
+        """Restart our server if it has ended. Raises ProviderError if it is lost."""
+        if self.server and not self.server.alive:
+            self._revive(self.server)
 
     def _revive(self, server: Server) -> None:
         """Restart our server, once. Raises ProviderError if it is lost."""
@@ -231,5 +138,12 @@ class VllmBackend:
             self._restarts += 1
             try:
                 server.start()
+                self.chat.url = f"{server.url}/chat/completions"
             except EngineError as error:
                 raise ProviderError("gone", str(error)) from None
+
+
+def _usage(usage: Any) -> dict[str, int]:
+    """The tokens of an answer under vLLM's names."""
+    found = tokens(usage)
+    return {"prompt_tokens": found["text_in"], "completion_tokens": found["text_out"]} if found else {}

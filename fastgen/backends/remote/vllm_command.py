@@ -4,6 +4,9 @@ test_vllm_command.py checks."""
 from __future__ import annotations
 
 import json
+import os
+import re
+from pathlib import Path
 
 from fastgen.config.profile import Serve
 from fastgen.config.settings import Settings
@@ -51,7 +54,48 @@ def _of_profile(settings: Settings, gpus: int) -> list[str]:
     if serve.images_per_prompt:
         most = max(serve.images_per_prompt, settings.run.pictures_per_row)
         words += ["--limit-mm-per-prompt", json.dumps({"image": most})]
+    words += _parser(settings)
     return [*words, *(["--enforce-eager"] if serve.enforce_eager else []), *serve.arguments]
+
+
+PARSERS = (
+    (r"qwen-?3[._]?[5-9]|qwen-?3", "qwen3"),
+    (r"glm-?4[._]?[1-9]\d*v|glm-?4[._]5", "glm45"),
+    (r"kimi", "kimi_k2"),
+    (r"gemma-?4", "gemma4"),
+    (r"magistral|mistral|ministral|pixtral", "mistral"),
+    (r"mimo", "mimo"),
+    (r"ernie", "ernie45"),
+    (r"step-?3", "step3"),
+    (r"minimax-?m2", "minimax_m2"),
+    (r"seed-?oss", "seed_oss"),
+)
+"""Names of models, and what tells their thoughts from their answers in vLLM."""
+
+
+def _parser(settings: Settings) -> list[str]:
+    """For a model that is to think, or always does. Else there is nothing to tell apart, and some parsers would take
+    the whole answer for a thought."""
+    model, thinking = settings.model, settings.text.thinking
+    name = Path(model.path or model.name).name if os.path.isdir(model.path) else model.path or model.name
+    if thinking == "off" or not (thinking or re.search(r"thinking", name, re.IGNORECASE)):
+        return []
+    parser = next((parser for words, parser in PARSERS if re.search(words, name, re.IGNORECASE)), "")
+    if not parser and "<think>" in _template(model.path):
+        parser = "qwen3"
+    return ["--reasoning-parser", parser] if parser else []
+
+
+def _template(folder: str) -> str:
+    """The chat template of a model folder, "" if it has none."""
+    for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json", "processor_config.json"):
+        try:
+            text = (Path(folder) / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "{%" in text:
+            return text
+    return ""
 
 
 def _caches(serve: Serve, repeat: bool | None) -> list[str]:

@@ -161,7 +161,8 @@ def describe(result: Result) -> dict:
             if not how["width"]:
                 del how["width"], how["height"]
             if (spec := backends.get(result.backend)) and spec.service:  # a service does not have these
-                del how["steps"], how["guidance"], how["seed"]
+                for name in {"steps", "guidance", "seed"} - set(result.sent):
+                    del how[name]
         about |= (
             {k: v for k, v in how.items() if v not in ("", None)}
             | {"seconds": result.seconds, "attempts": result.attempts}
@@ -169,6 +170,9 @@ def describe(result: Result) -> dict:
         )
         about |= {"cache": result.cache} if result.cache else {}
         about |= {"usage": result.usage} if result.usage else {}
+        for name in ("reasoning", "removed", "not_sent"):
+            about |= {name: said} if (said := getattr(result, name)) else {}
         return about | ({"warnings": result.warnings} if result.warnings else {})
     error = {"kind": result.kind, "message": result.message, **({"field": result.field} if result.field else {})}
+    error |= {"answer": result.answer} if result.answer else {}
     return about | {"status": "failed", "attempts": result.attempts, **cost, "error": error}

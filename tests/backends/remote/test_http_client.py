@@ -486,3 +486,16 @@ def test_a_long_answer_takes_no_more_memory_than_it_may_have(server):
     there = server(answer)
     done = subprocess.run([sys.executable, "-c", MEMORY, there.url], capture_output=True, text=True, timeout=60)
     assert done.stdout and int(done.stdout) < 100, done.stdout + done.stderr
+
+
+def test_images_come_only_from_hosts_that_are_allowed(server):
+    running = server(lambda handler, body: handler.reply(200, b"image"))
+    there = f"http://localhost:{running.port}/a.png"
+    own = f"http://127.0.0.1:{running.port}"
+    assert Client(own, 5, 1).fetch(there) == b"image", "the service's own machine"
+    closed = Client(own, 5, 1, image_hosts=("cdn.example.com", "*.example.net"))
+    assert closed.fetch(f"{own}/a.png") == b"image"
+    with pytest.raises(NotFetched, match="localhost is not among --allow-image-hosts"):
+        closed.fetch(there)
+    assert Client(own, 5, 1, image_hosts=("localhost",)).fetch(there) == b"image"
+    assert Client(own, 5, 1, image_hosts=("*",)).fetch(there) == b"image"

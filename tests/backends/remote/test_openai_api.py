@@ -17,7 +17,7 @@ from fastgen import providers
 from fastgen.backends.remote import openai_answers
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.openai_api import OpenAIBackend
-from fastgen.backends.remote.openai_captions import is_strict
+from fastgen.backends.remote.schema_form import is_strict
 from fastgen.config.stamps import digest
 from fastgen.resolver import resolve
 from fastgen.scheduler import failure_policy
@@ -118,7 +118,8 @@ def test_only_what_is_asked_for_is_sent(ask, sim, tmp_path):
     result, (seen,) = ask("t2i", "a cat", size=(1536, 1024), words=words, n=3, flags={"format": "webp"})
     assert seen.params == {"model": "gpt-image-2", "output_format": "webp", "n": 3, "size": "1536x1024", **words}
     assert result.paths == tuple(f"images/a_{i}.webp" for i in range(3))
-    result, (seen,) = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
+    result, [*refused, seen] = ask("t2i", "a cat", words={"quality": "auto"}, flags={"model": "some-model"})
+    assert all(one.status == 400 for one in refused), "what any other server may take is learned"
     assert seen.params == {"model": "some-model"}, "of an unknown model nothing is taken for granted"
 
 
@@ -186,7 +187,7 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
         resolve("caption", None, backend="openai", base_url=sim.openai_url, model="gpt-5-2026-01-01"), None
     )
     backend.open()
-    backend.captions._limit = "max_tokens"  # as if it were anybody's server
+    backend.captions.learned._limit = "max_tokens"  # as if it were anybody's server
     result, seen = ask("caption", "what?", images=(picture(),), backend=backend)
     assert [("max_tokens" in r.params, r.status) for r in seen] == [(True, 400), (False, 200)] and result.text
     result, seen = ask("caption", "and?", images=(picture(),), backend=backend)
@@ -200,7 +201,7 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
         ("t2i", "insufficient_quota", "quota", "current quota"),
         ("t2i", "per_day_quota", "quota", "per day"),
         ("t2i", "unauthorized", "unauthorized", "401"),
-        ("t2i", "html_200", "malformed", "<html>"),
+        ("t2i", "html_200", "unavailable", "<html>"),
         ("t2i", "data_null", "malformed", "no images"),
         ("t2i", "cut_json", "malformed", "cannot be read"),
         ("t2i", "hang", "unavailable", "ReadTimeout"),
@@ -211,7 +212,7 @@ def test_a_server_that_knows_another_word_for_the_limit(ask, sim, picture):
         ("edit", "moderation", "refused", "safety system"),
         ("edit", "empty_choices", "malformed", "no images"),
         ("caption", "empty_choices", "malformed", "not a chat completion"),
-        ("caption", "html_200", "malformed", "not a chat completion"),
+        ("caption", "html_200", "unavailable", "502"),
         ("caption", "refusal_field", "refused", "declined"),
         ("caption", "refusal_text", "refused", "declined"),
         ("caption", "content_filter", "refused", "filter"),
@@ -291,7 +292,7 @@ def test_what_comes_is_kept_under_its_true_name(ask, tmp_path):
 
 def test_where_nothing_is_counted_the_most_is_taken_to_be_spent(ask, picture, monkeypatch):
     """The fixture sees to it that the cost is no less than the bill, and no more than what was set aside."""
-    for module in ("openai_api", "openai_captions"):
+    for module in ("openai_api", "captions"):
         monkeypatch.setattr(f"fastgen.backends.remote.{module}.tokens", lambda answer: {})
     about = {"size": (1024, 1024), "words": {"quality": "low"}}
     result, _ = ask("edit", "a", images=(picture(), picture("b.png")), **about)
@@ -306,7 +307,7 @@ def test_what_nobody_foresaw_costs_all_that_was_set_aside_and_tells_no_key(ask, 
     def stumble(answer):
         raise TypeError(f"nobody foresaw {KEY}")
 
-    for module in ("openai_api", "openai_captions"):
+    for module in ("openai_api", "captions"):
         monkeypatch.setattr(f"fastgen.backends.remote.{module}.tokens", stumble)
     result, _ = ask("t2i", "a")
     assert (result.kind, result.message) == (

@@ -8,8 +8,13 @@ from email.utils import formatdate
 
 import pytest
 
-from fastgen.backends.remote import responses
-from fastgen.backends.remote.responses import ProviderError, of_status, seconds_of, shorten, text_of
+from fastgen.backends.remote import answer_text, responses
+from fastgen.backends.remote.responses import ProviderError, of_status, seconds_of, shorten
+
+
+def text_of(*given: str | None) -> str:
+    return answer_text.text_of(*given).text
+
 
 REFUSALS = (
     "I'm sorry, but I can't help with that.",
@@ -24,11 +29,13 @@ REFUSALS = (
     "I'm unable to view images.",
     "I don't see any image attached. Could you upload it?",
     "Unfortunately, I can't describe this image.",
-    "Error code: 500 - the server had an error",
-    "Error: rate limit reached",
     "Your request was rejected by the safety system.",
     "The content was flagged.",
     "We're sorry, we cannot process this image.",
+)
+ERRORS = (
+    "Error code: 500 - the server had an error",
+    "Error: rate limit reached",
 )
 CAPTIONS = (
     "A sign on a shop door that says sorry we are closed.",
@@ -54,6 +61,13 @@ def test_refusals_are_caught(text):
     with pytest.raises(ProviderError) as caught:
         text_of(text, "stop", None)
     assert caught.value.kind == "refused" and text[:20] in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_texts_of_errors_are_tried_again(text):
+    with pytest.raises(ProviderError) as caught:
+        text_of(text, "stop", None)
+    assert caught.value.kind == "transient" and text in str(caught.value) and caught.value.answer == text
 
 
 @pytest.mark.parametrize("text", CAPTIONS)
