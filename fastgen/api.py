@@ -31,7 +31,6 @@ from fastgen.scheduler.run import Emit, Run
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
 from fastgen.workers.idle_pool import IdlePool
-from fastgen.workers.registry import DEFAULT
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
@@ -66,10 +65,10 @@ class Session:
     process, for whatever reason it ends. A run that was interrupted or could not continue leaves no engine open.
 
     Args:
-        place: where engines run, a name in `fastgen.workers.registry.PLACES`.
+        place: where engines run, a name in `fastgen.workers.registry.PLACES`; "": where the settings say.
     """
 
-    def __init__(self, place: str = DEFAULT) -> None:
+    def __init__(self, place: str = "") -> None:
         self._place = place
         self._idle_pool = IdlePool()
         self._end = weakref.finalize(self, self._idle_pool.close)

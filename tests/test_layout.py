@@ -25,6 +25,7 @@ LONG = {
     "resolver/__init__.py:resolve": "its arguments are the public flags",
     "cli/main.py:_command": "a command's flags are its signature",
     "cli/main.py:bench": "a command's flags are its signature",
+    "cli/main.py:command": "a command's flags are its signature",
 }
 """Functions that may be longer, and why."""
 
@@ -96,6 +97,7 @@ ELSEWHERE = {
     "config/backends.py": "backends/test_recipe_provider.py",
     "config/checks.py": "resolver/test_resolve.py",
     "config/cache.py": "opt/test_quantized_cache.py",
+    "config/ray_cluster.py": "workers/test_ray.py",
     "config/prompts.py": "scenarios/test_caption.py",
     "dataflow/": "dataflow/test_servings.py",
     "embedded/": "embedded/test_models.py",
@@ -116,6 +118,8 @@ ELSEWHERE = {
     "types.py": "scheduler/test_batching.py",
     "workers/base.py": "workers/test_process.py",
     "workers/messages.py": "workers/test_process.py",
+    "workers/messaging.py": "workers/test_process.py",
+    "workers/ray_node.py": "workers/test_ray.py",
     "workers/registry.py": "workers/test_recipe_worker.py",
     "workers/worker_main.py": "workers/test_process.py",
 }

@@ -132,6 +132,12 @@ class Placement(msgspec.Struct, frozen=True):
 
     devices: tuple[Device, ...]
     profile: Profile
+    place: str = "process"
+    """The kind of worker: a name in `workers.registry.PLACES`."""
+    address: str = ""
+    """Of the Ray cluster; "" for the usual one."""
+    least: int = 1
+    """Workers without which a run on a cluster does not go on."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ class Run:
             twice.
         idle_pool: engines of earlier runs come from here, and those of this run go back here; None: they end with the
             run.
-        place: where workers run, a name in workers.registry.PLACES.
+        place: where workers run, a name in workers.registry.PLACES; "": where the settings say.
 
     Raises:
         RunFolderError: the run folder cannot be used.
@@ -77,7 +77,7 @@ class Run:
         emit: Emit = lambda event, **facts: None,
         rows: Iterable[dict] | None = None,
         idle_pool: IdlePool | None = None,
-        place: str = registry.DEFAULT,
+        place: str = "",
     ):
         if not isinstance(settings, Settings):
             raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
@@ -101,7 +101,7 @@ class Run:
             settings.run.max_cost,
             max(self._journal.cost, self.folder.cost_before),
             self._journal.dearest,
-            registry.records_sent(place),
+            all(registry.records_sent(place or link.placement.place) for link in settings.route),
         )
         self._progress = Progress(settings, self._journal, emit)
         self._route = Route(settings)
