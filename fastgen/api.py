@@ -28,6 +28,7 @@ from fastgen.output.run_dir import JOURNAL
 from fastgen.scheduler.ctrl_c import results_of
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.run import Emit, Run
+from fastgen.scheduler.share import Share
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
 from fastgen.workers.idle_pool import IdlePool
@@ -125,7 +126,8 @@ def explain(settings: Settings) -> dict:
     unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict)
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
-        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch):
+        share = Share(settings, journal) if settings.run.shard else None
+        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch, share=share):
             counts["rows"] += 1
             match item:
                 case Request():

@@ -231,6 +231,7 @@ RUN_FLAGS = {
     "--ray-address",
     "--min-workers",
     "--max-workers",
+    "--shard",
     "--dry-run",
     "--json",
     "--quiet",
@@ -312,7 +313,21 @@ BENCH_FLAGS = {
 def test_the_flags_are_frozen():
     command = typer.main.get_command(main.app)
     assert set(command.commands) == {
-        *("t2i", "edit", "caption", "check", "table", "export", "bench", "demo", "setup", "dataflow", "init"),
+        *(
+            "t2i",
+            "edit",
+            "caption",
+            "check",
+            "table",
+            "export",
+            "status",
+            "merge",
+            "bench",
+            "demo",
+            "setup",
+            "dataflow",
+            "init",
+        ),
     }
     frozen = {"t2i": PICTURE_FLAGS, "edit": PICTURE_FLAGS, "caption": CAPTION_FLAGS, "bench": BENCH_FLAGS}
     for task, wanted in frozen.items():

@@ -99,6 +99,14 @@ MaxWorkers = Annotated[
         "at the start]",
     ),
 ]
+Shard = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Run part I of N into the shared folder -o; or slurm: the part of this task of an array job "
+        "(docs/machines.md).",
+    ),
+]
 VlmPerReplica = Annotated[
     int | None,
     typer.Option(

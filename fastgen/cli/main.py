@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgen.cli import tables
+from fastgen.cli import shards, tables
 from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
 from fastgen.cli.flags import (
@@ -83,6 +83,7 @@ from fastgen.cli.flags import (
     Rpm,
     Schema,
     Seed,
+    Shard,
     Size,
     Steps,
     Strict,
@@ -139,6 +140,7 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         ray_address: RayAddress = None,
         min_workers: MinWorkers = None,
         max_workers: MaxWorkers = None,
+        shard: Shard = "",
         size: Size = None,
         steps: Steps = None,
         guidance: Guidance = None,
@@ -210,6 +212,7 @@ def caption(
     ray_address: RayAddress = None,
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
+    shard: Shard = "",
     prompt: Prompt = PROMPT,
     system: System = SYSTEM,
     max_tokens: MaxTokens = 512,
@@ -366,6 +369,8 @@ def bench(
 
 app.command("init")(init)
 app.command("check")(check)
+app.command("status")(shards.status)
+app.command("merge")(shards.merge)
 app.command("table")(tables.table)
 app.command("export")(tables.export)
 app.add_typer(programs)

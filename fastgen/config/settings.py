@@ -168,6 +168,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """The run folder."""
     limit: int = 0
     """Number of input rows to run; 0: all."""
+    shard: tuple[int, int] | None = None
+    """(number from 1, of how many): the part of the rows to run. `out` is then the folder of that part."""
     batch_size: int = 0
     """Samples that go through the model together; 0: the profile decides by size."""
     fresh: bool = False

@@ -89,6 +89,7 @@ def resolve(
     ray_address: str | None = None,
     min_workers: int | None = None,
     max_workers: int | None = None,
+    shard: str = "",
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 

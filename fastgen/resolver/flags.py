@@ -78,6 +78,7 @@ class Flags:
     ray_address: str | None
     min_workers: int | None
     max_workers: int | None
+    shard: str
     prompt_key: str
     image_key: str
     mask_key: str

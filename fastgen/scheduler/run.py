@@ -23,6 +23,7 @@ from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
 from fastgen.input.unread_fields import UnreadFields
+from fastgen.output import shards
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
@@ -31,6 +32,7 @@ from fastgen.output.writers import table_formats, webdataset
 from fastgen.output.writers.records import Records
 from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
+from fastgen.scheduler import share
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Emit, Progress
@@ -38,6 +40,7 @@ from fastgen.scheduler.results_back import ResultsBack
 from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Route
 from fastgen.scheduler.rows_in import RowsIn
+from fastgen.scheduler.share import Share
 from fastgen.scheduler.triage import triage
 from fastgen.scheduler.watchdog import TICK_S
 from fastgen.scheduler.wind_down import GRACE_S, WindDown
@@ -87,6 +90,8 @@ class Run:
             raise SettingsError("both an input file and rows: give one of them")
         if reason := torch_build.refuse_run(settings):
             raise SettingsError(reason)
+        if settings.run.shard:
+            share.refuse(settings)
         self.folder = RunFolder(settings)
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
@@ -113,7 +118,10 @@ class Run:
         unread = UnreadFields(settings.task, self._say, settings.rows.strict)
         self.folder.notes = unread.notes
         layout = self.folder.layout
-        feed = triage(settings, self._reader, self._journal, self._spool, self._say, unread, layout=layout)
+        self._share = Share(settings, self._journal) if settings.run.shard else None
+        feed = triage(
+            settings, self._reader, self._journal, self._spool, self._say, unread, layout=layout, share=self._share
+        )
         self._rows = RowsIn(feed, self._route, self._retries, self._progress)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
@@ -139,7 +147,7 @@ class Run:
     @property
     def expected_rows(self) -> int:
         """Roughly how many rows INPUT has; 0 if not yet known."""
-        return self._reader.expected
+        return self._reader.expected // (self.settings.run.shard or (1, 1))[1]
 
     @property
     def asks_services(self) -> bool:
@@ -181,6 +189,7 @@ class Run:
                 self._write_other_formats()
                 progress.state = "finished"
             self.folder.write_run(state=progress.state, **self.summary())
+            self._merge()
         except FastgenError as error:
             progress.state = "stopped"
             if not isinstance(error, DiskError):
@@ -192,6 +201,8 @@ class Run:
             if os.getpid() == self._owner:  # in a forked process these belong to the parent
                 self._pool.stop(now=True)
                 self._journal.close()
+                if self._share is not None:
+                    self._share.close()
                 self._spool.close()
                 self._ledger.close()
                 self.folder.close()
@@ -229,6 +240,8 @@ class Run:
         """The tables of a run that ends early, so that what is done can be used. `fastgen table` makes those that would
         take too long here: whoever ends a run may not wait."""
         settings = self.settings
+        if self._share is not None:  # `fastgen merge` writes that of all parts
+            return
         if not self._journal.index or is_on_hub(settings.run.input):
             return
         if self._reader.expected > MOST_ROWS_AT_ONCE or not self._reader.expected:
@@ -241,9 +254,22 @@ class Run:
 
     def _write_other_formats(self) -> None:
         """The table as --table and --webdataset ask for it. Raises DiskError."""
+        if self._share is not None:
+            return
         table_formats.write(self.folder.path, self.settings.run.table)
         if self.settings.run.webdataset:
             webdataset.write(Records(self.folder.path), self.folder.path / WEBDATASET)
+
+    def _merge(self) -> None:
+        """The last part to finish makes the table of all parts."""
+        if self.settings.run.shard is None or self._progress.state != "finished":
+            return
+        run = self.folder.path.parent.parent
+        if shards.all_finished(run, self.settings.run.shard[1]):
+            try:
+                shards.merge(run)
+            except FastgenError as error:
+                self._say(f"the table of all parts could not be written: {error}; fastgen merge {run} tries again")
 
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:

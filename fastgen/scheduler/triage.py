@@ -22,6 +22,7 @@ from fastgen.output.names import Layout
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.writers.tables import spooled
 from fastgen.scheduler import failure_policy
+from fastgen.scheduler.share import Share
 from fastgen.types import Done, Failed, Request
 
 SUFFIXES = ("png", "jpg", "webp")
@@ -42,6 +43,7 @@ def triage(
     unread: UnreadFields | None = None,
     out: str | None = None,
     layout: Layout | None = None,
+    share: Share | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -57,6 +59,7 @@ def triage(
         warn: is called at the end with what became of earlier results.
         unread: if given, it is shown the fields of every row.
         layout: how the run folder names its images.
+        share: which rows are run at all; None: all.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
@@ -64,6 +67,8 @@ def triage(
     try:
         for row in reader:
             identity = intake.identify(row)
+            if share is not None and not share.has(row.number, identity):
+                continue
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
             if spool is not None:
