@@ -31,10 +31,10 @@ from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.scheduler.ctrl_c import results_of
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.run import Emit, Run
+from fastgen.scheduler.share import Share
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request, Result
 from fastgen.workers.idle_pool import IdlePool
-from fastgen.workers.registry import DEFAULT
 
 
 def generate(settings: Settings, rows: Iterable[dict] | None = None, emit: Emit | None = None) -> Iterator[Result]:
@@ -69,10 +69,10 @@ class Session:
     process, for whatever reason it ends. A run that was interrupted or could not continue leaves no engine open.
 
     Args:
-        place: where engines run, a name in `fastgen.workers.registry.PLACES`.
+        place: where engines run, a name in `fastgen.workers.registry.PLACES`; "": where the settings say.
     """
 
-    def __init__(self, place: str = DEFAULT) -> None:
+    def __init__(self, place: str = "") -> None:
         self._place = place
         self._idle_pool = IdlePool()
         self._end = weakref.finalize(self, self._idle_pool.close)
@@ -119,8 +119,7 @@ def explain(settings: Settings) -> dict:
     window = Group(settings, 0).window
     usd, to_make = 0.0, 0
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
-    bad: list[Failed] = []
-    plan: dict[Bucket, Counter[str]] = {}
+    bad, plan = list[Failed](), dict[Bucket, Counter[str]]()
 
     def draw(ended: bool) -> None:
         while (batch := window.draw(ended)) is not None:
@@ -133,7 +132,8 @@ def explain(settings: Settings) -> dict:
     unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict, more_read(settings))
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
-        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch):
+        share = Share(settings, journal) if settings.run.shard else None
+        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch, share=share):
             counts["rows"] += 1
             match item:
                 case Request():

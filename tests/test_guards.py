@@ -229,6 +229,11 @@ RUN_FLAGS = {
     "--limit",
     "--fresh",
     "--retry-failed",
+    "--engine",
+    "--ray-address",
+    "--min-workers",
+    "--max-workers",
+    "--shard",
     "--dry-run",
     "--json",
     "--quiet",
@@ -315,7 +320,8 @@ BENCH_FLAGS = {
 def test_the_flags_are_frozen():
     command = typer.main.get_command(main.app)
     assert set(command.commands) == {
-        *("t2i", "edit", "caption", "check", "doctor", "table", "export", "bench", "demo", "setup", "dataflow", "init"),
+        *("t2i", "edit", "caption", "check", "doctor", "table", "export", "status", "merge", "bench", "demo", "setup"),
+        *("dataflow", "init"),
     }
     frozen = {"t2i": PICTURE_FLAGS, "edit": PICTURE_FLAGS, "caption": CAPTION_FLAGS, "bench": BENCH_FLAGS}
     for task, wanted in frozen.items():

@@ -74,6 +74,42 @@ Parallel = Annotated[
         "[default: shard]",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="process: each GPU of this machine has a process. ray: the machines of a Ray cluster work "
+        "(docs/machines.md).  [default: process]",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The Ray cluster, such as 10.0.0.1:6379.  [default: that of RAY_ADDRESS or of this machine]",
+    ),
+]
+MinWorkers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Workers that the Ray cluster must have within ten minutes.  [default: 1]"),
+]
+MaxWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Most workers on the Ray cluster. Those that find no room wait for machines to join.  [default: what fits "
+        "at the start]",
+    ),
+]
+Shard = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Run part I of N into the shared folder -o; or slurm: the part of this task of an array job "
+        "(docs/machines.md).",
+    ),
+]
 VlmPerReplica = Annotated[
     int | None,
     typer.Option(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgen.cli import tables
+from fastgen.cli import shards, tables
 from fastgen.cli.check import check
 from fastgen.cli.dataflow import init, programs
 from fastgen.cli.doctor import doctor
@@ -38,6 +38,7 @@ from fastgen.cli.flags import (
     CudaGraphs,
     DryRun,
     Dtype,
+    Engine,
     ExtraBody,
     Fallback,
     FallbackOnRefusal,
@@ -59,6 +60,8 @@ from fastgen.cli.flags import (
     MaxPixels,
     MaxSequenceLength,
     MaxTokens,
+    MaxWorkers,
+    MinWorkers,
     Model,
     N,
     Name,
@@ -75,6 +78,7 @@ from fastgen.cli.flags import (
     Quality,
     Quantize,
     Quiet,
+    RayAddress,
     Resolution,
     RetryFailed,
     RoundRows,
@@ -83,6 +87,7 @@ from fastgen.cli.flags import (
     Rpm,
     Schema,
     Seed,
+    Shard,
     Size,
     Steps,
     Strict,
@@ -136,6 +141,11 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         gpus: Gpus = "",
         gpus_per_replica: GpusPerReplica = None,
         parallel: Parallel = "",
+        engine: Engine = "",
+        ray_address: RayAddress = None,
+        min_workers: MinWorkers = None,
+        max_workers: MaxWorkers = None,
+        shard: Shard = "",
         size: Size = None,
         steps: Steps = None,
         guidance: Guidance = None,
@@ -205,6 +215,11 @@ def caption(
     model: VlmModel = "auto",
     gpus: Gpus = "",
     gpus_per_replica: VlmPerReplica = None,
+    engine: Engine = "",
+    ray_address: RayAddress = None,
+    min_workers: MinWorkers = None,
+    max_workers: MaxWorkers = None,
+    shard: Shard = "",
     prompt: Prompt = PROMPT,
     system: System = SYSTEM,
     max_tokens: MaxTokens = 512,
@@ -365,6 +380,8 @@ def bench(
 app.command("init")(init)
 app.command("check")(check)
 app.command("doctor")(doctor)
+app.command("status")(shards.status)
+app.command("merge")(shards.merge)
 app.command("table")(tables.table)
 app.command("export")(tables.export)
 app.add_typer(programs)

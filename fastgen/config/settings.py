@@ -143,6 +143,12 @@ class Placement(msgspec.Struct, frozen=True):
 
     devices: tuple[Device, ...]
     profile: Profile
+    place: str = "process"
+    """The kind of worker: a name in `workers.registry.PLACES`."""
+    address: str = ""
+    """Of the Ray cluster; "" for the usual one."""
+    least: int = 1
+    """Workers without which a run on a cluster does not go on."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -177,6 +183,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """The run folder."""
     limit: int = 0
     """Number of input rows to run; 0: all."""
+    shard: tuple[int, int] | None = None
+    """(number from 1, of how many): the part of the rows to run. `out` is then the folder of that part."""
     batch_size: int = 0
     """Samples that go through the model together; 0: the profile decides by size."""
     fresh: bool = False

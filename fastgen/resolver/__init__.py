@@ -20,7 +20,7 @@ from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import SettingsError, quoted
 from fastgen.providers import capabilities, catalog, pricing
 from fastgen.resolver import flags as given
-from fastgen.resolver import parts, sharding
+from fastgen.resolver import parts, placing, sharding
 from fastgen.resolver.backend import resolve_backend
 from fastgen.resolver.flags import Flags
 from fastgen.types import Task
@@ -89,6 +89,11 @@ def resolve(
     name: str = "",
     table: str = "jsonl",
     webdataset: bool = False,
+    engine: str = "",
+    ray_address: str | None = None,
+    min_workers: int | None = None,
+    max_workers: int | None = None,
+    shard: str = "",
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
@@ -103,7 +108,7 @@ def resolve(
 _DEFAULTS = {name: argument.default for name, argument in inspect.signature(resolve).parameters.items()}
 
 
-_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile")
+_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile", "ray_address")
 """Flags that are refused if they are "", as from a variable of the shell that is not set."""
 
 
@@ -126,6 +131,7 @@ def _route(flags: Flags) -> Settings:
         sharding.can_split(spec, base_url) for spec, (_, _, _, base_url) in zip(specs, asked, strict=True)
     ):
         raise SettingsError(f"--gpus-per-replica {flags.gpus_per_replica}: {sharding.only(flags.task)}")
+    placing.check(flags, specs)
     run = parts.run_options(flags)
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None

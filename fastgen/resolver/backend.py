@@ -19,7 +19,7 @@ from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, Ru
 from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
 from fastgen.input.readers.rows import estimate
-from fastgen.resolver import parts, sharding
+from fastgen.resolver import parts, placing, sharding
 from fastgen.resolver.fitting import fit, settle_compile
 from fastgen.resolver.flags import Flags
 
@@ -55,7 +55,7 @@ def resolve_backend(
     card, endpoint, devices, notes = _fleet(flags, spec, model, (base_url or "").split(), profile)
     on_gpu = devices[0].kind == "cuda"
     profile = profile or choose(card.family, card.name, devices[0])
-    placement = Placement(devices, profile)
+    placement = placing.placement(flags, devices, profile)
     chosen, options = optimizations.Optimizations(), flags.options
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
@@ -111,7 +111,7 @@ def _locate(
         raise SettingsError(f"--gpus {flags.gpus}: {sharding.only(flags.task)}")
     if size > 1 and spec.starts_server and hardware.is_cpu(gpus):
         raise SettingsError(f"--gpus-per-replica {size}: there are no GPUs in this run; leave it out")
-    devices = replicas.group(hardware.find_devices(gpus), size)
+    devices = placing.devices(flags, gpus, size, needs_devices)
     module, _, name = spec.locate.partition(":")
     locate = getattr(import_module(module), name)
     on_gpu = devices[0].kind == "cuda"

@@ -79,6 +79,11 @@ class Flags:
     profile: str | os.PathLike | None
     gpus_per_replica: int | None
     parallel: str
+    engine: str
+    ray_address: str | None
+    min_workers: int | None
+    max_workers: int | None
+    shard: str
     prompt_key: str
     image_key: str
     mask_key: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PRO
 from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks, paths
 from fastgen.input.readers.rows import is_on_hub
-from fastgen.output import names
+from fastgen.output import names, shards
 from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags
 
@@ -40,9 +41,16 @@ def run_options(flags: Flags) -> RunOptions:
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
     if not 0 <= flags.max_cost < 1e9:
         raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
+    input, out, shard = paths.rows_input(flags.input, flags.task, has_prompt), out.expanduser().absolute(), None
+    if flags.shard:
+        shard = _shard(flags.shard)
+        if not input or str(flags.input) == "-":
+            raise SettingsError("--shard: every part reads INPUT, so it must be a file; give one")
+        out = shards.folder(out, *shard)
     return RunOptions(
-        input=paths.rows_input(flags.input, flags.task, has_prompt),
-        out=str(out.expanduser().absolute()),
+        input=input,
+        out=str(out),
+        shard=shard,
         limit=0 if flags.limit is None else number("--limit", flags.limit, 1, 2**62),
         batch_size=_batch_size(flags.batch_size),
         fresh=flags.fresh,
@@ -56,6 +64,24 @@ def run_options(flags: Flags) -> RunOptions:
         ),
         max_cost=float(flags.max_cost),
     )
+
+
+def _shard(given: str) -> tuple[int, int]:
+    """--shard I/N, or "slurm" for the environment of an array job. Raises SettingsError."""
+    if given.strip().lower() == "slurm":
+        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "STEP", "COUNT")]
+        said = [os.environ.get(name, default) for name, default in zip(names, ("", "", "1", ""), strict=True)]
+        if not all(text.isascii() and text.isdigit() for text in said):
+            raise SettingsError("--shard slurm: this is no array job of Slurm (sbatch --array); give I/N instead")
+        id, first, step, count = map(int, said)
+        return (id - first) // max(1, step) + 1, count
+    number_of, slash, count_of = given.partition("/")
+    if not slash or not all(text.strip().isascii() and text.strip().isdigit() for text in (number_of, count_of)):
+        raise SettingsError(f"--shard {given}: write I/N, such as 2/8 for the second of eight parts, or slurm")
+    number, count = int(number_of), int(count_of)
+    if not 1 <= number <= count <= 100_000:
+        raise SettingsError(f"--shard {given}: the parts are numbered from 1 to N, and N is at most 100000")
+    return number, count
 
 
 def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:

@@ -56,7 +56,7 @@ class RowsIn:
                 break
             if item is None:
                 self.close()
-                if not counts["rows"]:
+                if not counts["rows"] and self._progress.settings.run.shard is None:
                     name = self._progress.settings.run.input
                     raise SettingsError(f"INPUT {name}: holds no rows; check that it is the right file or folder")
                 break

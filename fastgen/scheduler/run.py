@@ -22,7 +22,9 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
+from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
+from fastgen.output import shards
 from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
@@ -31,6 +33,7 @@ from fastgen.output.writers import table_formats, webdataset
 from fastgen.output.writers.records import Records
 from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
+from fastgen.scheduler import share
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Emit, Progress
@@ -38,11 +41,12 @@ from fastgen.scheduler.results_back import ResultsBack
 from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Route
 from fastgen.scheduler.rows_in import RowsIn
-from fastgen.scheduler.triage import triage
+from fastgen.scheduler.share import Share
+from fastgen.scheduler.triage import Skipped, triage
 from fastgen.scheduler.watchdog import TICK_S
 from fastgen.scheduler.wind_down import GRACE_S, WindDown
 from fastgen.scheduler.worker_pool import WorkerPool
-from fastgen.types import Result
+from fastgen.types import Failed, Request, Result
 from fastgen.workers import registry
 from fastgen.workers.idle_pool import IdlePool
 
@@ -64,7 +68,7 @@ class Run:
             twice.
         idle_pool: engines of earlier runs come from here, and those of this run go back here; None: they end with the
             run.
-        place: where workers run, a name in workers.registry.PLACES.
+        place: where workers run, a name in workers.registry.PLACES; "": where the settings say.
 
     Raises:
         RunFolderError: the run folder cannot be used.
@@ -77,16 +81,9 @@ class Run:
         emit: Emit = lambda event, **facts: None,
         rows: Iterable[dict] | None = None,
         idle_pool: IdlePool | None = None,
-        place: str = registry.DEFAULT,
+        place: str = "",
     ):
-        if not isinstance(settings, Settings):
-            raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
-        if not settings.run.input and rows is None:
-            raise SettingsError("no rows: give an input file to resolve(), or rows")
-        if settings.run.input and rows is not None:
-            raise SettingsError("both an input file and rows: give one of them")
-        if reason := torch_build.refuse_run(settings):
-            raise SettingsError(reason)
+        _check(settings, rows)
         self.folder = RunFolder(settings)
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
@@ -101,22 +98,16 @@ class Run:
             settings.run.max_cost,
             max(self._journal.cost, self.folder.cost_before),
             self._journal.dearest,
-            registry.records_sent(place),
+            all(registry.records_sent(place or link.placement.place) for link in settings.route),
         )
         self._progress = Progress(settings, self._journal, emit)
         self._route = Route(settings)
         self._retries = Retries()
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
-        store = Store(settings.run.out)
-        self._reader = RowReader(settings.run.input, settings.run.limit, store, self._say)
+        self._reader = RowReader(settings.run.input, settings.run.limit, Store(settings.run.out), self._say)
         self._spool = RowSpool(self.folder.path)
-        unread = UnreadFields(settings.task, self._say, settings.rows.strict, more_read(settings))
-        self.folder.notes = unread.notes
-        layout = self.folder.layout
-        feed = triage(
-            settings, self._reader, self._journal, self._spool, self._say, unread, None, layout, settings.task != "t2i"
-        )
-        self._rows = RowsIn(feed, self._route, self._retries, self._progress)
+        self._share = Share(settings, self._journal) if settings.run.shard else None
+        self._rows = RowsIn(self._triage(), self._route, self._retries, self._progress)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
         self._back = ResultsBack(
@@ -135,6 +126,17 @@ class Run:
     def _say(self, message: str) -> None:
         self.emit("warning", message=message)
 
+    def _triage(self) -> Iterator[Request | Failed | Prefilled | Skipped]:
+        settings = self.settings
+        unread = UnreadFields(settings.task, self._say, settings.rows.strict, more_read(settings))
+        self.folder.notes = unread.notes
+        return triage(
+            *(settings, self._reader, self._journal, self._spool, self._say, unread),
+            layout=self.folder.layout,
+            fetches=settings.task != "t2i",
+            share=self._share,
+        )
+
     @property
     def state(self) -> str:
         """running, interrupting, then interrupted, finished or stopped."""
@@ -148,7 +150,7 @@ class Run:
     @property
     def expected_rows(self) -> int:
         """Roughly how many rows INPUT has; 0 if not yet known."""
-        return self._reader.expected
+        return self._reader.expected // (self.settings.run.shard or (1, 1))[1]
 
     @property
     def asks_services(self) -> bool:
@@ -190,6 +192,7 @@ class Run:
                 self._write_other_formats()
                 progress.state = "finished"
             self.folder.write_run(state=progress.state, **self.summary())
+            self._merge()
         except FastgenError as error:
             progress.state = "stopped"
             if not isinstance(error, DiskError):
@@ -201,6 +204,8 @@ class Run:
             if os.getpid() == self._owner:  # in a forked process these belong to the parent
                 self._pool.stop(now=True)
                 self._journal.close()
+                if self._share is not None:
+                    self._share.close()
                 self._spool.close()
                 self._ledger.close()
                 self.folder.close()
@@ -238,6 +243,8 @@ class Run:
         """The tables of a run that ends early, so that what is done can be used. `fastgen table` makes those that would
         take too long here: whoever ends a run may not wait."""
         settings = self.settings
+        if self._share is not None:  # `fastgen merge` writes that of all parts
+            return
         if not self._journal.index or is_on_hub(settings.run.input):
             return
         if self._reader.expected > MOST_ROWS_AT_ONCE or not self._reader.expected:
@@ -250,9 +257,22 @@ class Run:
 
     def _write_other_formats(self) -> None:
         """The table as --table and --webdataset ask for it. Raises DiskError."""
+        if self._share is not None:
+            return
         table_formats.write(self.folder.path, self.settings.run.table)
         if self.settings.run.webdataset:
             webdataset.write(Records(self.folder.path), self.folder.path / WEBDATASET)
+
+    def _merge(self) -> None:
+        """The last part to finish makes the table of all parts."""
+        if self.settings.run.shard is None or self._progress.state != "finished":
+            return
+        run = self.folder.path.parent.parent
+        if shards.all_finished(run, self.settings.run.shard[1]):
+            try:
+                shards.merge(run)
+            except FastgenError as error:
+                self._say(f"the table of all parts could not be written: {error}; fastgen merge {run} tries again")
 
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:
@@ -298,6 +318,20 @@ class Run:
         if reserve is not None and (ticked or reserve.with_files) and not reserve.intact:
             message = f"cannot write to {self.folder.path}: No space left on device; free some space and run again"
             self._progress.end(DiskError(message))
+
+
+def _check(settings: Settings, rows: Iterable[dict] | None) -> None:
+    """Raise SettingsError if there is nothing to run, or nothing to run it with."""
+    if not isinstance(settings, Settings):
+        raise SettingsError(f"settings: must be what resolve() returns, not {type(settings).__name__}")
+    if not settings.run.input and rows is None:
+        raise SettingsError("no rows: give an input file to resolve(), or rows")
+    if settings.run.input and rows is not None:
+        raise SettingsError("both an input file and rows: give one of them")
+    if reason := torch_build.refuse_run(settings):
+        raise SettingsError(reason)
+    if settings.run.shard:
+        share.refuse(settings)
 
 
 def _reserve(settings: Settings) -> Reserve | None:

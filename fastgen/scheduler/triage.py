@@ -24,6 +24,7 @@ from fastgen.output.row_spool import RowSpool
 from fastgen.output.writers.tables import spooled
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.fetching import fetched
+from fastgen.scheduler.share import Share
 from fastgen.types import Done, Failed, Request
 
 SUFFIXES = ("png", "jpg", "webp")
@@ -45,6 +46,7 @@ def triage(
     out: str | None = None,
     layout: Layout | None = None,
     fetches: bool = False,
+    share: Share | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -61,6 +63,7 @@ def triage(
         unread: if given, it is shown the fields of every row.
         fetches: whether images on servers are fetched; else their rows fail.
         layout: how the run folder names its images.
+        share: which rows are run at all; None: all.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
@@ -68,6 +71,8 @@ def triage(
     try:
         for row in fetched(reader, Columns(settings.rows, settings.task), intake.places) if fetches else reader:
             identity = intake.identify(row)
+            if share is not None and not share.has(row.number, identity):
+                continue
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
             if spool is not None:

@@ -39,12 +39,10 @@ class WorkerPool:
     inbox: where answers go.
     emit: called as emit(event, **facts).
     idle_pool: where workers come from and go to, if anywhere.
-    place: where new workers run, a name in workers.registry.PLACES.
+    place: where new workers run, a name in workers.registry.PLACES; "" where the settings say.
     """
 
-    def __init__(
-        self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None, place: str = registry.DEFAULT
-    ):
+    def __init__(self, inbox: SimpleQueue, emit: Emit, idle_pool: IdlePool | None = None, place: str = ""):
         self.inbox = inbox
         self.emit = emit
         self.states: list[WorkerState] = []
@@ -72,9 +70,10 @@ class WorkerPool:
 
     def _find(self, group: Group, device: Device) -> WorkerState:
         settings, most = group.settings, slots(group.settings, device)
-        worker = take(self._place, settings, device, most) if self._idle_pool else None
+        place = self._place or settings.placement.place
+        worker = take(place, settings, device, most) if self._idle_pool else None
         reused = worker is not None
-        worker = worker or registry.create(self._place, settings, device, most)
+        worker = worker or registry.create(place, settings, device, most)
         return WorkerState(worker, group, Watch(may_end_unanswered=not settings.backend.is_remote), reused=reused)
 
     def _start(self, state: WorkerState) -> None:

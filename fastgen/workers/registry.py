@@ -17,8 +17,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.workers.base import Worker
 
-PLACES = {"process": "fastgen.workers.process:ProcessWorker"}
-DEFAULT = "process"
+PLACES = {"process": "fastgen.workers.process:ProcessWorker", "ray": "fastgen.workers.ray:RayWorker"}
 
 _made: weakref.WeakKeyDictionary[Worker, str] = weakref.WeakKeyDictionary()
 

@@ -137,7 +137,7 @@ def test_a_fork_lets_go_of_it_and_ends_nothing(settings, tmp_path, idle):
 
 def test_a_place_that_there_is_not_is_refused(settings, rows_file):
     run = Run(settings("t2i", rows_file(ROWS)), place="moon")
-    with pytest.raises(fastgen.SettingsError, match=r"place 'moon'.*process, thread"):
+    with pytest.raises(fastgen.SettingsError, match=r"place 'moon'.*process, ray, thread"):
         list(run.results())
 
 

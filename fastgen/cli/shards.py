@@ -1,0 +1,43 @@
+"""`fastgen status` and `fastgen merge`: the parts of a run that were started with --shard."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from fastgen.cli.check import Run
+
+
+def status(run: Run) -> None:
+    """Say how far each part of a run is. The parts are those of --shard."""
+    from fastgen.errors import FastgenError
+    from fastgen.output import shards
+
+    try:
+        found = shards.status(run)
+    except FastgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    for one in found:
+        counts = ", ".join(f"{one.counts[name]} {name}" for name in ("done", "failed") if one.counts[name])
+        name = f"{one.part.number}/{one.part.of}"
+        print(f"part {name}: {one.state}, {counts or 'no rows yet'} (said at {one.written})")
+
+
+def merge(run: Run) -> None:
+    """Make one table and one journal of all parts of a run. The last part to finish does it by itself.
+
+    Exit code 0 if every row is done, 3 if some failed or have no result yet.
+    """
+    from fastgen.errors import FastgenError
+    from fastgen.output import shards
+
+    try:
+        counts = shards.merge(run)
+    except FastgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    said = ", ".join(f"{counts[status]} {status}" for status in ("done", "failed", "kept", "pending") if counts[status])
+    print(f"{run / 'results.jsonl'}: {said or 'no rows'}")
+    raise typer.Exit(3 if counts["failed"] or counts["pending"] else 0)
