@@ -86,7 +86,7 @@ def test_true_guidance_equals_flux_pipeline(t2i, flux_pipeline):
     for sample, negative in zip(samples, negatives, strict=True):
         if found := t2i.family.contrast(sample.guidance, 3.0, negative):
             sample.negative, sample.cfg = t2i.prompts.encode([found[0]])[0], found[1]
-    denoise(t2i.family, samples, 3)
+    denoise(t2i.family, samples, 6)
     for at, got in enumerate(t2i.pixels(samples)):
         more = {"negative_prompt": negatives[at], "true_cfg_scale": 3.0} if negatives[at] else {}
         want = reference(flux_pipeline, PROMPTS[at], size, *SETTINGS[at], **more)
