@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastgen.input.readers.row import Row
+from fastgen.input.readers.rows import Row
 from msgspec.structs import replace
 from PIL import Image
 
