@@ -12,10 +12,12 @@ When not: for throughput. Replicas of one device each make more images per hour,
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Optimizations
 from fastgen.errors import SettingsError
-from fastgen.opt.base import Modules
+from fastgen.opt.base import Modules, blocks_of
 
 
 def refuse(gpu: Gpu | None, others: Optimizations) -> str | None:
@@ -38,7 +40,8 @@ def apply(modules: Modules) -> dict:
     heads, count = modules.transformer.config.num_attention_heads, modules.ranks.count
     if why := refuse_heads(heads, count):
         raise SettingsError(why)
-    for block in (*modules.transformer.transformer_blocks, *modules.transformer.single_transformer_blocks):
+    block: Any
+    for _, block in blocks_of(modules):
         before = block.attn.processor
         block.attn.processor = UlyssesProcessor()
         block.attn.processor._attention_backend = before._attention_backend

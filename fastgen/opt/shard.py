@@ -15,6 +15,7 @@ When not: where the model fits on one GPU. Replicas do the same work without a b
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fastgen.config.fit.stages import Cut, cut
@@ -127,6 +128,11 @@ def _stages(modules: Modules, where: dict[str, int]) -> tuple[Stage, ...]:
 
 
 def _place(modules: Modules, where: dict[str, int]) -> None:
+    import torch
+
     for name, number in where.items():
-        part = modules.transformer.get_submodule(name)
-        part.to(modules.devices[number])
+        part = attrgetter(name)(modules.transformer)
+        if isinstance(part, torch.nn.Parameter):  # one that is in no layer
+            part.data = part.data.to(modules.devices[number])
+        else:
+            part.to(modules.devices[number])

@@ -43,6 +43,8 @@ class Room:
     def most(self, sample: Sample) -> int:
         """How many samples like this one go through the model together."""
         most = self._batch_for(sample.width * sample.height)
+        if sample.negative is not None:  # it goes through twice
+            most = max(1, most // 2)
         return min(most, self._fits.get(self._kind(sample), most)) if self._fits else most
 
     def shrink(self, sample: Sample, count: int, doing: str) -> int:

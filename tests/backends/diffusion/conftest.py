@@ -13,7 +13,7 @@ from fastgen.resolver import resolve
 
 
 def open_backend(task: str, out, **flags) -> DiffusionBackend:
-    settings = resolve(task, out=out, model=flags.pop("model", "tiny"), gpus="cpu", **flags)
+    settings = resolve(task, out=out, model=flags.pop("model", "tiny"), **{"gpus": "cpu", **flags})
     for name in ("images", ".partial", "logs"):
         os.makedirs(os.path.join(settings.run.out, name), exist_ok=True)
     backend = DiffusionBackend(settings, settings.placement.devices[0])

@@ -92,6 +92,9 @@ class Forward:
     def back(self, image: torch.Tensor) -> torch.Tensor:
         return image
 
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
     def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
         return self.x - image
 

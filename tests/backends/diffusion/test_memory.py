@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from msgspec.structs import replace
 
-from fastgen.backends.diffusion.memory import advice
+from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.memory import Room, advice
 from fastgen.config.optimizations import Offload, Optimizations, Options, Quantize, Sets
 from fastgen.resolver import resolve
 
@@ -54,3 +58,10 @@ def test_for_a_sample_its_size_comes_first_and_on_a_cpu_nothing_is_offloaded(pla
     said = advice(changed(plain), on_gpu=False, one_sample=True)
     assert said.startswith("try, in this order: a smaller size; --quantize 8bit") and "--offload" not in said
     assert said.endswith("a machine with more memory")
+
+
+def test_a_sample_that_goes_through_twice_counts_twice():
+    once, twice = (Sample(None, 64, 64, 1, 1.0, torch.zeros(16, 64), negative=negative) for negative in (None, "a"))
+    family = SimpleNamespace(key=lambda sample: 0)
+    assert [Room(family, lambda pixels: 4).most(sample) for sample in (once, twice)] == [4, 2]
+    assert Room(family, lambda pixels: 1).most(twice) == 1

@@ -75,6 +75,24 @@ def test_kontext_equals_flux_kontext_pipeline(edit, flux_pipeline, size, shape):
         assert (got[at] - want).abs().max() < TOLERANCE
 
 
+def test_true_guidance_equals_flux_pipeline(t2i, flux_pipeline):
+    """Samples with a negative prompt and without share every pass."""
+    size, negatives = (128, 128), ["a blue house", None, "a dog"]
+    prompts = t2i.prompts.encode(PROMPTS[:3])
+    samples = [
+        Sample(prompt, *size, steps, guidance, make_noise(seed, *size))
+        for prompt, (steps, guidance, seed) in zip(prompts, SETTINGS, strict=False)
+    ]
+    for sample, negative in zip(samples, negatives, strict=True):
+        if found := t2i.family.contrast(sample.guidance, 3.0, negative):
+            sample.negative, sample.cfg = t2i.prompts.encode([found[0]])[0], found[1]
+    denoise(t2i.family, samples, 6)
+    for at, got in enumerate(t2i.pixels(samples)):
+        more = {"negative_prompt": negatives[at], "true_cfg_scale": 3.0} if negatives[at] else {}
+        want = reference(flux_pipeline, PROMPTS[at], size, *SETTINGS[at], **more)
+        assert (got - want).abs().max() < TOLERANCE
+
+
 def test_inputs_matter(t2i):
     """So that parity is not the parity of two constants."""
     size = (128, 128)

@@ -60,7 +60,7 @@ def sample(backend: DiffusionBackend, case: Case) -> Sample:
 def draw(backend: DiffusionBackend, cases: Sequence[Case]) -> list[torch.Tensor]:
     """The images of all cases, together."""
     samples = [sample(backend, case) for case in cases]
-    denoise(backend.family, samples, len(samples))
+    denoise(backend.family, samples, 2 * len(samples))
     return [backend.pixels([one])[0] for one in samples]
 
 

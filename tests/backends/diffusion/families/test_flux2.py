@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastgen.input.readers.row import Row
 from msgspec.structs import replace
 from PIL import Image
 
+from fastgen.input.readers.rows import Row
 from fastgen.input.requests import Intake
 from fastgen.types import Batch, Bucket, Failed, Request
 from tests.backends.diffusion.conftest import open_backend, picture

@@ -56,7 +56,7 @@ def test_small_images_of_different_sizes_share_a_forward_pass(pair):
     keys = {backend.family.key(sample(backend, case)) for case in CASES}
     assert len(keys) == 2, "up to 32 tokens, and up to 64"
     both = [sample(backend, CASES[4]), sample(backend, replace(CASES[4], size=(128, 96)))]
-    engine = StepEngine(backend.family, Room(backend.family, lambda pixels: 2))
+    engine = StepEngine(backend.family, Room(backend.family, lambda pixels: 4))
     engine.submit_all(both)
     while engine.has_work():
         engine.step()
@@ -67,7 +67,7 @@ def test_small_images_of_different_sizes_share_a_forward_pass(pair):
 def test_a_large_image_joins_small_ones_only_if_so_many_of_its_size_fit(pair):
     backend, _ = pair
     small, large = [sample(backend, replace(CASES[4], size=size)) for size in ((160, 64), (128, 128))]
-    engine = StepEngine(backend.family, Room(backend.family, lambda pixels: 1 if pixels > 160 * 64 else 2))
+    engine = StepEngine(backend.family, Room(backend.family, lambda pixels: 2 if pixels > 160 * 64 else 4))
     engine.submit_all([small, large])
     engine.step()
     assert engine.take_counts().pass_samples == 1

@@ -94,6 +94,9 @@ class Forward:
     def back(self, image: torch.Tensor) -> torch.Tensor:
         return cross(image, self.device)
 
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        return values  # one device has all tokens
+
     def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
         """The velocity (B, tokens, 64)."""
         image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
