@@ -23,7 +23,8 @@ from fastgen.config.stamps import stamp
 from fastgen.types import Task, warm
 
 OUTPUT_KEYS = {"t2i": "images", "edit": "edited_images", "caption": "caption"}
-PROMPT_FIELDS = ("prompt", "conversations", "conversation")
+PROMPT_FIELDS = ("prompt", "conversations", "conversation", "messages")
+SYSTEM_FIELDS = ("system", "system_prompt")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
 LOCAL_FIELDS = ("negative_prompt", "true_cfg_scale")

@@ -9,7 +9,7 @@ from typing import Any
 from fastgen.config.backends import OPTIONS
 from fastgen.config.checks import check_size, parse_size
 from fastgen.config.model_cards import ModelCard
-from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings
+from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, SYSTEM_FIELDS, Settings
 from fastgen.errors import InputError, quoted
 from fastgen.input import images
 
@@ -37,7 +37,7 @@ def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
     edit without the marks of images."""
     for name in PROMPT_FIELDS:
         value = fields.get(name)
-        if value in (None, "", []):
+        if not _has_turns(fields, name):
             continue
         if name == "prompt":
             turns = [read_text(value, name)]
@@ -74,7 +74,7 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     """A caption's turns as (role, text), up to the last user turn: from `prompt`, `conversation` or `conversations`;
     `default` if the row has none. There are as many `<image>` marks as images, or none."""
     turns: list[tuple[str, str]] = []
-    name = next((name for name in PROMPT_FIELDS if fields.get(name) not in (None, "", [])), "prompt")
+    name = next((name for name in PROMPT_FIELDS if _has_turns(fields, name)), "prompt")
     if name == "prompt":
         if text := fields.get("prompt"):
             turns = [("user", read_text(text, name))]
@@ -83,6 +83,11 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
             if role not in ROLES:
                 raise InputError(f"a turn's role is one of {', '.join(ROLES)}, not '{quoted(role)}'", name)
             turns.append((ROLES[role], _words(content, name, MARK)))
+    if not any(role == "system" for role, _ in turns):
+        told = next(
+            (field for field in SYSTEM_FIELDS if isinstance(fields.get(field), str) and fields[field].strip()), ""
+        )
+        turns = [("system", read_text(fields[told], told)), *turns] if told else turns
     asks = any(role == "user" for role, _ in turns)
     if not asks:
         turns = [turn for turn in turns if turn[0] == "system"] + [("user", default)]
@@ -102,6 +107,29 @@ def read_dialogue(fields: dict, pictures: int, default: str) -> tuple[tuple[str,
     if marks and marks != pictures:
         raise InputError(f"{marks} {MARK} marks for {pictures} images; give one mark per image, or none", name)
     return tuple(turns)
+
+
+def _has_turns(fields: dict, name: str) -> bool:
+    """Whether the row's text is in that field. `messages` of another form are the user's own."""
+    value = fields.get(name)
+    if name != "messages":
+        return value not in (None, "", [])
+    return isinstance(value, list) and any(
+        isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value
+    )
+
+
+def _images_in(fields: dict) -> list[object]:
+    """The images in the parts of the user's turns, as in OpenAI's format or Qwen-VL's."""
+    found: list[object] = []
+    for name in filter(lambda name: name != "prompt" and _has_turns(fields, name), PROMPT_FIELDS):
+        for turn in fields[name] if isinstance(fields[name], list) else ():
+            content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
+            for part in content if isinstance(content, list) else ():
+                place = part.get("image_url", part.get("image")) if isinstance(part, dict) else None
+                found += [place["url"] if isinstance(place, dict) and "url" in place else place] if place else []
+        break
+    return found
 
 
 def _turns(value: object, name: str) -> list[tuple[str, object]]:
@@ -201,9 +229,12 @@ def read_images(fields: dict, root: str | images.Places, task: str) -> tuple[str
     """The field, `images` or `image`, and the absolute paths of the row's images. It may be a path or a list of
     paths, and each may be anything that `Places.locate` takes."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
+    found = [] if name else _images_in(fields)
+    if found:
+        name = next(one for one in PROMPT_FIELDS if one != "prompt" and _has_turns(fields, one))
     if name is None:
         raise InputError(f"no image to {task}: give a path, or a list of paths, in `images` or `image`", "images")
-    value = fields[name]
+    value = found or fields[name]
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:
         raise InputError(f"{len(paths)} images; the most is {MAX_IMAGES}, so leave some out", name)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from fastgen.config.backends import OPTIONS
-from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS, Settings
+from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS, SYSTEM_FIELDS, Settings
 from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks
 from fastgen.types import Task
@@ -54,7 +54,6 @@ _NO_FIELD = {
 """Fields of image tasks that have no counterpart, and what to do instead."""
 _NO_TEXT_FIELD = {
     **dict.fromkeys(("top_p", "top_k", "repetition_penalty", "num_beams"), "`temperature` is the only such field"),
-    **dict.fromkeys(("system", "system_prompt"), "give a turn of `system` in `conversations`, or --system"),
 }
 
 
@@ -87,8 +86,7 @@ class UnreadFields:
         if task == "edit":
             self._read |= {*masks.FIELDS, masks.CONVENTION, "keep_turns", "use_variations"}
         if caption:
-            self._read.add("text_only")
-        self._read |= set(more)
+            self._read |= {"text_only", *SYSTEM_FIELDS}
         self._plain = {_plain(name): name for name in sorted(self._read) if len(name) > 1}
         self._meant: dict[str, str] = {}
         """Name in a row -> what is read instead, a field or a sentence; "" if it is the user's own."""

@@ -202,3 +202,31 @@ def test_images(tmp_path):
         with pytest.raises(InputError, match=words) as caught:
             row_schema.read_images(fields, root, "caption")
         assert caught.value.field == field
+
+
+TURNS = [{"role": "user", "content": "<image>Which colour?"}, {"role": "assistant", "content": "Red."}]
+
+
+def test_messages_are_read_as_conversations_are():
+    assert row_schema.read_dialogue({"messages": TURNS}, 1, "Describe.") == (("user", "<image>Which colour?"),)
+    parts = [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "Which colour?"}]
+    row = {"messages": [{"role": "user", "content": parts}]}
+    assert row_schema.read_dialogue(row, 1, "Describe.") == (("user", "<image>\nWhich colour?"),)
+    theirs = {"messages": ["hello"]}
+    assert row_schema.read_dialogue(theirs, 1, "Describe.") == (("user", "Describe."),), "a column of the user's own"
+
+
+@pytest.mark.parametrize("part", [{"image_url": {"url": "a.png"}}, {"image_url": "a.png"}, {"image": "a.png"}])
+def test_images_in_the_parts_of_messages(part, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    row = {"messages": [{"role": "user", "content": [{"type": "image", **part}, {"type": "text", "text": "What?"}]}]}
+    field, (path,) = row_schema.read_images(row, str(tmp_path), "caption")
+    assert (field, path) == ("messages", str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt"])
+def test_the_rows_own_system_prompt(name):
+    asked = (("system", "Be short."), ("user", "What?"))
+    assert row_schema.read_dialogue({name: "Be short.", "prompt": "What?"}, 1, "") == asked
+    turns = [{"role": "system", "content": "Be long."}, {"role": "user", "content": "What?"}]
+    assert row_schema.read_dialogue({name: "Be short.", "messages": turns}, 1, "")[0] == ("system", "Be long.")

@@ -56,7 +56,6 @@ def said(task, *rows) -> list[str]:
         ("caption", "temprature", "`temperature` is"),
         ("caption", "question", "`prompt` is"),
         ("caption", "top_p", "`temperature` is the only"),
-        ("caption", "system_prompt", "--system"),
     ],
 )
 def test_what_is_meant_for_us_is_said(task, name, instead):

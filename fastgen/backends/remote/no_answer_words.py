@@ -56,7 +56,8 @@ _SERVE = (
     r"continue with|support|comment|"
     r"create|complete (?:this|that|the|your)|do (?:that|this|so)|access|view|open (?:the|this|that|any|your) \w*|"
     r"offer|verify|determine|display|infer|guess|name (?:the|this|any|people|real)|make (?:any )?(?:assumption|"
-    r"identification|judg|inference)|share (?:that|this|any|info)|reproduce|endorse|promote|handle|perform|evaluate)"
+    r"identification|judg|inference)|share (?:that|this|any|info|details|personal)|reproduce|endorse|promote|"
+    r"handle|perform|evaluate)"
 )
 _ABOUT = (
     rf"(?:\w+ ){{0,6}}?(?:{_PICTURE}|requests?|content|question|instructions?|material|prompt|description|caption)\b"
@@ -121,9 +122,11 @@ ENGLISH = Words(
         r"beyond|would (?:be|not be|violate))\b",
         r"(?:the |your |an? )?(?:image|photo|picture|file|attachment|upload)s? (?:you (?:sent|shared|mentioned) )"
         r"?(?:did(?:n't| "
-        r"not)|does(?:n't| not)|failed to|has(?:n't| not)|was(?:n't| not)|is(?:n't| not)|were(?:n't| not)) (?:to )"
+        r"not)|does(?:n't| not)|failed to|has(?:n't| not)|was(?:n't| not)|is(?:n't| not)|were(?:n't| not)|"
+        r"could(?:n't| not)) (?:to )"
         r"?(?:seem to |"
         r"appear to |have |been |be )*(?:come|load|upload|attach|display|open|arrive|go|include|provide|process|"
+        r"access|view|"
         r"visible|shown|"
         r"available|accessible)",
         r"(?:i|we) have no (?:access|way|ability|means|image|picture)",
@@ -418,7 +421,8 @@ CHINESE = Words(
         r"对话框|台词|广告"
     ),
     depicted=(
-        r"截图|屏幕|画面|海报|标志|标牌|告示|写着|显示着?|印着|照片[中里上]|图[中上]|图片[中里上]|(?<!换)一张|"
+        r"截图|屏幕|画面|海报|标志|标牌|告示|写着|显示着?|印着|照片[中里上]|图[中上]|图片(?:[中里]|上(?!传))|"
+        r"(?<!换)一张|"
         r"一名|一位|"
         r"一个人|男子|女子|男孩|女孩|男人|女人|"
         r"展示|描绘|贴在|挂在|摆在|放在|立在|站在|坐在|旁边|窗口|终端|显示器|电脑|牌子|墙上|弹窗|一块|一台|一只|"
@@ -457,7 +461,8 @@ JAPANESE = Words(
         r"ブロック|却下|フィルタ|不適切|禁止|抵触|制限されてい)",
         r"(?:私は)?(?:ai|人工知能|言語モデル|大規模言語モデル|テキスト)[^。]{0,14}?(?:として|です|なので|であり|"
         r"のため|に過ぎ)",
-        r"[^。]{0,12}?(?:何か|どのように|どのような|ご用件|何を)[^。]{0,12}?(?:お手伝い|手伝|お力|助け|でしょうか)",
+        r"[^。]{0,8}?お力に(?:なれ|添え)|[^。]{0,12}?(?:何か|どのように|どのような|ご用件|何を)"
+        r"[^。]{0,12}?(?:お手伝い|手伝|お力|助け|でしょうか)",
         r"(?:その|この|ご)[^。]{0,14}?(?:お断り|辞退|お受けでき|応じられ|応じることは)",
         r"[^。]{0,16}?(?:能力|機能|権限)(?:が|は)(?:ありません|ございません|備わっていません)",
     ),
@@ -897,7 +902,8 @@ RUSSIAN = Words(
         r"слишком много запросов|доступ (?:\w+ )?(?:запрещ|закрыт|ограничен)\w*|в доступе отказано|недостаточно "
         r"(?:средств|памяти|прав|кредитов)|(?:неверн|недействительн|некорректн|отсутству|недопустим)\w+ (?:\w+[ "
         r"-])?(?:ключ|токен|запрос|изображени|формат|параметр|ответ)\w*",
-        r"не удалось (?:\w+ )?(?:загруз|обработ|подключ|получ|выполн|откр|прочит|сгенер|установ|соедин|декодир|"
+        r"(?:не удалось|не удаётся|не удается) (?:\w+ )?(?:загруз|обработ|подключ|получ|выполн|откр|прочит|сгенер|"
+        r"установ|соедин|декодир|"
         r"найти|заверш|связ|скач)\w*",
         r"(?:соединение|подключение|связь|запрос|сеанс|сессия|операция|задача|генерация)\b[^.]{0,24}?(?:разорван|"
         r"прерван|сброшен|потерян|отклонен\w* сервером|отклонено|истек|не выполнен|завершил\w+ (?:с )?ошибк|отмен|"
@@ -941,7 +947,8 @@ MARKS = (
     r"\bsockets?\b|"
     r"\bjson\b|\bparse\b|\bresponse\b|\bmodel\b|\bservice\b|\btemporarily\b|\bcapacity\b|\bmemory\b|\baborted\b|"
     r"\bunexpected\b|"
-    r"\binternal\b|\bmb\b|\bgpu\b|\bengine\b|\bdeadline\b|\bunknown\b|\bnot supported\b|\bthrottl\w*|\bcredits?\b|"
+    r"\binternal\b|\bmb\b|\bgpu\b|\bengine\b|\bdeadline\b|\bunknown\b|\bprovider\b|\bworkers?\b|\bcrash\w*|"
+    r"\breturned\b|\bdisconnect\w*|\bclosed before\b|\bnot supported\b|\bthrottl\w*|\bcredits?\b|"
     r"\bbilling\b|"
     r"\bpayload\b",
     r"错误|异常|失败|超时|服务|请求|服务器|系统|接口|重试|再试|繁忙|限制|格式|不支持|网络|人数较多|排队|上限|模型|"

@@ -154,6 +154,8 @@ def _is_error_object(text: str) -> bool:
     keys = {str(key).lower() for key in value}
     wrong = any(value[key] not in (None, "", [], False, 0) for key in value if str(key).lower() in _WRONG_KEYS)
     failed = value.get("success") is False or value.get("ok") is False or value.get("status") in ("error", "failed")
+    said = value.get("message") or value.get("msg")
+    failed = failed or (isinstance(said, str) and _is_error(_plain(said)))
     return keys <= _ERROR_KEYS and (wrong or failed)
 
 
@@ -205,7 +207,7 @@ def _is_error(plain: str) -> bool:
         return False
     # English words of errors are words of everyday, too: something technical must be said.
     return (
-        not begins
+        _is_marked(plain)
         or _EXCEPTION.match(plain) is not None
         or _TECHNICAL.search(plain) is not None
         or any(_begins(first, words, "errors") for words in _compiled()[1:])
