@@ -68,12 +68,15 @@ class BatchesOut:
                 settled; this method adds to it.
         """
         given = False
+        empty: set[Group] = set()
         for state in self._pool.free():
             group = state.group
-            if group.closed or group in over_budget or self._lacks_room(group):
+            if group in empty or group.closed or group in over_budget or self._lacks_room(group):
                 continue
             batch, suspect = group.next_batch(not state.in_flight, ended, partial(self._pool.may_try, state))
             if batch is None:
+                if not group.suspects:  # these depend on the worker that asks
+                    empty.add(group)
                 continue
             most = _most(group, batch)
             if most and not self._ledger.afford(most, _asks(group, batch)):

@@ -7,12 +7,16 @@ Those with the most steps go first: a worker fills the places that become free, 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 
 from fastgen.types import Batch, Bucket, Request
 
 WINDOW = 4096
 """Requests held at once: enough to fill batches from mixed sizes, few enough not to matter in memory."""
+
+FEW = 16
+"""Putting one request in its place compares it with about this many others."""
 
 
 class Window:
@@ -30,7 +34,8 @@ class Window:
         self.requests = 0
         self._buckets: dict[Bucket, list[Request]] = {}
         self._samples: dict[Bucket, int] = {}
-        self._unsorted: set[Bucket] = set()
+        self._sorted: dict[Bucket, int] = {}
+        """How many of the first requests of a bucket are in order; those behind came later."""
         self._current: Bucket | None = None
 
     def __len__(self) -> int:
@@ -44,7 +49,6 @@ class Window:
         bucket = Bucket.of(request)
         self._buckets.setdefault(bucket, []).append(request)
         self._samples[bucket] = self._samples.get(bucket, 0) + request.samples
-        self._unsorted.add(bucket)
         self.requests += 1
 
     def draw(self, ended: bool) -> Batch | None:
@@ -79,21 +83,37 @@ class Window:
         waiting = self._buckets[bucket]
         if most == 1:  # batches of one need no sorting: an endpoint's rows keep their order
             taken = [waiting.pop(0)]
+            self._sorted[bucket] = max(0, self._sorted.get(bucket, 0) - 1)
         else:
-            if bucket in self._unsorted:
-                # From the end, where removing from a list is cheap.
-                waiting.sort(key=lambda r: (getattr(r.params, "steps", 0), r.prompts))
-                self._unsorted.discard(bucket)
-            taken = [waiting.pop()]
+            self._sort(bucket)
+            taken = [waiting.pop()]  # from the end, where removing from a list is cheap
         samples = taken[0].samples
         while waiting and samples + waiting[-1].samples <= most:
             taken.append(waiting.pop())
             samples += taken[-1].samples
+        self._sorted[bucket] = min(self._sorted[bucket], len(waiting))
         self.requests -= len(taken)
         self._samples[bucket] -= samples
         if not waiting:
-            del self._buckets[bucket], self._samples[bucket]
+            del self._buckets[bucket], self._samples[bucket], self._sorted[bucket]
         return Batch(bucket, tuple(taken))
+
+    def _sort(self, bucket: Bucket) -> None:
+        """Put the requests in order, equal ones as they came. Sorting all of them for each batch took most of the main
+        process's time."""
+        waiting, known = self._buckets[bucket], self._sorted.get(bucket, 0)
+        late = waiting[known:]
+        if len(late) > known // FEW:
+            waiting.sort(key=_order)
+        else:
+            del waiting[known:]
+            for request in late:
+                insort(waiting, request, key=_order)
+        self._sorted[bucket] = len(waiting)
+
+
+def _order(request: Request) -> tuple[int, tuple[str, ...]]:
+    return getattr(request.params, "steps", 0), request.prompts
 
 
 def halves(batch: Batch) -> list[Batch]:

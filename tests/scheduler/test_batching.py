@@ -132,3 +132,20 @@ def test_halves(count):
     assert tuple(r for part in parts for r in part.requests) == requests
     assert len(parts) == min(2, count) and all(part.requests for part in parts)
     assert max(len(p.requests) for p in parts) - min(len(p.requests) for p in parts) <= 1
+
+
+def test_rows_that_come_late_find_their_place_in_the_order():
+    """As if all that waits were sorted anew for each batch."""
+
+    def one(number: int) -> Request:
+        params = ImageParams(64, 64, number * 7 % 5 + 1, 0.0, 0, 1)
+        return Request(str(number), "t2i", (f"p{number * 11 % 13}",), params, (64, 64))
+
+    window, waiting = Window(lambda pixels: 4), []
+    for number in range(400):
+        window.add(one(number))
+        waiting.append(one(number))
+        if number >= 200 and number % 3 == 0:
+            waiting.sort(key=lambda request: (request.params.steps, request.prompts))
+            drawn = window.draw(ended=False)
+            assert [r.id for r in drawn.requests] == [waiting.pop().id for _ in drawn.requests]
