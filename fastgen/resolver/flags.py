@@ -107,8 +107,9 @@ class Flags:
 def read(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Flags:
     """The flags, with their types checked. None means that a flag is not given. Raises SettingsError."""
     values = {name: defaults[name] if value is None and name != "task" else value for name, value in given.items()}
-    if isinstance(values["base_url"], list | tuple):  # addresses have no spaces
-        values["base_url"] = " ".join(map(str, values["base_url"])) or None
+    if isinstance(urls := values["base_url"], list | tuple):  # addresses have no spaces
+        words = [str(url).strip() for url in urls]
+        values["base_url"] = (" ".join(words) if all(words) else "") if words else None  # "" is refused as empty
     kinds = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Flags).items() if name != "task"}
     return Flags(**{name: _checked(name, kinds[name], v) if name in kinds else v for name, v in values.items()})
 

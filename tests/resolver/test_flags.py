@@ -71,3 +71,13 @@ def test_flags_for_this_machine_are_named_where_services_do_all_the_work(monkeyp
     settings = resolve("t2i", backend="openai", base_url="http://127.0.0.1:9/v1", **flags)
     said = [note for note in settings.run.notes if "no effect" in note]
     assert [note.startswith(named) for note in said] == [True] * bool(named)
+
+
+@pytest.mark.parametrize("urls", [[""], ["http://127.0.0.1:9/v1", " "], ""])
+def test_a_base_url_that_is_empty_is_refused(urls):
+    with pytest.raises(SettingsError, match="--base-url: is empty"):
+        resolve("t2i", backend="openai", base_url=urls)
+
+
+def test_no_base_urls_are_none():
+    assert not resolve("t2i", model="tiny", gpus="cpu", base_url=()).endpoint.base_url
