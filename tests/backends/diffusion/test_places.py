@@ -93,7 +93,7 @@ def test_a_masked_edit_keeps_the_colours_of_its_file(edit, tmp_path):
     assert abs(middle - np.array(yellow)).max() < 25
     whole = Image.open(f"{edit.settings.run.out}/{run(edit, row).paths[0]}")
     assert "icc_profile" not in whole.info, "what the model makes is sRGB"
-    seen = Inputs(read_row(edit, row)).sheet.getpixel((3, 3))
+    seen = Inputs(read_row(edit, row)).references[0].getpixel((3, 3))
     assert seen == colors.srgb.getpixel((3, 3)) != tuple(before[3, 3])
 
 
