@@ -24,6 +24,7 @@ from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.ranks.group import join
 from fastgen.backends.diffusion.step_engine import denoise
+from fastgen.config.families import FLUX1
 from fastgen.config.model_cards import TINY
 from fastgen.config.optimizations import StepCache
 from fastgen.opt import context
@@ -41,8 +42,8 @@ def latents(ranks: Ranks) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
     transformer = FluxTransformer2DModel.from_pretrained(str(TINY), subfolder="transformer").eval()
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(TINY), subfolder="scheduler")
-    none = (None,) * 5
-    modules = Modules(transformer, *none, scheduler, torch.device("cpu"), torch.float32, ranks=ranks)
+    none = (None,) * 3
+    modules = Modules(transformer, *none, scheduler, torch.device("cpu"), torch.float32, FLUX1, ranks=ranks)
     assert context.apply(modules) == {"ranks": ranks.count}
     family, found = Flux1(modules), {}
     for name, size, edited, cache in (
@@ -65,7 +66,7 @@ def _sample(config: SimpleNamespace, number: int, size: tuple[int, int], edited:
     prompt = Prompt(embeds, torch.randn(config.pooled_projection_dim, generator=generator), TEXT)
     sample = Sample(prompt, *size, 4 + 2 * number, 2.0 + number, make_noise(number, *size))
     if edited:
-        sample.reference, sample.reference_size = torch.randn(15, 64, generator=generator), REFERENCE
+        sample.reference, sample.reference_sizes = torch.randn(15, 64, generator=generator), (REFERENCE,)
     return sample
 
 
