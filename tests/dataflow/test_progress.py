@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def test_a_bar_looks_as_tqdms():
 def test_on_a_terminal_it_stays_on_the_last_line_and_lines_of_the_log_stand_above(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback: type("Size", (), {"columns": 60}))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback: os.terminal_size((60, 24)))
     clock = Clock()
     with Progress("edits", 4, clock=clock) as bar:
         for _ in range(4):
