@@ -46,6 +46,8 @@ MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
 """Tries to fetch an image from its address: it is paid for, so another try costs nothing."""
 NO_CHAT = ("gone", "input", "unauthorized")
 """Failures that say that the model is not to be chatted with either."""
+INLINE = """have the service send images in its answers: --extra-body '{"response_format": "b64_json"}'"""
+"""What helps where images are elsewhere."""
 
 
 class _Learned(Exception):
@@ -310,7 +312,7 @@ class OpenAIBackend:
                 if tries_left and isinstance(fault, NotFetched) and fault.again:
                     time.sleep(FETCH_AGAIN_S)
                     continue
-                said = f"the image is not in the answer and cannot be fetched: {fault}: {url}"
+                said = f"the image is not in the answer and cannot be fetched: {fault}: {url}; {INLINE}"
                 raise ProviderError("unsupported", self._clean(said)) from None
         raise AssertionError("the last try raises")
 
