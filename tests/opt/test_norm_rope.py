@@ -47,12 +47,15 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     check(dtype, 24, 3, 2, 3, True)  # a width and a number of heads that fill no block
 
 # In a model: the same picture.
+from fastgen.config.families import FLUX1
 from fastgen.config.optimizations import NormRope
 from fastgen.opt import norm_rope as optimization
 from diffusers import FluxTransformer2DModel
 model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
     joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(4, 6, 6), guidance_embeds=False).eval()
-class Modules: transformer = model
+class Modules:
+    transformer = model
+    parts = FLUX1
 def run():
     with torch.inference_mode():
         return model(torch.ones(1, 4, 64), torch.ones(1, 3, 8), torch.ones(1, 8), torch.tensor([1.0]),
