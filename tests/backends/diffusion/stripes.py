@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fastgen.backends.diffusion.families import patches
+from fastgen.backends.diffusion.families.block_forward import BlockForward
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.config.families import Defaults, Parts
 
@@ -73,27 +74,17 @@ class Activations:
         return Activations(self.tokens[rows], self.grey[rows])
 
 
-class Forward:
+class Forward(BlockForward[Any]):
     def __init__(self, modules: Modules, samples: list[Any]):
-        self.layers = list(modules.transformer.layers)
-        self.stages = patches.stages_of(modules, self.layers)
+        super().__init__(modules)
         self.constants = {"grey": torch.tensor([sample.prompt.grey for sample in samples])}
 
     def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Activations:
         self.x = x
         return Activations(x, self.constants["grey"])
 
-    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
-        def run(at: int, block: Any, stage: int, now: Activations) -> Activations:
-            return replace(now, tokens=block(now.tokens, now.grey))
-
-        return patches.through(self.stages, self.layers, activations, start, stop, run)
-
-    def back(self, image: torch.Tensor) -> torch.Tensor:
-        return image
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        return values
+    def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
+        return replace(now, tokens=block(now.tokens, now.grey))
 
     def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
         return self.x - image

@@ -1,31 +1,20 @@
-"""What families have in common whose tokens are patches of some pixels: pixels and masks as tensors, the sequence of
-blocks over the devices of a replica. Knows no architecture."""
+"""What families have in common whose tokens are patches of some pixels: pixels and masks as tensors. Knows no
+architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.diffusion.borders import working_on
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.opt.base import Stage
 from fastgen.opt.offload import onload
 
 MOST_PICTURES = 4
 """Images that go through the VAE's encoder together."""
-
-
-class Movable(Protocol):
-    def at(self, device: torch.device) -> Self:
-        """The same on another device."""
-
-
-A = TypeVar("A", bound=Movable)
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
@@ -61,32 +50,3 @@ def encode(modules: Modules, pictures: list[np.ndarray], mode: Callable[[torch.T
     size = MOST_PICTURES if modules.dtype == torch.float32 else 1
     with onload(modules, "vae"):
         return torch.cat([mode(chunk) for chunk in pixels.split(size)])
-
-
-def stages_of(modules: Modules, blocks: Sequence[Any]) -> tuple[Stage, ...]:
-    """Where the blocks are: all on the device if the model is not split."""
-    return modules.stages or (Stage(modules.device, 0, len(blocks)),)
-
-
-def through(
-    stages: Sequence[Stage],
-    blocks: Sequence[Any],
-    activations: A,
-    start: int,
-    stop: int | None,
-    run: Callable[[int, Any, int, A], A],
-) -> A:
-    """The activations after blocks start:stop, on the device of the last of them.
-
-    Args:
-        run: (position, block, number of its stage, activations) -> activations after the block.
-    """
-    stop = len(blocks) if stop is None else stop
-    for number, stage in enumerate(stages):
-        own = range(max(start, stage.start), min(stop, stage.stop))
-        if own:
-            activations = activations.at(stage.device)
-            with working_on(stage.device):
-                for at in own:
-                    activations = run(at, blocks[at], number, activations)
-    return activations

@@ -12,12 +12,11 @@ from typing import Any, Self
 
 import torch
 
-from fastgen.backends.diffusion.borders import cross, working_on
-from fastgen.backends.diffusion.families import patches
+from fastgen.backends.diffusion.borders import cross
+from fastgen.backends.diffusion.families.block_forward import BlockForward
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.opt.base import blocks_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Activations:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "tokens"]
 
 
-class Forward:
+class Forward(BlockForward[Activations]):
     """Args:
     samples: of one key.
     guidance: (B,), float32, on the device.
@@ -66,13 +65,9 @@ class Forward:
     def __init__(
         self, m: Modules, samples: list[Sample], guidance: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
     ):
-        self.transformer, self.dtype = m.transformer, m.dtype
-        device = self.device = m.device
-        self.end_device = m.end_device
-        self._blocks = [block for _, block in blocks_of(m)]
+        super().__init__(m)
         self._double = len(m.transformer.transformer_blocks)
-        self.stages = patches.stages_of(m, self._blocks)
-        embeds = torch.stack([upload(s.prompt.embeds, device) for s in samples])
+        embeds = torch.stack([upload(s.prompt.embeds, self.device) for s in samples])
         self.constants: dict[str, torch.Tensor] = {"text": self.transformer.context_embedder(embeds)}
         for number, stage in enumerate(self.stages):
             self.constants |= {
@@ -102,10 +97,6 @@ class Forward:
             tokens,
         )
 
-    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
-        """After the blocks start:stop, double-stream blocks first; on the device of the last of them."""
-        return patches.through(self.stages, self._blocks, activations, start, stop, self._run)
-
     def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
         rope = (self.constants[f"cos {stage}"], self.constants[f"sin {stage}"])
         if at < self._double:
@@ -125,16 +116,3 @@ class Forward:
                 split_hidden_states=True,
             )
         return replace(now, text=text, hidden=hidden)
-
-    def back(self, image: torch.Tensor) -> torch.Tensor:
-        return cross(image, self.device)
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        return values  # one device has all tokens
-
-    def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
-        """The velocity (B, tokens, C)."""
-        image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
-        with working_on(self.end_device):
-            velocity = self.transformer.proj_out(self.transformer.norm_out(image, embedding))
-        return cross(velocity, self.device)

@@ -13,12 +13,11 @@ from typing import Any, Self
 
 import torch
 
-from fastgen.backends.diffusion.borders import cross, working_on
-from fastgen.backends.diffusion.families import patches
+from fastgen.backends.diffusion.borders import cross
+from fastgen.backends.diffusion.families.block_forward import BlockForward
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.opt.base import blocks_of
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,11 @@ class Activations:
         return replace(self, text=self.text[rows], hidden=self.hidden[rows], embedding=self.embedding[rows], mask=mask)
 
 
-class Forward:
+class Forward(BlockForward[Activations]):
     """Args: samples: of one key."""
 
     def __init__(self, m: Modules, samples: list[Sample]):
-        self.transformer, self.dtype = m.transformer, m.dtype
-        self.device, self.end_device = m.device, m.end_device
-        self._blocks = [block for _, block in blocks_of(m)]
-        self.stages = patches.stages_of(m, self._blocks)
+        super().__init__(m)
         embeds = [upload(sample.prompt.embeds, self.device) for sample in samples]
         lengths = [len(one) for one in embeds]
         text = torch.nn.utils.rnn.pad_sequence(embeds, batch_first=True)
@@ -77,10 +73,6 @@ class Forward:
         embedding = model.time_text_embed(timestep.to(self.dtype), hidden)
         return Activations(known["text"], hidden, embedding, known.get("mask"))
 
-    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
-        """After the blocks start:stop; on the device of the last of them."""
-        return patches.through(self.stages, self._blocks, activations, start, stop, self._run)
-
     def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
         text, hidden = block(
             hidden_states=now.hidden,
@@ -90,16 +82,3 @@ class Forward:
             image_rotary_emb=(self.constants[f"image rope {stage}"], self.constants[f"text rope {stage}"]),
         )
         return replace(now, text=text, hidden=hidden)
-
-    def back(self, image: torch.Tensor) -> torch.Tensor:
-        return cross(image, self.device)
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        return values  # one device has all tokens
-
-    def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
-        """The velocity (B, tokens, 64)."""
-        image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
-        with working_on(self.end_device):
-            velocity = self.transformer.proj_out(self.transformer.norm_out(image, embedding))
-        return cross(velocity, self.device)

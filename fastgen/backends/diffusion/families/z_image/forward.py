@@ -15,11 +15,10 @@ from typing import Any, Self
 import torch
 
 from fastgen.backends.diffusion.borders import cross, working_on
-from fastgen.backends.diffusion.families import patches
+from fastgen.backends.diffusion.families.block_forward import BlockForward
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.opt.base import blocks_of
 
 MULTIPLE = 32
 """Images and prompts are padded to a multiple of this many tokens; the model attends to that padding."""
@@ -57,14 +56,11 @@ class Activations:
         return replace(self, hidden=self.hidden[rows], embedding=self.embedding[rows], rope=self.rope[rows], mask=mask)
 
 
-class Forward:
+class Forward(BlockForward[Activations]):
     """Args: samples: of one key."""
 
     def __init__(self, m: Modules, samples: list[Sample]):
-        self.transformer, self.dtype = m.transformer, m.dtype
-        self.device, self.end_device = m.device, m.end_device
-        self._blocks = [block for _, block in blocks_of(m)]
-        self.stages = patches.stages_of(m, self._blocks)
+        super().__init__(m)
         self.tokens = max(_tokens(sample) for sample in samples)
         prompts, prompt_ids, prompt_mask = self._lay_out_prompts(samples)
         image_ids, image_mask, self.constants = self._lay_out_images(samples)
@@ -129,25 +125,11 @@ class Forward:
         hidden = torch.cat([hidden, known["prompts"]], dim=1)
         return Activations(hidden, embedding, known["rope"], known.get("mask"), x.shape[1])
 
-    def blocks(self, activations: Activations, start: int, stop: int | None = None) -> Activations:
-        """After the blocks start:stop; on the device of the last of them."""
-        return patches.through(self.stages, self._blocks, activations, start, stop, self._run)
-
     def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
         return replace(now, hidden=block(now.hidden, now.mask, now.rope, now.embedding))
 
-    def back(self, image: torch.Tensor) -> torch.Tensor:
-        return cross(image, self.device)
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        return values  # one device has all tokens
-
-    def end(self, image: torch.Tensor, activations: Activations) -> torch.Tensor:
-        """The velocity (B, tokens, 64)."""
-        image, embedding = cross(image, self.end_device), cross(activations.embedding, self.end_device)
-        with working_on(self.end_device):
-            velocity = -self.transformer.all_final_layer[PATCH](image, c=embedding)
-        return cross(velocity, self.device)
+    def _last(self, image: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        return -self.transformer.all_final_layer[PATCH](image, c=embedding)
 
 
 def _tokens(sample: Sample) -> int:
