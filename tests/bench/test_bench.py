@@ -47,7 +47,7 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
     flags = [word for name in only for word in ("--only", name)]
     if task == "t2i":
         flags += ["--compare", compare]
-    done = cli("bench", task, "--rows", "4", "--rounds", "1", "--steps", "4", *flags)
+    done = cli("bench", task, "--rows", "4", "--rounds", "1", "--steps", "4", "--batch-size", "2", *flags)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "fastgen-runs" / f"bench-{task}"
     found = json.loads((out / "bench.json").read_text())
@@ -71,7 +71,9 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
     if task == "t2i":
         ours, other = found["commands"]
         assert ours["ratio"] == 1 and other["command"] == compare and 0 < other["seconds"] < ours["seconds"]
-        assert ours["command"] == "fastgen t2i {rows} -o {out} --quiet --steps 4"
+        assert ours["command"] == "fastgen t2i {rows} -o {out} --quiet --steps 4 --batch-size 2"
+    if task == "edit":
+        return
     again = cli(*shlex.split(cached["again"])[1:])
     assert again.returncode == 0, again.stderr
     repeated = json.loads((out / "again" / "bench.json").read_text())
@@ -83,7 +85,7 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
 
 @pytest.mark.slow
 def test_an_arm_that_fails_harms_no_other(tmp_path):
-    settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu", steps=2)
+    settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu", steps=2, batch_size=1)
     opponent, plain = arms(settings, ("plain",))
     nowhere = replace(settings, model=replace(settings.model, path=str(tmp_path / "nowhere")))
     broken = [Arm("broken", nowhere, asked_for=True), Arm("of all", nowhere)]
