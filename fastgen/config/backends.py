@@ -79,7 +79,8 @@ _SPECS = (
         "local",
         PICTURES,
         dict.fromkeys(
-            ("flux", "flux2", "z_image", "qwen_image"), "fastgen.backends.diffusion.backend:DiffusionBackend"
+            ("flux", "flux2", "z_image", "qwen_image", "qwen_image_edit"),
+            "fastgen.backends.diffusion.backend:DiffusionBackend",
         ),
         "fastgen.config.model_cards:locate",
         optimizes=True,

@@ -53,6 +53,13 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Input images of one edit."""
     true_cfg: bool = True
     """Whether a row may have `negative_prompt` and `true_cfg_scale`."""
+    text_to_image: bool = True
+    """Whether it makes images without an input image."""
+    reference_pixels: int = 0
+    """Pixels of each input image as the model sees it; 0: as many as are rendered, and those after the first are never
+    enlarged."""
+    edit_grid: int = 0
+    """The sides of input images, and of an edit that sets no size, are multiples of this; 0: of the model's grid."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -74,6 +81,8 @@ class Parts(msgspec.Struct, frozen=True):
     whole_text: tuple[str, ...] = ()
     """Its layers that bitsandbytes' kinds leave out."""
     tokenizers: tuple[str, ...] = ("tokenizer",)
+    processor: str = ""
+    """What prepares the images that the text encoder reads with a prompt; "" if it reads text only."""
     per_sample: tuple[str, ...] = ()
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
@@ -89,7 +98,7 @@ class Parts(msgspec.Struct, frozen=True):
     @property
     def folders(self) -> tuple[str, ...]:
         """All that a model folder must have."""
-        return (*self.modules, *self.tokenizers, "scheduler")
+        return (*self.modules, *self.tokenizers, *([self.processor] if self.processor else ()), "scheduler")
 
 
 _FLUX_BLOCKS = ("transformer_blocks", "single_transformer_blocks")
@@ -127,7 +136,14 @@ QWEN_IMAGE = Parts(
     embedders=("time_text_embed",),
     per_sample=("img_mod", "txt_mod"),
 )
-PARTS: dict[str, Parts] = {"flux": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "qwen_image": QWEN_IMAGE}
+QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
+PARTS: dict[str, Parts] = {
+    "flux": FLUX1,
+    "flux2": FLUX2,
+    "z_image": Z_IMAGE,
+    "qwen_image": QWEN_IMAGE,
+    "qwen_image_edit": QWEN_IMAGE_EDIT,
+}
 """`ModelCard.family` -> its parts."""
 
 
@@ -181,6 +197,25 @@ def _qwen_image(transformer: dict, index: dict) -> Defaults:
     return Defaults(steps=50, guidance=4.0, max_references=0)
 
 
+def _qwen_image_edit(transformer: dict, index: dict) -> Defaults:
+    """Qwen-Image-Edit: one input image; diffusers' QwenImageEditPipeline."""
+    return Defaults(
+        steps=50,
+        guidance=4.0,
+        edits=True,
+        references_apart=True,
+        max_references=1,
+        text_to_image=False,
+        reference_pixels=1024 * 1024,
+        edit_grid=32,
+    )
+
+
+def _qwen_image_edit_plus(transformer: dict, index: dict) -> Defaults:
+    """Qwen-Image-Edit-2509 and later: 40 steps by their model cards."""
+    return msgspec.structs.replace(_qwen_image_edit(transformer, index), steps=40, max_references=10)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A pipeline of diffusers that a model folder may name."""
@@ -196,5 +231,7 @@ PIPELINES = {
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
     "ZImagePipeline": Pipeline("z_image", _z_image),
     "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
+    "QwenImageEditPipeline": Pipeline("qwen_image_edit", _qwen_image_edit),
+    "QwenImageEditPlusPipeline": Pipeline("qwen_image_edit", _qwen_image_edit_plus),
 }
 """`_class_name` in `model_index.json` -> what it is."""

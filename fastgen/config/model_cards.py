@@ -41,6 +41,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
+    pipeline: str = ""
+    """Its class in diffusers, by `model_index.json`."""
     synthetic: bool = False
     """The folder has no weights: the engine uses random ones, to measure speed (`fastgen bench --synthetic`)."""
 
@@ -109,6 +111,11 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
         raise ModelError(
             f"--model {name}: makes images from text only; to edit, use a model such as {AUTO_ON_GPU['edit']}"
         )
+    if task == "t2i" and not card.defaults.text_to_image:
+        raise ModelError(
+            f"--model {name}: edits images and makes none from text alone; for that, use a model such as "
+            f"{AUTO_ON_GPU['t2i']}"
+        )
     if task == "edit" and not card.defaults.edits:
         notes.append(f"--model {name} is a text-to-image model, not Kontext: its edits may ignore the input image")
     return card, notes
@@ -170,6 +177,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         _fingerprint(folder),
         defaults,
         grid,
+        pipeline,
         synthetic,
     )
 

@@ -53,6 +53,9 @@ def lay_out(shapes: list[Size], asked: Size | None, masked: bool, card: ModelCar
     saved = first if masked and not asked else render
     # The two differ only if another shape is requested: the model then has to invent what lies beside the image.
     base = render if masked or not asked else _reference(first, render, card.grid)
+    if card.defaults.references_apart and (pixels := card.defaults.reference_pixels):
+        seen = [_at(shape, pixels, _grid(card)) for shape in shapes]
+        return Layout(render, saved, (0, 0), (), (render if masked else seen[0], *seen[1:]))
     if card.defaults.references_apart:
         others = [_at(shape, min(shape[0] * shape[1], card.defaults.pixels), card.grid) for shape in shapes[1:]]
         return Layout(render, saved, (0, 0), (), (base, *others))
@@ -68,7 +71,7 @@ def fit(shape: Size, card: ModelCard) -> Size:
     """
     trained = card.defaults.preferred_sizes
     if not trained:
-        return _at(shape, card.defaults.pixels, card.grid)
+        return _at(shape, card.defaults.pixels, _grid(card))
     nearest = min(trained, key=lambda size: abs(math.log(_aspect(size) / _aspect(shape))))
     if abs(math.log(_aspect(nearest) / _aspect(shape))) <= math.log(NEAR):
         return nearest
@@ -125,6 +128,11 @@ def _block(base: Size, aspects: list[float], grid: int) -> tuple[int, list[Box]]
             boxes.append((width + round(left), top, max(1, round(right) - round(left)), max(1, round(tall))))
             left = right
     return block, boxes
+
+
+def _grid(card: ModelCard) -> int:
+    """Of input images, and of an edit that sets no size."""
+    return card.defaults.edit_grid or card.grid
 
 
 def _aspect(shape: Size) -> float:

@@ -12,6 +12,7 @@ CLASSES = {
     "flux2": "Flux2Transformer2DModel",
     "z_image": "ZImageTransformer2DModel",
     "qwen_image": "QwenImageTransformer2DModel",
+    "qwen_image_edit": "QwenImageTransformer2DModel",
 }
 
 
@@ -19,9 +20,8 @@ CLASSES = {
 def test_parts_are_there(family):
     import diffusers
 
-    small = {"z_image": {"n_layers": 1, "n_refiner_layers": 1}, "qwen_image": {"num_layers": 1}}.get(
-        family, {"num_layers": 1, "num_single_layers": 1}
-    )
+    small = {"z_image": {"n_layers": 1, "n_refiner_layers": 1}}.get(family, {"num_layers": 1})
+    small |= {"num_single_layers": 1} if family.startswith("flux") else {}
     with torch.device("meta"):
         transformer = getattr(diffusers, CLASSES[family])(**small)
     parts = PARTS[family]
@@ -43,6 +43,8 @@ def test_parts_are_there(family):
         ("Flux2KleinPipeline", {}, {}, (50, 4.0, True)),
         ("ZImagePipeline", {}, {}, (9, 0.0, True)),
         ("QwenImagePipeline", {}, {}, (50, 4.0, True)),
+        ("QwenImageEditPipeline", {}, {}, (50, 4.0, True)),
+        ("QwenImageEditPlusPipeline", {}, {}, (40, 4.0, True)),
     ],
 )
 def test_defaults(pipeline, transformer, index, want):

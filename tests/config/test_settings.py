@@ -52,7 +52,8 @@ CHANGES_RESULTS = {
 }
 OPENS_AN_ENGINE = {"backend", "model", "engine", "optimizations", "placement", "endpoint"}
 SAYS_NOTHING_OF_RESULTS = {
-    "model": {"path", "family", "defaults", "grid", "synthetic"},  # its name and the fingerprint of its files do
+    # its name and the fingerprint of its files do
+    "model": {"path", "family", "defaults", "grid", "pipeline", "synthetic"},
     "backend": set(msgspec.structs.asdict(backends.get("fake"))) - {"name"},
     "rows": {"other_root", "strict", "name"},  # where files are, and what they are called
     # rounding at most

@@ -45,6 +45,8 @@ class Model:
     passes: int = 1
     """Per step: two with true guidance."""
     short: str = ""
+    references: int = 0
+    """Input images of an edit."""
 
 
 FLUX1_VAE = ("AutoencoderKL", synthetic.VAE)
@@ -78,6 +80,16 @@ MODELS = {
     "Z-Image-Turbo": Model("z_image", ("ZImageTransformer2DModel", {}), QWEN3_4B, FLUX1_VAE, 9, 1, "z-image"),
     "Qwen-Image": Model(
         "qwen_image", ("QwenImageTransformer2DModel", {}), {}, ("AutoencoderKLQwenImage", {}), 50, 2, "qwen-image"
+    ),
+    "Qwen-Image-Edit-2511": Model(
+        "qwen_image_edit",
+        ("QwenImageTransformer2DModel", {"zero_cond_t": True}),
+        {},
+        ("AutoencoderKLQwenImage", {}),
+        40,
+        2,
+        "qwen-edit",
+        1,
     ),
 }
 
@@ -115,12 +127,12 @@ def count(model: Model) -> Counted:
         width=width,
         text_width=text_width,
     )
-    return Counted(found, sum(_flops(block, parts.per_sample, width) for block in blocks))
+    return Counted(found, sum(_flops(block, parts.per_sample, width, model.references) for block in blocks))
 
 
-def _flops(block: Any, per_sample: tuple[str, ...], width: int) -> float:
+def _flops(block: Any, per_sample: tuple[str, ...], width: int, references: int) -> float:
     """Two for each weight and token that it sees, and attention: 4 L^2 d."""
-    image = (SIDE // 16) ** 2
+    image = (SIDE // 16) ** 2 * (1 + references)
     linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, torch.nn.Linear)]
     both = not any(_of_text(name) for name, _ in linear)
     found = 4.0 * (image + TEXT) ** 2 * width
@@ -151,7 +163,7 @@ def _text_encoders(model: Model) -> tuple[int, int, int]:
     if model.family == "flux":
         t5, clip = T5EncoderModel(T5Config(**synthetic.T5)), CLIPTextModel(CLIPTextConfig(**synthetic.CLIP))
         return _parameters(t5), _parameters(clip), synthetic.T5["d_ff"]
-    if model.family == "qwen_image":
+    if model.family.startswith("qwen_image"):
         text = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
         text |= {"num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False}
         vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
@@ -173,7 +185,7 @@ def table() -> str:
     ]
     for name, model in MODELS.items():
         found = count(model)
-        sizes, work = found.sizes, Work(1, (SIDE // 16) ** 2, 0, TEXT, SIDE * SIDE)
+        sizes, work = found.sizes, Work(1, (SIDE // 16) ** 2, model.references * (SIDE // 16) ** 2, TEXT, SIDE * SIDE)
         memory = [f"{need(sizes, work, Optimizations(offload=Offload(kind)), 2).gib:.1f}" for kind in kinds]
         billions = [f"{count / 1e9:.2f} B" for count in (sizes.transformer.all, sizes.text.all + sizes.clip.all)]
         cells = [name, f"`{model.short}`" if model.short else "", *billions, f"{sizes.vae.all / 1e6:.0f} M"]
@@ -202,7 +214,7 @@ def test_a_short_name_is_said_in_full(short, monkeypatch):
 
     monkeypatch.setattr(model_cards, "_from_hub", missing)
     with pytest.raises(ModelError):
-        model_cards.resolve_model(short, "t2i", on_gpu=True)
+        model_cards.resolve_model(short, "edit", on_gpu=True)
     assert asked == [SHORT_NAMES[short].hub_id]
 
 

@@ -191,11 +191,12 @@ class DiffusionBackend:
         """The images that edits start from, by id, and the rows whose images cannot be used."""
         inputs: dict[str, Inputs] = {}
         bad: dict[str, Result] = {}
+        sees = self.family.condition_size if self.modules.parts.processor else None
         with clock.host("load"):
             for request in requests:
                 if request.images:
                     try:
-                        inputs[request.id] = Inputs(request)
+                        inputs[request.id] = Inputs(request, sees)
                     except InputError as error:
                         bad[request.id] = self._failed(request, "input", str(error), error.field)
         return inputs, bad

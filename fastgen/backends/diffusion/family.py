@@ -116,6 +116,17 @@ class Family(Protocol):
         """One `Prompt` per text, in order, on the device, or in main memory if the text encoders come and go. Called by
         one thread at a time, with the text encoders on the device."""
 
+    def encode_seen(self, prompts: list[tuple[str, tuple[Image.Image, ...]]]) -> list[Any]:
+        """As `encode_prompts`, for a family whose text encoder reads the input images with the prompt
+        (`modules.parts.processor`); the others need not have this.
+
+        Args:
+            prompts: the text and its images, each of its `condition_size`.
+        """
+
+    def condition_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) at which the text encoder reads an input image of this size. As for `encode_seen`."""
+
     def contrast(self, guidance: float, true_cfg: float | None, negative: str | None) -> tuple[str, float] | None:
         """The prompt and scale of the second pass of true classifier-free guidance; None if one pass is enough.
 

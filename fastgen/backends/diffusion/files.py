@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,14 +23,19 @@ from fastgen.input.masks import load_mask
 from fastgen.output import artifacts
 from fastgen.types import FileStamp, Request
 
+Size = tuple[int, int]
 SAVERS = 4
 """Threads that compress and write images; Pillow releases the interpreter lock while it compresses."""
 
 
 class Inputs:
-    """The images that an edit starts from: loaded, checked and scaled to their places."""
+    """The images that an edit starts from: loaded, checked and scaled to their places.
 
-    def __init__(self, request: Request):
+    Args:
+        condition_size: of an image -> the size at which the text encoder reads it; None: it reads none.
+    """
+
+    def __init__(self, request: Request, condition_size: Callable[[Size], Size] | None = None):
         pictures = [images.load_colors(path, request.image_field) for path in request.images]
         self.first = pictures[0]
         self.warnings = [
@@ -45,6 +51,11 @@ class Inputs:
         else:
             sheet = images.stitch([picture.srgb for picture in pictures], request.reference, request.places)
             self.references = [images.scaled(sheet, request.reference)]
+        self.conditions: tuple[Image.Image, ...] = ()
+        """What the text encoder reads with the prompt."""
+        if condition_size is not None:
+            own = [picture.srgb for picture in pictures]
+            self.conditions = tuple(images.scaled(picture, condition_size(picture.size)) for picture in own)
         self._saved = (request.image_params.width, request.image_params.height)
         self.base = images.scaled(self.first.srgb, self._saved)
         self.mask: Image.Image | None = None

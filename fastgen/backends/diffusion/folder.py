@@ -65,6 +65,9 @@ class Folder:
 
         return self._read(name, AutoTokenizer.from_pretrained, local_files_only=True)
 
+    def processor(self, name: str, cls: Any) -> Any:
+        return self._read(name, cls.from_pretrained, local_files_only=True)
+
     def scheduler(self) -> Any:
         """The noise schedule of a flow that is stepped deterministically."""
         from diffusers import FlowMatchEulerDiscreteScheduler

@@ -6,6 +6,8 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from PIL import Image
+
 from fastgen.backends.diffusion.family import Family
 from fastgen.opt.offload import onload
 
@@ -29,6 +31,12 @@ class PromptEncoder:
         """One `Prompt` of the family per text, in order. Thread-safe."""
         with self._lock:
             return self._encode(prompts)
+
+    def encode_seen(self, prompts: list[tuple[str, tuple[Image.Image, ...]]]) -> list[Any]:
+        """One `Prompt` of the family per text with its images, in order. They are not remembered, because images are
+        rarely the same. Thread-safe."""
+        with self._lock, onload(self.family.modules, *self.family.text_parts):
+            return self.family.encode_seen(prompts)
 
     def _encode(self, prompts: list[str]) -> list[Any]:
         found: dict[str, Any] = {}

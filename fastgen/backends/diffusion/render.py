@@ -5,7 +5,7 @@ Does not know the architecture, threads or files.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class ImageJob:
 
 Made = dict[str, list[ImageJob]]
 """Id of a request -> its images."""
+Prompts = dict[tuple[str, Hashable], Any]
+"""(text, the images it was encoded with: `_origin`, or None) -> the family's `Prompt`."""
 
 
 class Rendering:
@@ -72,6 +74,8 @@ class Rendering:
         negative = [found[0] for found in self._contrasts.values() if found is not None]
         texts = [prompt for request in requests for prompt in request.prompts]
         self._texts = list(dict.fromkeys([*texts, *negative]))
+        self._sees = bool(self._family.modules.parts.processor)
+        """Whether prompts are encoded with the images that a turn starts from, so anew in each turn."""
         self._jobs: Made = {}
         for request in requests:
             n = request.image_params.n
@@ -81,25 +85,48 @@ class Rendering:
     def work(self) -> Work:
         """Stages for the engine's threads. Returns a function for another thread, which waits for the images and
         returns them and the number of tokens of each prompt."""
-        yield self._family.text_parts
-        with self._clock.device("encode"):
-            prompts = dict(zip(self._texts, self._renderer.prompts.encode(self._texts), strict=True))
+        tokens: dict[str, int] = {}
         for turn in range(self._bucket.turns):
+            if turn == 0 or self._sees:
+                yield self._family.text_parts
+                with self._clock.device("encode"):
+                    prompts = self._encoded(turn)
+                tokens |= {text: prompt.tokens for (text, _), prompt in prompts.items()}
             decoded = yield from self._turn(turn, prompts)
             if turn < self._bucket.turns - 1:
                 self._finish(decoded, turn)
 
         def wait() -> tuple[Made, dict[str, int]]:
             self._finish(decoded, self._bucket.turns - 1)
-            return self._jobs, {text: prompt.tokens for text, prompt in prompts.items()}
+            return self._jobs, tokens
 
         return wait
+
+    def _encoded(self, turn: int) -> Prompts:
+        """The prompts of this turn, or of all of them if they are encoded without images."""
+        if not self._sees:
+            found = self._renderer.prompts.encode(self._texts)
+            return dict(zip([(text, None) for text in self._texts], found, strict=True))
+        wanted: dict[tuple[str, Hashable], tuple[Image.Image, ...]] = {}
+        for job in self._everyone:
+            negative = self._contrasts[job.request.id]
+            for text in (job.request.prompts[turn], *([negative[0]] if negative else [])):
+                if (key := (text, _origin(job, turn))) not in wanted:
+                    wanted[key] = self._conditions(job, turn)
+        found = self._renderer.prompts.encode_seen([(text, seen) for (text, _), seen in wanted.items()])
+        return dict(zip(wanted, found, strict=True))
+
+    def _conditions(self, job: ImageJob, turn: int) -> tuple[Image.Image, ...]:
+        """What the text encoder reads with the prompt of this turn."""
+        if turn == 0 or job.picture is None:
+            return self._inputs[job.request.id].conditions
+        return (scaled(job.picture, self._family.condition_size(job.picture.size)),)
 
     @property
     def _everyone(self) -> list[ImageJob]:
         return [job for jobs in self._jobs.values() for job in jobs]
 
-    def _turn(self, turn: int, prompts: dict[str, Any]) -> Generator[Any, None, list[Decoded]]:
+    def _turn(self, turn: int, prompts: Prompts) -> Generator[Any, None, list[Decoded]]:
         """Apply one user turn to all jobs."""
         clock, jobs = self._clock, self._everyone
         with clock.host("noise"):
@@ -119,14 +146,15 @@ class Rendering:
             job.patterns += [sample.pattern] if sample.pattern else []
         return decoded
 
-    def _sample(self, job: ImageJob, turn: int, prompts: dict[str, Any]) -> Sample:
+    def _sample(self, job: ImageJob, turn: int, prompts: Prompts) -> Sample:
         if self._bucket.task == "edit":
             job.prompt = job.request.prompts[turn]
         params = job.request.image_params
         noise = self._family.noise(params.seed + turn * params.n + job.number, *self._size)
-        sample = Sample(prompts[job.prompt], *self._size, params.steps, params.guidance, noise)
+        origin = _origin(job, turn) if self._sees else None
+        sample = Sample(prompts[job.prompt, origin], *self._size, params.steps, params.guidance, noise)
         if found := self._contrasts[job.request.id]:
-            sample.negative, sample.cfg = prompts[found[0]], found[1]
+            sample.negative, sample.cfg = prompts[found[0], origin], found[1]
         return sample
 
     def _finish(self, decoded: list[Decoded], turn: int) -> None:
@@ -149,7 +177,7 @@ class Rendering:
         sources: dict[tuple, Image.Image] = {}
 
         def key(job: ImageJob, purpose: str | int) -> tuple:
-            return (purpose, job.request.id) if turn == 0 else (purpose, job.request.id, job.number)
+            return purpose, _origin(job, turn)
 
         def seen(job: ImageJob) -> list[Image.Image]:
             if turn == 0 or job.picture is None:
@@ -177,6 +205,11 @@ class Rendering:
             if mask is not None:
                 sample.keep = latents[key(job, "keep")]
                 sample.repaint = upload(self._family.mask(mask, self._size), self._family.modules.device)
+
+
+def _origin(job: ImageJob, turn: int) -> Hashable:
+    """Equal for jobs that start this turn from the same images."""
+    return (job.request.id,) if turn == 0 else (job.request.id, job.number)
 
 
 def _contrast(family: Family, request: Request) -> tuple[str, float] | None:

@@ -15,6 +15,7 @@ FAMILIES = {
     "flux2": "fastgen.backends.diffusion.families.flux2.family",
     "z_image": "fastgen.backends.diffusion.families.z_image.family",
     "qwen_image": "fastgen.backends.diffusion.families.qwen_image.family",
+    "qwen_image_edit": "fastgen.backends.diffusion.families.qwen_image.edit",
 }
 """`ModelCard.family` -> the module with its `load(settings, device) -> Family`."""
 

@@ -11,6 +11,8 @@ import torch
 
 def sigmas(scheduler: Any, steps: int, tokens: int) -> torch.Tensor:
     """The steps + 1 noise levels of a schedule for an image of so many tokens, on the CPU."""
+    if steps == 1:  # shifted or not; `shift_terminal` would divide by zero
+        return torch.tensor([1.0, 0.0])
     scheduler = copy.deepcopy(scheduler)
     config = scheduler.config
     # Resolution-dependent shift, as in diffusers' `calculate_shift`.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fastgen.backends.diffusion.backend import DiffusionBackend
 from fastgen.backends.diffusion.family import Sample
@@ -42,15 +43,22 @@ class Case:
 def sample(backend: DiffusionBackend, case: Case) -> Sample:
     """The case as the renderer would submit it."""
     family = backend.family
+
+    def encoded(text: str) -> Any:
+        if not backend.modules.parts.processor:
+            return backend.prompts.encode([text])[0]
+        seen = tuple(one.resize(family.condition_size(one.size), Image.Resampling.LANCZOS) for one in case.pictures)
+        return backend.prompts.encode_seen([(text, seen)])[0]
+
     made = Sample(
-        backend.prompts.encode([case.prompt])[0],
+        encoded(case.prompt),
         *case.size,
         case.steps,
         case.guidance,
         family.noise(case.seed, *case.size),
     )
     if found := family.contrast(case.guidance, case.true_cfg, case.negative):
-        made.negative, made.cfg = backend.prompts.encode([found[0]])[0], found[1]
+        made.negative, made.cfg = encoded(found[0]), found[1]
     if case.references:
         latents = [family.encode_pictures([np.asarray(picture)])[0] for picture in case.pictures]
         made.reference, made.reference_sizes = torch.cat(latents), case.references

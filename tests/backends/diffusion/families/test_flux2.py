@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 from PIL import Image
 
-from fastgen.input.readers.rows import Row
-from fastgen.input.requests import Intake
 from fastgen.types import Batch, Bucket, Failed, Request
 from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.families import tiny
 from tests.backends.diffusion.families.alike import Case, check, draw
+from tests.backends.diffusion.families.rows import images_of, rows
 
 LENGTH = 64
 CASES = [
@@ -85,23 +80,13 @@ def test_a_negative_prompt_counts_in_the_base_model(pair):
     assert (plain - negative).abs().max() > 0.003
 
 
-def rows(backend, folder, found):
-    """Requests of some rows, or why they failed."""
-    for name, shape in {"a": (64, 64), "b": (96, 64), "c": (64, 128)}.items():
-        picture(len(name), *shape).save(folder / f"{name}.png")
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, 32:] = 255
-    Image.fromarray(mask).save(folder / "mask.png")
-    reader = Intake(replace(backend.settings, rows=replace(backend.settings.rows, image_root=str(folder))))
-    made = []
-    for number, row in enumerate(found, 1):
-        line = Row(number, json.dumps(row).encode())
-        made.append(reader.read(line, reader.identify(line)))
-    return made
-
-
 def test_rows_have_several_references_masks_and_negative_prompts(pair, tmp_path):
     backend, _ = pair
+    for name, shape in {"a": (64, 64), "b": (96, 64), "c": (64, 128)}.items():
+        picture(len(name), *shape).save(tmp_path / f"{name}.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
     base = backend.settings.model.defaults.true_cfg
     one = {"id": "one", "prompt": "make it blue", "image": "a.png", "size": "64x64", "steps": 2, "seed": 1}
     asked = [
@@ -122,10 +107,7 @@ def test_rows_have_several_references_masks_and_negative_prompts(pair, tmp_path)
         )
     good = [request for request in requests if isinstance(request, Request)]
     done = [backend.run(Batch(Bucket.of(request), (request,)))[0] for request in good]
-    images = {
-        result.id: np.asarray(Image.open(Path(backend.settings.run.out, result.paths[0]))).astype(int)
-        for result in done
-    }
+    images = images_of(backend, done)
     assert set(images) == {"one", "three", "masked"} | ({"negative"} if base else set())
     before = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
     assert (images["masked"][:, :32] == before[:, :32]).all() and (images["masked"][:, 32:] != before[:, 32:]).any()

@@ -3,6 +3,7 @@ draw noise, but the same noise wherever they run."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,41 @@ def z_image(folder: Path) -> Any:
 
 def qwen_image(folder: Path) -> Any:
     """Saves a Qwen-Image and returns diffusers' pipeline of it."""
-    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from diffusers import QwenImagePipeline
+
+    return _saved(QwenImagePipeline(**_qwen_parts()), folder)
+
+
+def qwen_edit(folder: Path, pixels: int, plus: bool = True, **config: Any) -> Any:
+    """Saves a Qwen-Image-Edit and returns diffusers' pipeline of it. `pixels`: of its input images; `config`: of its
+    transformer."""
+    from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
+
+    kind = QwenImageEditPlusPipeline if plus else QwenImageEditPipeline
+    pipeline = _saved(kind(**_qwen_parts(**config), processor=processor()), folder)
+    own = {"pixels": pixels, "reference_pixels": pixels, "width": 64, "height": 64}
+    (folder / "fastgen.json").write_text(json.dumps(own))
+    return pipeline
+
+
+def processor() -> Any:
+    """Qwen2-VL's, without videos, for which it needs torchvision."""
+    from transformers import Qwen2VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    class Processor(Qwen2VLProcessor):
+        def get_attributes(*_):
+            return ["image_processor", "tokenizer"]
+
+        def __init__(self, image_processor=None, tokenizer=None, **more):
+            super().__init__(image_processor, tokenizer, **more)
+
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 64})
+    return Processor(images, tokenizer())
+
+
+def _qwen_parts(**config: Any) -> dict[str, Any]:
+    from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     transformer = QwenImageTransformer2DModel(
@@ -142,6 +177,7 @@ def qwen_image(folder: Path) -> Any:
         num_attention_heads=2,
         joint_attention_dim=32,
         axes_dims_rope=(4, 6, 6),
+        **config,
     )
     statistics = torch.randn(4, generator=torch.Generator().manual_seed(4))
     made = AutoencoderKLQwenImage(
@@ -152,7 +188,7 @@ def qwen_image(folder: Path) -> Any:
         latents_mean=(statistics * 0.2).tolist(),
         latents_std=(statistics.abs() + 0.5).tolist(),
     )
-    config = Qwen2_5_VLConfig(
+    language = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": VOCABULARY,
             "hidden_size": 32,
@@ -176,8 +212,8 @@ def qwen_image(folder: Path) -> Any:
         vision_start_token_id=256 + SPECIAL.index("<|vision_start|>"),
         vision_end_token_id=256 + SPECIAL.index("<|vision_end|>"),
     )
-    pipeline = QwenImagePipeline(
-        scheduler=scheduler(
+    return {
+        "scheduler": scheduler(
             shift=1.0,
             use_dynamic_shifting=True,
             base_shift=0.5,
@@ -185,12 +221,11 @@ def qwen_image(folder: Path) -> Any:
             max_image_seq_len=8192,
             shift_terminal=0.02,
         ),
-        vae=drawn(made, 2),
-        text_encoder=drawn(Qwen2_5_VLForConditionalGeneration(config), 1),
-        tokenizer=tokenizer(),
-        transformer=drawn(transformer),
-    )
-    return _saved(pipeline, folder)
+        "vae": drawn(made, 2),
+        "text_encoder": drawn(Qwen2_5_VLForConditionalGeneration(language), 1),
+        "tokenizer": tokenizer(),
+        "transformer": drawn(transformer),
+    }
 
 
 def vae(channels: int) -> Any:

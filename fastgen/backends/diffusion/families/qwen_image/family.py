@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from fastgen.backends.diffusion.families import parts, patches, shifted
 from fastgen.backends.diffusion.families.qwen_image import latents, text
 from fastgen.backends.diffusion.families.qwen_image.forward import Forward
 from fastgen.backends.diffusion.family import Sample
+from fastgen.backends.diffusion.folder import Folder
 from fastgen.backends.diffusion.modules import Modules
-from fastgen.config.families import QWEN_IMAGE
+from fastgen.config.families import QWEN_IMAGE, Parts
 from fastgen.config.settings import Settings
 
 NEGATIVE = " "
@@ -59,8 +61,8 @@ class QwenImage:
             return self.modules.vae.decode(maps[:, :, None], return_dict=False)[0][:, :, 0]
 
     def key(self, sample: Sample) -> Hashable:
-        """The positions are those of the size; prompts may have different lengths."""
-        return sample.width, sample.height
+        """The positions are those of the sizes; prompts may have different lengths."""
+        return sample.width, sample.height, sample.reference_sizes
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
         if (steps, tokens) not in self._sigmas:
@@ -81,6 +83,16 @@ class QwenImage:
 
 def load(settings: Settings, device: torch.device) -> QwenImage:
     """The model of the settings; see `families/parts.py`. Raises ModelError."""
+    return QwenImage(load_modules(settings, device, QWEN_IMAGE), settings.engine.max_sequence_length)
+
+
+def load_modules(
+    settings: Settings,
+    device: torch.device,
+    of: Parts,
+    more: Callable[[Folder], dict[str, Any]] = lambda folder: {},
+) -> Modules:
+    """Args: more: further members of `Modules`."""
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -89,7 +101,10 @@ def load(settings: Settings, device: torch.device) -> QwenImage:
         "vae": AutoencoderKLQwenImage,
         "text_encoder": Qwen2_5_VLForConditionalGeneration,
     }
-    modules = parts.load(
-        settings, device, QWEN_IMAGE, classes, more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}
+    return parts.load(
+        settings,
+        device,
+        of,
+        classes,
+        more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer"), **more(folder)},
     )
-    return QwenImage(modules, settings.engine.max_sequence_length)
