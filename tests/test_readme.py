@@ -17,7 +17,7 @@ from fastgen.cli import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "rehearsal.md")]
-OF_OTHERS = {"--device"}
+OF_OTHERS = {"--api-server-count", "--device", "--enable-prefix-caching", "--start"}
 """Flags of programs other than `fastgen`."""
 
 
