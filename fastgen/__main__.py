@@ -10,7 +10,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted before anything was done", file=sys.stderr)
         sys.exit(130)
-    app()
+    try:
+        app(prog_name="fastgen")
+    except Exception as error:
+        from fastgen.cli.unforeseen import say
+
+        sys.exit(say(error))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import typer
 
-from fastgen.cli import main, tables
+from fastgen.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "rehearsal.md")]
+OF_OTHERS = {"--api-server-count", "--device", "--enable-prefix-caching", "--start"}
+"""Flags of programs other than `fastgen`."""
 
 
 def marked(name: str) -> str:
@@ -28,17 +33,47 @@ def test_the_two_commands_are_one_line_each_and_ci_runs_the_second():
     assert "<!-- test -->" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_flag_named_in_the_readme_exists():
-    import inspect
+def typed(page: Path) -> list[str]:
+    """The commands of fastgen in a page: in its blocks of code, and in backticks."""
+    text = re.sub(r"\\\n\s*", "", page.read_text("utf-8"))
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+    blocks = [block for language, block in fenced if language in ("", "sh", "bash", "console")]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"^    (\S.*)$", prose, re.M)
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|\||;", re.sub(r"(^|\s)#.*", "", line))]
+    return [re.sub(r"^(\S*/)?fastgen", "fastgen", part) for part in parts if re.match(r"(\S*/)?fastgen( |$)", part)]
 
-    source = inspect.getsource(main)
-    flags = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - {"--help"}
-    known = set(re.findall(r'"(--[a-z0-9-]+)"', source)) | {
-        "--" + name.replace("_", "-")
-        for command in (main.t2i, main.caption, main.bench, tables.table, tables.export)
-        for name in inspect.signature(command).parameters
-    }
-    assert flags <= known, flags - known
+
+COMMANDS = sorted({(page.name, command) for page in PAGES for command in typed(page)})
+APP = typer.main.get_command(main.app)
+
+
+def test_pages_have_commands():
+    assert len(COMMANDS) > 60
+    assert ("README.md", "fastgen t2i prompts.jsonl -o run") in COMMANDS
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_every_command_in_the_pages_can_be_typed(page, command):
+    """It parses with the command line's own parser; what it does is tested elsewhere."""
+    words = [word for word in shlex.split(command)[1:] if word != "..."]
+    about = typer.Context(APP, info_name="fastgen")
+    if not words or words[0].startswith("-"):
+        assert {"--help", *(flag for p in APP.params for flag in p.opts)} >= set(words)
+        return
+    name, given, rest = APP.resolve_command(about, words)
+    if {"-h", "--help"} & set(rest):
+        rest = []
+    given.make_context(name, rest, parent=about, resilient_parsing=not rest)
+
+
+def test_every_flag_named_in_the_pages_exists():
+    known = {flag for command in APP.commands.values() for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+    known |= {flag for p in APP.params for flag in p.opts} | {"--help"}
+    for page in PAGES:
+        flags = set(re.findall(r"`(--[a-z][a-z0-9-]+)", page.read_text("utf-8"))) - OF_OTHERS
+        assert flags <= known, (page.name, flags - known)
 
 
 def test_links_lead_somewhere():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fastgen.cli.flags import Version, path
+from fastgen.cli.help import Group
 from fastgen.cli.run_task import fail
 
 
@@ -36,6 +37,7 @@ programs = typer.Typer(
     name="dataflow",
     help="Run DataFlow-MM's pipelines as programs. They take its flags, and the environment variables DF_API_KEY and "
     "DF_BASE_URL.",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from fastgen.cli import complete
 from fastgen.config.prompts import MAX_PIXELS
 
 
@@ -44,16 +45,18 @@ Out = Annotated[
 Model = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.models,
         help="Hub id or local folder of a model in diffusers format, a short name such as 'klein' (docs/models.md), "
         "'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one."
+        "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one.",
     ),
 ]
 Gpus = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.gpus,
         help="0,1 or all, or cpu or cpu:N. Each gets one engine process.  [default: all GPUs; cpu on a machine without "
-        "any]"
+        "any]",
     ),
 ]
 GpusPerReplica = Annotated[
@@ -122,14 +125,16 @@ VlmPerReplica = Annotated[
 Backend = Annotated[
     str,
     typer.Option(
-        help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]"
+        autocompletion=complete.backends,
+        help="local: the model runs on this machine. openai, gemini: an API of that format.  [default: local]",
     ),
 ]
 CaptionBackend = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.backends,
         help="vllm: a vLLM server that this command starts and stops, or one that is already running (--base-url). "
-        "openai, gemini: an API of that format.  [default: vllm]"
+        "openai, gemini: an API of that format.  [default: vllm]",
     ),
 ]
 BaseUrl = Annotated[
@@ -149,6 +154,7 @@ VllmCommand = Annotated[
 Fallback = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.backends,
         metavar="NAMES",
         help="Backends for rows that the first one cannot do, in order: openai,gemini. Each may name a model and an "
         "address: openai:gpt-image-2@http://host/v1.",
@@ -171,13 +177,15 @@ MaxCost = Annotated[
 Quality = Annotated[
     str,
     typer.Option(
-        help="On this machine: exact, high or fast, the set of optimizations (docs/optimizations.md).  "
-        "[default: exact] For APIs: low, medium, high ..., for rows that do not set it."
+        autocompletion=complete.qualities,
+        help="On this machine: exact, high or fast, the set of optimizations (docs/optimizations.md). For APIs: low, "
+        "medium, high ..., for rows that do not set it.  [default: exact; the API's]",
     ),
 ]
 Attention = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.kernels,
         metavar="NAME",
         help="Attention kernel: auto, native, cudnn, flash, flash3, sage, xformers ...  [default: the profile's; "
         "for FLUX.1 on a GPU the best that works]",
@@ -194,6 +202,7 @@ Compile = Annotated[
 Quantize = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.quantizations,
         metavar="KIND",
         help="Store weights in fewer bits: none, 8bit, 4bit, fp8, int8, mxfp8, nvfp4; text:8bit for T5.  [default: the "
         "profile's; else none, unless the model would not fit into the GPU]",
@@ -202,6 +211,7 @@ Quantize = Annotated[
 Cache = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.caches,
         metavar="KIND[:THRESHOLD]",
         help="Step cache: none, first-block or taylorseer.  [default: the profile's, else none]",
     ),
@@ -209,6 +219,7 @@ Cache = Annotated[
 Offload = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.offloads,
         metavar="WHAT",
         help="What is moved off the GPU while it is not needed: none, text, model or group.  [default: what the "
         "model needs to fit into the GPU]",
@@ -246,14 +257,19 @@ Pictures = Annotated[
 VlmModel = Annotated[
     str,
     typer.Option(
+        autocompletion=complete.models,
         help="Hub id or local folder of a VLM, a model of an API, 'tiny' (embedded), or 'auto': Qwen3-VL with a CUDA "
-        "GPU, else 'tiny'; for an API its default model."
+        "GPU, else 'tiny'; for an API its default model.",
     ),
 ]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="The question for rows that have no text.")]
 RowPrompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="The prompt for rows that have none.")]
-PromptKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the prompts.  [default: docs/rows.md]")]
-ImageKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the images.  [default: docs/rows.md]")]
+PromptKey = Annotated[
+    str, typer.Option(metavar="COLUMN", help="The column with the prompts.  [default: common names, see docs/rows.md]")
+]
+ImageKey = Annotated[
+    str, typer.Option(metavar="COLUMN", help="The column with the images.  [default: common names, see docs/rows.md]")
+]
 MaskKey = Annotated[str, typer.Option(metavar="COLUMN", help="edit: the column with the masks.  [default: mask]")]
 IdKey = Annotated[str, typer.Option(metavar="COLUMN", help="The column with the rows' own names.  [default: id]")]
 Strict = Annotated[
@@ -268,7 +284,12 @@ Name = Annotated[
         "[default: {id}_{n}]",
     ),
 ]
-Table = Annotated[str, typer.Option(metavar="FORMAT", help="Write the table also as parquet or csv.  [default: jsonl]")]
+Table = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.tables, metavar="FORMAT", help="Write the table also as parquet or csv, beside jsonl."
+    ),
+]
 Webdataset = Annotated[
     bool, typer.Option("--webdataset", help="Write the results also as tar shards, in webdataset/ in the run folder.")
 ]
@@ -326,11 +347,22 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps, for rows that 
 Guidance = Annotated[float | None, typer.Option(help="Guidance, for rows that set none.  [default: the model's]")]
 N = Annotated[int, typer.Option("--n", help="Images per prompt (t2i) or per row (edit), for rows that set none.")]
 Seed = Annotated[int, typer.Option(help="Seed of the run: a row without a seed derives one from this and its id.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto (bfloat16 on a GPU, float32 on a CPU).")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.dtypes,
+        help="float32, bfloat16, float16, or auto (bfloat16 on a GPU, float32 on a CPU).",
+    ),
+]
 BatchSize = Annotated[
     str, typer.Option(metavar="N|auto", help="Images that go through the model together; auto: by the profile.")
 ]
-Format = Annotated[str, typer.Option(help="png, jpeg or webp; with a quality: jpeg:90, webp:80, webp:lossless.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.formats, help="png, jpeg or webp; with a quality: jpeg:90, webp:80, webp:lossless."
+    ),
+]
 OutputKey = Annotated[
     str | None, typer.Option(help="Field for the paths of the images.  [default: images; edited_images for edit]")
 ]
@@ -367,7 +399,7 @@ DryRun = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line on stdout, the summary last.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, failed rows and warnings.")]
 
 BenchTask = Annotated[str, typer.Argument(metavar="[t2i|edit|caption]", help="What to measure.")]
 BenchOut = Annotated[
@@ -376,7 +408,9 @@ BenchOut = Annotated[
         "-o", "--out", parser=path, metavar="<path>", help="Folder for the files.  [default: fastgen-runs/bench-<task>]"
     ),
 ]
-OneGpu = Annotated[str, typer.Option("--gpus", help="One GPU, or cpu.  [default: GPU 0, else cpu]")]
+OneGpu = Annotated[
+    str, typer.Option("--gpus", autocompletion=complete.gpus, help="One GPU, or cpu.  [default: GPU 0, else cpu]")
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(

@@ -106,6 +106,7 @@ from fastgen.cli.flags import (
     Webdataset,
     path,
 )
+from fastgen.cli.help import Command, Group
 from fastgen.cli.run_task import fail, run_task
 from fastgen.config.prompts import PROMPT, SYSTEM
 
@@ -117,10 +118,10 @@ app = typer.Typer(
     help="Make images from prompts, edit images and caption images: a file of rows in, a table out. Runs on your own "
     "GPUs or through APIs. You can kill a run at any time; the same command continues it.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # square brackets in help texts are literal
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 every row is done, 2 wrong usage or settings, 3 finished but some rows failed, 130 "
     "interrupted, 1 the run could not continue.",
 )
@@ -133,7 +134,7 @@ def root(version: Version = False) -> None: ...
 def _command(task: Task, help: str) -> Callable[..., None]:
     """A command with the flags that t2i and edit share."""
 
-    @app.command(task, help=help)
+    @app.command(task, help=help, cls=Command)
     def command(
         input: Input = None,
         out: Out = None,
@@ -207,7 +208,7 @@ t2i = _command("t2i", "Make images from prompts.")
 edit = _command("edit", "Edit images by instruction: in one or several turns, with several references, with masks.")
 
 
-@app.command()
+@app.command(cls=Command)
 def caption(
     input: Pictures = None,
     out: Out = None,
@@ -257,7 +258,7 @@ def caption(
     run_task("caption", dict(locals()))
 
 
-@app.command()
+@app.command(cls=Command)
 def setup(
     what: Annotated[str, typer.Argument(metavar="vllm", help="What to set up.")],
     cpu: Annotated[bool, typer.Option("--cpu", help="Install for the CPU even if there is a GPU.")] = False,
@@ -279,7 +280,7 @@ def setup(
     print(f"vLLM is installed in {place}; `fastgen caption` finds it there")
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[
         Path,
@@ -311,7 +312,7 @@ def demo(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     task: BenchTask = "t2i",
     out: BenchOut = None,
@@ -377,11 +378,11 @@ def bench(
     raise typer.Exit(3 if any(arm["failed"] for arm in found["arms"]) else 0)
 
 
-app.command("init")(init)
-app.command("check")(check)
-app.command("doctor")(doctor)
-app.command("status")(shards.status)
-app.command("merge")(shards.merge)
-app.command("table")(tables.table)
-app.command("export")(tables.export)
+app.command("init", cls=Command)(init)
+app.command("check", cls=Command)(check)
+app.command("doctor", cls=Command)(doctor)
+app.command("status", cls=Command)(shards.status)
+app.command("merge", cls=Command)(shards.merge)
+app.command("table", cls=Command)(tables.table)
+app.command("export", cls=Command)(tables.export)
 app.add_typer(programs)

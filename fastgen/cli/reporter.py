@@ -1,7 +1,7 @@
 """What the user sees during a run. Knows the events by name, but not where they come from.
 
 There are three voices: "human" (stderr, with a progress bar on a terminal), "json" (one event per line on stdout, the
-summary last) and "quiet" (errors only).
+summary last) and "quiet" (errors, failed rows and warnings).
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from fastgen.cli import advice
 from fastgen.config.settings import Settings
 from fastgen.errors import quoted
 from fastgen.output.writers.tables import describe, output
-from fastgen.scheduler.failure_policy import AGAIN
 from fastgen.types import Done, Result
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Report:
         self.settings = settings
         self.total = 0
         self.failures = 0
-        self._kinds: set[str] = set()
+        self._kinds: Counter[str] = Counter()
         self.rows = 0
         self.images = 0
         self.started = self._said = time.monotonic()
@@ -97,10 +98,10 @@ class Report:
             self._json(event, **facts)
         elif event == "row_failed":
             self.failures += 1
-            self._kinds.add(facts["kind"])
-            if self.voice == "human" and self.failures <= MOST_FAILURES_SHOWN:
+            self._kinds[facts["kind"]] += 1
+            if self.failures <= MOST_FAILURES_SHOWN:
                 self._say(f"failed: {facts['message']} [{facts['kind']}, id {quoted(facts['id'])}]")
-            elif self.voice == "human" and self.failures == MOST_FAILURES_SHOWN + 1:
+            elif self.failures == MOST_FAILURES_SHOWN + 1:
                 self._say("more rows failed; failures.jsonl will list all of them")
         elif self.voice == "human" and event == "lane_ready":
             self._say(f"{facts['lane']} is ready after {facts.get('load_seconds', 0)} s of loading")
@@ -161,19 +162,13 @@ class Report:
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):
-                    self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({self._advice()})")
+                    self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({advice.about(self._kinds)})")
             else:
                 self._say("interrupted; nothing is lost: run the same command to continue")
                 if os.path.exists(f"{self.settings.run.out}/results.jsonl"):
                     self._say(f"table of what is done so far: {self.settings.run.out}/results.jsonl")
         if message:
             self._say(message, error=True)
-
-    def _advice(self) -> str:
-        """What to do about the failed rows."""
-        if self._kinds and self._kinds <= AGAIN - {"input"}:
-            return "run the same command to try them again"
-        return "fix them and run this file with another -o, or use --retry-failed here"
 
     def _rate(self) -> str:
         seconds = max(1e-9, time.monotonic() - self.started)

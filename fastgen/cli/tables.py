@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from fastgen.cli import complete
 from fastgen.cli.check import Run
 from fastgen.cli.flags import path
 
 
 def table(
     run: Run,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="jsonl, parquet or csv.")] = "jsonl",
+    to: Annotated[
+        str, typer.Option(autocompletion=complete.tables, metavar="FORMAT", help="jsonl, parquet or csv.")
+    ] = "jsonl",
 ) -> None:
     """Write the table of a run from its journal, whether it is finished, interrupted or still at work.
 
@@ -36,7 +39,10 @@ def table(
 
 def export(
     run: Run,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="parquet, webdataset, imagefolder or hf.")],
+    to: Annotated[
+        str,
+        typer.Option(autocompletion=complete.tables, metavar="FORMAT", help="parquet, webdataset, imagefolder or hf."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", parser=path, metavar="<path>", help="Folder.  [default: beside the run folder]"),

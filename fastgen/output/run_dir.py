@@ -16,7 +16,6 @@ import msgspec
 from filelock import FileLock, Timeout
 
 import fastgen
-from fastgen.config import stamps
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.readers.python_rows import write_jsonl
@@ -24,6 +23,7 @@ from fastgen.input.readers.rows import estimate
 from fastgen.output import artifacts, journal, names, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
 from fastgen.output.names import Layout
+from fastgen.output.other_settings import differences, read_run
 from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
 
 SPOOL = "rows.jsonl"
@@ -211,7 +211,7 @@ class RunFolder:
 
     def _check(self) -> dict | None:
         """Compare with the earlier run in this folder. Returns its run.json. Raises RunFolderError, OSError."""
-        before, fresh = self._read_run(), self.settings.run.fresh
+        before, fresh = read_run(self.path), self.settings.run.fresh
         if before is None:
             self._check_owner()
         self._check_kinds()
@@ -297,18 +297,7 @@ class RunFolder:
 
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError if these settings would give different results."""
-        now = self._fingerprint
-        loras = then.get("lora")
-        files = [then.get("transformer"), *(loras if isinstance(loras, list) else ())]
-        if any(map(stamps.has_ends, files)):  # from a version that did not hash more
-            now = self.settings.fingerprint(stamps.ends)
-        now = json.loads(json.dumps(now))
-        changed = [
-            f"{key}: {then.get(key)!r} before, {now.get(key)!r} now"
-            for key in {**now, **then}  # what only one of them has is a difference too
-            if then.get(key) != now.get(key)
-        ]
-        if changed:
+        if changed := differences(then, self.settings, self._fingerprint):
             raise RunFolderError(
                 f"-o {self.path}: contains a run with other settings ({'; '.join(changed)}). Use the same settings to "
                 f"continue it{self._or_fresh()}, or use another folder"
@@ -320,19 +309,8 @@ class RunFolder:
             return ""
         return ", use --fresh to start over (the earlier files are moved aside)"
 
-    def _read_run(self) -> dict | None:
-        """run.json, if it belongs to a run."""
-        if not (self.path / RUN).is_file():
-            return None
-        try:
-            value = json.loads((self.path / RUN).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        is_run = isinstance(value, dict) and isinstance(value.get("settings"), dict) and "fastgen" in value
-        return value if is_run else None
-
     def _holder(self) -> object:
-        return (self._read_run() or {}).get("pid", "unknown")
+        return (read_run(self.path) or {}).get("pid", "unknown")
 
     def _not_writable(self, error: OSError) -> RunFolderError:
         return RunFolderError(f"-o {self.path}: cannot write there: {error.strerror}; choose another folder")

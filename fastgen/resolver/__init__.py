@@ -18,6 +18,7 @@ from fastgen.config.profile import from_file
 from fastgen.config.prompts import PROMPT, SYSTEM
 from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import SettingsError, quoted
+from fastgen.output import other_settings
 from fastgen.providers import capabilities, catalog, pricing
 from fastgen.resolver import flags as given
 from fastgen.resolver import parts, placing, sharding
@@ -97,7 +98,8 @@ def resolve(
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
-    The names are those of the command line; None means "not given". Without `input` the rows come from Python.
+    The names are those of the command line; None means "not given". Without `input` the rows come from Python. Without
+    `out`, a run goes to a folder of its own (`fastgen-runs/t2i-2`) if the usual one has results of other settings.
 
     Raises:
         SettingsError: something cannot be honoured; the message names the flag and the fix.
@@ -150,8 +152,8 @@ def _route(flags: Flags) -> Settings:
         route.append(settings)
     said = tuple(note for settings in route for note in settings.run.notes) + tuple(notes)
     said += _without_effect(flags, route)
-    main = route[0]
-    return replace(main, run=replace(main.run, notes=said), fallbacks=tuple(route[1:]))
+    main = replace(route[0], run=replace(route[0].run, notes=said), fallbacks=tuple(route[1:]))
+    return main if flags.out is not None or flags.fresh or flags.shard else other_settings.in_own_folder(main)
 
 
 def _spec(flag: str, name: str, task: Task) -> backends.BackendSpec:

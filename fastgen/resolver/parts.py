@@ -15,7 +15,7 @@ from fastgen.input import masks, paths
 from fastgen.input.readers.rows import is_on_hub
 from fastgen.output import names, shards
 from fastgen.output.writers import table_formats
-from fastgen.resolver.flags import Flags
+from fastgen.resolver.flags import Flags, called
 
 DEFAULT = {"steps": None, "guidance": None, "seed": 0}
 """Values of flags that are not given."""
@@ -101,6 +101,9 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         raise SettingsError(f"--output-key {key!r}: is not the name of a field; give one such as {OUTPUT_KEYS[task]}")
     if key in taken:
         raise SettingsError(f"--output-key {key!r}: fastgen itself reads or writes that field; choose another name")
+    for name in ("image_key", "mask_key"):
+        if task == "t2i" and getattr(flags, name):
+            raise SettingsError(f"{called(name)} {getattr(flags, name)}: t2i reads no images; leave it out")
     file = Path(input) if input and not is_on_hub(input) else None
     root, notes = paths.image_root(flags.image_root, file, task)
     other = "" if task == "t2i" or flags.image_root is not None else paths.of_earlier_run(file)

@@ -64,7 +64,8 @@ def test_what_a_person_sees(cli, rows_file, tmp_path):
 
 def test_quiet_is_quiet(cli, rows_file):
     result = cli("t2i", rows_file([{"prompt": "a"}, {"prompt": ""}]), *FAKE, "--quiet")
-    assert (result.returncode, result.stdout, result.stderr) == (3, "", "")
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr.startswith("failed: row 2, field prompt: ") and result.stderr.count("\n") == 1
     assert "error: " in cli("t2i", "none.jsonl", "-q").stderr
 
 
@@ -181,6 +182,18 @@ def test_changed_settings_exit_2_with_the_difference(cli, rows_file):
     assert cli("t2i", rows, "-o", "out", *FAKE).returncode == 0
     result = cli("t2i", rows, "-o", "out", *FAKE, "--steps", "9")
     assert result.returncode == 2 and "steps: 4 before, 9 now" in result.stderr and "--fresh" in result.stderr
+
+
+def test_other_settings_without_o_have_a_folder_of_their_own(cli, rows_file, tmp_path):
+    rows = rows_file([{"prompt": "a"}])
+    assert cli("t2i", rows, *FAKE).returncode == 0
+    runs = tmp_path / "fastgen-runs"
+    for expected in ("1 image made", "0 images made"):  # the same command finds its folder again
+        result = cli("t2i", rows, *FAKE, "--steps", "9")
+        assert result.returncode == 0 and expected in result.stderr, result.stderr
+        assert f"{runs}/t2i has a run with other settings (steps: 4 before, 9 now)" in result.stderr
+    assert sorted(path.name for path in runs.iterdir()) == ["t2i", "t2i-2"]
+    assert cli("t2i", rows, "-o", runs / "t2i", *FAKE, "--steps", "9").returncode == 2
 
 
 def state_of(out) -> str:
