@@ -2,7 +2,7 @@
 
 backend.py        batch -> results
 prompts.py        encoded prompts, each once
-denoise.py        noise -> latents: the step loop
+step_engine.py    samples -> latents: who joins a group, and when
 group.py          samples that share forward passes
 in_turn.py        several groups at the same time, where stages are on several devices
 borders.py        between the devices of a replica
@@ -12,6 +12,7 @@ decode.py         latents -> pixels
 files.py          images in and out
 threads.py        the threads that compute, and in which order
 transfer.py       between main memory and device
+heap.py           what a CPU's tensors freed stays for the next ones
 clock.py          seconds by stage
 memory.py         what helps when memory is full
 modules.py        the modules of a model; folder.py, lora.py, single_file.py, synthetic.py: how they are loaded

@@ -21,6 +21,7 @@ from fastgen.backends.diffusion.families import load
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.files import Inputs, Saver
 from fastgen.backends.diffusion.group import Group
+from fastgen.backends.diffusion.heap import keep_freed_memory
 from fastgen.backends.diffusion.in_turn import InTurn
 from fastgen.backends.diffusion.memory import OutOfMemory, Room, advice, is_full
 from fastgen.backends.diffusion.prompts import PromptEncoder
@@ -60,6 +61,8 @@ class DiffusionBackend:
         parallel = streams(self.device, self.settings.optimizations)
         threads = max(1, self.device.threads // (self.device.size if together else parallel))
         torch.set_num_threads(threads)
+        if self.device.kind == "cpu":
+            keep_freed_memory()
         if self.device.kind == "cuda" and not torch.cuda.is_available():
             raise SettingsError(
                 f"this PyTorch ({torch.__version__}) cannot use {self.device.name}: {_why_no_cuda()}. See what "

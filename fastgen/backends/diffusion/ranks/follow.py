@@ -21,6 +21,7 @@ from fastgen import opt
 from fastgen.backends.diffusion.decode import Decoded, to_uint8
 from fastgen.backends.diffusion.families import load
 from fastgen.backends.diffusion.group import Group, Member
+from fastgen.backends.diffusion.heap import keep_freed_memory
 from fastgen.backends.diffusion.memory import OutOfMemory, Room
 from fastgen.backends.diffusion.ranks import messages
 from fastgen.backends.diffusion.ranks.group import device_of, join
@@ -47,6 +48,8 @@ class Follower:
         settings, device = self._hello.settings, self._hello.device
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)
+        else:
+            keep_freed_memory()
         torch.set_num_threads(max(1, device.threads // device.size))
         chosen = _without_text(settings.optimizations)
         self._family = load(replace(settings, optimizations=chosen), self._device)
