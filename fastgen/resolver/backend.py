@@ -206,10 +206,9 @@ def _engine(flags: Flags, card: ModelCard, on_gpu: bool) -> Engine:
 
 
 def _weights(card: ModelCard, engine: Engine) -> tuple[str, ...]:
-    """Notes on the user's own weight files. Raises SettingsError if the model cannot have any."""
-    if card.family != "flux" and (engine.loras or engine.transformer):
-        flag = "--lora" if engine.loras else "--transformer"
-        raise SettingsError(f"{flag}: so far only for FLUX.1 models; {card.name} is another one, so leave it out")
+    """Notes on the user's own weight files. Raises ModelError if one does not fit."""
+    if not card.path:  # only a plan is made; the model is not on this machine
+        return ()
     return weights.plan(card.path, engine.transformer, engine.loras).notes
 
 

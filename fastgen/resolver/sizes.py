@@ -17,6 +17,7 @@ from fastgen.config.families import FLUX1, PARTS
 from fastgen.config.fit.memory import Part, Sizes
 from fastgen.config.model_cards import ModelCard
 from fastgen.input.weights import flux
+from fastgen.input.weights.layers import Shape
 from fastgen.opt.quantize import GROUP
 
 KEPT_BY_BITSANDBYTES = ".wo.weight"
@@ -49,7 +50,7 @@ def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any
     )
 
 
-def _transformer(shapes: dict[str, flux.Shape]) -> Part:
+def _transformer(shapes: dict[str, Shape]) -> Part:
     blocks: Counter[str] = Counter()
     linear: Counter[str] = Counter()
     for name, shape in shapes.items():
@@ -73,13 +74,13 @@ def _transformer(shapes: dict[str, flux.Shape]) -> Part:
     )
 
 
-def _text(shapes: dict[str, flux.Shape]) -> Part:
+def _text(shapes: dict[str, Shape]) -> Part:
     linear = {name: prod(shape) for name, shape in shapes.items() if name.split(".")[-2] in _T5_LINEAR}
     kept = sum(count for name, count in linear.items() if name.endswith(KEPT_BY_BITSANDBYTES))
     return Part(_count(shapes), sum(linear.values()), sum(linear.values()) - kept)
 
 
-def _count(shapes: dict[str, flux.Shape]) -> int:
+def _count(shapes: dict[str, Shape]) -> int:
     return sum(map(prod, shapes.values()))
 
 

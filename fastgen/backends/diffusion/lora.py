@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from fastgen.input.weights.flux import Layer
+from fastgen.input.weights.layers import Layer
 from fastgen.input.weights.lora import Change, Plan
 
 
@@ -31,10 +31,11 @@ def _apply(module: nn.Module, change: Change, tensors: dict[str, torch.Tensor], 
     layer = change.layer
     weight = _read(module, layer, "weight")
     factor = scale
-    if "down" in tensors:
+    product = _product(tensors)
+    if product is not None:
         alpha = tensors["alpha"].item() if "alpha" in tensors else None
         factor = scale * change.factor(alpha)
-        merged = weight + factor * (tensors["up"].flatten(1) @ tensors["down"].flatten(1))
+        merged = weight + factor * product
         if "magnitude" in tensors:
             merged *= _stretch(merged, tensors["magnitude"])
         weight = merged
@@ -46,6 +47,22 @@ def _apply(module: nn.Module, change: Change, tensors: dict[str, torch.Tensor], 
     for role, times in (("up_bias", factor), ("bias_difference", scale)):
         if role in tensors:
             _write(module, layer, "bias", _read(module, layer, "bias") + times * tensors[role])
+
+
+def _product(tensors: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """What is added to a weight (outputs, inputs), before its factor; None if the tensors are no matrices."""
+    if "down" in tensors:
+        return tensors["up"].flatten(1) @ tensors["down"].flatten(1)
+    kind = next((kind for kind in ("lokr", "hada") if any(role.startswith(kind) for role in tensors)), "")
+    if not kind:
+        return None
+    first, second = (
+        tensors[f"{kind}_{side}"]
+        if f"{kind}_{side}" in tensors
+        else tensors[f"{kind}_{side}_a"] @ tensors[f"{kind}_{side}_b"]
+        for side in ("w1", "w2")
+    )
+    return torch.kron(first, second) if kind == "lokr" else first * second
 
 
 def _stretch(merged: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:

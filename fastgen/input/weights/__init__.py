@@ -1,7 +1,10 @@
 """The user's own weight files: every tensor in them is accounted for before an engine starts. Imports no torch.
 
 safetensors   the header of a file: what is in it, and whether it is one
-flux          the layers of a FLUX.1 model, and their names in other programs
+layers        the layers of a model, by any name
+flux          those of a FLUX.1 model, and their names in other programs
+others        those of the other families
+folders       the shapes of a model folder's own weights
 lora          the tensors of a LoRA -> changes of layers
 transformer   the tensors of a transformer in one file -> the model's parameters
 """
@@ -14,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fastgen.config.families import PIPELINES
 from fastgen.errors import ModelError
-from fastgen.input.weights import flux, lora, transformer
+from fastgen.input.weights import flux, folders, lora, others, transformer
+from fastgen.input.weights.layers import Model
 from fastgen.input.weights.safetensors import BadFile, Header, read_header
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2")
+"""Of FLUX.1."""
 Plan = TypeVar("Plan")
 
 
@@ -54,12 +60,21 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
     return Plans(main, merged, tuple(notes))
 
 
-def read_model(folder: Path) -> flux.Model:
-    """The layers of the model in a folder, from its configs."""
-    return flux.Model(*(json.loads((folder / part / "config.json").read_text("utf-8")) for part in PARTS))
+def read_model(folder: Path) -> Model:
+    """The layers of the model in a folder. Raises ModelError."""
+
+    def config(part: str) -> dict:
+        found: dict = json.loads((folder / part / "config.json").read_text("utf-8"))
+        return found
+
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    family = PIPELINES[index["_class_name"]].family
+    if family == "flux":
+        return flux.Model(*map(config, PARTS))
+    return others.of(family, folders.read_shapes(folder / "transformer"), config("transformer"))
 
 
-def _plan(flag: str, path: str, read: Callable[[Header, flux.Model], Plan], model: flux.Model) -> Plan:
+def _plan(flag: str, path: str, read: Callable[[Header, Model], Plan], model: Model) -> Plan:
     try:
         return read(read_header(Path(path)), model)
     except BadFile as error:

@@ -1,97 +1,39 @@
-"""The layers of a FLUX.1 model, and which of them a name from another program means. Does not know files.
+"""The layers of a FLUX.1 model and their names in other programs. Does not know files.
 
 There are three naming schemes: diffusers' (`transformer_blocks.0.attn.to_q`), which the modules use; that of Black
 Forest Labs (`double_blocks.0.img_attn.qkv`), in which one layer can be several of diffusers'; and that of XLabs, for
-LoRAs. Kohya's has underscores instead of the dots of the first two, so all are looked up that way.
+LoRAs. Kohya's has underscores instead of the dots of the first two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-Shape = tuple[int, ...]
+from fastgen.input.weights import layers
+from fastgen.input.weights.layers import Shape
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows of one of the model's own layers."""
-
-    path: str
-    """Its name in diffusers and transformers, without the name of the part."""
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of a naming scheme: the rows of its pieces, one after the other."""
-
-    name: str
-    part: str
-    """transformer, text_encoder (CLIP) or text_encoder_2 (T5)."""
-    pieces: tuple[Piece, ...]
-    shape: Shape
-    """The shape of its weight: (outputs, inputs), or for a norm (width,)."""
-    bias: bool
-
-
-class Model:
+class Model(layers.Model):
     """The layers of a model, from the configs of its three parts."""
 
     def __init__(self, transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any]):
         transformer = _DEFAULTS["transformer"] | transformer
-        self.shapes = {
+        shapes = {
             "transformer": _transformer(transformer),
             "text_encoder": _clip(_DEFAULTS["text_encoder"] | clip),
             "text_encoder_2": _t5(_DEFAULTS["text_encoder_2"] | t5),
         }
-        """Part -> name of a parameter -> its shape."""
-        self._width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-        self._blocks = transformer["num_layers"], transformer["num_single_layers"]
+        super().__init__(shapes, _names)
 
-    def layer(self, part: str, name: str) -> Layer | None:
-        """The layer with that name, in any naming scheme, with dots or underscores; None if the model has none."""
-        return self._layers[part].get(name.replace(".", "_"))
 
-    @cached_property
-    def _layers(self) -> dict[str, dict[str, Layer]]:
-        found: dict[str, dict[str, Layer]] = {}
-        for part, shapes in self.shapes.items():
-            paths = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
-            own: dict[str, tuple[Piece, ...]] = {path: (Piece(path, 0, shapes[f"{path}.weight"][0]),) for path in paths}
-            if part == "text_encoder":  # older versions of transformers, and so most files, have one level more
-                own |= {f"text_model.{path}": pieces for path, pieces in own.items()}
-            if part == "transformer":
-                own |= self._other_names(shapes)
-            found[part] = {name.replace(".", "_"): self._layer(part, name, pieces) for name, pieces in own.items()}
-        return found
-
-    def _layer(self, part: str, name: str, pieces: tuple[Piece, ...]) -> Layer:
-        shapes, path = self.shapes[part], pieces[0].path
-        rows = sum(piece.stop - piece.start for piece in pieces)
-        return Layer(name, part, pieces, (rows, *shapes[f"{path}.weight"][1:]), f"{path}.bias" in shapes)
-
-    def _other_names(self, shapes: dict[str, Shape]) -> dict[str, tuple[Piece, ...]]:
-        """Black Forest Labs' names and XLabs' -> pieces."""
-
-        def pieces(*paths: str) -> tuple[Piece, ...]:
-            return tuple(Piece(path, 0, shapes[f"{path}.weight"][0]) for path in paths)
-
-        # There the last modulation gives shift and scale; in diffusers it gives scale and shift.
-        halves = tuple(Piece("norm_out.linear", start, start + self._width) for start in (self._width, 0))
-        found = {"final_layer.adaLN_modulation.1": halves, "final_layer.linear": pieces("proj_out")}
-        found |= {name: pieces(path) for name, path in _AROUND.items() if f"{path}.weight" in shapes}
-        for number in range(self._blocks[0]):
-            theirs, ours = f"double_blocks.{number}.", f"transformer_blocks.{number}."
-            for name, paths in _DOUBLE.items():
-                found[theirs + name] = pieces(*(ours + path for path in paths))
-        for number in range(self._blocks[1]):
-            theirs, ours = f"single_blocks.{number}.", f"single_transformer_blocks.{number}."
-            for name, paths in _SINGLE.items():
-                found[theirs + name] = pieces(*(ours + path for path in paths))
-        return found
+def _names(shapes: dict[str, Shape]) -> layers.Names:
+    """Black Forest Labs' names and XLabs'."""
+    # There the last modulation gives shift and scale; in diffusers it gives scale and shift.
+    found = {"final_layer.adaLN_modulation.1": layers.swapped(shapes, "norm_out.linear")}
+    found["final_layer.linear"] = layers.whole(shapes, "proj_out")
+    found |= {name: layers.whole(shapes, path) for name, path in _AROUND.items() if f"{path}.weight" in shapes}
+    found |= layers.blocks(shapes, "transformer_blocks", "double_blocks", _DOUBLE)
+    return found | layers.blocks(shapes, "single_transformer_blocks", "single_blocks", _SINGLE)
 
 
 _AROUND = {

@@ -1,6 +1,6 @@
 """The tensors of a LoRA -> which layers they change, and how. Every tensor must belong to a layer, or the file is
-refused. It reads the names of PEFT and diffusers, Kohya (also with dots, as ComfyUI writes them), XLabs and Black
-Forest Labs, for the transformer and both text encoders. Knows shapes, not values.
+refused. It reads the names of PEFT and diffusers, Kohya (also with dots, as ComfyUI writes them), XLabs, LyCORIS and
+those of the programs that published the models. Knows shapes, not values.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fastgen.input.weights.flux import Layer, Model
+from fastgen.input.weights.layers import Layer, Model
 from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
 
 PREFIXES = {
     "lora_unet_": "transformer",
     "lora_transformer_": "transformer",
+    "lycoris_": "transformer",
     "lora_te1_": "text_encoder",
     "lora_te_": "text_encoder",
     "lora_te2_": "text_encoder_2",
@@ -38,14 +39,15 @@ ROLES = {
     "up_bias": r"(?:lora_B|lora_up)(?:\.[^.]+)?\.bias",
     "alpha": r"alpha",
     "magnitude": r"dora_scale|lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?",
+    **{f"{kind}_{name}": rf"{kind}_{name}" for kind in ("lokr", "hada") for name in ("w1_a", "w1_b", "w2_a", "w2_b")},
+    **{f"lokr_{name}": rf"lokr_{name}" for name in ("w1", "w2")},
     "difference": r"diff|w_norm",
     "bias_difference": r"diff_b|b_norm",
     "value": r"weight|scale|set_weight",
 }
 """Role of a tensor in its layer -> suffix of its name."""
 FAMILIES = {
-    "LoKr": r"\.lokr_",
-    "LoHa": r"\.hada_",
+    "LoKr or LoHa with a core tensor": r"\.(lokr|hada)_t[12]",
     "OFT": r"\.b?oft_",
     "(IA)3": r"ia3_|\.on_input$",
     "GLoRA": r"\.[ab][12]\.weight$",
@@ -75,6 +77,8 @@ class Change:
 
     def factor(self, alpha: float | None) -> float:
         """The factor of the product of the two matrices. `alpha`: from the file's tensor, None without one."""
+        if not self.rank:  # a LoKr whose matrices are whole
+            return 1.0
         alpha = self.alpha if alpha is None else alpha
         return 1.0 if alpha is None else alpha / (math.sqrt(self.rank) if self.root else self.rank)
 
@@ -151,7 +155,7 @@ def _refuse_families(header: Header) -> None:
     for kind, words in FAMILIES.items():
         names = [name for name in header.tensors if re.search(words, name)]
         if names:
-            raise BadFile(f"is {kind} ({_some(names)}), which is not supported; use a LoRA or DoRA")
+            raise BadFile(f"is {kind} ({_some(names)}), which is not supported; use a LoRA, DoRA, LoKr or LoHa")
 
 
 def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str]:
@@ -163,7 +167,12 @@ def _check(own: str, group: _Group, tensors: dict[str, Tensor]) -> dict[str, str
     shapes = {role: _flat(tensors[name].shape) for role, name in names.items()}
     outputs = layer.shape[0]
     inputs = layer.shape[1] if len(layer.shape) == 2 else 0
-    if {"down", "up"} & names.keys():
+    kinds = {role.partition("_")[0] for role in names} & {"lokr", "hada"}
+    if len(kinds) + bool({"down", "up"} & names.keys()) > 1:
+        problems |= dict.fromkeys(names.values(), "the layer is changed in two ways")
+    elif kinds:
+        problems |= _check_factors(kinds.pop(), names, shapes, layer)
+    elif {"down", "up"} & names.keys():
         problems |= _check_product(names, shapes, layer)
     elif lonely := {"alpha", "magnitude", "up_bias"} & names.keys():
         problems |= {names[role]: "the two matrices that it belongs to are missing" for role in lonely}
@@ -205,10 +214,34 @@ def _check_product(names: dict[str, str], shapes: dict[str, tuple[int, ...]], la
     }
 
 
+def _check_factors(
+    kind: str, names: dict[str, str], shapes: dict[str, tuple[int, ...]], layer: Layer
+) -> dict[str, str]:
+    """What is wrong with the matrices of a LoKr or LoHa of a layer."""
+    own = {role: name for role, name in names.items() if role.startswith(kind)}
+    if other := names.keys() & {"magnitude", "up_bias"}:
+        return {names[role]: "is not supported beside LoKr and LoHa" for role in other}
+    sides = []
+    for side in ("w1", "w2"):
+        one, first, second = (shapes.get(f"{kind}_{side}{end}") for end in ("", "_a", "_b"))
+        if one is None and first and second and len(first) == len(second) == 2 and first[1] == second[0]:
+            one = first[0], second[1]
+        if one is None or len(one) != 2:
+            return dict.fromkeys(own.values(), f"its matrices {kind}_{side} are missing or do not fit together")
+        sides.append(one)
+    (a, b), (c, d) = sides
+    made = (a * c, b * d) if kind == "lokr" else (a, b) if sides[0] == sides[1] else ()
+    if made == layer.shape:
+        return {}
+    reason = f"{layer.name} is {_by(layer.shape)} (outputs x inputs); the matrices are {_by(sides[0])} and "
+    return dict.fromkeys(own.values(), reason + _by(sides[1]))
+
+
 def _change(layer: Layer, names: dict[str, str], header: Header) -> Change:
-    if "down" not in names:
+    inner = next((names[role] for role in ("down", "lokr_w2_b", "lokr_w1_b", "hada_w1_b") if role in names), "")
+    if not inner:
         return Change(layer, names)
-    rank = header.tensors[names["down"]].shape[0]
+    rank = header.tensors[inner].shape[0]
     alpha, root = _by_metadata(layer, header)
     return Change(layer, names, rank, alpha, root)
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from operator import itemgetter
 
-from fastgen.input.weights.flux import Layer, Model
+from fastgen.input.weights.layers import Layer, Model
 from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
@@ -54,12 +54,21 @@ def plan(header: Header, model: Model) -> Plan:
     problems: dict[str, str] = {}
     scales: dict[str, str] = {}
     found: dict[str, list[tuple[int, Source]]] = {}
+    bare = {name for name in tensors if name in model.shapes["transformer"] and not name.endswith((".weight", ".bias"))}
+    unused = {name: full for name, (full, _) in tensors.items() if name in model.unused}
     for name, (full, about) in tensors.items():
         path, _, kind = name.rpartition(".")
         layer = model.layer("transformer", path)
-        if kind in SAYS_NOTHING:
+        if kind in SAYS_NOTHING or name in unused:
             continue
-        if reason := _unfit(layer, kind, about):
+        if name in model.refused:
+            problems[full] = model.refused[name]
+        elif name in bare:
+            wanted = model.shapes["transformer"][name]
+            if about.shape != wanted:
+                problems[full] = f"is {_by(about.shape)}; this model has {_by(wanted)}"
+            found[name] = [(0, Source(full, 0, about.shape[0]))]
+        elif reason := _unfit(layer, kind, about):
             problems[full] = reason
         elif kind in SCALES:
             if f"{path}.weight" not in tensors or path in scales:
@@ -83,7 +92,8 @@ def plan(header: Header, model: Model) -> Plan:
     if problems:
         raise BadFile(_explain(problems, header))
     in_order = {name: tuple(source for _, source in sorted(rows, key=itemgetter(0))) for name, rows in found.items()}
-    return Plan(in_order, _notes(others))
+    notes = [f"{full} is left out: {model.unused[name]}" for name, full in unused.items()]
+    return Plan(in_order, (*notes, *_notes(others)))
 
 
 def _own(header: Header) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastgen.input.weights import flux
-from fastgen.input.weights.flux import Piece
+from fastgen.input.weights.layers import Piece
 
 CONFIGS = {
     "dev": {"num_layers": 2, "num_single_layers": 1, "guidance_embeds": True, "pooled_projection_dim": 16},

@@ -1,4 +1,4 @@
-"""A model folder in diffusers' format -> Modules, for families without weights of the user's own."""
+"""A model folder in diffusers' format -> Modules, with LoRAs and a transformer of the user's."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 import torch
 
 from fastgen.backends import diffusion
+from fastgen.backends.diffusion import single_file
 from fastgen.backends.diffusion.folder import Folder, let_libraries_speak
+from fastgen.backends.diffusion.lora import merge
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.config.families import Parts
 from fastgen.config.settings import Settings
+from fastgen.config.stamps import stamp
+from fastgen.input import weights
 from fastgen.opt.quantized_cache import find
 
 
@@ -25,12 +29,12 @@ def load(
     shorten: Callable[[dict[str, Any]], None] = lambda modules: None,
     more: Callable[[Folder], dict[str, Any]] = lambda folder: {},
 ) -> Modules:
-    """Load the model of the settings, to run on `device`. Parts whose quantized weights come from an earlier start are
-    created without weights.
+    """Load the model of the settings, with its LoRAs merged, to run on `device`. Parts whose quantized weights come
+    from an earlier start are created without weights.
 
     Args:
         classes: name of a part -> its class in diffusers or transformers.
-        shorten: takes layers away that are never used.
+        shorten: sets the modules right before LoRAs are merged: takes layers away that are never used.
         more: further members of `Modules`.
 
     Raises:
@@ -38,12 +42,23 @@ def load(
     """
     let_libraries_speak()
     names = {"transformer": "transformer", "text": parts.large_text}
-    cache = find(settings.optimizations, _sources(settings), settings.model.name, device)
+    engine = settings.engine
+    plans = weights.plan(settings.model.path, engine.transformer, engine.loras)
+    cache = find(settings.optimizations, _sources(settings, plans, names), settings.model.name, device)
     folder = Folder(settings, device, [names[part] for part, cached in cache.items() if cached.is_there])
-    modules: dict[str, Any] = {name: folder.part(name, cls) for name, cls in classes.items()}
+    own = plans.transformer if "transformer" not in folder.hollow else None
+    modules: dict[str, Any] = {
+        name: folder.part(name, cls) if name != "transformer" or own is None else folder.empty(name, cls)
+        for name, cls in classes.items()
+    }
+    if own is not None:
+        single_file.fill(modules["transformer"], engine.transformer, own, folder.dtype)
     shorten(modules)
     for module in modules.values():
         module.eval().requires_grad_(False)
+    whole = {name: module for name, module in modules.items() if name not in folder.hollow}
+    for (path, scale), plan in zip(engine.loras, plans.loras, strict=True):
+        merge(path, plan, scale, whole)
     return Modules(
         **modules,
         **more(folder),
@@ -56,14 +71,26 @@ def load(
     )
 
 
-def _sources(settings: Settings) -> dict[str, dict]:
-    """For each part whose quantized weights may be cached, all that decides the weights that are quantized."""
+def _sources(settings: Settings, plans: weights.Plans, names: dict[str, str]) -> dict[str, dict]:
+    """For each part whose quantized weights may be cached, all that decides the weights that are quantized. `names`:
+    name in `Quantize` -> the module."""
     if settings.model.synthetic:
         return {}
-    code = [Path(__file__), Path(diffusion.__path__[0], "folder.py")]
+    engine, room = settings.engine, Path(diffusion.__path__[0])
+    code = [Path(__file__), *(room / f"{name}.py" for name in ("folder", "lora", "single_file"))]
+    code += sorted(Path(weights.__file__).parent.glob("*.py"))
     decides = {
         "model": settings.model.fingerprint,
-        "dtype": settings.engine.dtype,
+        "dtype": engine.dtype,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in code],
     }
-    return {"transformer": decides, "text": decides}
+    files = {"transformer": stamp(Path(engine.transformer)) if engine.transformer else "", "text": ""}
+    loras = list(zip(engine.loras, plans.loras, strict=True))
+    return {
+        part: decides
+        | {
+            "file": files[part],
+            "loras": [(stamp(Path(path)), scale) for (path, scale), plan in loras if name in plan.parts],
+        }
+        for part, name in names.items()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fastgen.errors import SettingsError
 from tests.backends.diffusion.conftest import open_backend
@@ -52,6 +53,19 @@ def test_quantized_layers_draw_nearly_the_same(opened):
     assert any(type(layer).__name__ == "Linear8bit" for layer in facts.modules())
     for got, want in zip(draw(backend, CASES), opened.plain, strict=True):
         assert 0 < (got - want).abs().mean() < 0.05
+
+
+def test_a_transformer_in_one_file_and_a_lora(opened, tmp_path):
+    """The file is the model's own, so the pictures are too; the LoRA changes them."""
+    state = opened().modules.transformer.state_dict()
+    path, name = tmp_path / "own.safetensors", next(name for name in state if name.endswith("to_out.0.weight"))
+    save_file({f"model.diffusion_model.{key}": value.clone() for key, value in state.items()}, path)
+    for got, want in zip(draw(opened(transformer=str(path)), CASES), opened.plain, strict=True):
+        assert torch.equal(got, want)
+    layer, width = name.removesuffix(".weight"), state[name].shape[0]
+    save_file({f"{layer}.lora_A.weight": torch.ones(1, width), f"{layer}.lora_B.weight": torch.ones(width, 1)}, path)
+    for got, want in zip(draw(opened(lora=[f"{path}:0.5"]), CASES), opened.plain, strict=True):
+        assert (got - want).abs().max() > 0.01
 
 
 def test_fused_projections_are_refused(opened):

@@ -71,20 +71,61 @@ def scheduler(**config: Any) -> Any:
     return FlowMatchEulerDiscreteScheduler(**config)
 
 
+TRANSFORMERS = {
+    "flux2": (
+        "Flux2Transformer2DModel",
+        {
+            "in_channels": 16,
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "attention_head_dim": 16,
+            "num_attention_heads": 2,
+            "joint_attention_dim": 96,
+            "axes_dims_rope": (4, 4, 4, 4),
+            "guidance_embeds": False,
+        },
+    ),
+    "z_image": (
+        "ZImageTransformer2DModel",
+        {
+            "in_channels": 4,
+            "dim": 32,
+            "n_layers": 2,
+            "n_refiner_layers": 1,
+            "n_heads": 2,
+            "n_kv_heads": 2,
+            "cap_feat_dim": 32,
+            "axes_dims": [4, 6, 6],
+            "axes_lens": [256, 32, 32],
+        },
+    ),
+    "qwen_image": (
+        "QwenImageTransformer2DModel",
+        {
+            "in_channels": 16,
+            "out_channels": 4,
+            "num_layers": 2,
+            "attention_head_dim": 16,
+            "num_attention_heads": 2,
+            "joint_attention_dim": 32,
+            "axes_dims_rope": (4, 6, 6),
+        },
+    ),
+}
+
+
+def transformer(family: str, **config: Any) -> Any:
+    """The transformer of a family; `config`: in which it differs."""
+    import diffusers
+
+    name, usual = TRANSFORMERS[family]
+    return drawn(getattr(diffusers, name)(**usual, **config))
+
+
 def flux2(folder: Path, distilled: bool) -> Any:
     """Saves a FLUX.2 klein and returns diffusers' pipeline of it."""
-    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
 
-    transformer = Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=96,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
-    )
     vae = drawn(
         AutoencoderKLFlux2(
             block_out_channels=(16, 16, 16, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4
@@ -99,7 +140,7 @@ def flux2(folder: Path, distilled: bool) -> Any:
         vae=vae,
         text_encoder=qwen3(30),
         tokenizer=tokenizer(),
-        transformer=drawn(transformer),
+        transformer=transformer("flux2"),
         is_distilled=distilled,
     )
     return _saved(pipeline, folder)
@@ -107,25 +148,14 @@ def flux2(folder: Path, distilled: bool) -> Any:
 
 def z_image(folder: Path) -> Any:
     """Saves a Z-Image and returns diffusers' pipeline of it."""
-    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+    from diffusers import ZImagePipeline
 
-    transformer = ZImageTransformer2DModel(
-        in_channels=4,
-        dim=32,
-        n_layers=2,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        cap_feat_dim=32,
-        axes_dims=[4, 6, 6],
-        axes_lens=[256, 32, 32],
-    )
     pipeline = ZImagePipeline(
         scheduler=scheduler(shift=3.0),
         vae=drawn(vae(4), 2),
         text_encoder=qwen3(3),
         tokenizer=tokenizer(),
-        transformer=drawn(transformer),
+        transformer=transformer("z_image"),
     )
     return _saved(pipeline, folder)
 
@@ -166,19 +196,9 @@ def processor() -> Any:
 
 
 def _qwen_parts(**config: Any) -> dict[str, Any]:
-    from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+    from diffusers import AutoencoderKLQwenImage
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    transformer = QwenImageTransformer2DModel(
-        in_channels=16,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        axes_dims_rope=(4, 6, 6),
-        **config,
-    )
     statistics = torch.randn(4, generator=torch.Generator().manual_seed(4))
     made = AutoencoderKLQwenImage(
         base_dim=8,
@@ -224,7 +244,7 @@ def _qwen_parts(**config: Any) -> dict[str, Any]:
         "vae": drawn(made, 2),
         "text_encoder": drawn(Qwen2_5_VLForConditionalGeneration(language), 1),
         "tokenizer": tokenizer(),
-        "transformer": drawn(transformer),
+        "transformer": transformer("qwen_image", **config),
     }
 
 

@@ -106,5 +106,13 @@ def load_modules(
         device,
         of,
         classes,
+        _place_positions,
         more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer"), **more(folder)},
     )
+
+
+def _place_positions(modules: dict[str, Any]) -> None:
+    """The tables of positions are no weights: a transformer that was made without weights has none yet."""
+    old = modules["transformer"].pos_embed
+    if old.pos_freqs.is_meta:
+        modules["transformer"].pos_embed = type(old)(old.theta, old.axes_dim, old.scale_rope)
