@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
+from typing import NamedTuple
 
 from fastgen.types import Batch, Bucket, Request
 
@@ -17,6 +18,17 @@ WINDOW = 4096
 
 FEW = 16
 """Putting one request in its place compares it with about this many others."""
+
+
+class _Waiting(NamedTuple):
+    """A request in its place. Tuples are compared without calling any function of ours."""
+
+    steps: int
+    prompts: tuple[str, ...]
+    number: int
+    """Of equal ones, the first comes first."""
+    samples: int
+    request: Request
 
 
 class Window:
@@ -32,7 +44,8 @@ class Window:
         self.workers = workers
         self.size = size
         self.requests = 0
-        self._buckets: dict[Bucket, list[Request]] = {}
+        self._added = 0
+        self._buckets: dict[Bucket, list[_Waiting]] = {}
         self._samples: dict[Bucket, int] = {}
         self._sorted: dict[Bucket, int] = {}
         """How many of the first requests of a bucket are in order; those behind came later."""
@@ -47,8 +60,12 @@ class Window:
 
     def add(self, request: Request) -> None:
         bucket = Bucket.of(request)
-        self._buckets.setdefault(bucket, []).append(request)
-        self._samples[bucket] = self._samples.get(bucket, 0) + request.samples
+        samples = request.samples
+        self._added += 1
+        steps = getattr(request.params, "steps", 0)
+        waiting = _Waiting(steps, request.prompts, self._added, samples, request)
+        self._buckets.setdefault(bucket, []).append(waiting)
+        self._samples[bucket] = self._samples.get(bucket, 0) + samples
         self.requests += 1
 
     def draw(self, ended: bool) -> Batch | None:
@@ -96,7 +113,7 @@ class Window:
         self._samples[bucket] -= samples
         if not waiting:
             del self._buckets[bucket], self._samples[bucket], self._sorted[bucket]
-        return Batch(bucket, tuple(taken))
+        return Batch(bucket, tuple(one.request for one in taken))
 
     def _sort(self, bucket: Bucket) -> None:
         """Put the requests in order, equal ones as they came. Sorting all of them for each batch took most of the main
@@ -104,16 +121,12 @@ class Window:
         waiting, known = self._buckets[bucket], self._sorted.get(bucket, 0)
         late = waiting[known:]
         if len(late) > known // FEW:
-            waiting.sort(key=_order)
+            waiting.sort()
         else:
             del waiting[known:]
-            for request in late:
-                insort(waiting, request, key=_order)
+            for one in late:
+                insort(waiting, one)
         self._sorted[bucket] = len(waiting)
-
-
-def _order(request: Request) -> tuple[int, tuple[str, ...]]:
-    return getattr(request.params, "steps", 0), request.prompts
 
 
 def halves(batch: Batch) -> list[Batch]:

@@ -122,7 +122,10 @@ class Route:
 
     @property
     def full(self) -> bool:
-        return any(group.window.full for group in self.groups)
+        for group in self.groups:  # noqa: SIM110  asked for every row, so without a generator
+            if group.window.full:
+                return True
+        return False
 
     @property
     def to_start(self) -> list[Group]:

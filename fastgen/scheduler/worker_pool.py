@@ -177,7 +177,7 @@ class WorkerPool:
     def free(self) -> list[WorkerState]:
         """Workers that can take a batch, the least busy first."""
         states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
-        return sorted(states, key=lambda state: len(state.in_flight))
+        return sorted(states, key=lambda state: len(state.in_flight)) if len(states) > 1 else states
 
     def may_try(self, state: WorkerState, suspect: Batch) -> bool:
         """Whether a worker may have a batch that was on a worker when it died."""
