@@ -39,7 +39,7 @@ InputStamp = tuple[int, int, int]
 """(size in bytes, ctime in ns, CRC-32 of the content) of an image that was read."""
 
 
-class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+class ImageParams(msgspec.Struct, frozen=True, gc=False, tag="image", omit_defaults=True):
     """How an image is made. `width` and `height` are those of the saved image, in pixels; 0 if an API decides.
 
     `quality` and the three after it are options of APIs, "" if the service decides; the local engine has none of them.
@@ -60,7 +60,7 @@ class ImageParams(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     true_cfg_scale: float | None = None
 
 
-class TextParams(msgspec.Struct, frozen=True, tag="text"):
+class TextParams(msgspec.Struct, frozen=True, gc=False, tag="text"):
     """How a text is made."""
 
     max_tokens: int
@@ -68,7 +68,7 @@ class TextParams(msgspec.Struct, frozen=True, tag="text"):
     seed: int
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """Everything that a backend needs to know about one row, and nothing else from the user's row.
 
     Images are numbered j = 0, 1, ... in the order (prompt, copy); image j takes its noise from `params.seed + j`.
@@ -142,7 +142,7 @@ class Request(msgspec.Struct, frozen=True):
         return self.params.n * (len(self.prompts) if self.task == "t2i" else 1)
 
 
-class Bucket(msgspec.Struct, frozen=True, order=True):
+class Bucket(msgspec.Struct, frozen=True, gc=False, order=True):
     """What must be equal for requests to share a forward pass. The text length is fixed per model."""
 
     task: str
@@ -166,7 +166,7 @@ class Bucket(msgspec.Struct, frozen=True, order=True):
         return text + (f", {self.turns} turns" if self.turns > 1 else "")
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     bucket: Bucket
     requests: tuple[Request, ...]
 
@@ -175,7 +175,7 @@ class Batch(msgspec.Struct, frozen=True):
         return sum(r.samples for r in self.requests)
 
 
-class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_defaults=True):
+class Done(msgspec.Struct, frozen=True, gc=False, tag="done", tag_field="status", omit_defaults=True):
     """A finished request. Paths are relative to the run folder; pixels never travel."""
 
     id: str
@@ -215,7 +215,7 @@ class Done(msgspec.Struct, frozen=True, tag="done", tag_field="status", omit_def
     """Of `Request.input_paths`, as they were read."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="status", omit_defaults=True):
+class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="status", omit_defaults=True):
     id: str
     kind: Kind
     message: str

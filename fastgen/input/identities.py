@@ -44,8 +44,12 @@ class Identities:
     def __init__(self, output_key: str, id_key: str = ""):
         self._output_key = output_key
         self._id_key = id_key or "id"
+        self._ids = {"id", "fastgen", self._id_key}
+        self._no_content = {*self._ids, output_key}
+        """Fields that may be no content."""
         self._seen: dict[int, int] = {}
-        """hash(id) -> hash of the content that first had this id."""
+        """hash(id) -> hash of the content that first had this id; 0 if the id itself is the hash, as it is without an
+        own one, so that a million rows need no second number each."""
         self._repeats: dict[int, int] = {}
 
     def identify(self, row: Row) -> Identity:
@@ -59,8 +63,10 @@ class Identities:
             digest = blake2b(row.raw, digest_size=8).digest()
             id, error = digest.hex(), broken
         else:
-            names = ("id", "fastgen", self._id_key)
-            content = {k: v for k, v in own.items() if k not in names and (k != self._output_key or filled(v))}
+            names, content = self._no_content, own
+            if not names.isdisjoint(own):
+                filled_in = self._output_key not in self._ids and filled(own.get(self._output_key))
+                content = {k: v for k, v in own.items() if k not in names or (filled_in and k == self._output_key)}
             digest = blake2b(_canonical(content), digest_size=8).digest()
             fields = own
             try:
@@ -69,7 +75,8 @@ class Identities:
                 id, error = digest.hex(), error or bad_id
         content_digest = digest.hex()
         content_hash = int.from_bytes(digest, "big")
-        if self._seen.get(hash(id), content_hash) != content_hash:
+        said = 0 if id == content_digest else content_hash
+        if self._seen.get(hash(id), said) != said:
             error = error or InputError(
                 f"the id '{quoted(id)}' was used by an earlier row with different content; give each row its own id, "
                 "or none",
@@ -78,7 +85,7 @@ class Identities:
             id = f"{id}!{content_digest}"
         slot = hash(id)
         if slot not in self._seen:
-            self._seen[slot] = content_hash
+            self._seen[slot] = said
             return Identity(id, content_digest, fields, error)
         count = self._repeats.get(slot, 1) + 1
         while hash(f"{id}#{count}") in self._seen:  # somebody's own id

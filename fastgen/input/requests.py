@@ -52,6 +52,9 @@ class Intake:
         self.settings = settings
         self.places = places(settings, out)
         self._columns = Columns(settings.rows, settings.task, say)
+        # Everything that the local engine needs is resolved even if an API comes first, because a row may end up there.
+        self._first = next((link for link in settings.route if not link.backend.is_remote), settings)
+        self._remote = next((link for link in settings.route if link.backend.is_remote), None)
         self._identities = Identities(settings.rows.output_key, settings.rows.id_key)
 
     def identify(self, row: Row) -> Identity:
@@ -85,8 +88,7 @@ class Intake:
         fields = identity.fields
         if self.settings.task == "caption":
             return self._caption(identity, number)
-        # Everything that the local engine needs is resolved even if an API comes first, because a row may end up here.
-        settings = next((link for link in self.settings.route if not link.backend.is_remote), self.settings)
+        settings, remote = self._first, self._remote
         id, prompts = identity.id, read_prompts(fields, settings.task)
         own_size = read_size(fields, settings)
         size = own_size or settings.image.size
@@ -98,7 +100,6 @@ class Intake:
             **read_api_options(fields, self.settings),
             **(read_contrast(fields, settings.model) if not settings.backend.is_remote else {}),
         }
-        remote = next((link for link in self.settings.route if link.backend.is_remote), None)
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
         base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
         if remote:

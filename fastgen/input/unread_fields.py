@@ -90,6 +90,8 @@ class UnreadFields:
         self._plain = {_plain(name): name for name in sorted(self._read) if len(name) > 1}
         self._meant: dict[str, str] = {}
         """Name in a row -> what is read instead, a field or a sentence; "" if it is the user's own."""
+        self._own: set[tuple[str, ...]] = set()
+        """Names of the fields of rows in which nothing is meant for fastgen and not read."""
         self._rows = 0
         self._counts: Counter[str] = Counter()
         self._said: set[str] = set()
@@ -102,6 +104,14 @@ class UnreadFields:
             SettingsError: one is clearly meant and not read, and `strict` is set.
         """
         self._rows += 1
+        if (names := tuple(fields)) not in self._own:
+            self._check(fields, read)
+            if len(self._own) < MOST_NAMES and all(n in self._read or self._meant.get(n) == "" for n in names):
+                self._own.add(names)
+        if self._rows == SAID_AFTER:
+            self.notes[:] = [*self._told, *self._tell(f"the first {SAID_AFTER:,} rows")]
+
+    def _check(self, fields: dict, read: Collection[str]) -> None:
         for name, value in fields.items():
             if name in self._read or value in (None, "", []) or name in read:
                 continue
@@ -118,8 +128,6 @@ class UnreadFields:
                         f"--strict: row {self._rows} has the field `{quoted(name)}`, which is not read; {instead}. "
                         "Rename or remove it, or leave --strict out"
                     )
-        if self._rows == SAID_AFTER:
-            self.notes[:] = [*self._told, *self._tell(f"the first {SAID_AFTER:,} rows")]
 
     def say_read(self, message: str) -> None:
         """Report which column is read as which field."""

@@ -76,6 +76,8 @@ def is_elsewhere(folder: Path) -> bool:
 def stem(id: str, variant: str = "") -> str:
     """The prefix of the file names of a row: its id if that is a plain name, else a cleaned id plus a hash. Different
     ids never share a file, not even on file systems that ignore case. With a `variant` there is always a hash."""
+    if id.isalnum() and id.isascii() and id.islower() and len(id) <= 80 and not variant:  # as most are
+        return id
     cleaned = re.sub(r"[^a-z0-9._-]+", "_", id.lower()).strip("._-")[:80]
     if cleaned == id and not variant and not re.search(r"-[0-9a-f]{12}$", id):  # such an id could equal a cleaned one
         return id

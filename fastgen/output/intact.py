@@ -28,10 +28,11 @@ def is_intact(path: str | Path, written: FileStamp | None) -> bool:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # cheaper than a file object; a pipe does not block
         try:
-            size = os.fstat(file).st_size
-            if not size or (written and size != written[0]):
+            size = written[0] if written else os.fstat(file).st_size
+            tail = os.pread(file, _TAIL + 1, max(0, size - _TAIL))
+            if not size or len(tail) != min(size, _TAIL):  # it is shorter, or longer
                 return False
-            if _ends_well(os.pread(file, _HEAD, 0), os.pread(file, _TAIL, max(0, size - _TAIL)), size):
+            if _ends_well(os.pread(file, _HEAD, 0), tail, size):
                 return True
         finally:
             os.close(file)

@@ -26,6 +26,8 @@ from fastgen.output import reserve
 from fastgen.types import Done, Failed, Result
 
 SYNC_EVERY_S = 1.0
+BLOCK, MOST_BLOCKS = 1 << 16, 32
+"""Bytes that are read at once where lines are asked for in about their order, and how many such blocks are kept."""
 _PREFIX = len(b'{"crc":"')
 _BODY = len(b'{"crc":"00000000","rec":')
 _encode = msgspec.json.Encoder().encode
@@ -70,6 +72,13 @@ class Journal:
             os.ftruncate(self._file, self._end)
         self._synced = time.monotonic()
         self._dirty = False
+        self._blocks: dict[int, bytes] = {}
+        """Parts of the file that were read last: position // BLOCK -> bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines."""
+        return self._end
 
     def _replay(self) -> int:
         """Fill the index. Returns the length of the journal up to its last complete line."""
@@ -132,17 +141,34 @@ class Journal:
                 newest = self._before.get(newest)
 
     def _read(self, offset: int) -> Result | None:
-        line = b""
-        while b"\n" not in line:
-            chunk = os.pread(self._file, 4096 if not line else 1 << 20, offset + len(line))
-            if not chunk:
-                return None
-            line += chunk
-        body = checked(line[: line.index(b"\n") + 1])
+        if (line := self._from_block(offset)) is None:
+            line = self._from_file(offset)
+        body = checked(line)
         try:
             return None if body is None else _decode(body)
         except msgspec.ValidationError:  # written by a version with another format
             return None
+
+    def _from_block(self, offset: int) -> bytes | None:
+        """The line, from a block that is complete; None if it is not whole in one."""
+        number, start = divmod(offset, BLOCK)
+        if (block := self._blocks.get(number)) is None:
+            if (number + 1) * BLOCK > self._end:
+                return None
+            if len(self._blocks) >= MOST_BLOCKS:
+                del self._blocks[next(iter(self._blocks))]
+            block = self._blocks[number] = os.pread(self._file, BLOCK, number * BLOCK)
+        end = block.find(b"\n", start) + 1
+        return block[start:end] if end else None
+
+    def _from_file(self, offset: int) -> bytes:
+        line = b""
+        while b"\n" not in line:
+            chunk = os.pread(self._file, 4096 if not line else 1 << 20, offset + len(line))
+            if not chunk:
+                return b""
+            line += chunk
+        return line[: line.index(b"\n") + 1]
 
     def append(self, results: list[Result]) -> None:
         """Commit results. Raises DiskError if the disk refuses writes; the journal stays valid."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -42,14 +43,21 @@ class RowSpool:
             self._file = self._path.open("w+b")
         except OSError as error:
             raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
+        self._hash = blake2b(digest_size=16)
 
     def add(self, row: SpooledRow) -> None:
         """Append a row. Raises DiskError."""
         record = _encode(row)
+        self._hash.update(record)
         try:
             self._file.write(len(record).to_bytes(4, "little") + record)
         except OSError as error:
             raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
+
+    @property
+    def digest(self) -> str:
+        """A hash of all rows so far, in their order."""
+        return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[SpooledRow]:
         """All rows so far, in input order. Raises DiskError."""

@@ -136,6 +136,11 @@ class RunFolder:
             self.write_run(state=self._state)
 
     @property
+    def tables_before(self) -> object:
+        """What the run before this one said about its tables; None if it did not finish."""
+        return None if self.settings.run.fresh else (self._before or {}).get("tables")
+
+    @property
     def cost_before(self) -> float:
         """USD that the folder had cost when the earlier run ended, by its run.json; 0 if it does not say, or with
         --fresh."""

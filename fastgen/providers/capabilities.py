@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from fastgen.config.backends import OPTIONS, Service
@@ -73,10 +74,16 @@ def refuse(settings: Settings, request: Request) -> str:
     return ""
 
 
+_options_of = attrgetter(*OPTIONS)
+_NO_OPTIONS = ("",) * len(OPTIONS)
+
+
 def _refuse_params(settings: Settings, params: ImageParams, dash: str) -> str:
     """`dash`: the prefix of the names in the message, "--" for flags."""
-    options = {word: value for word in OPTIONS if (value := getattr(params, word)) not in ("", "auto")}
     service = settings.backend.service
+    if service is None and _options_of(params) == _NO_OPTIONS:
+        return ""
+    options = {word: value for word in OPTIONS if (value := getattr(params, word)) not in ("", "auto")}
     if service is None:
         return _refuse_on_this_machine(settings, options, dash)
     model = _model(settings) or Model()

@@ -9,6 +9,7 @@ from fastgen import providers
 from fastgen.errors import BudgetError, DiskError
 from fastgen.output.reserve import Reserve
 from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.pace import LastBatches
 from fastgen.scheduler.progress import Progress
 from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Group, Route
@@ -69,11 +70,18 @@ class BatchesOut:
         """
         given = False
         empty: set[Group] = set()
+        last: dict[Group, LastBatches] = {}
         for state in self._pool.free():
             group = state.group
             if group in empty or group.closed or group in over_budget or self._lacks_room(group):
                 continue
-            batch, suspect = group.next_batch(not state.in_flight, ended, partial(self._pool.may_try, state))
+            if ended and not group.settings.backend.is_remote:
+                if group not in last:
+                    last[group] = self._last_batches(group)
+                if not last[group].should_have(state.pace):
+                    continue
+            may_try = partial(self._pool.may_try, state)
+            batch, suspect = group.next_batch(not state.in_flight, ended, may_try, state.worker.name)
             if batch is None:
                 if not group.suspects:  # these depend on the worker that asks
                     empty.add(group)
@@ -87,6 +95,10 @@ class BatchesOut:
             self._pool.submit(state, batch)
             given = True
         return given
+
+    def _last_batches(self, group: Group) -> LastBatches:
+        paces = [s.pace for s in self._pool.states if s.group is group and s.ready and not s.exclusive and not s.killed]
+        return LastBatches(paces, group.samples, group.window.batch)
 
     def _lacks_room(self, group: Group) -> bool:
         """Whether there would be no room for one more answer of a service if the disk were full now."""

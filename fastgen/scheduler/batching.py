@@ -1,14 +1,17 @@
 """Requests -> batches. Pure: no files, no workers, no clock.
 
-A window of requests is sorted into buckets (what may share a forward pass). Batches are taken from one bucket until it
-has no full batch left, so that workers see one size after another; what does not fill a batch waits for later rows.
+A window of requests is sorted into buckets (what may share a forward pass). A worker gets batches of one bucket until
+that has no full batch left, and the workers are spread over the buckets, so that each one changes its size as seldom as
+possible; what does not fill a batch waits for later rows.
 Those with the most steps go first: a worker fills the places that become free, so the last to end should be short.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from fastgen.types import Batch, Bucket, Request
 
@@ -17,6 +20,17 @@ WINDOW = 4096
 
 FEW = 16
 """Putting one request in its place compares it with about this many others."""
+
+
+class _Waiting(NamedTuple):
+    """A request in its place. Tuples are compared without calling any function of ours."""
+
+    steps: int
+    prompts: tuple[str, ...]
+    number: int
+    """Of equal ones, the first comes first."""
+    samples: int
+    request: Request
 
 
 class Window:
@@ -32,14 +46,25 @@ class Window:
         self.workers = workers
         self.size = size
         self.requests = 0
-        self._buckets: dict[Bucket, list[Request]] = {}
+        self._added = 0
+        self._buckets: dict[Bucket, list[_Waiting]] = {}
         self._samples: dict[Bucket, int] = {}
         self._sorted: dict[Bucket, int] = {}
         """How many of the first requests of a bucket are in order; those behind came later."""
-        self._current: Bucket | None = None
+        self._current: dict[str, Bucket] = {}
+        """Worker -> the bucket of its last batch."""
 
     def __len__(self) -> int:
         return self.requests
+
+    @property
+    def batch(self) -> int:
+        """Samples of the largest full batch."""
+        return max((self.batch_for(bucket.width * bucket.height) for bucket in self._buckets), default=1)
+
+    @property
+    def samples(self) -> int:
+        return sum(self._samples.values())
 
     @property
     def full(self) -> bool:
@@ -47,35 +72,48 @@ class Window:
 
     def add(self, request: Request) -> None:
         bucket = Bucket.of(request)
-        self._buckets.setdefault(bucket, []).append(request)
-        self._samples[bucket] = self._samples.get(bucket, 0) + request.samples
+        samples = request.samples
+        self._added += 1
+        steps = getattr(request.params, "steps", 0)
+        waiting = _Waiting(steps, request.prompts, self._added, samples, request)
+        self._buckets.setdefault(bucket, []).append(waiting)
+        self._samples[bucket] = self._samples.get(bucket, 0) + samples
         self.requests += 1
 
-    def draw(self, ended: bool) -> Batch | None:
-        """The next batch, or None while it is better to wait for more rows.
+    def draw(self, ended: bool, worker: str = "") -> Batch | None:
+        """The next batch, or None while it is better to wait for more rows: for this worker, and so for any.
 
         Args:
+            worker: the name of the one that gets it.
             ended: no more rows will come, so what is left is sent, spread over the workers.
         """
         if not self.requests:
             return None
-        bucket = self._choose(must=ended or self.full)
+        bucket = self._choose(ended or self.full, worker)
         if bucket is None:
             return None
         most = self.batch_for(bucket.width * bucket.height)
         if ended:  # few rows left: small batches for all workers are better than a full one for a single worker
-            most = max(1, min(most, -(-sum(self._samples.values()) // self.workers)))
+            most = max(1, min(most, -(-self.samples // self.workers)))
         return self._take(bucket, most)
 
-    def _choose(self, must: bool) -> Bucket | None:
-        """The current bucket while it can fill a batch, else the one that can fill most."""
+    def _choose(self, must: bool, worker: str) -> Bucket | None:
+        """The worker's bucket while it can fill a batch, else the one that can fill most for each worker that has
+        it."""
 
         def batches(bucket: Bucket) -> float:
             return self._samples[bucket] / self.batch_for(bucket.width * bucket.height)
 
-        if self._current not in self._buckets or (batches(self._current) < 1 and not must):
-            self._current = max(self._buckets, key=lambda bucket: (batches(bucket), bucket))
-        return self._current if must or batches(self._current) >= 1 else None
+        current = self._current.pop(worker, None)
+        if current is None or current not in self._buckets or (batches(current) < 1 and not must):
+            have = Counter(self._current.values())
+
+            def share(bucket: Bucket) -> tuple[bool, float, Bucket]:
+                return batches(bucket) >= 1, batches(bucket) / (1 + have[bucket]), bucket
+
+            current = max(self._buckets, key=share)
+        self._current[worker] = current
+        return current if must or batches(current) >= 1 else None
 
     def _take(self, bucket: Bucket, most: int) -> Batch:
         """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by
@@ -96,7 +134,7 @@ class Window:
         self._samples[bucket] -= samples
         if not waiting:
             del self._buckets[bucket], self._samples[bucket], self._sorted[bucket]
-        return Batch(bucket, tuple(taken))
+        return Batch(bucket, tuple(one.request for one in taken))
 
     def _sort(self, bucket: Bucket) -> None:
         """Put the requests in order, equal ones as they came. Sorting all of them for each batch took most of the main
@@ -104,16 +142,12 @@ class Window:
         waiting, known = self._buckets[bucket], self._sorted.get(bucket, 0)
         late = waiting[known:]
         if len(late) > known // FEW:
-            waiting.sort(key=_order)
+            waiting.sort()
         else:
             del waiting[known:]
-            for request in late:
-                insort(waiting, request, key=_order)
+            for one in late:
+                insort(waiting, one)
         self._sorted[bucket] = len(waiting)
-
-
-def _order(request: Request) -> tuple[int, tuple[str, ...]]:
-    return getattr(request.params, "steps", 0), request.prompts
 
 
 def halves(batch: Batch) -> list[Batch]:

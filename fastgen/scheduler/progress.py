@@ -42,6 +42,7 @@ class Progress:
         self._journal = journal
         self._unwritten: list[Result] = []
         """Results that could not be written to the journal yet."""
+        self._held = False
 
     @property
     def winding_down(self) -> bool:
@@ -55,7 +56,7 @@ class Progress:
     def commit(self, results: list[Result]) -> Iterator[Result]:
         """Write a result to the journal, then count it, report it and return it. A full disk ends the run."""
         self._unwritten += results
-        if not self._unwritten:
+        if self._held or not self._unwritten:
             return
         try:
             self._journal.append(self._unwritten)
@@ -70,6 +71,15 @@ class Progress:
                 self.count_failed(result)
             yield result
 
+    def hold(self) -> None:
+        """Keep what is committed from now on, until `write_held` writes it all at once."""
+        self._held = True
+
+    def write_held(self) -> Iterator[Result]:
+        """Commit what was kept since `hold`."""
+        self._held = False
+        yield from self.commit([])
+
     @property
     def uncommitted(self) -> int:
         """Results that could not be written to the disk."""
@@ -80,7 +90,8 @@ class Progress:
         self.counts["new"] += 1
         self.counts["images"] += len(done.paths)
         self.counts["captions"] += bool(done.text)
-        self.stages.update(done.stages)
+        if done.stages:
+            self.stages.update(done.stages)
         for name, value in done.work.items():
             self.work[name] = max(self.work[name], value) if "peak" in name else self.work[name] + value
         if self.settings.fallbacks:

@@ -119,19 +119,22 @@ class ResultsBack:
         split: list[Request] = []
         closing = ""
         alone = len(batch.requests) == 1
+        is_remote, last = group.settings.backend.is_remote, not self._route.after(group)
         for request, result in zip(batch.requests, results, strict=True):
-            if group.settings.backend.is_remote:
+            if is_remote:
                 self._ledger.settle(request.id, result.cost)
                 self._learn(group, request, result)
             if result.attempts and not group.closed:
-                closing = closing or group.learn(result, now, last=not self._route.after(group))
+                closing = closing or group.learn(result, now, last)
             noted = self._retries.note(request, result, now)
             if isinstance(noted, Done):
-                final += [noted, *self._worked(group, noted)]
-                if self._reserve is not None and group.settings.backend.is_remote:
-                    self._reserve.learn(noted.paths, len(noted.text))
+                final.append(noted)
+                if is_remote:
+                    final += self._worked(group, noted)
+                    if self._reserve is not None:
+                        self._reserve.learn(noted.paths, len(noted.text))
                 continue
-            if group.settings.backend.is_remote and result.attempts and self._alike.hold(request, noted, group):
+            if is_remote and result.attempts and self._alike.hold(request, noted, group):
                 if group.closed:
                     others = self._route.after(group)
                     freed = self._alike.take_back(group) if others else []
@@ -157,9 +160,7 @@ class ResultsBack:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
 
     def _worked(self, group: Group, done: Done) -> list[Result]:
-        """A backend has done a row: say what it does not take, once. Returns the rows whose refusal is now final."""
-        if not group.settings.backend.is_remote:
-            return []
+        """A service has done a row: say what it does not take, once. Returns the rows whose refusal is now final."""
         for warning in done.warnings:
             if warning.startswith(f"{done.model} ") and warning not in self._told:
                 self._told.add(warning)

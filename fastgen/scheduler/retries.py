@@ -41,6 +41,8 @@ class Retries:
 
     def note(self, request: Request, result: Result, now: float) -> Result:
         """Count a try. Returns the result with the number and the cost of all tries of the row."""
+        if isinstance(result, Done) and request.id not in self._tries and not result.cost:  # as nearly always
+            return result if result.content == request.content else replace(result, content=request.content)
         tries = self._tries.setdefault(request.id, Tries())
         tries.all += result.attempts
         tries.cost += result.cost

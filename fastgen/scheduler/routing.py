@@ -44,6 +44,11 @@ class Group:
         return len(self.window) + len(self.queue) + len(self.suspects)
 
     @property
+    def samples(self) -> int:
+        """Samples that wait."""
+        return self.window.samples + sum(batch.samples for held in (self.queue, self.suspects) for batch in held)
+
+    @property
     def name(self) -> str:
         """Backend and model, for messages."""
         return f"{self.settings.backend} {self.settings.model.name}"
@@ -64,20 +69,23 @@ class Group:
         quality = request.params.quality or self.settings.image.options.get("quality", "")
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
-    def next_batch(self, alone: bool, ended: bool, may_try: Callable[[Batch], bool]) -> tuple[Batch | None, bool]:
+    def next_batch(
+        self, alone: bool, ended: bool, may_try: Callable[[Batch], bool], worker: str = ""
+    ) -> tuple[Batch | None, bool]:
         """The next batch, and whether it is a suspect.
 
         Args:
             alone: whether the worker that asks has no batch.
             ended: whether no more rows will come.
             may_try: whether the worker may have a suspect.
+            worker: its name.
         """
         if (suspect := next(filter(may_try, self.suspects), None)) is not None:
             if not alone:
                 return None, False
             self.suspects.remove(suspect)
             return suspect, True
-        return (self.queue.popleft() if self.queue else self.window.draw(ended)), False
+        return (self.queue.popleft() if self.queue else self.window.draw(ended, worker)), False
 
     def take_back(self) -> Iterator[Request]:
         """Remove everything that waits, for another group."""
@@ -122,7 +130,10 @@ class Route:
 
     @property
     def full(self) -> bool:
-        return any(group.window.full for group in self.groups)
+        for group in self.groups:  # noqa: SIM110  asked for every row, so without a generator
+            if group.window.full:
+                return True
+        return False
 
     @property
     def to_start(self) -> list[Group]:

@@ -29,7 +29,7 @@ from fastgen.output.journal import SYNC_EVERY_S, Journal
 from fastgen.output.reserve import PICTURE_BYTES, TEXT_BYTES, Reserve
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.run_dir import JOURNAL, RunFolder
-from fastgen.output.writers import table_formats, webdataset
+from fastgen.output.writers import standing, table_formats, webdataset
 from fastgen.output.writers.records import Records
 from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
@@ -54,6 +54,9 @@ __all__ = ["GRACE_S", "Emit", "Run"]
 
 WEBDATASET = "webdataset"
 """In the run folder: the shards of --webdataset."""
+MOST_MESSAGES = 64
+"""Answers of workers that are settled together, if so many wait: one write to the journal, one look for free
+workers."""
 MOST_ROWS_AT_ONCE = 200_000
 """Of a run that ends early: so many rows are read and written in some seconds."""
 
@@ -186,12 +189,12 @@ class Run:
                 raise progress.ending
             if progress.state == "interrupting":
                 progress.state = "interrupted"
+                tables = {}
                 self._write_partial_tables()
             else:
-                write_tables(self.settings, self._spool, self._journal)
-                self._write_other_formats()
+                tables = self._write_tables()
                 progress.state = "finished"
-            self.folder.write_run(state=progress.state, **self.summary())
+            self.folder.write_run(state=progress.state, **self.summary(), **tables)
             self._merge()
         except FastgenError as error:
             progress.state = "stopped"
@@ -255,12 +258,19 @@ class Run:
             write_partial_tables(Shape.of(settings), rows, self._journal)
             table_formats.write(self.folder.path, settings.run.table)
 
-    def _write_other_formats(self) -> None:
-        """The table as --table and --webdataset ask for it. Raises DiskError."""
-        if self._share is not None:
-            return
-        table_formats.write(self.folder.path, self.settings.run.table)
-        if self.settings.run.webdataset:
+    def _write_tables(self) -> dict:
+        """The tables, unless they are there and would be the same. Returns what run.json keeps about them. Raises
+        DiskError."""
+        shape, format = Shape.of(self.settings), self.settings.run.table if self._share is None else table_formats.JSONL
+        made_from = standing.source(shape, self._spool, self._journal, format)
+        if not standing.stand(shape, made_from, format, self.folder.tables_before):
+            write_tables(self.settings, self._spool, self._journal)
+            table_formats.write(self.folder.path, format)
+        self._write_webdataset()
+        return {"tables": standing.stamp(shape, made_from, format)}
+
+    def _write_webdataset(self) -> None:
+        if self.settings.run.webdataset and self._share is None:
             webdataset.write(Records(self.folder.path), self.folder.path / WEBDATASET)
 
     def _merge(self) -> None:
@@ -304,12 +314,12 @@ class Run:
         """Wait for the next message, the next retry, or the next check of the workers."""
         now, due = time.monotonic(), self._retries.next_due()
         timeout = TICK_S if due is None or self._progress.winding_down else min(TICK_S, max(0.0, due - now))
-        try:
-            message = self._inbox.get(timeout=timeout)
-        except Empty:
-            message = None
-        if message is not None:  # else time passed, or interrupt() was called
-            yield from self._back.settle(*message)
+        messages = []
+        with suppress(Empty):
+            messages.append(self._inbox.get(timeout=timeout))
+            while len(messages) < MOST_MESSAGES:
+                messages.append(self._inbox.get_nowait())
+        yield from self._settle(messages)
         if ticked := (now := time.monotonic()) - self._ticked >= TICK_S:
             self._ticked = now
             self._pool.watch(now)
@@ -318,6 +328,20 @@ class Run:
         if reserve is not None and (ticked or reserve.with_files) and not reserve.intact:
             message = f"cannot write to {self.folder.path}: No space left on device; free some space and run again"
             self._progress.end(DiskError(message))
+
+    def _settle(self, messages: list) -> Iterator[Result]:
+        """Handle messages of the worker pool, and write their results together. A message is None after
+        `interrupt()`."""
+        self._progress.hold()
+        try:
+            for message in filter(None, messages):
+                for _ in self._back.settle(*message):  # gives nothing now
+                    pass
+        except FastgenError:
+            for _ in self._progress.write_held():
+                pass
+            raise
+        yield from self._progress.write_held()
 
 
 def _check(settings: Settings, rows: Iterable[dict] | None) -> None:

@@ -104,6 +104,8 @@ class _Earlier:
         self._out = settings.run.out
         self._images = os.path.realpath(os.path.join(self._out, artifacts.IMAGES))
         self._damaged = self._changed = 0
+        self._any = bool(journal.index or settings.rows.name)
+        """Whether a file may belong to another row: something was committed before, or --name may give equal names."""
         self._taken: dict[int, int] | None = None
         """hash(prefix of file names) -> hash of the id that has them; None until it is needed."""
 
@@ -181,7 +183,7 @@ class _Earlier:
 
     def _belongs_to_another(self, request: Request, stem: str) -> bool:
         """Whether another row has committed images of that name: rows without an id of their own may have moved."""
-        if not any(os.path.lexists(f"{self._images}/{stem}_0.{suffix}") for suffix in SUFFIXES):
+        if not self._any or not any(os.path.lexists(f"{self._images}/{stem}_0.{suffix}") for suffix in SUFFIXES):
             return False
         if self._taken is None:
             done = (result for result, _ in self._journal.results() if isinstance(result, Done))

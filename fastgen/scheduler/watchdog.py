@@ -81,6 +81,8 @@ class Watch:
         if not (held or opening):
             return ""
         beat_warn, beat_end = self._beat_limits()
+        if self.silent_s < beat_warn and self.unanswered_s < ANSWER_WARN_S:
+            return ""
         answer_warn, answer_end = self._answer_limits(held)
         if self.silent_s >= beat_end or (self.unanswered_s >= answer_end and self.may_end_unanswered and not opening):
             return "end"

@@ -53,6 +53,8 @@ class WorkerPool:
         self.blame = Blame()
         self._number = 0
         self._looked_at = time.monotonic()
+        self.clock = time.monotonic
+        """Tells when batches come and go."""
 
     # Life
 
@@ -177,7 +179,7 @@ class WorkerPool:
     def free(self) -> list[WorkerState]:
         """Workers that can take a batch, the least busy first."""
         states = [s for s in self.states if s.ready and not s.exclusive and len(s.in_flight) < s.worker.slots]
-        return sorted(states, key=lambda state: len(state.in_flight))
+        return sorted(states, key=lambda state: len(state.in_flight)) if len(states) > 1 else states
 
     def may_try(self, state: WorkerState, suspect: Batch) -> bool:
         """Whether a worker may have a batch that was on a worker when it died."""
@@ -192,7 +194,8 @@ class WorkerPool:
         number = self._number
         seen = Batch(batch.bucket, tuple(map(state.group.view, batch.requests)))
         future = state.worker.submit(seen)
-        state.in_flight[number] = Held(batch, time.monotonic(), future)
+        state.in_flight[number] = Held(batch, self.clock(), future)
+        state.pace.got(batch.samples)
         future.add_done_callback(lambda future: self.inbox.put((state, number, future)))
 
     @property
@@ -215,7 +218,9 @@ class WorkerPool:
         state.exclusive = False
         state.failed_starts = state.faults = 0
         held = state.in_flight.pop(number)
-        state.answers.append((held.batch, time.monotonic() - held.since))
+        now = self.clock()
+        state.answers.append((held.batch, now - held.since))
+        state.pace.answered(held.batch.samples, held.since, now)
         return held.batch
 
     def cancel_pending(self, group: Group | None = None) -> None:
@@ -230,6 +235,7 @@ class WorkerPool:
     def handle_death(self, state: WorkerState, death: WorkerDied, restart: bool) -> LostBatches:
         """A worker died with batches: sort the batches, and restart the worker if the run continues."""
         state.exclusive = state.ready = False
+        state.pace.lost()
         lost = LostBatches()
         held: list[Batch] = []
         for number, one in list(state.in_flight.items()):

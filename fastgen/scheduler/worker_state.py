@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from fastgen.scheduler.pace import Pace
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.watchdog import Watch
 from fastgen.types import Batch, Request, Result
@@ -38,6 +39,7 @@ class WorkerState:
     """It runs a suspect and takes nothing else."""
     reused: bool = False
     """It comes from an earlier run and was not started for this one."""
+    pace: Pace = field(default_factory=Pace)
     killed: bool = False
     """We are ending it, and its batches will come back."""
     answers: list[tuple[Batch, float]] = field(default_factory=list)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -55,7 +56,8 @@ def place_of(worker: Worker) -> str:
 
 def _forget_all() -> None:
     for worker in list(_made):
-        worker.forget()
+        with suppress(Exception):  # one that cannot must not keep the others
+            worker.forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_what_was_committed_is_there(tmp_path):
         assert journal.get("b", "c") == failed("b")
         assert journal.get("none", "c") is None
         assert journal.damaged == 0
+
+
+def test_lines_are_found_wherever_they_lie_while_the_file_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastgen.output.journal.BLOCK", 1 << 10)
+    monkeypatch.setattr("fastgen.output.journal.MOST_BLOCKS", 2)
+    rng, written = random.Random(3), []
+    with closing(Journal(tmp_path / "journal.jsonl")) as journal:
+        for number in range(200):
+            written.append(failed(f"row-{number}", "word " * rng.randrange(600)))
+            journal.append([written[-1]])
+            for result in rng.sample(written, min(len(written), 5)):
+                assert journal.get(result.id, "c") == result
+        assert journal.size == (tmp_path / "journal.jsonl").stat().st_size > 100 << 10
 
 
 def test_a_row_that_says_something_new_has_no_result(tmp_path):

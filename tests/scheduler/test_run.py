@@ -16,7 +16,7 @@ from fastgen.errors import DiskError, EngineError, ModelError, SettingsError
 from fastgen.scheduler import worker_pool
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.run import Run
-from fastgen.types import Done
+from fastgen.types import Done, ImageParams
 
 GOOD = [{"id": f"good-{i}", "prompt": f"picture {i}"} for i in range(6)]
 
@@ -168,14 +168,38 @@ def test_an_engine_killed_from_outside_is_started_again(settings, rows_file):
         if event == "lane_died":
             died.append(facts["reason"])
 
-    run = Run(settings("t2i", rows, gpus="cpu:2", batch_size=2), emit)
+    run = Run(settings("t2i", rows, batch_size=2), emit)  # a second worker could be done before the first is back
     results = []
     for result in run.results():
         if not results:
             os.kill(pids[0], signal.SIGKILL)
         results.append(result)
     assert all(isinstance(result, Done) for result in results) and len(results) == 16
-    assert len(died) == 1 and "SIGKILL" in died[0] and len(pids) == 3
+    assert len(died) == 1 and "SIGKILL" in died[0] and len(pids) == 2
+
+
+def test_answers_that_wait_are_committed_together_and_before_an_error(settings, rows_file):
+    run = Run(settings("t2i", rows_file([{"prompt": "a"}])))
+    results = [Done(str(i), "fake", "fake", (), ImageParams(8, 8, 1, 0.0, 0, 1), 0.0) for i in range(3)]
+    writes, append = [], run._journal.append
+
+    def settle(number: int):
+        if number == 3:
+            raise EngineError("no engine is left")
+        yield from run._progress.commit([results[number]])
+
+    run._journal.append = lambda committed: [writes.append(len(committed)), append(committed)]
+    run._back.settle = settle
+    try:
+        assert list(run._settle([(0,), None, (1,)])) == results[:2], "None is for a run that was interrupted"
+        with pytest.raises(EngineError):
+            list(run._settle([(2,), (3,)]))
+        assert writes == [2, 1] and run._journal.get("2", "") == results[2]
+    finally:
+        run._journal.close()
+        run._spool.close()
+        run._ledger.close()
+        run.folder.close()
 
 
 def test_leaving_early_ends_the_engines(settings, rows_file):
