@@ -80,11 +80,11 @@ def _write_run(folder: Path, number: int, run: RunRows) -> None:
         details.append(_details(folder, number, position, run))
         if len(details) == DETAILS_IN_FILE or position == len(run.rows) - 1:
             part = position // DETAILS_IN_FILE
-            _script(folder / "data" / str(number) / f"details-{part}.js", "details", [number, part, details])
+            _script(folder / "data" / str(number) / f"details-{part}.js", "details", number, part, details)
             details = []
         if len(listed) == ROWS_IN_FILE or position == len(run.rows) - 1:
             part = position // ROWS_IN_FILE
-            _script(folder / "data" / str(number) / f"rows-{part}.js", "rows", [number, listed])
+            _script(folder / "data" / str(number) / f"rows-{part}.js", "rows", number, listed)
             listed = []
 
 
@@ -114,7 +114,7 @@ def _paths(run: RunRows, line: bytes) -> Iterator[tuple[str, int, str]]:
             yield side, k, path
 
 
-def _script(path: Path, name: str, value: object) -> None:
-    """A script that gives the page a value; JSON is JavaScript."""
+def _script(path: Path, name: str, *values: object) -> None:
+    """A script that gives the page some values; JSON is JavaScript."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"fastgen.exported." + name.encode() + b"(" + msgspec.json.encode(value) + b");\n")
+    path.write_bytes(b"fastgen.exported.%b(%b);\n" % (name.encode(), b",".join(map(msgspec.json.encode, values))))

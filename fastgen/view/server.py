@@ -192,8 +192,8 @@ class Server:
 
 def _missing(error: ImportError) -> SettingsError:
     return SettingsError(
-        f"fastgen view: the package {error.name} is not installed; run `pip install 'fastgen-mm[view]'`, or write the "
-        "page into a folder with --export, which needs no server"
+        f"fastgen view: the package {error.name} is not installed; run `pip install {error.name}`, or write the page "
+        "into a folder with --export, which needs no server"
     )
 
 
@@ -209,6 +209,7 @@ def _bind(host: str, port: int | None) -> socket.socket:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((host, one))
+            bound.listen()  # from now on a browser waits, and is not refused
             return bound
         except (OSError, OverflowError) as error:
             bound.close()

@@ -257,7 +257,7 @@
     }
     const field = event.target.closest("input, select");
     if (field && field.type !== "range") {
-      if (event.key === "Escape") field.blur();
+      if (event.key === "Escape" || event.key === "Enter") field.blur();
       if (event.key !== "ArrowDown" || field.tagName === "SELECT") return;
       field.blur();
     }
