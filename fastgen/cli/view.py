@@ -13,7 +13,7 @@ from fastgen.cli.flags import path
 
 Runs = Annotated[
     list[Path],
-    typer.Argument(parser=path, metavar="RUN...", help="Run folders; several are compared row by row."),
+    typer.Argument(parser=path, metavar="RUN", help="Run folders; several are compared row by row."),
 ]
 
 
@@ -26,10 +26,12 @@ def view(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at. By default only this machine reaches the page.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen at. By default only this machine reaches the page."),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port.  [default: 8765, or the next one that is free]")
+        int | None,
+        typer.Option(metavar="N", min=0, max=65535, help="Port.  [default: 8765, or the next one that is free]"),
     ] = None,
     open: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
 ) -> None:

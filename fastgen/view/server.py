@@ -7,8 +7,9 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +18,9 @@ from fastgen.view import guard
 from fastgen.view.about import about_run
 from fastgen.view.pictures import Picture, Thumbnails, full
 from fastgen.view.run_rows import RunRows
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Response
 
 PAGE = Path(__file__).parent / "page"
 FILES = {
@@ -88,67 +92,80 @@ class View:
 def application(view: View) -> Any:
     """The routes, without the guard. Raises SettingsError if FastAPI is not installed."""
     try:
-        from fastapi import FastAPI, Response
+        from fastapi import FastAPI
     except ImportError as error:
         raise _missing(error) from None
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    unknown = Response("no such row or image\n", status_code=404, media_type="text/plain")
+    _add_rows(app, view)
+    _add_images(app, view)
+    _add_files(app)
+    return app
 
-    def json(value: object) -> Response:
-        return Response(
-            msgspec.json.encode(value), media_type="application/json", headers={"cache-control": "no-store"}
-        )
 
+def _add_rows(app: FastAPI, view: View) -> None:
+    @app.get("/runs", response_model=None)
+    def runs() -> Response:
+        return _json(view.about())
+
+    @app.get("/runs/{number}/rows", response_model=None)
+    def rows(number: int, generation: int = 0, since: int = 0) -> Response:
+        return _json(view.rows(number, generation, since)) if 0 <= number < len(view.runs) else _unknown()
+
+    @app.get("/runs/{number}/rows/{position}", response_model=None)
+    def details(number: int, position: int) -> Response:
+        try:
+            return _json(view.details(number, position))
+        except (IndexError, OSError):
+            return _unknown()
+
+    @app.post("/picks", response_model=None)
+    def picks(picked: list[tuple[int, int]]) -> Response:
+        try:
+            return _answer(view.picks(picked), "application/x-ndjson", "no-store")
+        except (IndexError, OSError):
+            return _unknown()
+
+
+def _add_images(app: FastAPI, view: View) -> None:
     def picture(make: Callable[[str], Picture], number: int, position: int, side: str, k: int) -> Response:
         try:
             made = make(view.path(number, position, side, k))
         except (IndexError, InputError, OSError):
-            return unknown
+            return _unknown()
         # The address has the number of the row's last change, so what is behind it never changes.
-        headers = {"cache-control": "private, max-age=86400, immutable"}
-        return Response(made.data, media_type=made.media_type, headers=headers)
+        return _answer(made.data, made.media_type, "private, max-age=86400, immutable")
 
-    @app.get("/")
-    def index() -> Response:
-        return file("index.html")
-
-    @app.get("/runs")
-    def runs() -> Response:
-        return json(view.about())
-
-    @app.get("/runs/{number}/rows")
-    def rows(number: int, generation: int = 0, since: int = 0) -> Response:
-        return json(view.rows(number, generation, since)) if 0 <= number < len(view.runs) else unknown
-
-    @app.get("/runs/{number}/rows/{position}")
-    def details(number: int, position: int) -> Response:
-        try:
-            return json(view.details(number, position))
-        except (IndexError, OSError):
-            return unknown
-
-    @app.get("/image/{number}/{position}/{side}/{k}")
+    @app.get("/image/{number}/{position}/{side}/{k}", response_model=None)
     def image(number: int, position: int, side: str, k: int) -> Response:
         return picture(full, number, position, side, k)
 
-    @app.get("/thumb/{number}/{position}/{side}/{k}")
+    @app.get("/thumb/{number}/{position}/{side}/{k}", response_model=None)
     def thumb(number: int, position: int, side: str, k: int) -> Response:
         return picture(view.thumbnails.get, number, position, side, k)
 
-    @app.post("/picks")
-    def picks(picked: list[tuple[int, int]]) -> Response:
-        try:
-            return Response(view.picks(picked), media_type="application/x-ndjson")
-        except (IndexError, OSError):
-            return unknown
 
-    @app.get("/{name}")
+def _add_files(app: FastAPI) -> None:
+    @app.get("/", response_model=None)
+    def index() -> Response:
+        return file("index.html")
+
+    @app.get("/{name}", response_model=None)
     def file(name: str) -> Response:
-        if name not in FILES:
-            return unknown
-        return Response((PAGE / name).read_bytes(), media_type=FILES[name], headers={"cache-control": "no-cache"})
+        return _answer((PAGE / name).read_bytes(), FILES[name], "no-cache") if name in FILES else _unknown()
 
-    return app
+
+def _answer(content: bytes, media_type: str, cache: str, status: int = 200) -> Response:
+    from fastapi import Response
+
+    return Response(content, status, {"cache-control": cache}, media_type)
+
+
+def _json(value: object) -> Response:
+    return _answer(msgspec.json.encode(value), "application/json", "no-store")
+
+
+def _unknown() -> Response:
+    return _answer(b"no such row or image\n", "text/plain", "no-store", 404)
 
 
 class Server:
@@ -181,7 +198,8 @@ class Server:
         """Serve until Ctrl-C, or `stop`."""
         self._view.start()
         try:
-            self._server.run(sockets=[self._socket])
+            with suppress(KeyboardInterrupt):  # uvicorn ends in order, then raises it
+                self._server.run(sockets=[self._socket])
         finally:
             self._view.close()
             self._socket.close()
