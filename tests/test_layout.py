@@ -121,6 +121,8 @@ ELSEWHERE = {
     "scheduler/progress.py": "scheduler/test_watchdog.py",
     "scheduler/results_back.py": "scheduler/test_run.py",
     "scheduler/worker_state.py": "scheduler/test_worker_pool.py",
+    "view/about.py": "view/test_server.py",
+    "view/sources.py": "view/test_run_rows.py",
     "types.py": "scheduler/test_batching.py",
     "workers/base.py": "workers/test_process.py",
     "workers/messages.py": "workers/test_process.py",

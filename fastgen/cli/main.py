@@ -108,6 +108,7 @@ from fastgen.cli.flags import (
 )
 from fastgen.cli.help import Command, Group
 from fastgen.cli.run_task import fail, run_task
+from fastgen.cli.view import view
 from fastgen.config.prompts import PROMPT, SYSTEM
 
 if TYPE_CHECKING:
@@ -385,4 +386,5 @@ app.command("status", cls=Command)(shards.status)
 app.command("merge", cls=Command)(shards.merge)
 app.command("table", cls=Command)(tables.table)
 app.command("export", cls=Command)(tables.export)
+app.command("view", cls=Command)(view)
 app.add_typer(programs)

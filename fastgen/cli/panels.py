@@ -106,6 +106,11 @@ EXAMPLES = {
     ),
     "demo": (("fastgen demo --count 3", "three prompts, edits and their captions"),),
     "doctor": (("fastgen doctor --json", "one finding per line, for scripts"),),
+    "view": (
+        ("fastgen view run", "prints the address of the page"),
+        ("fastgen view run-fast run-exact", "the same rows of two runs, side by side"),
+        ("fastgen view run --export page", "a folder that needs no server"),
+    ),
     "check": (("fastgen check run", "every image of a run"),),
     "table": (("fastgen table run --to parquet", "run/results.parquet, also while the run goes on"),),
     "export": (

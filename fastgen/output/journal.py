@@ -67,7 +67,8 @@ class Journal:
         if path.exists() and not path.is_file():  # opening a pipe may wait forever
             raise RunFolderError(f"{path}: is not a file; move it away")
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
-        self._end = self._replay()
+        self._end = 0
+        self.follow()
         if not read_only:
             os.ftruncate(self._file, self._end)
         self._synced = time.monotonic()
@@ -80,10 +81,16 @@ class Journal:
         """Bytes of all lines."""
         return self._end
 
-    def _replay(self) -> int:
-        """Fill the index. Returns the length of the journal up to its last complete line."""
-        offset = whole = 0
+    def follow(self) -> list[int]:
+        """Read the lines that were added since, by this process or another one, up to the last complete line.
+
+        Returns:
+            the hash of each line's id.
+        """
+        offset = whole = self._end
+        added = []
         with self.path.open("rb") as file:
+            file.seek(offset)
             for line in file:
                 body = checked(line)
                 if body is None:
@@ -92,13 +99,15 @@ class Journal:
                     head = _decode_head(body)
                     self.cost += head.cost
                     self.dearest = max(self.dearest, head.cost)
-                    self._point(hash(head.id), offset)
+                    added.append(hash(head.id))
+                    self._point(added[-1], offset)
                     whole = offset + len(line)
                 offset += len(line)
         # A torn last line is the normal trace of a power cut: it is cut off without a warning.
         if offset > whole:
             self.damaged -= 1
-        return whole
+        self._end = whole
+        return added
 
     def _point(self, key: int, offset: int) -> None:
         """Make a line the newest one of an id."""

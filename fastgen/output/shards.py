@@ -62,6 +62,12 @@ def folder(run: Path, number: int, of: int) -> Path:
     return run / FOLDER / f"{number}-of-{of}"
 
 
+def named(path: Path) -> tuple[int, int] | None:
+    """(number, of) of the part whose folder this is; None if it is no part's."""
+    found = _NAME.fullmatch(path.name) if path.parent.name == FOLDER else None
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def parts(run: Path) -> list[Part]:
     """The parts of a run that have begun, in the order of their numbers."""
     found = []

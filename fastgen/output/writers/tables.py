@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -76,10 +76,11 @@ def write_partial_tables(shape: Shape, rows: Iterable[Row], journal: Journal) ->
     Raises:
         DiskError, SettingsError.
     """
-    return _write(shape, _spooled(shape, rows), journal, partial=True)
+    return _write(shape, all_spooled(shape, rows), journal, partial=True)
 
 
-def _spooled(shape: Shape, rows: Iterable[Row]) -> Iterator[SpooledRow]:
+def all_spooled(shape: Shape, rows: Iterable[Row]) -> Iterator[SpooledRow]:
+    """Rows as they are read, in input order, each with its identity."""
     identities = Identities(shape.output_key, shape.rows.id_key)
     for row in rows:
         yield spooled(row, identities.identify(row), shape.output_key)
@@ -98,7 +99,7 @@ def _write(shape: Shape, rows: Iterable[SpooledRow], journal: Journal, partial: 
         failures = stack.enter_context(artifacts.atomic(shape.out, FAILURES))
         results = stack.enter_context(artifacts.atomic(shape.out, RESULTS))
         for row in rows:
-            line, status = _line(row, shape, journal, partial)
+            line, status = table_line(row, shape, journal, partial)
             counts[status] += 1
             results.write(line + b"\n")
             if status == "failed":
@@ -107,8 +108,14 @@ def _write(shape: Shape, rows: Iterable[SpooledRow], journal: Journal, partial: 
     return counts
 
 
-def _line(spooled: SpooledRow, shape: Shape, journal: Journal, partial: bool) -> tuple[bytes, str]:
-    """The row's line in the table, and its status."""
+class Results(Protocol):
+    """Where results are looked up: a journal, or several."""
+
+    def get(self, id: str, content: str) -> Result | None: ...
+
+
+def table_line(spooled: SpooledRow, shape: Shape, journal: Results, partial: bool) -> tuple[bytes, str]:
+    """The row's line in the table, and its status. `partial`: it may have no result yet."""
     key, row = shape.output_key, Row(spooled.number, spooled.raw)
     if spooled.prefilled:
         about = row.fields().get("fastgen", {"id": spooled.id, "status": "kept"})
