@@ -88,7 +88,7 @@ ELSEWHERE = {
     "backends/remote/gemini_answers.py": "backends/remote/test_responses.py",
     "backends/remote/openai_answers.py": "backends/remote/test_responses.py",
     "backends/remote/captions.py": "backends/remote/test_openai_api.py",
-    "backends/remote/no_answer_words.py": "backends/remote/test_no_answers.py",
+    "backends/remote/text_classifier.py": "backends/remote/test_no_answers.py",
     "backends/remote/schema_form.py": "backends/remote/test_learned.py",
     "backends/remote/sdk_transport.py": "backends/remote/test_redirects.py",
     "backends/remote/supervisor.py": "providers/test_vllm.py",

@@ -10,7 +10,7 @@ pictures.py    image files -> what is sent, scaled down once
 dialogue.py    turns with <image> marks -> messages of parts
 responses.py   why there is no result: statuses, codes, missing answers
 unmasked.py    errors that come with status 200
-answer_text.py markup.py no_answers.py no_answer_words.py   what came back -> a text, or why there is none
+answer_text.py markup.py no_answers.py text_classifier.py   what came back -> a text, or why there is none
 fleet.py       several servers as one
 learned.py     schema_form.py   what a server refuses of every request
 vllm.py        a vLLM server, started and watched by vllm_server.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastgen.backends.remote import markup, no_answers
@@ -127,7 +127,7 @@ def _under(schema: str, found: markup.Answer, accept_refusals: bool) -> str:
     except jsonschema.ValidationError as error:
         wrong = f"does not fit --schema: {shorten(error.message)}"
     # A refusal may come as an object, if no other form is allowed.
-    longest = max(_strings(value), key=len, default="")
+    longest = max(no_answers.strings(value), key=len, default="")
     if not accept_refusals and no_answers.kind_of(longest) == "refusal":
         raise ProviderError("refused", f"the model declined: {shorten(longest)}")
     if wrong:
@@ -154,12 +154,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _strings(value: object) -> Iterator[str]:
-    """All strings in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)

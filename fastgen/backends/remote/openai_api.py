@@ -29,7 +29,7 @@ from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.backends.remote.learned import Learned
-from fastgen.backends.remote.openai_answers import LIMITS, complaint_of, provider_error, tokens
+from fastgen.backends.remote.openai_answers import LIMITS, Complaint, complaint_of, provider_error, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.hardware import Device
@@ -46,12 +46,23 @@ MOST_FETCHES, FETCH_AGAIN_S = 3, 1.0
 """Tries to fetch an image from its address: it is paid for, so another try costs nothing."""
 NO_CHAT = ("gone", "input", "unauthorized")
 """Failures that say that the model is not to be chatted with either."""
+_NOT_MANY = re.compile(
+    r"(?<!\w)['\"`]?n['\"`]? ?(?:=|:|>|must|should|has to|can|cannot|is (?:not|only|un)|greater|parameter)|"
+    r"(?:parameter|argument|field|property|input)s?:? (?:supplied:? )?['\"`]?n['\"`]?(?!\w)|"
+    r"(?:only|at most|more than|exactly) (?:one|1|a single) image|(?:multiple|several) images",
+    re.IGNORECASE,
+)
+"""How servers refuse several images in one call."""
 INLINE = """have the service send images in its answers: --extra-body '{"response_format": "b64_json"}'"""
 """What helps where images are elsewhere."""
 
 
 class _Learned(Exception):
     """The same call is to be sent again, without what the server has refused."""
+
+
+class _OneAtATime(Exception):
+    """The server gives one image per call, so the call is to be sent again for one."""
 
 
 class NoEndpoint(ProviderError):
@@ -138,9 +149,9 @@ class OpenAIBackend:
 
     def _draw(self, attempt: Attempt) -> None:
         for prompt in attempt.request.prompts:
-            for n in _portions(attempt.request.image_params.n, self._most_n):
-                for made in self._images(attempt, self.client.images.generate, prompt, n):
-                    attempt.keep(made)
+            ask = partial(self._images, attempt, self.client.images.generate, prompt)
+            for made in self._copies(attempt.request.image_params.n, ask):
+                attempt.keep(made)
 
     def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
@@ -158,26 +169,33 @@ class OpenAIBackend:
             attempt.warnings += mask.warnings
             first["mask"] = ("mask.png", pictures.mask_for_openai(mask.image), "image/png")
         prompt, *later = request.prompts
-        for n in _portions(request.image_params.n, 1 if later else self._most_n):
-            for made in self._images(attempt, self.client.images.edit, prompt, n, **first):
-                for then in later:
-                    if request.keep_turns:
-                        attempt.keep(made)
-                    image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
-                    made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
-                attempt.keep(made)
+        ask = partial(self._images, attempt, self.client.images.edit, prompt, **first)
+        for made in self._copies(request.image_params.n, ask, 1 if later else MOST_N):
+            for then in later:
+                if request.keep_turns:
+                    attempt.keep(made)
+                image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
+                made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
+            attempt.keep(made)
 
     def _vary(self, attempt: Attempt, files: list) -> None:
         if len(files) > 1:
             raise ProviderError("unsupported", "use_variations: works for one image only", "images")
-        for n in _portions(attempt.request.image_params.n, self._most_n):
-            for made in self._images_of(attempt, self.client.images.create_variation, "", n, image=files[0]):
-                attempt.keep(made)
+        ask = partial(self._images_of, attempt, self.client.images.create_variation, "", image=files[0])
+        for made in self._copies(attempt.request.image_params.n, ask):
+            attempt.keep(made)
+
+    def _copies(self, n: int, ask: Callable[[int], list[Made]], most: int = MOST_N) -> Iterator[Made]:
+        """`n` images, with as many per call as the server gives."""
+        while n > 0:
+            images = ask(min(n, most, self._most_n))
+            yield from images
+            n -= len(images)
 
     # Calls
 
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        """`n` images from one call, checked; if the server has no images endpoint, from `n` chats."""
+        """Up to `n` images from one call, checked; if the server has no images endpoint, from `n` chats."""
         if self._has_images:
             try:
                 return self._images_of(attempt, ask, prompt, n, **files)
@@ -216,7 +234,7 @@ class OpenAIBackend:
             raise
 
     def _images_of(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
-        """`n` images from one call of an images endpoint, checked."""
+        """Up to `n` images, at least one, from one call of an images endpoint, checked."""
         params, words = (
             attempt.request.image_params,
             {"model": self.model, **files, **({"prompt": prompt} if prompt else {})},
@@ -228,13 +246,16 @@ class OpenAIBackend:
         if (self.known and self.known.formats) or self.settings.image.format != "png":
             words["output_format"] = self.settings.image.format
         at_most = attempt.at_most((prompt,), n)
-        answer = self._answered(attempt, ask, words, n, at_most)
+        try:
+            answer = self._answered(attempt, ask, words, n, at_most)
+        except _OneAtATime:
+            return self._images_of(attempt, ask, prompt, 1, **files)
         attempt.bill(tokens(getattr(answer, "usage", None)), at_most)
         data = getattr(answer, "data", None)
         if not isinstance(data, list) or not data:
             raise ProviderError("malformed", f"the answer has no images: {self._clean(answer)}")
-        if len(data) < n:
-            raise ProviderError("malformed", f"{n} images were asked for, {len(data)} came")
+        if len(data) < n:  # those that came are paid for, and the next call would not bring more
+            self._most_n = 1
         return [Made.of(self._bytes(one, answer_sizes.of_picture(params))) for one in data[:n]]
 
     def _answered(self, attempt: Attempt, ask: Callable, words: dict[str, Any], n: int, at_most: float) -> Any:
@@ -246,6 +267,8 @@ class OpenAIBackend:
             wanted = image_words.words(request, len(attempt.paths))
         while True:
             with self.learned.asking():
+                if n > self._most_n:  # learned while this call waited
+                    raise _OneAtATime
                 sent = self.learned.fitted(words | wanted)
                 own = {word: value for word, value in sent.items() if word in words}
                 body = {word: value for word, value in sent.items() if word not in words} | more
@@ -271,7 +294,7 @@ class OpenAIBackend:
                 attempt.sent[name] = sent[word]
 
     def _send(self, ask: Callable, words: dict[str, Any], body: dict[str, Any], at_most: float) -> Any:
-        """The SDK's answer. Raises ProviderError, and _Learned if the server refuses what it can do without."""
+        """The SDK's answer. Raises ProviderError; _Learned, _OneAtATime if there is a way without what is refused."""
         import openai
 
         try:
@@ -281,6 +304,9 @@ class OpenAIBackend:
             is_complaint = isinstance(error, openai.APIStatusError) and error.status_code in ABOUT_PARAMETERS
             if is_complaint and self.learned.learn(complaint_of(error), words | body):
                 raise _Learned from None
+            if is_complaint and words.get("n", 1) > 1 and _refuses_many(complaint_of(error)):
+                self._most_n = 1
+                raise _OneAtATime from None
             if found.kind == "gone" and not self._is_vendor and getattr(error, "status_code", 0) in NO_ENDPOINT:
                 raise NoEndpoint(found.kind, str(found)) from None
             raise found from None
@@ -317,7 +343,5 @@ class OpenAIBackend:
         raise AssertionError("the last try raises")
 
 
-def _portions(n: int, most: int) -> Iterator[int]:
-    """`n` split into parts of at most `most`."""
-    for done in range(0, n, most):
-        yield min(most, n - done)
+def _refuses_many(complaint: Complaint) -> bool:
+    return complaint.param == "n" or _NOT_MANY.search(complaint.message) is not None

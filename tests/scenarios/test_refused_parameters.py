@@ -1,0 +1,89 @@
+"""Servers that refuse what every request says: it costs each run a few requests, and no row."""
+
+from __future__ import annotations
+
+import json
+
+from PIL import Image
+
+from fastgen.resolver import resolve
+from tests.backends.remote.conftest import chat_answer, image_answer, serving
+
+ROWS, MOST_WASTED = 200, 5
+
+
+def test_captions_of_a_server_that_refuses_seed_temperature_system_and_max_tokens(tmp_path, go):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(i), "image": "a.png"}) + "\n" for i in range(ROWS)))
+    refused: list[str] = []
+
+    def answer(handler, body):
+        sent = json.loads(body)
+        if "seed" in sent:
+            why, said = "seed", {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}
+        elif sent["messages"][0]["role"] == "system":
+            why, said = "system", {"error": {"message": "System role not supported", "code": 400}}
+        elif "temperature" in sent:
+            why, said = "temperature", {"error": {"message": "Unsupported value: 'temperature' is not supported"}}
+        elif "max_tokens" in sent:
+            why, said = "max_tokens", {"error": {"message": "Use 'max_completion_tokens' instead of 'max_tokens'."}}
+        else:
+            return handler.reply(200, chat_answer("A red house."))
+        refused.append(why)
+        return handler.reply(422 if why == "seed" else 400, json.dumps(said).encode())
+
+    with serving(answer) as server:
+        run = go(resolve("caption", rows, out=tmp_path / "out", base_url=server.url, model="m", max_inflight=16))
+    assert run.counts["done"] == ROWS and not run.failures
+    assert {name: refused.count(name) <= MOST_WASTED for name in refused} == dict.fromkeys(
+        ("seed", "system", "temperature", "max_tokens"), True
+    )
+    assert len(server.seen) == ROWS + len(refused), "a row that is done is not asked for again"
+    assert {"seed", "temperature"} <= set(run.table[0]["fastgen"]["not_sent"])
+
+
+def test_images_of_a_server_that_refuses_n_seed_and_response_format(tmp_path, go, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 2 + i % 2}) + "\n" for i in range(ROWS // 5)))
+    refused: list[str] = []
+
+    def answer(handler, body):
+        sent = json.loads(body)
+        for name in ("response_format", "seed"):
+            if name in sent:
+                refused.append(name)
+                said = {"error": {"message": f"Unknown parameter: '{name}'.", "param": name}}
+                return handler.reply(400, json.dumps(said).encode(), Content_Type="application/json")
+        if sent.get("n", 1) > 1:
+            refused.append("n")
+            said = {"error": {"message": "You must provide n=1 for this model.", "param": None}}
+            return handler.reply(400, json.dumps(said).encode(), Content_Type="application/json")
+        return handler.reply(200, image_answer(), Content_Type="application/json")
+
+    with serving(answer) as server:
+        flags = {"backend": "openai", "base_url": f"{server.url}/v1", "model": "m", "max_inflight": 16}
+        run = go(resolve("t2i", rows, out=tmp_path / "out", **flags))
+    images = sum(2 + i % 2 for i in range(ROWS // 5))
+    assert run.counts["done"] == ROWS // 5 and sum(len(row["images"]) for row in run.table) == images
+    assert set(refused) == {"n", "seed", "response_format"}
+    assert all(refused.count(name) <= MOST_WASTED for name in refused), refused
+    assert len(server.seen) == images + len(refused)
+
+
+def test_images_of_a_server_that_gives_fewer_than_it_is_asked_for(tmp_path, go, monkeypatch):
+    """What came is paid for and kept; the rest is asked for one by one, with seeds of their own."""
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 3, "seed": 7}) + "\n" for i in range(4)))
+
+    def answer(handler, body):
+        handler.reply(200, image_answer(), Content_Type="application/json")
+
+    with serving(answer) as server:
+        flags = {"backend": "openai", "base_url": f"{server.url}/v1", "model": "m", "max_inflight": 4}
+        run = go(resolve("t2i", rows, out=tmp_path / "out", **flags))
+    assert [len(row["images"]) for row in run.table] == [3] * 4 and len(server.seen) == 12
+    seeds = sorted(json.loads(one.body)["seed"] for one in server.seen)
+    assert seeds == sorted([7, 8, 9] * 4)
