@@ -209,6 +209,9 @@ class Done(msgspec.Struct, frozen=True, gc=False, tag="done", tag_field="status"
     """Tokens, as the service counted them."""
     cost: float = 0.0
     """USD, over all attempts."""
+    receipt: str = ""
+    """Names what `cost` is for, so that it is booked once, although a run that was killed has the same answer again. Of
+    durable backends only (`Settings.durable`), and not in the journal."""
     files: tuple[FileStamp, ...] = ()
     """Stamps of the files at `paths`, as they were written; none in journals of version 0.1.0."""
     inputs: tuple[InputStamp, ...] = ()
@@ -231,6 +234,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="sta
     """USD that the attempts cost or, if that is unknown (no reply in time), the most that they may have cost."""
     answer: str = ""
     """The text that came instead of an answer, whole, since it may have been paid for."""
+    receipt: str = ""
+    """As of `Done`."""
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.input_paths`, as they were read."""
 

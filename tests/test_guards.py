@@ -203,6 +203,8 @@ def test_the_main_process_never_loads_the_engine(tmp_path):
 
 
 API_FLAGS = {
+    "--batch-api",
+    "--batch-rows",
     "--base-url",
     "--fallback",
     "--fallback-on-refusal",

@@ -16,6 +16,8 @@ def create(settings: Settings, device: Device) -> Backend:
     """The backend for these settings on this device, not yet opened."""
     module, _, name = settings.backend.engines[settings.model.family].partition(":")
     make = getattr(import_module(module), name)
+    if settings.durable:
+        return import_module("fastgen.backends.remote.batch_api.backend").BatchApi(settings, device, make)
     if settings.endpoint.more_urls:
         return import_module("fastgen.backends.remote.fleet").Fleet(settings, device, make)
     return make(settings, device)
@@ -43,7 +45,8 @@ def slots(settings: Settings, device: Device) -> int:
     """Batches that a worker holds at once: those in the engine or on their way to a service, and others that load or
     save their images.
 
-    For a service that may cost money there are no others, because what a worker holds at a kill is lost, and paid.
+    For a service that may cost money there are no others, because what a worker holds at a kill is lost, and paid. For
+    a Batch API it is the number of batches at the service.
     """
     if settings.backend.is_remote:
         share = -(-settings.endpoint.max_inflight // len(settings.placement.devices))

@@ -171,6 +171,22 @@ Timeout = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="Time limit for one request to an API.  [default: 600, for captions 120]"),
 ]
+BatchApi = Annotated[
+    bool,
+    typer.Option(
+        "--batch-api",
+        help="For openai and gemini: send rows by the file to the service's Batch API, at about half the price. "
+        "Results come within a day. Stop the run whenever you like: the same command fetches them.",
+    ),
+]
+BatchRows = Annotated[
+    int | None,
+    typer.Option(
+        metavar="ROWS",
+        help="With --batch-api: the most rows in one batch. --max-inflight is the number of batches at once.  "
+        "[default: 4096 captions, 128 images; 16 batches]",
+    ),
+]
 MaxCost = Annotated[
     float, typer.Option(metavar="USD", help="The most that the run folder may cost, over all its runs; 0: no limit.")
 ]

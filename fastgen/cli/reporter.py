@@ -71,7 +71,7 @@ class Report:
         unmeasured = "" if profile.measured.status == "measured" else "; not measured, so batch sizes are conservative"
         chosen = f"profile '{profile.name}' (matches {profile.why}{unmeasured})"
         if settings.backend.is_remote:
-            how = f"up to {settings.endpoint.max_inflight} requests at once"
+            how = _at_once(settings)
             how += f", {chosen}" if settings.endpoint.command else ""
             where = settings.endpoint.base_url or (
                 where if settings.endpoint.command else f"{settings.backend}'s own service"
@@ -110,6 +110,11 @@ class Report:
         elif self.voice == "human" and event in ("lane_died", "lane_restarted"):
             then = "; restarting it" if facts.get("restarting", True) else ""
             self._say(f"{facts['lane']}: {facts['reason'].splitlines()[0]}{then}")
+        elif self.voice == "human" and event == "batches":
+            said = f"{plural(facts['batches'], 'batch', 'es')} with {plural(facts['requests'], 'request')}"
+            self._say(
+                f"at the service: {said}, {facts['done']} done" if facts["batches"] else "at the service: nothing"
+            )
         elif event == "warning":
             self._say(f"warning: {facts['message']}")
 
@@ -223,6 +228,14 @@ def plural(number: int, noun: str, ending: str = "s") -> str:
     return f"{number} {noun}{'' if number == 1 else ending}"
 
 
+def _at_once(settings: Settings) -> str:
+    """How many requests a service gets."""
+    most = settings.endpoint.max_inflight
+    if settings.durable:
+        return f"by the Batch API, up to {plural(settings.batch_for(0), 'row')} in a batch and {most} batches at once"
+    return f"up to {plural(most, 'request')} at once"
+
+
 def _choices(settings: Settings) -> list[str]:
     """What the engine does, and why: how the model fits into memory, and the optimizations."""
     memory = [f"memory: {line}" for line in settings.fit.explain()] if settings.fit else []
@@ -279,10 +292,8 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         where = settings.endpoint.base_url or (
             "a server of its own" if settings.endpoint.command else "the vendor's service"
         )
-        print(
-            f"{settings.backend}, model {settings.model.name} at {where}: one request per row, up to "
-            f"{settings.endpoint.max_inflight} at once"
-        )
+        per_row = "" if settings.durable else "one request per row, "
+        print(f"{settings.backend}, model {settings.model.name} at {where}: {per_row}{_at_once(settings)}")
         return
     print(
         f"model {settings.model.name} on {', '.join(d.name for d in settings.placement.devices)}, "

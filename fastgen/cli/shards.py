@@ -1,4 +1,4 @@
-"""`fastgen status` and `fastgen merge`: the parts of a run that were started with --shard."""
+"""`fastgen status` and `fastgen merge`: the parts of a run that were started with --shard, and its batches."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from fastgen.cli.check import Run
 
 
 def status(run: Run) -> None:
-    """Say how far each part of a run is. The parts are those of --shard."""
+    """Say how far each part of a run is (--shard), and which batches are at a service (--batch-api)."""
     from fastgen.errors import FastgenError
-    from fastgen.output import shards
+    from fastgen.output import outbox, shards
 
+    batches = outbox.at_service(run)
+    for batch in batches:
+        print(f"batch {batch.id or batch.name}: {batch.requests} requests, {batch.done} done {batch.trouble}".rstrip())
     try:
         found = shards.status(run)
     except FastgenError as error:
+        if batches:
+            return
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     for one in found:
         counts = ", ".join(f"{one.counts[name]} {name}" for name in ("done", "failed") if one.counts[name])
         name = f"{one.part.number}/{one.part.of}"
         print(f"part {name}: {one.state}, {counts or 'no rows yet'} (said at {one.written})")
+        if held := outbox.at_service(one.part.path):
+            print(f"part {name}: {outbox.described(held)}")
 
 
 def merge(run: Run) -> None:

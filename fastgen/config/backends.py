@@ -37,6 +37,8 @@ class Service(msgspec.Struct, frozen=True):
     """Whether images are requested by size; otherwise by aspect ratio and resolution."""
     makes_variations: bool = False
     """Whether it has an endpoint that makes variations of an image."""
+    batches: str = ""
+    """ "module:class" of its Batch API (`backends.remote.batch_api.service.Service`), "" if it has none."""
     picks_format: bool = False
     """Whether the service itself chooses the file format of images."""
 
@@ -110,6 +112,7 @@ _SPECS = (
             path="/v1",
             options=("quality", "background"),
             makes_variations=True,
+            batches="fastgen.backends.remote.batch_api.openai:OpenAIBatches",
         ),
         max_inflight=64,
     ),
@@ -127,6 +130,7 @@ _SPECS = (
             "google.genai",
             options=("aspect_ratio", "resolution"),
             takes_sizes=False,
+            batches="fastgen.backends.remote.batch_api.gemini:GeminiBatches",
             picks_format=True,
         ),
         max_inflight=64,

@@ -171,8 +171,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Whether chat answers are requested as a stream, since some gateways have nothing else."""
     more_urls: tuple[str, ...] = ()
     """Addresses of more servers with the same model, which share the rows."""
+    batch_api: bool = False
+    """Whether rows go to the service's Batch API; `max_inflight` is then a number of batches."""
     image_hosts: tuple[str, ...] = ()
     """Hosts from which images are fetched; "*": every public one."""
+
+
+BATCH_ROWS = {"t2i": 128, "edit": 128, "caption": 4096}
+"""Rows of one batch of a Batch API. An image in an answer may have 8 MB, and services have failed to give back
+results of more than a gigabyte."""
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -188,6 +195,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """(number from 1, of how many): the part of the rows to run. `out` is then the folder of that part."""
     batch_size: int = 0
     """Samples that go through the model together; 0: the profile decides by size."""
+    batch_rows: int = 0
+    """Rows of one batch of a Batch API; 0: `BATCH_ROWS`."""
     fresh: bool = False
     retry_failed: bool = False
     fallback_on_refusal: bool = False
@@ -267,8 +276,16 @@ class Settings(msgspec.Struct, frozen=True):
         is_local = self.task != "caption" and any(not link.backend.is_remote for link in self.route)
         return LOCAL_FIELDS if is_local else ()
 
+    @property
+    def durable(self) -> bool:
+        """Whether the backend writes down what it asks for, so that a kill ends no request, and the next run gets its
+        answer. Such a request may take a day."""
+        return self.endpoint.batch_api
+
     def batch_for(self, pixels: int) -> int:
-        """How many samples of that many pixels go through the model together."""
+        """How many samples of that many pixels go through the model together, or to a service."""
+        if self.durable:
+            return self.run.batch_rows or BATCH_ROWS[self.task]
         if self.backend.is_remote:
             return 1
         return self.run.batch_size or self.placement.profile.batch_for(pixels)

@@ -23,6 +23,8 @@ RUN = "run.json"
 RESULTS = "results.jsonl"
 FAILURES = "failures.jsonl"
 JOURNAL = "journal.jsonl"
+BATCHES = ".batches"
+"""What a Batch API was asked for; see outbox.py."""
 NAME = "previous-"
 _ASIDE = re.compile(NAME + r"\d+")
 _KEPT_TABLE = re.compile(r"results-\d+\.jsonl")
@@ -48,7 +50,7 @@ def left_by_runs(out: Path) -> list[Path]:
     journal, table, pictures = out / JOURNAL, tables(out), any(images(out))
     if not (pictures or any(path.stat().st_size for path in (journal, *table) if path.exists())):
         return []
-    found = [journal, *table, *([out / IMAGES] if pictures else []), out / LOGS, out / RUN]
+    found = [journal, *table, *([out / IMAGES] if pictures else []), out / BATCHES, out / LOGS, out / RUN]
     return [path for path in found if os.path.lexists(path)]
 
 
@@ -105,7 +107,7 @@ def _next(out: Path, targets: list[Path]) -> Path:
     numbers = [int(path.name.removeprefix(NAME)) for path in out.glob(f"{NAME}*") if _ASIDE.fullmatch(path.name)]
     last = out / f"{NAME}{max(numbers, default=0)}"
     if last.is_dir() and not (last / RUN).exists():
-        ours = {JOURNAL, RESULTS, FAILURES, IMAGES, LOGS}
+        ours = {JOURNAL, RESULTS, FAILURES, IMAGES, BATCHES, LOGS}
         names = set(os.listdir(last))
         known = all(name in ours or _KEPT_TABLE.fullmatch(name) for name in names)
         if known and not names & {path.name for path in targets}:

@@ -58,6 +58,8 @@ def refuse(settings: Settings, request: Request) -> str:
         return "keep_turns: only services return the image of each turn; leave it out, or make each turn a row"
     if request.variation and not (service and service.makes_variations):
         return "use_variations: only OpenAI's format has an endpoint for variations; leave it out, and ask for an edit"
+    if request.variation and settings.endpoint.batch_api:
+        return "use_variations: a Batch API has none; leave --batch-api out, or ask for an edit"
     model = _model(settings)
     if model is None:
         return ""

@@ -57,6 +57,8 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_out: float = 0.0
     per_picture_in: int = 6500
     """Maximum tokens of an input image."""
+    batch: float = 0.5
+    """The share of these prices that the Batch API asks."""
     thinking: int = 0
     """Maximum text tokens that come with an image."""
     picture_tokens: dict[str, int] = {}

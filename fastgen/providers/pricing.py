@@ -15,9 +15,13 @@ from fastgen.types import Done, ImageParams, Request, TextParams
 
 
 def price(settings: Settings) -> Price | None:
-    """None if it is free or unknown."""
+    """USD per million tokens, as this run pays them; None if it is free or unknown."""
     model = find(settings.backend.provider, settings.model.name) if settings.backend.provider else None
-    return model.price if model else None
+    found = model.price if model else None
+    if found is None or not settings.endpoint.batch_api:
+        return found
+    reduced = {kind: getattr(found, kind) * found.batch for kind in ("text_in", "image_in", "text_out", "image_out")}
+    return msgspec.structs.replace(found, **reduced)
 
 
 def estimate(settings: Settings, request: Request) -> float:

@@ -67,6 +67,8 @@ def resolve(
     allow_image_hosts: str = "",
     base_url: str | list[str] | tuple[str, ...] | None = None,
     vllm_command: str | None = None,
+    batch_api: bool = False,
+    batch_rows: int | None = None,
     max_inflight: int | None = None,
     rpm: int = 0,
     timeout: float | None = None,
@@ -134,6 +136,7 @@ def _route(flags: Flags) -> Settings:
     ):
         raise SettingsError(f"--gpus-per-replica {flags.gpus_per_replica}: {sharding.only(flags.task)}")
     placing.check(flags, specs)
+    parts.check_batch_api(flags, specs)
     run = parts.run_options(flags)
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None

@@ -29,6 +29,8 @@ ONE_PROCESS = 64
 """Up to this many requests in flight, a single client process is enough."""
 EACH_OF_FLEET = 64
 """Requests in flight to each server of a fleet. With more, the last rows of the slowest one take longer."""
+BATCHES = 16
+"""Batches of a Batch API that a run has at the service at once."""
 TIMEOUT_S = {"t2i": 600.0, "edit": 600.0, "caption": 120.0}
 """For one request."""
 
@@ -216,13 +218,15 @@ def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Pl
     """The endpoint with the flags for requests."""
     if not spec.is_remote:
         return endpoint
-    usual, servers = spec.max_inflight, 1 + len(endpoint.more_urls)
+    by_file = flags.batch_api and spec.service is not None and bool(spec.service.batches)
+    usual, servers = BATCHES if by_file else spec.max_inflight, 1 + len(endpoint.more_urls)
     if endpoint.command:  # a profile describes one server, and each GPU has one
         usual = placement.profile.serve.max_inflight * len(placement.devices) or usual
     return replace(
         endpoint,
         max_inflight=flags.max_inflight or (min(usual, EACH_OF_FLEET) * servers if servers > 1 else usual),
         rpm=flags.rpm,
+        batch_api=by_file,
         timeout_s=float(flags.timeout or TIMEOUT_S[flags.task]),
         image_hosts=parts.image_hosts(flags),
     )

@@ -64,6 +64,8 @@ class Flags:
     base_url: str | None
     """Several, separated by spaces, are a fleet."""
     vllm_command: str | None
+    batch_api: bool
+    batch_rows: int | None
     max_inflight: int | None
     rpm: int
     timeout: float | None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+from fastgen.config.backends import BackendSpec
 from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
 from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
@@ -63,6 +65,7 @@ def run_options(flags: Flags) -> RunOptions:
             name for name in ("steps", "guidance", "seed") if getattr(flags, name) not in (None, DEFAULT[name])
         ),
         max_cost=float(flags.max_cost),
+        batch_rows=flags.batch_rows or 0,
     )
 
 
@@ -199,3 +202,23 @@ def _batch_size(given: int | str) -> int:
     if not (str(given).isascii() and str(given).isdigit()):
         raise SettingsError(f"--batch-size {given}: must be a whole number from 1 to 1024, or auto")
     return number("--batch-size", int(given), 1, 1024)
+
+
+MOST_BATCH_ROWS = 50_000
+"""Requests in one batch of OpenAI's Batch API."""
+
+
+def check_batch_api(flags: Flags, specs: Collection[BackendSpec]) -> None:
+    """Raise SettingsError if --batch-api and its flags cannot be honoured."""
+    if flags.batch_rows is not None:
+        if not flags.batch_api:
+            raise SettingsError(f"--batch-rows {flags.batch_rows}: only with --batch-api")
+        number("--batch-rows", flags.batch_rows, 1, MOST_BATCH_ROWS)
+    if not flags.batch_api:
+        return
+    if not any(spec.service is not None and spec.service.batches for spec in specs):
+        raise SettingsError("--batch-api: only for --backend openai and --backend gemini; leave it out")
+    if len((flags.base_url or "").split()) > 1:
+        raise SettingsError("--batch-api: for one --base-url; a batch cannot be shared by several servers")
+    if flags.rpm:
+        raise SettingsError("--rpm: a Batch API has no requests per minute; leave it out")

@@ -86,10 +86,7 @@ class BatchesOut:
                 if not group.suspects:  # these depend on the worker that asks
                     empty.add(group)
                 continue
-            most = _most(group, batch)
-            if most and not self._ledger.afford(most, _asks(group, batch)):
-                group.queue.appendleft(batch)
-                over_budget[group] = batch
+            if (batch := self._afforded(group, batch, over_budget)) is None:
                 continue
             state.exclusive = suspect
             self._pool.submit(state, batch)
@@ -100,9 +97,36 @@ class BatchesOut:
         paces = [s.pace for s in self._pool.states if s.group is group and s.ready and not s.exclusive and not s.killed]
         return LastBatches(paces, group.samples, group.window.batch)
 
+    def _afforded(self, group: Group, batch: Batch, over_budget: dict[Group, Batch]) -> Batch | None:
+        """Reserve what a batch may cost. Returns the batch, or its beginning if --max-cost allows no more and
+        nothing is in flight that could cost less than its reservation; None if it must wait."""
+        most, durable = _most(group, batch), group.settings.durable
+        if not most:
+            return batch
+        asks = _asks(group, batch)
+        if self._ledger.afford(most, asks, durable):
+            return batch
+        if durable and not self._pool.in_flight:
+            left, count = self._ledger.left, 0
+            for request in batch.requests:
+                if not self._ledger.holds(request.id, asks.get(request.id, "")):
+                    left -= most.get(request.id, 0.0)
+                if left < 0:
+                    break
+                count += 1
+            if count:
+                first = Batch(batch.bucket, batch.requests[:count])
+                group.queue.appendleft(Batch(batch.bucket, batch.requests[count:]))
+                if self._ledger.afford({r.id: most[r.id] for r in first.requests if r.id in most}, asks, durable):
+                    return first
+                group.queue.popleft()
+        group.queue.appendleft(batch)
+        over_budget[group] = batch
+        return None
+
     def _lacks_room(self, group: Group) -> bool:
         """Whether there would be no room for one more answer of a service if the disk were full now."""
-        if self._reserve is None or not group.settings.backend.is_remote:
+        if self._reserve is None or not group.settings.backend.is_remote or group.settings.durable:
             return False
         capacity = self._reserve.capacity
         if self._pool.asked_of_services < capacity:

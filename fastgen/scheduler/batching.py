@@ -39,12 +39,14 @@ class Window:
     Args:
         batch_for: pixels of one sample -> samples that an engine is given together.
         workers: batches that are computed at the same time, in all engines together.
+        any_shape: whether requests share a batch whatever their sizes are, because nothing is computed here.
     """
 
-    def __init__(self, batch_for: Callable[[int], int], workers: int = 1, size: int = WINDOW):
+    def __init__(self, batch_for: Callable[[int], int], workers: int = 1, size: int = WINDOW, any_shape: bool = False):
         self.batch_for = batch_for
         self.workers = workers
         self.size = size
+        self._any_shape = any_shape
         self.requests = 0
         self._added = 0
         self._buckets: dict[Bucket, list[_Waiting]] = {}
@@ -72,6 +74,8 @@ class Window:
 
     def add(self, request: Request) -> None:
         bucket = Bucket.of(request)
+        if self._any_shape:
+            bucket = Bucket(bucket.task, 0, 0, (0, 0), bucket.turns)
         samples = request.samples
         self._added += 1
         steps = getattr(request.params, "steps", 0)
@@ -119,6 +123,13 @@ class Window:
         """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by
         side."""
         waiting = self._buckets[bucket]
+        if self._any_shape:
+            taken = [waiting.pop(0)]
+            samples = taken[0].samples
+            while waiting and samples + waiting[0].samples <= most:
+                samples += waiting[0].samples
+                taken.append(waiting.pop(0))
+            return self._gone(bucket, taken, samples)
         if most == 1:  # batches of one need no sorting: an endpoint's rows keep their order
             taken = [waiting.pop(0)]
             self._sorted[bucket] = max(0, self._sorted.get(bucket, 0) - 1)
@@ -130,10 +141,15 @@ class Window:
             taken.append(waiting.pop())
             samples += taken[-1].samples
         self._sorted[bucket] = min(self._sorted[bucket], len(waiting))
+        return self._gone(bucket, taken, samples)
+
+    def _gone(self, bucket: Bucket, taken: list[_Waiting], samples: int) -> Batch:
+        """The batch with what was taken out of a bucket."""
         self.requests -= len(taken)
         self._samples[bucket] -= samples
-        if not waiting:
-            del self._buckets[bucket], self._samples[bucket], self._sorted[bucket]
+        if not self._buckets[bucket]:
+            del self._buckets[bucket], self._samples[bucket]
+            self._sorted.pop(bucket, None)
         return Batch(bucket, tuple(one.request for one in taken))
 
     def _sort(self, bucket: Bucket) -> None:

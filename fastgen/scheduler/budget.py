@@ -15,6 +15,7 @@ one cost, and a line corrects the sum.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from contextlib import suppress
@@ -50,6 +51,10 @@ class Entry(msgspec.Struct, omit_defaults=True):
     """With a reservation: the name of the file that says whether it was sent (see output/sent.py)."""
     unknown: float = 0.0
     """The part of `spent` that may not have been billed, because no answer came."""
+    durable: bool = False
+    """With a reservation: the request outlives the run, and a later one gets its answer."""
+    receipt: str = ""
+    """What `spent` is for. It is booked once."""
     replaces: bool = False
     """`spent` is the difference to what earlier entries of this row, with this `ask` and without an answer, counted."""
 
@@ -77,6 +82,8 @@ class Ledger:
         """Reservations, by row."""
         self._lost: dict[str, list[Entry]] = {}
         """Entries without an answer whose true cost may still be learned, by row."""
+        self._receipts: set[int] = set()
+        """Hashes of all receipts."""
         self._run: str | None = None if marked else ""
         """The name of this run's file of marks; None before the first reservation."""
         self._file, self._end, self._number = -1, 0, 0
@@ -95,21 +102,40 @@ class Ledger:
     def reserved(self) -> float:
         return sum(entry.reserved for entry in self._open.values())
 
-    def afford(self, most: dict[str, float], asks: dict[str, str] | None = None) -> bool:
+    @property
+    def left(self) -> float:
+        """USD that may still be reserved."""
+        return self.limit - self.spent - self.reserved if self.limit else math.inf
+
+    def holds(self, id: str, ask: str) -> bool:
+        """Whether the cost of this request is reserved, by this run or, if it is durable, an earlier one."""
+        held = self._open.get(id)
+        return held is not None and held.durable and held.ask == ask
+
+    def afford(self, most: dict[str, float], asks: dict[str, str] | None = None, durable: bool = False) -> bool:
         """Reserve the maximum cost of requests, by id. Returns False, and reserves nothing, if that could exceed the
         limit. Raises DiskError.
 
         Args:
             asks: what is asked for, by id; see `Entry.ask`.
+            durable: the requests outlive this run, and with them their reservations: those that are there are not made
+                again.
         """
+        if durable:
+            most = {id: usd for id, usd in most.items() if not self.holds(id, (asks or {}).get(id, ""))}
         if self.limit and self.spent + self.reserved + sum(most.values()) > self.limit:
             return False
         self._flush()
-        if most and self._run is None:
+        if durable:
+            for id in most.keys() & self._open.keys():  # the row has changed: what was asked before may be billed too
+                self.settle(id, None)
+        elif most and self._run is None:
             self._run = sent.begin(self.path.parent)
         for number, (id, usd) in enumerate(most.items()):
             ask = (asks or {}).get(id, "")
-            entry = self._numbered(Entry(id, reserved=usd, ask=ask, run=self._run or ""), self._total + usd)
+            run = "" if durable else self._run or ""
+            entry = Entry(id, reserved=usd, ask=ask, run=run, durable=durable)
+            entry = self._numbered(entry, self._total + usd)
             try:
                 self._append(entry)
             except DiskError:
@@ -120,21 +146,24 @@ class Ledger:
             self._apply(entry)
         return True
 
-    def settle(self, id: str, cost: float | None) -> float:
+    def settle(self, id: str, cost: float | None, receipt: str = "") -> float:
         """End a reservation. If the disk is full, that is no reason to stop here, because the reservation still counts.
 
         Args:
             cost: USD; None: unknown, so the whole reservation counts.
+            receipt: what the cost is for; nothing is counted if it is known.
         Returns:
             The USD that are counted.
         """
         held = self._open.get(id, Entry())
+        if receipt and hash(receipt) in self._receipts:
+            cost = 0.0
         usd = held.reserved if cost is None else cost
         if cost is None and usd:
             why = "no answer came; it may have been billed"
             self._note(Entry(id, spent=usd, why=why, ask=held.ask, unknown=usd))
         elif held.reserved or usd:
-            self._note(Entry(id, spent=usd))
+            self._note(Entry(id, spent=usd, receipt=receipt))
         return usd
 
     def has_lost(self, id: str) -> bool:
@@ -170,7 +199,7 @@ class Ledger:
                 self.sync()
             os.close(self._file)
             self._file = -1
-        if self._run and not self._open:
+        if self._run and all(held.durable for held in self._open.values()):
             sent.end(self.path.parent)
 
     # The file
@@ -213,6 +242,8 @@ class Ledger:
         before = self.unknown
         count = 0
         for id, held in list(self._open.items()):
+            if held.durable:
+                continue  # its answer comes to this run
             found = marks[held.run]
             if found is not None and id not in found:
                 self._note(Entry(id, spent=0.0, why="the run was killed before it was sent"))
@@ -238,6 +269,8 @@ class Ledger:
             self._open[entry.id] = msgspec.structs.replace(entry, reserved=before.reserved + entry.reserved)
             return
         self._open.pop(entry.id, None)
+        if entry.receipt:
+            self._receipts.add(hash(entry.receipt))
         self.spent += entry.spent
         self.unknown += entry.unknown
         if entry.replaces:

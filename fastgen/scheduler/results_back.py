@@ -86,6 +86,8 @@ class ResultsBack:
     def _died(self, state: WorkerState, death: WorkerDied) -> Iterator[Result]:
         group, goes_on = state.group, not self._progress.winding_down
         lost = self._pool.handle_death(state, death, restart=goes_on)
+        if group.settings.durable:  # what was reserved is still to be paid, for answers that are still to come
+            lost.unpaid, lost.perhaps_paid = [], []
         for request in lost.unpaid:
             self._ledger.settle(request.id, 0.0)
         usd = sum(self._ledger.settle(request.id, None) for request in lost.perhaps_paid)
@@ -109,7 +111,8 @@ class ResultsBack:
     def _lost(self, state: WorkerState, number: int, error: DiskError) -> None:
         """The disk could not store what a batch made. What was paid is paid, and the run ends."""
         for request in self._pool.finish(state, number).requests:
-            self._ledger.settle(request.id, None)
+            if not state.group.settings.durable:
+                self._ledger.settle(request.id, None)
         self._progress.end(error)
 
     def _answered(self, state: WorkerState, number: int, results: list[Result]) -> Iterator[Result]:
@@ -117,12 +120,17 @@ class ResultsBack:
         self._progress.busy_until = now = time.monotonic()
         final: list[Result] = []
         split: list[Request] = []
+        later: list[Request] = []
         closing = ""
         alone = len(batch.requests) == 1
         is_remote, last = group.settings.backend.is_remote, not self._route.after(group)
         for request, result in zip(batch.requests, results, strict=True):
+            if group.settings.durable and not result.attempts:
+                later.append(request)
+                continue
             if is_remote:
-                self._ledger.settle(request.id, result.cost)
+                self._ledger.settle(request.id, result.cost, result.receipt)
+                result = replace(result, receipt="") if result.receipt else result
                 self._learn(group, request, result)
             if result.attempts and not group.closed:
                 closing = closing or group.learn(result, now, last)
@@ -144,7 +152,7 @@ class ResultsBack:
                 if self._alike.overflow(group):
                     final += [self._refused(*held) for held in self._alike.done(group)]
                 continue
-            match self._judge(noted, alone, bool(result.attempts), now):
+            match self._judge(noted, alone, bool(result.attempts), now, group):
                 case "retry" if not group.closed:
                     self._retries.later(request, group, noted, now)
                 case "split":
@@ -153,11 +161,27 @@ class ResultsBack:
                     self._progress.end(DiskError(noted.message))
                 case "retry" | "give up":
                     final += self._move_on(request, self._named(request, noted), group)
+        if later:
+            final += self._wait_on(group, Batch(batch.bucket, tuple(later)))
         if split:
             group.queue.extend(halves(Batch(batch.bucket, tuple(split))))
         yield from self._commit(final)
         if closing:
             yield from self._close(group, EngineError(f"{group.settings.backend}: {closing}"))
+
+    def _wait_on(self, group: Group, later: Batch) -> list[Result]:
+        """Rows whose answers a durable backend does not have yet go back to it; if the run ends, they are left to the
+        next one. If no more rows go there, they go to the next backend. Returns those that none takes."""
+        if self._progress.winding_down:
+            return []
+        if not group.closed:
+            group.queue.append(later)
+            return []
+        failed: list[Result] = []
+        for request in later.requests:
+            self._ledger.settle(request.id, None)
+            failed += self._rows.assign(request, group.position + 1)
+        return failed
 
     def _worked(self, group: Group, done: Done) -> list[Result]:
         """A service has done a row: say what it does not take, once. Returns the rows whose refusal is now final."""
@@ -179,9 +203,14 @@ class ResultsBack:
             usd = providers.cost_of_another(group.settings, seen, result)
             self._ledger.learn(request.id, providers.ask_of(group.settings, seen), usd)
 
-    def _judge(self, failed: Failed, alone: bool, began: bool, now: float) -> failure_policy.Action | None:
+    def _judge(
+        self, failed: Failed, alone: bool, began: bool, now: float, group: Group
+    ) -> failure_policy.Action | None:
         """What happens to a failed row; None: it is left for the next run."""
         waited_s = self._retries.waited_s(failed.id, now)
+        if group.settings.durable:  # a try may take a day, so tries count and not time
+            waited_s = 0.0 if failed.attempts < failure_policy.MAX_ATTEMPTS else failure_policy.LONGEST_WAIT_S
+            alone = True
         action = failure_policy.decide(self._retries.here(failed), alone, waited_s)
         not_its_fault = failed.kind in failure_policy.AGAIN - {"input"} or not began
         if self._progress.winding_down and (not_its_fault or action == "retry"):

@@ -14,7 +14,7 @@ from fastgen.backends.registry import streams
 from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
 from fastgen.scheduler import failure_policy
-from fastgen.scheduler.batching import Window
+from fastgen.scheduler.batching import WINDOW, Window
 from fastgen.types import Batch, Done, Failed, ImageParams, Kind, Request, Result
 
 
@@ -25,7 +25,9 @@ class Group:
         self.settings = settings
         self.position = position
         """0 for the backend that was asked for, 1 for the first fallback."""
-        self.window = Window(settings.samples_for, sum(map(streams, settings.placement.devices)))
+        size = max(WINDOW, settings.batch_for(0)) if settings.durable else WINDOW
+        workers = sum(map(streams, settings.placement.devices))
+        self.window = Window(settings.samples_for, workers, size, any_shape=settings.durable)
         self.queue: deque[Batch] = deque()
         """Parts of batches that failed together."""
         self.suspects: deque[Batch] = deque()

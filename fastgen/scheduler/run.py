@@ -33,7 +33,8 @@ from fastgen.output.writers import standing, table_formats, webdataset
 from fastgen.output.writers.records import Records
 from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
-from fastgen.scheduler import share
+from fastgen.scheduler import at_service, share
+from fastgen.scheduler.at_service import AtService
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
 from fastgen.scheduler.progress import Emit, Progress
@@ -87,6 +88,8 @@ class Run:
         place: str = "",
     ):
         _check(settings, rows)
+        durable = any(link.durable for link in settings.route)
+        at_service.refuse(Path(settings.run.out), durable, settings.run.fresh)
         self.folder = RunFolder(settings)
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
@@ -123,6 +126,7 @@ class Run:
             self._progress,
             self.folder.check_served,
         )
+        self._at_service = AtService(self.folder.path, self._journal, emit) if durable else None
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = time.monotonic()
 
@@ -178,6 +182,8 @@ class Run:
         try:
             self.folder.write_run(state="running")
             self._warn()
+            if self._at_service is not None:
+                self._at_service.begin()
             yield from self._loop()
             self._say_what_is_lost()
             if self._reserve is not None:
@@ -185,6 +191,8 @@ class Run:
             self._rows.close()
             self._pool.release()
             self._sync()
+            if self._at_service is not None:
+                self._at_service.end()
             if progress.ending is not None:
                 raise progress.ending
             if progress.state == "interrupting":
@@ -324,6 +332,8 @@ class Run:
             self._ticked = now
             self._pool.watch(now)
             self._sync(SYNC_EVERY_S)
+            if self._at_service is not None:
+                self._at_service.look(now)
         reserve = self._reserve
         if reserve is not None and (ticked or reserve.with_files) and not reserve.intact:
             message = f"cannot write to {self.folder.path}: No space left on device; free some space and run again"
@@ -360,7 +370,7 @@ def _check(settings: Settings, rows: Iterable[dict] | None) -> None:
 
 def _reserve(settings: Settings) -> Reserve | None:
     """Disk space for the answers of services; None if the run uses none."""
-    services = [link for link in settings.route if link.backend.is_remote]
+    services = [link for link in settings.route if link.backend.is_remote and not link.durable]
     if not services:
         return None
     at_once = sum(slots(link, device) for link in services for device in link.placement.devices)

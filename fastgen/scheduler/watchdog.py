@@ -44,6 +44,8 @@ class Watch:
 
     may_end_unanswered: bool = True
     """False for the workers of a service."""
+    may_take_days: bool = False
+    """Whether it is no news that a batch is not answered."""
     silent_s: float = 0.0
     """Seconds without a beat."""
     unanswered_s: float = 0.0
@@ -77,7 +79,8 @@ class Watch:
         passed_s = min(passed_s, LONGEST_TICK_S)
         self.silent_s = 0.0 if beats is None or beats != self._beats else self.silent_s + passed_s
         self._beats = beats
-        self.unanswered_s = self.unanswered_s + passed_s if held or opening else 0.0
+        counts = opening or (held and not self.may_take_days)
+        self.unanswered_s = self.unanswered_s + passed_s if counts else 0.0
         if not (held or opening):
             return ""
         beat_warn, beat_end = self._beat_limits()

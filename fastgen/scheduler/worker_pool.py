@@ -76,7 +76,8 @@ class WorkerPool:
         worker = take(place, settings, device, most) if self._idle_pool else None
         reused = worker is not None
         worker = worker or registry.create(place, settings, device, most)
-        return WorkerState(worker, group, Watch(may_end_unanswered=not settings.backend.is_remote), reused=reused)
+        watch = Watch(may_end_unanswered=not settings.backend.is_remote, may_take_days=settings.durable)
+        return WorkerState(worker, group, watch, reused=reused)
 
     def _start(self, state: WorkerState) -> None:
         state.ready = state.killed = False
@@ -204,14 +205,15 @@ class WorkerPool:
 
     @property
     def asked_of_services(self) -> int:
-        """The number of batches, each a request, on the workers of services."""
-        return sum(len(state.in_flight) for state in self.states if state.group.settings.backend.is_remote)
+        """The number of batches, each a request, on the workers of services. Those of a Batch API do not count."""
+        services = [s for s in self.states if s.group.settings.backend.is_remote and not s.group.settings.durable]
+        return sum(len(state.in_flight) for state in services)
 
     @property
     def asked_of_others(self) -> bool:
-        """Whether a service has a request that is not a server of our own."""
+        """Whether a service has a request that is not a server of our own, and whose answer is lost with this run."""
         backends = [state.group.settings for state in self.states if state.in_flight]
-        return any(settings.backend.is_remote and not settings.endpoint.command for settings in backends)
+        return any(s.backend.is_remote and not s.endpoint.command and not s.durable for s in backends)
 
     def finish(self, state: WorkerState, number: int) -> Batch:
         """The worker has answered for a batch, so it no longer has it."""

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from fastgen import providers
-from fastgen.types import Done, Request, TextParams
+from fastgen.resolver import resolve
+from fastgen.types import Done, ImageParams, Request, TextParams
 from tests.providers.conftest import request_for
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -98,3 +99,17 @@ def test_the_same_request_is_known_by_what_decides_its_cost(made, tmp_path):
     picture.unlink()
     asks.add(providers.ask_of(openai, one))
     assert len(asks) == 6
+
+
+def test_a_batch_api_costs_its_share(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    own = tmp_path / "own.toml"
+    own.write_text('[openai.models.less]\nlike = "gpt-image-2"\nprice = { batch = 0.25 }\n')
+    monkeypatch.setenv("FASTGEN_SERVICES", str(own))
+    usage = {"text_in": 1000, "image_in": 1000, "image_out": 1000}
+    for model, share in (("gpt-image-2", 0.5), ("less", 0.25)):
+        flags = {"out": tmp_path, "backend": "openai", "model": model}
+        direct, batched = (resolve("t2i", None, batch_api=by_file, **flags) for by_file in (False, True))
+        row = Request("a", "t2i", ("a cat",), ImageParams(1024, 1024, 20, 3.5, 0, 1))
+        assert providers.cost_of(batched, usage) == pytest.approx(share * providers.cost_of(direct, usage), abs=0)
+        assert providers.estimate(batched, row) == pytest.approx(share * providers.estimate(direct, row), abs=0)

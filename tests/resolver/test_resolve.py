@@ -125,3 +125,36 @@ def test_what_cannot_be_is_an_error_with_the_flag_and_the_mend(rows, flags, word
 def test_an_edit_does_not_write_over_its_input(rows):
     with pytest.raises(SettingsError, match="--output-key 'image'"):
         resolve("edit", rows, backend="fake", gpus="cpu", output_key="image")
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "test-key")
+
+
+def test_a_batch_api_takes_many_rows_at_half_the_price(tmp_path, keys):
+    direct = resolve("t2i", None, out=tmp_path, backend="openai")
+    batched = resolve("t2i", None, out=tmp_path, backend="openai", batch_api=True, fallback="gemini,local:tiny")
+    assert [link.durable for link in batched.route] == [True, True, False] and not direct.durable
+    assert (direct.batch_for(0), batched.batch_for(0)) == (1, 128)
+    assert (direct.endpoint.max_inflight, batched.endpoint.max_inflight) == (64, 16)
+    assert direct.fingerprint() == batched.fingerprint(), "results are the same, so a run may go on either way"
+    few = resolve("caption", None, out=tmp_path, backend="openai", batch_api=True, batch_rows=7, max_inflight=2)
+    assert (few.batch_for(0), few.endpoint.max_inflight) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"batch_api": True, "backend": "local", "model": "tiny"}, "--batch-api: only for --backend openai"),
+        ({"batch_api": True, "backend": "openai", "rpm": 5}, "--rpm: a Batch API has no requests per minute"),
+        ({"batch_api": True, "backend": "openai", "base_url": ["http://a", "http://b"]}, "for one --base-url"),
+        ({"batch_rows": 5, "backend": "openai"}, "--batch-rows 5: only with --batch-api"),
+        ({"batch_rows": 0, "backend": "openai", "batch_api": True}, "--batch-rows"),
+        ({"batch_rows": 50_001, "backend": "openai", "batch_api": True}, "--batch-rows"),
+    ],
+)
+def test_what_a_batch_api_cannot_have(tmp_path, keys, flags, words):
+    with pytest.raises(SettingsError, match=words):
+        resolve("t2i", None, out=tmp_path, **flags)

@@ -149,3 +149,14 @@ def test_rows_that_come_late_find_their_place_in_the_order():
             waiting.sort(key=lambda request: (request.params.steps, request.prompts))
             drawn = window.draw(ended=False)
             assert [r.id for r in drawn.requests] == [waiting.pop().id for _ in drawn.requests]
+
+
+def test_where_nothing_is_computed_all_sizes_share_a_batch_in_their_order():
+    window = Window(lambda pixels: 3, any_shape=True)
+    sizes = [(64, 64), (128, 64), (64, 128), (256, 256)]
+    rows = [request(number, size=size, prompts=(f"p{9 - number}",)) for number, size in enumerate(sizes)]
+    for row in rows:
+        window.add(row)
+    assert window.draw(ended=False).requests == tuple(rows[:3])
+    assert window.draw(ended=False) is None and window.draw(ended=True).requests == (rows[3],)
+    assert len(window) == window.samples == 0

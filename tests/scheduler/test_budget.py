@@ -268,3 +268,36 @@ def test_a_worker_that_died_is_told_apart_in_the_same_run(tmp_path):
         ledger.settle("a", 0.05)
         ledger.learn("a", "x", 0.05)
         assert round(ledger.spent, 6) == 0.1 and not ledger.has_lost("a")
+
+
+def test_a_durable_reservation_outlives_the_run(tmp_path):
+    with closing(Ledger(tmp_path, limit=1.0)) as ledger:
+        assert ledger.afford({"a": 0.4, "b": 0.4}, {"a": "x", "b": "x"}, durable=True)
+        ledger.settle("a", 0.1, "receipt")
+    with closing(Ledger(tmp_path, limit=1.0)) as ledger:  # after a kill
+        assert (round(ledger.spent, 6), ledger.reserved) == (0.1, 0.4) and not ledger.warnings and ledger.unknown == 0
+        assert ledger.holds("b", "x") and not ledger.holds("b", "y") and not ledger.holds("a", "x")
+        assert ledger.left == pytest.approx(0.5)
+        assert ledger.afford({"b": 0.4, "c": 0.5}, {"b": "x", "c": "x"}, durable=True), "b is reserved already"
+        assert not ledger.afford({"d": 0.01}, {"d": "x"}, durable=True)
+        ledger.settle("b", 0.2, "another")
+        assert ledger.spent == pytest.approx(0.3)
+
+
+def test_the_same_answer_is_booked_once(tmp_path):
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"a": 0.4}, {"a": "x"}, durable=True)
+        ledger.settle("a", 0.1, "first try")
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:  # it was killed before the result was in the journal
+        ledger.afford({"a": 0.4}, {"a": "x"}, durable=True)
+        assert ledger.settle("a", 0.1, "first try") == 0 and (ledger.spent, ledger.reserved) == (0.1, 0)
+        ledger.afford({"a": 0.4}, {"a": "x"}, durable=True)
+        ledger.settle("a", 0.2, "second try")
+        assert ledger.spent == pytest.approx(0.3)
+
+
+def test_a_row_that_changed_may_have_been_paid_for_as_it_was(tmp_path):
+    with closing(Ledger(tmp_path, limit=0.0)) as ledger:
+        ledger.afford({"a": 0.4}, {"a": "x"}, durable=True)
+        ledger.afford({"a": 0.3}, {"a": "y"}, durable=True)
+        assert (ledger.spent, ledger.unknown, ledger.reserved) == (0.4, 0.4, 0.3)

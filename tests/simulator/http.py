@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 65536
 MAX_BODY = 1 << 30
-LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,13 @@ from tests.simulator.drawing import load
 from tests.simulator.http import Answer, Refused
 
 _STRICT = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+
+
+def strict(kind: type) -> TypeAdapter:
+    """Refuses what the SDK's type does not have."""
+    return TypeAdapter(_STRICT(kind))
+
+
 GENERATE = TypeAdapter(_STRICT(image_generate_params.ImageGenerateParamsNonStreaming))
 EDIT = TypeAdapter(_STRICT(image_edit_params.ImageEditParamsNonStreaming))
 CHAT = TypeAdapter(_STRICT(completion_create_params.CompletionCreateParamsNonStreaming))

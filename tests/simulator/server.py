@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from tests.simulator import gemini_side, openai_side
+from tests.simulator import gemini_batches, gemini_side, openai_batches, openai_side
+from tests.simulator.batches import Batches
 from tests.simulator.fast import Fast
 from tests.simulator.faults import EARLY, Faults
 from tests.simulator.gate import Gate
@@ -20,6 +21,7 @@ from tests.simulator.prices import Usage
 from tests.simulator.records import About, Recorded
 
 SIDES = {"openai": openai_side, "gemini": gemini_side}
+BATCHES = {"openai": openai_batches, "gemini": gemini_batches}
 
 
 class Simulator:
@@ -54,7 +56,10 @@ class Simulator:
         draws: str = "",
         streams_only: bool = False,
         no_images: int = 404,
+        batches: Batches | None = None,
     ):
+        self.batches = batches or Batches()
+        """The Batch APIs; see there for what can happen to a job."""
         self.latency_s, self.seed = latency_s, seed
         self.faults = faults if callable(faults) else (faults or Faults(seed=seed))
         self.gate = Gate(slots, queue, rate, self.faults, retry_after_s)
@@ -184,12 +189,28 @@ class Simulator:
         self.made[path] = picture
         return f"{self.openai_url.removesuffix('/v1')}{path}"
 
+    def side(self, api: str):
+        return SIDES[api]
+
+    def of_batch(self, api: str, request: Request) -> Answer:
+        """In a thread of the pool: files and jobs of the Batch APIs."""
+        try:
+            if "upload_id" not in request.query:  # the address of an upload needs no key
+                self.side(api).check_key(request, self.keys)
+        except Refused as refused:
+            return refused.answer
+        return BATCHES[api].answer(self, request)
+
     async def answer(self, connection: Connection, request: Request) -> None:
         if request.path in self.made:
             connection.send(Answer(200, self.made[request.path], {"content-type": "image/png"}).wire())
             return
         if request.path.startswith("/_sim/"):
             connection.send(self.control(request.path).wire())
+            return
+        if BATCHES[connection.api].takes(request):
+            answer = await self._loop.run_in_executor(self._pool, self.of_batch, connection.api, request)
+            connection.send(answer.wire())
             return
         side, gate = SIDES[connection.api], self.gate
         refused = gate.refuse(side)

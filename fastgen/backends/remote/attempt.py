@@ -19,6 +19,7 @@ from fastgen.backends.base import before_paying
 from fastgen.backends.remote import answer_sizes, responses
 from fastgen.backends.remote.answer_text import Text
 from fastgen.backends.remote.connections import now
+from fastgen.backends.remote.deferred import here
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import up_to
 from fastgen.backends.remote.pictures import decoding
@@ -161,6 +162,8 @@ class Attempt:
 
     def keep(self, made: Made, any_size: bool = False) -> None:
         """Write the next image as it came. Raises DiskError."""
+        if here.row is not None and here.row.is_missing_answers:
+            return  # images before this one may be missing, so it has no number yet; the row is done over anyway
         wanted = (0, 0) if any_size else self.size
         number = len(self.paths)
         asked = self.settings.image.format

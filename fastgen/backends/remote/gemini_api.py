@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastgen import providers
 from fastgen.backends.remote import dialogue, image_words, pictures, responses
 from fastgen.backends.remote.answer_text import text_of, words_instead
 from fastgen.backends.remote.attempt import Attempt, Made
+from fastgen.backends.remote.deferred import each
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, finish, parts_of, provider_error, tokens
 from fastgen.backends.remote.http_client import Client
@@ -40,6 +41,8 @@ class GeminiBackend:
         self.settings = settings
         self.model = settings.model.name
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
+        self.through: Callable[[Client], Client] = lambda http: http
+        """What stands in for the client, if anything; see batch_api."""
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -49,7 +52,7 @@ class GeminiBackend:
         endpoint = self.settings.endpoint
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=self._key)
-        self.http = Client(endpoint.base_url or VENDOR, endpoint.timeout_s, endpoint.max_inflight)
+        self.http = self.through(Client(endpoint.base_url or VENDOR, endpoint.timeout_s, endpoint.max_inflight))
         self.base_url, self.version = providers.gemini_endpoint(self.http.base_url if endpoint.base_url else "")
         self._may_change = not self.version
         self._client(self.version)
@@ -95,10 +98,13 @@ class GeminiBackend:
 
     def _draw(self, attempt: Attempt) -> None:
         config = self._drawing(attempt)
-        for prompt in attempt.request.prompts:
-            for _ in range(attempt.request.image_params.n):
-                answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
-                attempt.keep(self._picture(attempt, answer))
+
+        def draw(prompt: str) -> None:
+            answer = self._ask(attempt, [self._turn(prompt)], config, attempt.at_most((prompt,)))
+            attempt.keep(self._picture(attempt, answer))
+
+        copies = range(attempt.request.image_params.n)
+        each(partial(draw, prompt) for prompt in attempt.request.prompts for _ in copies)
 
     def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
@@ -115,7 +121,8 @@ class GeminiBackend:
             mask.save(written, "PNG")
             blobs.append((written.getvalue(), "image/png"))
             first = MASK + first
-        for _ in range(request.image_params.n):
+
+        def edit() -> None:
             # All turns are sent each time; the model's turns keep the signatures that they came with.
             contents: list = []
             for turn, prompt in enumerate(request.prompts):
@@ -130,6 +137,8 @@ class GeminiBackend:
                     attempt.keep(self._pasted(made, request, mask), any_size=True)
                 else:
                     attempt.keep(made)
+
+        each(edit for _ in range(request.image_params.n))
 
     def _caption(self, attempt: Attempt) -> None:
         from google.genai import types

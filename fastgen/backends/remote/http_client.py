@@ -13,10 +13,11 @@ import socket
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
@@ -90,6 +91,23 @@ class Client:
         now.deadline, now.check = time.monotonic() + self.timeout_s, None
         return self._exchange(method, parts.geturl(), headers, body)
 
+    def download(self, url: str, headers: Mapping[str, str], file: BinaryIO, timeout_s: float) -> Answer:
+        """Write what is at an address of the service into a file, whatever its size; an answer of status 400 and above
+        is not written. Raises Fault, OSError."""
+
+        def store(reply: urllib3.BaseHTTPResponse) -> bytes:
+            if reply.status >= 400:
+                return _read(reply)
+            for piece in reply.stream(1 << 20, decode_content=False):
+                file.write(piece)
+            return b""
+
+        parts = urlsplit(url)
+        if self._query:
+            parts = parts._replace(query="&".join(filter(None, (parts.query, self._query))))
+        now.deadline, now.check = time.monotonic() + timeout_s, None
+        return self._exchange("GET", parts.geturl(), headers, None, store)
+
     def fetch(self, url: str) -> bytes:
         """Fetch what is at an address in an answer, without a key. The address must not be in this machine's network,
         unless it is the service's own host. Raises Fault."""
@@ -133,7 +151,14 @@ class Client:
 
     # The way of one request
 
-    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        read: Callable[[urllib3.BaseHTTPResponse], bytes] | None = None,
+    ) -> Answer:
         for _ in range(MOST_HOPS):
             now.sent = False
             with self._faults():
@@ -151,7 +176,7 @@ class Client:
                 try:
                     where = reply.headers.get("location") if reply.status in REDIRECTS else None
                     if where is None:
-                        answer = Answer(reply.status, reply.headers, _read(reply))
+                        answer = Answer(reply.status, reply.headers, (read or _read)(reply))
                         reply.release_conn()
                         return answer
                 finally:

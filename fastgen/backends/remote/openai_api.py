@@ -25,6 +25,7 @@ from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.captions import Captions
 from fastgen.backends.remote.chat import ABOUT_PARAMETERS, Chat
 from fastgen.backends.remote.chat_pictures import ChatPictures
+from fastgen.backends.remote.deferred import each
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
@@ -82,6 +83,8 @@ class OpenAIBackend:
         self._takes_only_ours = self._is_vendor or self.known is not None
         """Whether it is known which parameters the service takes, so that it is given no others."""
         self.learned = Learned(self.model, LIMITS[0], image_words.MAY_GO)
+        self.through: Callable[[Client], Client] = lambda http: http
+        """What stands in for the client, if anything; see batch_api."""
         self._lock = threading.Lock()
         self._client: Any = None
         self._has_images = True
@@ -92,8 +95,10 @@ class OpenAIBackend:
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean = partial(responses.clean, key=self._key)
         most = endpoint.max_inflight
-        self.http = Client(
-            endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most, image_hosts=endpoint.image_hosts
+        self.http = self.through(
+            Client(
+                endpoint.base_url or f"https://{VENDOR}/v1", endpoint.timeout_s, most, image_hosts=endpoint.image_hosts
+            )
         )
         self.chat = Chat(self.http, self._key, self._clean)
         theirs = self._is_vendor or bool(self.known) or re.match(r"gpt-[5-9]|o\d", self.model) is not None
@@ -148,10 +153,12 @@ class OpenAIBackend:
     # The three tasks
 
     def _draw(self, attempt: Attempt) -> None:
-        for prompt in attempt.request.prompts:
-            ask = partial(self._images, attempt, self.client.images.generate, prompt)
-            for made in self._copies(attempt.request.image_params.n, ask):
+        def draw(prompt: str, n: int) -> None:
+            for made in self._copies(n, partial(self._images, attempt, self.client.images.generate, prompt)):
                 attempt.keep(made)
+
+        portions = list(_portions(attempt.request.image_params.n, self._most_n))
+        each(partial(draw, prompt, n) for prompt in attempt.request.prompts for n in portions)
 
     def _edit(self, attempt: Attempt) -> None:
         request = attempt.request
@@ -169,14 +176,17 @@ class OpenAIBackend:
             attempt.warnings += mask.warnings
             first["mask"] = ("mask.png", pictures.mask_for_openai(mask.image), "image/png")
         prompt, *later = request.prompts
-        ask = partial(self._images, attempt, self.client.images.edit, prompt, **first)
-        for made in self._copies(request.image_params.n, ask, 1 if later else MOST_N):
-            for then in later:
-                if request.keep_turns:
-                    attempt.keep(made)
-                image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
-                made, *_ = self._images(attempt, self.client.images.edit, then, 1, image=image)
-            attempt.keep(made)
+
+        def edit(n: int) -> None:
+            for made in self._copies(n, partial(self._images, attempt, self._edits, prompt, **first)):
+                for then in later:
+                    if request.keep_turns:
+                        attempt.keep(made)
+                    image = ("image." + made.mime.partition("/")[2], made.data, made.mime)
+                    made, *_ = self._images(attempt, self._edits, then, 1, image=image)
+                attempt.keep(made)
+
+        each(partial(edit, n) for n in _portions(request.image_params.n, 1 if later else self._most_n))
 
     def _vary(self, attempt: Attempt, files: list) -> None:
         if len(files) > 1:
@@ -185,14 +195,27 @@ class OpenAIBackend:
         for made in self._copies(attempt.request.image_params.n, ask):
             attempt.keep(made)
 
-    def _copies(self, n: int, ask: Callable[[int], list[Made]], most: int = MOST_N) -> Iterator[Made]:
+    def _copies(self, n: int, ask: Callable[[int], list[Made]]) -> Iterator[Made]:
         """`n` images, with as many per call as the server gives."""
         while n > 0:
-            images = ask(min(n, most, self._most_n))
+            images = ask(min(n, self._most_n))
             yield from images
             n -= len(images)
 
     # Calls
+
+    def _edits(self, **words: Any) -> Any:
+        """The SDK's call for an edit. A form cannot be in a file of requests, so there the images are in JSON."""
+        if not self.settings.durable:
+            return self.client.images.edit(**words)
+        from openai.types import ImagesResponse
+
+        more = words.pop("extra_body", {})
+        files = words.pop("image")
+        words["images"] = [_as_url(file) for file in (files if isinstance(files, list) else [files])]
+        if "mask" in words:
+            words["mask"] = _as_url(words["mask"])
+        return self.client.post("/images/edits", cast_to=ImagesResponse, body=words | more)
 
     def _images(self, attempt: Attempt, ask: Callable, prompt: str, n: int, **files: Any) -> list[Made]:
         """Up to `n` images from one call, checked; if the server has no images endpoint, from `n` chats."""
@@ -345,3 +368,15 @@ class OpenAIBackend:
 
 def _refuses_many(complaint: Complaint) -> bool:
     return complaint.param == "n" or _NOT_MANY.search(complaint.message) is not None
+
+
+def _as_url(file: tuple[str, bytes, str]) -> dict[str, str]:
+    """(name, data, type) of an image as JSON has it."""
+    _, data, mime = file
+    return {"image_url": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
+
+
+def _portions(n: int, most: int) -> Iterator[int]:
+    """`n` split into parts of at most `most`."""
+    for done in range(0, n, most):
+        yield min(most, n - done)

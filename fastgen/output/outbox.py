@@ -1,0 +1,334 @@
+"""What is asked of a service by the file: written down before it is sent, so that no kill has it sent twice, and none
+loses an answer. Knows states and files; sends nothing, and does not know what a request or an answer says.
+
+A *parcel* is a folder in RUN/.batches/BACKEND with the requests of one batch:
+
+    requests.jsonl   one line per request, as the service wants it; removed once the answers are there
+    asks.jsonl       for each request: its key, its row, how many results the row had, and a hash of what it says
+    state.json       replaced as a whole at every step
+    answers.jsonl    one line per request: its key, and a status with a body, or why there is no answer
+
+    made -> uploaded -> submitting -> submitted -> ended
+
+A folder without state.json was never sent. "submitting" is written before the batch is asked for, so after a kill it
+may or may not be at the service, which has to be asked.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from fastgen.errors import DiskError, EngineError
+from fastgen.output.artifacts import sync_folder
+from fastgen.output.previous import BATCHES
+from fastgen.types import Kind, warm
+
+FOLDER = BATCHES
+STATE, REQUESTS, ASKS, ANSWERS, LOCK = "state.json", "requests.jsonl", "asks.jsonl", "answers.jsonl", "lock"
+LOCK_S = 30.0
+"""Time for a process whose run was killed to let go of the folder; it needs up to 6 s (worker_main.CLOSE_S)."""
+AT_SERVICE = ("submitting", "submitted")
+
+Step = Literal["made", "uploaded", "submitting", "submitted", "ended"]
+
+
+class Parcel(msgspec.Struct):
+    """The state of one batch."""
+
+    name: str
+    """Ours; the batch has it at the service too, so that it can be found there."""
+    where: str
+    """The address of the service: nobody else knows the batch."""
+    endpoint: str
+    """What the service calls the kind of its requests."""
+    requests: int
+    step: Step = "made"
+    made_at: float = 0.0
+    """By time.time()."""
+    submitting_at: float = 0.0
+    file: str = ""
+    """The uploaded file at the service."""
+    id: str = ""
+    """The batch at the service."""
+    done: int = 0
+    """Requests that the service has answered, as it says."""
+    failed: int = 0
+    trouble: str = ""
+    """Why it does not go on at the moment."""
+
+
+class Ask(msgspec.Struct):
+    key: str
+    row: str
+    results: int
+    """Results of the row in the journal when it was asked for."""
+    said: str
+    """Hash of the request."""
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    key: str
+    status: int = 0
+    """HTTP; 0 if there is no answer."""
+    body: msgspec.Raw = msgspec.Raw(b"null")
+    kind: Kind | None = None
+    why: str = ""
+    """Why there is no answer."""
+    said: str = ""
+    """Hash of the request."""
+
+
+warm(Parcel, Ask, Answer)
+_encode = msgspec.json.Encoder().encode
+_parcel = msgspec.json.Decoder(Parcel).decode
+_ask = msgspec.json.Decoder(Ask).decode
+_answer = msgspec.json.Decoder(Answer).decode
+
+
+class Outbox:
+    """The parcels of one backend in a run folder. Thread-safe.
+
+    Args:
+        out: the run folder.
+        backend: its name.
+        where: its address; parcels of another one are left alone.
+    Raises:
+        EngineError: another process has not let go of it.
+    """
+
+    def __init__(self, out: Path, backend: str, where: str, lock_s: float = LOCK_S):
+        self.folder, self.where = out / FOLDER / backend, where
+        with _disk(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / LOCK)
+        try:
+            self._lock.acquire(timeout=lock_s)
+        except Timeout:
+            raise EngineError(f"{self.folder}: another process still uses it; wait for its end and run again") from None
+        self.changed = threading.Condition()
+        """Notified when a parcel ends."""
+        self.parcels: dict[str, Parcel] = {}
+        self._at: dict[str, tuple[str, int, int]] = {}
+        """Key -> parcel, and offset and length of the answer; length 0: not there yet."""
+        self._said: dict[str, str] = {}
+        """Key -> hash of the request."""
+        for parcel in _parcels(self.folder):
+            if parcel.where == where:
+                self._take(parcel)
+        for path in self.folder.iterdir():
+            if path.is_dir() and not (path / STATE).exists():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def find(self, key: str) -> Answer | Parcel | None:
+        """The answer to a request, the parcel that it waits in, or None if it was not asked."""
+        with self.changed:
+            at = self._at.get(key)
+            if at is None:
+                return None
+            name, offset, length = at
+            if not length:
+                return self.parcels[name]
+        try:
+            with (self.folder / name / ANSWERS).open("rb") as file:
+                file.seek(offset)
+                answer = _answer(file.read(length))
+        except FileNotFoundError:  # all its rows are in the journal
+            return None
+        answer.said = self._said.get(key, "")
+        return answer
+
+    def draft(self) -> Draft:
+        """A new parcel, to be filled."""
+        return Draft(self)
+
+    def step(self, parcel: Parcel, **facts: object) -> None:
+        """Change the state of a parcel, durably. Raises DiskError."""
+        with self.changed:
+            changed = msgspec.structs.replace(parcel, **facts)
+            self._write(changed)
+            for name in changed.__struct_fields__:
+                setattr(parcel, name, getattr(changed, name))
+            if parcel.step == "ended":
+                self._index(parcel)
+                self.changed.notify_all()
+
+    def keep(self, parcel: Parcel, answers: Iterable[Answer], otherwise: tuple[Kind, str]) -> None:
+        """Store the answers of a parcel, which then has ended. The first answer to a request counts.
+
+        Args:
+            otherwise: what is said of requests without an answer.
+        Raises:
+            DiskError: what was stored so far is as if it had not been.
+        """
+        folder = self.folder / parcel.name
+        left = {ask.key: ask for ask in _asks(folder)}
+        with _disk(folder), (folder / f"{ANSWERS}.new").open("wb") as file:
+            for answer in answers:
+                if left.pop(answer.key, None) is not None:
+                    file.write(_encode(answer) + b"\n")
+            for key in left:
+                file.write(_encode(Answer(key, kind=otherwise[0], why=otherwise[1])) + b"\n")
+            _sync(file)
+            os.rename(folder / f"{ANSWERS}.new", folder / ANSWERS)
+        sync_folder(folder)
+        self.step(parcel, step="ended", trouble="")
+        with suppress(OSError):
+            (folder / REQUESTS).unlink()
+
+    def path(self, parcel: Parcel, name: str = REQUESTS) -> Path:
+        return self.folder / parcel.name / name
+
+    def close(self) -> None:
+        self._lock.release()
+
+    # Details
+
+    def _take(self, parcel: Parcel) -> None:
+        self.parcels[parcel.name] = parcel
+        for ask in _asks(self.folder / parcel.name):
+            self._said[ask.key] = ask.said
+            self._at[ask.key] = (parcel.name, 0, 0)
+        if parcel.step == "ended":
+            self._index(parcel)
+
+    def _index(self, parcel: Parcel) -> None:
+        offset = 0
+        with suppress(FileNotFoundError), (self.folder / parcel.name / ANSWERS).open("rb") as file:
+            for line in file:
+                self._at[_answer(line).key] = (parcel.name, offset, len(line))
+                offset += len(line)
+
+    def _write(self, parcel: Parcel) -> None:
+        folder = self.folder / parcel.name
+        with _disk(folder), (folder / f"{STATE}.new").open("wb") as file:
+            file.write(_encode(parcel))
+            _sync(file)
+            os.rename(folder / f"{STATE}.new", folder / STATE)
+        sync_folder(folder)
+
+
+class Draft:
+    """A parcel that is being filled; it exists once it is closed, and was never there if it is not."""
+
+    def __init__(self, outbox: Outbox):
+        self._outbox, self.name = outbox, secrets.token_hex(16)
+        self._folder = outbox.folder / self.name
+        self._requests: BinaryIO | None = None
+        self._asks: BinaryIO | None = None
+        self.count = self.size = 0
+
+    def add(self, ask: Ask, line: bytes) -> None:
+        """Args: line: the request, as the service wants it, without a line break. Raises DiskError."""
+        with _disk(self._folder):
+            if self._requests is None:
+                self._folder.mkdir()
+                self._requests = (self._folder / REQUESTS).open("wb")
+                self._asks = (self._folder / ASKS).open("wb")
+            assert self._asks is not None
+            self._requests.write(line + b"\n")
+            self._asks.write(_encode(ask) + b"\n")
+        self.count += 1
+        self.size += len(line) + 1
+
+    def close(self, endpoint: str) -> Parcel | None:
+        """Make it durable. Returns the parcel, None if nothing is in it. Raises DiskError."""
+        if self._requests is None or self._asks is None:
+            return None
+        with _disk(self._folder), self._requests, self._asks:
+            _sync(self._requests)
+            _sync(self._asks)
+        parcel = Parcel(self.name, self._outbox.where, endpoint, self.count, made_at=time.time())
+        with self._outbox.changed:
+            self._outbox._write(parcel)
+            sync_folder(self._outbox.folder)
+            self._outbox._take(parcel)
+        return parcel
+
+    def drop(self) -> None:
+        """It is not wanted any more."""
+        for file in (self._requests, self._asks):
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+# For the main process
+
+
+def at_service(out: Path) -> list[Parcel]:
+    """The batches of a run folder that are at a service, or may be, the oldest first."""
+    found = [parcel for _, parcel in _all(out) if parcel.step in AT_SERVICE]
+    return sorted(found, key=lambda parcel: parcel.made_at)
+
+
+def described(found: Sequence[Parcel]) -> str:
+    """Such as "2 batches with 700 requests are still at the service (batch_1, batch_2)"."""
+    requests, several = sum(parcel.requests for parcel in found), len(found) > 1
+    batches = f"{len(found)} batch{'es' * several} with {requests} request{'s' * (requests != 1)}"
+    names = ", ".join(parcel.id or f"not confirmed yet: {parcel.name}" for parcel in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"{batches} {'are' if several else 'is'} still at the service ({names}{more})"
+
+
+def sweep(out: Path, results_of: Callable[[str], int]) -> None:
+    """Remove the parcels whose answers have all become results.
+
+    Args:
+        results_of: the number of results that a row has in the journal, which must be durable.
+    """
+    for folder, parcel in _all(out):
+        if parcel.step == "ended" and all(results_of(ask.row) > ask.results for ask in _asks(folder)):
+            with suppress(OSError):
+                (folder / STATE).unlink()  # first, so that no half of it is found
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _all(out: Path) -> Iterator[tuple[Path, Parcel]]:
+    """The folder and the state of every parcel of every backend."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for backend in sorted((out / FOLDER).iterdir()):
+            for parcel in _parcels(backend):
+                yield backend / parcel.name, parcel
+
+
+def _parcels(folder: Path) -> Iterator[Parcel]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted(folder.iterdir()):
+            with suppress(FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+                yield _parcel((path / STATE).read_bytes())
+
+
+def _asks(folder: Path) -> Iterator[Ask]:
+    with suppress(FileNotFoundError), (folder / ASKS).open("rb") as file:
+        for line in file:
+            yield _ask(line)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class _disk:
+    """Turns OSError into DiskError."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
