@@ -60,6 +60,14 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
     return Plans(main, merged, tuple(notes))
 
 
+def plan_lora(path: str, model: Model) -> lora.Plan:
+    """What a LoRA that a row names changes. Raises ModelError."""
+    try:
+        return lora.plan(read_header(Path(path)), model)
+    except BadFile as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
 def read_model(folder: Path) -> Model:
     """The layers of the model in a folder. Raises ModelError."""
 
