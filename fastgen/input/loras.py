@@ -45,7 +45,7 @@ class RowLoras:
         return found
 
     def _problem(self, path: str) -> str:
-        folder = self._settings.model.path
+        folder = _on_this_machine(self._settings).model.path
         if not folder:  # only a plan is made; the model is not on this machine
             return ""
         try:
@@ -74,7 +74,7 @@ def named(fields: dict, settings: Settings) -> Loras:
 
 def refuse(settings: Settings) -> str:
     """Why rows of a run cannot have LoRAs of their own; "" if they can."""
-    chosen = next((link for link in settings.route if not link.backend.is_remote), settings).optimizations
+    chosen = _on_this_machine(settings).optimizations
     if chosen.quantize.transformer != "none":
         return (
             "a row's LoRA changes weights while the run is at work, and quantized ones cannot be changed; leave "
@@ -83,6 +83,11 @@ def refuse(settings: Settings) -> str:
     if chosen.shard.kind == "context":
         return "--parallel context: its processes have no LoRAs of rows; give it as --lora for the whole run"
     return ""
+
+
+def _on_this_machine(settings: Settings) -> Settings:
+    """Those of the backend that makes images here."""
+    return next((link for link in settings.route if not link.backend.is_remote), settings)
 
 
 def _entry(entry: Any, root: Path) -> tuple[str, float]:
