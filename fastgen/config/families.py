@@ -87,6 +87,8 @@ class Parts(msgspec.Struct, frozen=True):
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
 
+    masks: bool = False
+    """Whether prompts of different lengths share a pass, so that attention needs a mask. Not every kernel has one."""
     fuses: bool = False
     """Whether query, key and value of its attention may be joined into one matrix."""
 
@@ -128,6 +130,7 @@ Z_IMAGE = Parts(
     quantized=("layers", "noise_refiner", "context_refiner"),
     embedders=("t_embedder",),
     per_sample=("adaLN_modulation",),
+    masks=True,
 )
 QWEN_IMAGE = Parts(
     blocks=("transformer_blocks",),
@@ -135,6 +138,7 @@ QWEN_IMAGE = Parts(
     quantized=("transformer_blocks", "norm_out"),
     embedders=("time_text_embed",),
     per_sample=("img_mod", "txt_mod"),
+    masks=True,
 )
 QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
 PARTS: dict[str, Parts] = {
