@@ -114,6 +114,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """t2i, edit: which of `seed`, `steps` and `guidance` the row or a flag sets; a service decides on the others."""
     negative_prompt: str = ""
     """For servers that take one."""
+    loras: tuple[tuple[str, float], ...] = ()
+    """(absolute path, scale) of the row's own LoRAs, in the order in which they are merged."""
     stem: str = ""
     """The prefix of its file names if the one that follows from its id is taken; see `artifacts.picture`."""
 
@@ -121,6 +123,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     def input_paths(self) -> tuple[str, ...]:
         """All images that it reads, the mask last."""
         return (*self.images, self.mask) if self.mask else self.images
+
+    @property
+    def read_paths(self) -> tuple[str, ...]:
+        """All files that decide its result: images, and the row's own LoRAs."""
+        return (*self.input_paths, *(path for path, _ in self.loras))
 
     @property
     def image_params(self) -> ImageParams:
@@ -151,11 +158,12 @@ class Bucket(msgspec.Struct, frozen=True, gc=False, order=True):
     reference: tuple[int, int]
     turns: int
     references: tuple[tuple[int, int], ...] = ()
+    loras: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Bucket:
         turns = len(request.prompts) if request.task == "edit" else 1
-        return cls(request.task, *request.render, request.reference, turns, request.references)
+        return cls(request.task, *request.render, request.reference, turns, request.references, request.loras)
 
     def __str__(self) -> str:
         text = self.task if (self.width, self.height) == (0, 0) else f"{self.task} {self.width}x{self.height}"
@@ -163,6 +171,8 @@ class Bucket(msgspec.Struct, frozen=True, gc=False, order=True):
             text += f", reference {self.reference[0]}x{self.reference[1]}"
         for width, height in self.references:
             text += f", reference {width}x{height}"
+        for path, scale in self.loras:
+            text += f", {path}:{scale:g}"
         return text + (f", {self.turns} turns" if self.turns > 1 else "")
 
 
@@ -215,7 +225,7 @@ class Done(msgspec.Struct, frozen=True, gc=False, tag="done", tag_field="status"
     files: tuple[FileStamp, ...] = ()
     """Stamps of the files at `paths`, as they were written; none in journals of version 0.1.0."""
     inputs: tuple[InputStamp, ...] = ()
-    """Of `Request.input_paths`, as they were read."""
+    """Of `Request.read_paths`, as they were read."""
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="status", omit_defaults=True):
@@ -237,7 +247,7 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="sta
     receipt: str = ""
     """As of `Done`."""
     inputs: tuple[InputStamp, ...] = ()
-    """Of `Request.input_paths`, as they were read."""
+    """Of `Request.read_paths`, as they were read."""
 
 
 Result = Done | Failed

@@ -83,10 +83,18 @@ class Parts(msgspec.Struct, frozen=True):
     tokenizers: tuple[str, ...] = ("tokenizer",)
     processor: str = ""
     """What prepares the images that the text encoder reads with a prompt; "" if it reads text only."""
+    text_layers: int = 0
+    """Layers of the text encoder that are kept, because later ones are never read; 0: all."""
+    embeds: str = "x_embedder"
+    """The transformer's layer that image tokens enter by."""
+    contrasts: bool = True
+    """Whether guidance above 1 takes a second pass."""
     per_sample: tuple[str, ...] = ()
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
 
+    masks: bool = False
+    """Whether prompts of different lengths share a pass, so that attention needs a mask. Not every kernel has one."""
     fuses: bool = False
     """Whether query, key and value of its attention may be joined into one matrix."""
 
@@ -112,6 +120,7 @@ FLUX1 = Parts(
     # T5 casts to the type of `wo`'s weights, but one cannot compute in the type of quantized weights.
     whole_text=("wo",),
     tokenizers=("tokenizer", "tokenizer_2"),
+    contrasts=False,
     fuses=True,
 )
 
@@ -121,20 +130,25 @@ FLUX2 = Parts(
     after=("norm_out", "proj_out"),
     quantized=(*_FLUX_BLOCKS, "norm_out"),
     embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
+    text_layers=28,  # klein reads the hidden states after layers 9, 18 and 27, not normalized
 )
 Z_IMAGE = Parts(
     blocks=("layers",),
     after=("all_final_layer",),
     quantized=("layers", "noise_refiner", "context_refiner"),
     embedders=("t_embedder",),
+    embeds="all_x_embedder.2-1",
     per_sample=("adaLN_modulation",),
+    masks=True,
 )
 QWEN_IMAGE = Parts(
     blocks=("transformer_blocks",),
     after=("norm_out", "proj_out"),
     quantized=("transformer_blocks", "norm_out"),
     embedders=("time_text_embed",),
+    embeds="img_in",
     per_sample=("img_mod", "txt_mod"),
+    masks=True,
 )
 QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
 PARTS: dict[str, Parts] = {

@@ -27,7 +27,7 @@ PROMPT_FIELDS = ("prompt", "conversations", "conversation", "messages")
 SYSTEM_FIELDS = ("system", "system_prompt")
 IMAGE_FIELDS = ("images", "image")
 PARAM_FIELDS = ("size", "width", "height", "steps", "guidance", "seed", "n")
-LOCAL_FIELDS = ("negative_prompt", "true_cfg_scale")
+LOCAL_FIELDS = ("negative_prompt", "true_cfg_scale", "lora")
 
 
 Stamp = Callable[[Path], str]

@@ -251,5 +251,5 @@ def transformer(text: str | None) -> str:
         return ""
     path = Path(text).expanduser()
     if not os.path.isfile(path):
-        raise SettingsError(f"--transformer {text}: no such file; give a .safetensors file")
+        raise SettingsError(f"--transformer {text}: no such file; give a .safetensors or .gguf file")
     return str(path.resolve())

@@ -13,10 +13,11 @@ from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
 from fastgen.config.model_cards import ModelCard
 from fastgen.config.settings import IMAGE_FIELDS, Settings
 from fastgen.errors import InputError
-from fastgen.input import images
+from fastgen.input import images, loras
 from fastgen.input.columns import Columns
 from fastgen.input.geometry import WIDEST, lay_out, stitched_width
 from fastgen.input.identities import Identities, Identity, filled
+from fastgen.input.loras import RowLoras
 from fastgen.input.masks import read_mask
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import (
@@ -51,6 +52,7 @@ class Intake:
     def __init__(self, settings: Settings, say: Callable[[str], None] = lambda message: None, out: str | None = None):
         self.settings = settings
         self.places = places(settings, out)
+        self._loras = RowLoras(settings)
         self._columns = Columns(settings.rows, settings.task, say)
         # Everything that the local engine needs is resolved even if an API comes first, because a row may end up there.
         self._first = next((link for link in settings.route if not link.backend.is_remote), settings)
@@ -102,6 +104,7 @@ class Intake:
         }
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
         base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
+        base["loras"] = self._loras.read(fields)
         if remote:
             set_here = [name for name in ("seed", "steps", "guidance") if fields.get(name) is not None]
             base["asked"] = tuple(dict.fromkeys((*set_here, *self.settings.run.asked)))
@@ -191,13 +194,14 @@ def _side_by_side(shapes: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def input_paths(fields: dict, settings: Settings, where: images.Places | None = None) -> tuple[str, ...]:
-    """The images that a row names, the mask last, like `Request.input_paths`. Raises InputError."""
+    """The files that a row names, like `Request.read_paths`. Raises InputError."""
     where = where or places(settings)
+    own = tuple(path for path, _ in loras.named(fields, settings))
     if settings.task == "t2i" or (settings.task == "caption" and read_flag(fields, "text_only")):
-        return ()
+        return own
     _, paths = read_images(fields, where, settings.task)
     mask = read_mask(fields, where)[0] if settings.task == "edit" else ""
-    return (*paths, mask) if mask else paths
+    return (*paths, mask, *own) if mask else (*paths, *own)
 
 
 def row_seed(run_seed: int, id: str) -> int:

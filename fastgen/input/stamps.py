@@ -1,4 +1,4 @@
-"""Whether the images that a row names are still those that its result was made from. Does not decode them.
+"""Whether the images and LoRAs that a row names are still those that its result was made from. Does not decode them.
 
 Size and change time are compared first; the whole file is read only if they differ. The change time (ctime) and not the
 modification time, because a program can set the latter back to what it was.
@@ -19,8 +19,8 @@ UNKNOWN: InputStamp = (0, 0, 0)
 
 
 def of_request(request: Request) -> tuple[InputStamp, ...]:
-    """One stamp per image that a request reads, in the order of `Request.input_paths`."""
-    return tuple(of_file(path) for path in request.input_paths)
+    """One stamp per image and LoRA that a request reads, in the order of `Request.read_paths`."""
+    return tuple(of_file(path) for path in request.read_paths)
 
 
 def of_file(path: str) -> InputStamp:

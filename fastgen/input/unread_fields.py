@@ -45,7 +45,10 @@ _CAPTION = {
     **dict.fromkeys(_SEED, "seed"),
 }
 _NO_FIELD = {
-    **dict.fromkeys(_LORA, "a LoRA applies to the whole run: --lora PATH:SCALE"),
+    **dict.fromkeys(
+        _LORA,
+        "a LoRA is `lora` in a row, or --lora PATH:SCALE for the whole run; only models on this machine have them",
+    ),
     **dict.fromkeys(_STRENGTH, "there is no strength: an edit follows its prompt, and `mask` says where"),
     **dict.fromkeys(("negative_prompt", "true_cfg_scale"), "there is no such field; say in the prompt what you want"),
     **dict.fromkeys(("scheduler", "sampler", "sampler_name"), "the model's own scheduler is used"),

@@ -170,7 +170,8 @@ def _set(transformer: Any, name: str) -> None:
 
 
 def _try(modules: Modules, name: str) -> None:
-    """Run a few tokens through one attention layer, and through PyTorch's own kernel."""
+    """Run a few tokens through one attention layer, and through PyTorch's own kernel; where prompts of other lengths
+    share a pass, with a mask too."""
     import torch
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
@@ -179,11 +180,13 @@ def _try(modules: Modules, name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (3, 1, 128, attention.heads, attention.inner_dim // attention.heads)
     qkv = torch.randn(shape, generator=generator).to(modules.device, modules.dtype).unbind()
-    with torch.inference_mode():
-        found = dispatch_attention_fn(*qkv, backend=attention.processor._attention_backend)
-        own = dispatch_attention_fn(*qkv, backend=NAMES["native"])
-    if found.shape != own.shape or not torch.isfinite(found).all():
-        raise RuntimeError("its result is not a number or has another shape")
-    off = (found.float() - own.float()).abs().max().item()
-    if off > ROUNDING and name not in QUANTIZING:
-        raise RuntimeError(f"its result is up to {off:.3f} away from PyTorch's own")
+    mask = (torch.arange(128, device=modules.device) < 100)[None, None, None]
+    for one in (None, mask) if modules.parts.masks else (None,):
+        with torch.inference_mode():
+            found = dispatch_attention_fn(*qkv, attn_mask=one, backend=attention.processor._attention_backend)
+            own = dispatch_attention_fn(*qkv, attn_mask=one, backend=NAMES["native"])
+        if found.shape != own.shape or not torch.isfinite(found).all():
+            raise RuntimeError("its result is not a number or has another shape")
+        off = (found.float() - own.float()).abs().max().item()
+        if off > ROUNDING and name not in QUANTIZING:
+            raise RuntimeError(f"its result is up to {off:.3f} away from PyTorch's own")

@@ -4,7 +4,7 @@ What: convolutions read a pixel's channels side by side; attention multiplies by
 the three is freed when it is joined, so this takes no more memory (diffusers' own `fuse_qkv_projections` keeps both).
 How much: the VAE 1.3 to 1.7 times as fast on a CPU (bench/LOG.md), so always on. One matrix: docs/optimizations.md.
 Quality: rounding.
-When not: fused QKV after quantization, or with LoRAs that are removed again later (ours are merged before).
+When not: fused QKV after quantization.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Layout, Optimizations
 from fastgen.errors import SettingsError
 from fastgen.opt.base import Modules, blocks_of
+
+JOINED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
+"""One matrix -> those that it is made of."""
 
 
 def refuse(gpu: Gpu | None, choice: Layout, others: Optimizations) -> str | None:
@@ -39,10 +42,7 @@ def apply(modules: Modules, choice: Layout) -> dict:
 def _fuse(attention: Any) -> None:
     """Like diffusers' own way to join them, but without keeping the old ones."""
     attention.fuse_projections()
-    for joined, parts in {
-        "to_qkv": ("to_q", "to_k", "to_v"),
-        "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
-    }.items():
+    for joined, parts in JOINED.items():
         if hasattr(attention, joined):
             getattr(attention, joined).requires_grad_(False)
             for part in parts:

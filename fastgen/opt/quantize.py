@@ -151,6 +151,7 @@ def replace(
     # The modulation has a row per sample, not per token. On a GPU integer products need more than 16 rows, and where
     # there are so few, products in mxfp8 or nvfp4 gain nothing.
     modulation = {layer for block in module.children() for layer in _named(block, per_sample)}
+    modulation &= {layer for _, _, layer in found}  # not what contains such layers
     modulation |= {layer for parent, _, layer in found if few_rows or type(parent).__name__.startswith(MODULATION)}
     if kind in BITSANDBYTES:
         for parent, name, layer in found:

@@ -54,6 +54,8 @@ def refuse(settings: Settings, request: Request) -> str:
     if reason := _refuse_params(settings, request.params, ""):
         return reason
     service = settings.backend.service
+    if request.loras and service is not None:
+        return "lora: only the engine on this machine can use weights (--backend local)"
     if request.keep_turns and len(request.prompts) > 1 and service is None:
         return "keep_turns: only services return the image of each turn; leave it out, or make each turn a row"
     if request.variation and not (service and service.makes_variations):

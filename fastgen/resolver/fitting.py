@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from fastgen import opt
 from fastgen.config import payback
 from fastgen.config.checks import DTYPE_BYTES
+from fastgen.config.families import PARTS
 from fastgen.config.fit import card as cards
 from fastgen.config.fit.memory import Work
 from fastgen.config.fit.planner import Model, Plan, Planner
@@ -141,8 +142,10 @@ def _work(task: Task, card: ModelCard, engine: Engine, image: Image, run: RunOpt
     """For rows that do not set a size. Larger ones may run out of memory, and the engine then takes less at a time."""
     pixels = image.size[0] * image.size[1] if image.size else card.defaults.pixels
     reference = card.defaults.pixels if task == "edit" else 0
+    parts = PARTS.get(card.family)
+    passes = 2 if parts and parts.contrasts and card.defaults.true_cfg and image.guidance > 1 else 1
     return Work(
-        batch=run.batch_size or profile.batch_for(pixels),
+        batch=passes * (run.batch_size or profile.batch_for(pixels)),
         image_tokens=pixels // card.grid**2,
         reference_tokens=reference // card.grid**2,
         text_tokens=engine.max_sequence_length,

@@ -1,25 +1,26 @@
-"""The sizes of a model's parts, from its configs: parameters, and which of them can be quantized or streamed. Reads no
-weights.
-
-To add a family, add a function to `_FAMILIES`.
+"""The sizes of a model's parts: parameters, and which of them can be quantized or streamed. FLUX.1's are reckoned from
+its configs, those of other families read from the headers of their weights.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from fastgen.config.families import FLUX1, PARTS
+from fastgen.config.families import FLUX1, PARTS, Parts
 from fastgen.config.fit.memory import Part, Sizes
 from fastgen.config.model_cards import ModelCard
+from fastgen.errors import ModelError
 from fastgen.input.weights import flux
+from fastgen.input.weights.folders import read_shapes
 from fastgen.input.weights.layers import Shape
 from fastgen.opt.quantize import GROUP
 
+Shapes = dict[str, Shape]
 KEPT_BY_BITSANDBYTES = ".wo.weight"
 """The layers of T5 that bitsandbytes' kinds leave out (`opt.quantize`)."""
 _T5_LINEAR = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
@@ -29,12 +30,39 @@ _ALWAYS_THERE = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attenti
 
 
 def read(card: ModelCard) -> Sizes | None:
-    """The sizes of a model; None for a family that is not known here."""
-    make = _FAMILIES.get(card.family)
-    if make is None or not card.path:  # it is not on this machine
+    """The sizes of a model; None if they are not known."""
+    if not card.path or card.family not in PARTS:  # it is not on this machine
         return None
-    parts = ("transformer", *PARTS[card.family].text, "vae")
-    return make(*(json.loads(Path(card.path, part, "config.json").read_text("utf-8")) for part in parts))
+    parts = PARTS[card.family]
+    if parts == FLUX1:
+        names = ("transformer", *parts.text, "vae")
+        return of_flux(*(json.loads(Path(card.path, name, "config.json").read_text("utf-8")) for name in names))
+    try:
+        return of_shapes(parts, *(read_shapes(Path(card.path, name)) for name in parts.modules))
+    except ModelError:  # no headers: random weights, or files of another format
+        return None
+
+
+def of_shapes(parts: Parts, transformer: Shapes, vae: Shapes, text: Shapes) -> Sizes:
+    """A model with one text encoder, from the shapes of its parameters."""
+    if parts.text_layers:
+        text = {name: shape for name, shape in text.items() if _layer_of(name) < parts.text_layers}
+    linear = sum(prod(shape) for name, shape in text.items() if len(shape) == 2 and "embed_tokens" not in name)
+    inner = [shape[0] for name, shape in text.items() if name.endswith("mlp.gate_proj.weight")]
+    return Sizes(
+        _transformer(transformer, parts),
+        Part(_count(text), linear, linear),
+        Part(0),
+        Part(_count(vae)),
+        width=transformer[f"{parts.embeds}.weight"][0],
+        text_width=max(inner, default=0),
+    )
+
+
+def _layer_of(name: str) -> int:
+    """The number of the layer that a parameter of a text encoder is in; -1 if it is in none."""
+    found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    return int(found[1]) if found else -1
 
 
 def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any], vae: dict[str, Any]) -> Sizes:
@@ -50,37 +78,37 @@ def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any
     )
 
 
-def _transformer(shapes: dict[str, Shape]) -> Part:
+def _transformer(shapes: Shapes, parts: Parts = FLUX1) -> Part:
     blocks: Counter[str] = Counter()
     linear: Counter[str] = Counter()
     for name, shape in shapes.items():
         first, _, rest = name.partition(".")
-        if first in FLUX1.blocks:
+        if first in parts.blocks:
             blocks[f"{first}.{rest.partition('.')[0]}"] += prod(shape)
-        if first in (*FLUX1.quantized, *FLUX1.embedders) and len(shape) == 2 and shape[1] % GROUP == 0:
+        if first in (*parts.quantized, *parts.embedders) and len(shape) == 2 and shape[1] % GROUP == 0:
             linear[first] += prod(shape)
     quantized = linear.total()
     in_order = sorted(
-        blocks, key=lambda name: (FLUX1.blocks.index(name.partition(".")[0]), int(name.partition(".")[2]))
+        blocks, key=lambda name: (parts.blocks.index(name.partition(".")[0]), int(name.partition(".")[2]))
     )
     return Part(
         _count(shapes),
         quantized,
         quantized,
-        sum(linear[name] for name in FLUX1.embedders),
+        sum(linear[name] for name in parts.embedders),
         blocks.total(),
         max(blocks.values(), default=0),
         tuple(blocks[name] for name in in_order),
     )
 
 
-def _text(shapes: dict[str, Shape]) -> Part:
+def _text(shapes: Shapes) -> Part:
     linear = {name: prod(shape) for name, shape in shapes.items() if name.split(".")[-2] in _T5_LINEAR}
     kept = sum(count for name, count in linear.items() if name.endswith(KEPT_BY_BITSANDBYTES))
     return Part(_count(shapes), sum(linear.values()), sum(linear.values()) - kept)
 
 
-def _count(shapes: dict[str, Shape]) -> int:
+def _count(shapes: Shapes) -> int:
     return sum(map(prod, shapes.values()))
 
 
@@ -111,6 +139,3 @@ def _conv(inputs: int, outputs: int, side: int) -> int:
 def _resnet(inputs: int, outputs: int) -> int:
     shortcut = _conv(inputs, outputs, 1) if inputs != outputs else 0
     return 2 * inputs + _conv(inputs, outputs, 3) + 2 * outputs + _conv(outputs, outputs, 3) + shortcut
-
-
-_FAMILIES: dict[str, Callable[..., Sizes]] = {"flux": of_flux}

@@ -159,7 +159,10 @@ class _Earlier:
                 "these rows run again"
             )
         if self._changed:
-            yield f"{_rows(self._changed)} done before, but input images have changed since; these rows run again"
+            yield (
+                f"{_rows(self._changed)} done before, but input images or LoRAs have changed since; "
+                "these rows run again"
+            )
 
     def _has_its_files(self, done: Done) -> bool:
         return all(

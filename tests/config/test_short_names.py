@@ -1,36 +1,42 @@
-"""Short names, and the table in docs/models.md: counted on the published configs without weights.
+"""Short names, and the tables in docs/models.md: counted on the published configs without weights.
 
-python -m tests.config.test_short_names     writes the table anew
+python -m tests.config.test_short_names     writes them anew
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from fastgen import opt
 from fastgen.bench import peak, synthetic
 from fastgen.config import model_cards
 from fastgen.config.families import PARTS
-from fastgen.config.fit.memory import GIB, Part, Sizes, Work, need
+from fastgen.config.fit.card import DRIVER, Card
+from fastgen.config.fit.memory import GIB, Sizes, Work, need
+from fastgen.config.fit.planner import Model as Asked
+from fastgen.config.fit.planner import Planner
+from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Offload, Optimizations
 from fastgen.config.short_names import SHORT_NAMES
-from fastgen.errors import ModelError
+from fastgen.errors import ModelError, SettingsError
+from fastgen.resolver import sizes
+from tests.resolver.gpus import HOST_GIB, gpu
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
-BEGIN, END = "<!-- models -->\n", "<!-- /models -->\n"
 SIDE, TEXT = 1024, 512
 KLEIN_4B = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
 KLEIN_9B = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
 QWEN3 = {"vocab_size": 151936, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
 QWEN3_4B = QWEN3 | {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36}
 QWEN3_8B = QWEN3 | {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36}
-READ = 28
-"""Layers of Qwen3 that FLUX.2 klein needs; the others are not loaded."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,12 @@ class Model:
     references: int = 0
     """Input images of an edit."""
 
+    @property
+    def work(self) -> Work:
+        """For one image of 1024x1024."""
+        tokens = (SIDE // 16) ** 2
+        return Work(self.passes, tokens, self.references * tokens, TEXT, SIDE * SIDE)
+
 
 FLUX1_VAE = ("AutoencoderKL", synthetic.VAE)
 MODELS = {
@@ -64,7 +76,7 @@ MODELS = {
     "FLUX.2-klein-4B": Model(
         "flux2",
         ("Flux2Transformer2DModel", KLEIN_4B | {"guidance_embeds": False}),
-        QWEN3_4B | {"num_hidden_layers": READ},
+        QWEN3_4B,
         ("AutoencoderKLFlux2", {}),
         4,
         1,
@@ -73,7 +85,7 @@ MODELS = {
     "FLUX.2-klein-9B": Model(
         "flux2",
         ("Flux2Transformer2DModel", KLEIN_9B | {"guidance_embeds": False}),
-        QWEN3_8B | {"num_hidden_layers": READ},
+        QWEN3_8B,
         ("AutoencoderKLFlux2", {}),
         4,
     ),
@@ -107,27 +119,35 @@ class Counted:
 
 
 def count(model: Model) -> Counted:
+    """Each only once."""
+    if id(model) not in _counted:
+        _counted[id(model)] = _count(model)
+    return _counted[id(model)]
+
+
+_counted: dict[int, Counted] = {}
+
+
+def _count(model: Model) -> Counted:
     import diffusers
 
     name, config = model.transformer
     with torch.device("meta"):
         transformer = getattr(diffusers, name).from_config(config)
         vae = getattr(diffusers, model.vae[0]).from_config(model.vae[1])
-        text, clip, text_width = _text_encoders(model)
+        text = _text_encoder(model)
     parts = PARTS[model.family]
     blocks = [block for name in parts.blocks for block in getattr(transformer, name)]
-    sizes = [_parameters(block) for block in blocks]
-    width = max(layer.in_features for layer in blocks[0].modules() if isinstance(layer, torch.nn.Linear))
-    width = getattr(transformer, "inner_dim", None) or getattr(transformer, "dim", None) or width
-    found = Sizes(
-        Part(_parameters(transformer), blocks=sum(sizes), largest_block=max(sizes), by_block=tuple(sizes)),
-        Part(text),
-        Part(clip),
-        Part(_parameters(vae)),
-        width=width,
-        text_width=text_width,
+    found = (
+        sizes.of_flux(transformer.config, synthetic.CLIP, synthetic.T5, synthetic.VAE)
+        if text is None
+        else sizes.of_shapes(parts, *map(_shapes, (transformer, vae, text)))
     )
-    return Counted(found, sum(_flops(block, parts.per_sample, width, model.references) for block in blocks))
+    return Counted(found, sum(_flops(block, parts.per_sample, found.width, model.references) for block in blocks))
+
+
+def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
 def _flops(block: Any, per_sample: tuple[str, ...], width: int, references: int) -> float:
@@ -147,33 +167,19 @@ def _of_text(name: str) -> bool:
     return name.startswith(("ff_context", "txt_", "attn.add_", "attn.to_add_out"))
 
 
-def _text_encoders(model: Model) -> tuple[int, int, int]:
-    """Parameters of the large and of the other text encoder, and the width of the widest layer of the large one."""
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModel,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen3Config,
-        Qwen3Model,
-        T5Config,
-        T5EncoderModel,
-    )
+def _text_encoder(model: Model) -> Any:
+    """None for FLUX.1, whose two are reckoned from their configs."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3Model
 
     if model.family == "flux":
-        t5, clip = T5EncoderModel(T5Config(**synthetic.T5)), CLIPTextModel(CLIPTextConfig(**synthetic.CLIP))
-        return _parameters(t5), _parameters(clip), synthetic.T5["d_ff"]
+        return None
     if model.family.startswith("qwen_image"):
         text = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
         text |= {"num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False}
         vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
         config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False)
-        return _parameters(Qwen2_5_VLForConditionalGeneration(config)), 0, 18944
-    return _parameters(Qwen3Model(Qwen3Config(**model.text))), 0, model.text["intermediate_size"]
-
-
-def _parameters(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+        return Qwen2_5_VLForConditionalGeneration(config)
+    return Qwen3Model(Qwen3Config(**model.text))
 
 
 def table() -> str:
@@ -185,17 +191,65 @@ def table() -> str:
     ]
     for name, model in MODELS.items():
         found = count(model)
-        sizes, work = found.sizes, Work(1, (SIDE // 16) ** 2, model.references * (SIDE // 16) ** 2, TEXT, SIDE * SIDE)
-        memory = [f"{need(sizes, work, Optimizations(offload=Offload(kind)), 2).gib:.1f}" for kind in kinds]
-        billions = [f"{count / 1e9:.2f} B" for count in (sizes.transformer.all, sizes.text.all + sizes.clip.all)]
-        cells = [name, f"`{model.short}`" if model.short else "", *billions, f"{sizes.vae.all / 1e6:.0f} M"]
+        parts, work = found.sizes, model.work
+        memory = [f"{need(parts, work, Optimizations(offload=Offload(kind)), 2).gib:.1f}" for kind in kinds]
+        billions = [f"{count / 1e9:.2f} B" for count in (parts.transformer.all, parts.text.all + parts.clip.all)]
+        cells = [name, f"`{model.short}`" if model.short else "", *billions, f"{parts.vae.all / 1e6:.0f} M"]
         cells += [f"{found.weights_gib:.1f}", f"{found.flops / 1e12:.1f}", f"{model.steps * model.passes}", *memory]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def test_the_table_of_the_page_is_counted():
-    assert PAGE.read_text("utf-8").split(BEGIN)[1].split(END)[0] == table(), "python -m tests.config.test_short_names"
+CARDS = {
+    "12 GB": gpu("RTX 3060", 12.0, "8.6"),
+    "16 GB": gpu("RTX 4080", 16.0, "8.9"),
+    "24 GB": gpu("RTX 4090", 24.0, "8.9"),
+    "32 GB": gpu("RTX 5090", 31.8, "12.0"),
+    "48 GB": gpu("L40S", 45.0, "8.9"),
+    "80 GB": gpu("H100 80GB HBM3", 79.6, "9.0"),
+}
+
+
+def cards() -> str:
+    """What the planner chooses for a GPU of each size."""
+    lines = ["| model | " + " | ".join(CARDS) + " |", "|---" * (1 + len(CARDS)) + "|"]
+    for name, model in MODELS.items():
+        found = count(model).sizes
+        cells = []
+        for card in CARDS.values():
+            room = round(card.memory_gib * (1 - DRIVER), 2)
+            on = Card(card.name, room, room, HOST_GIB)
+            planner = Planner(Asked(name, found, model.work, "bf16", 2), on, partial(_refuse, card), {})
+            try:
+                chosen, plan = planner.plan(Optimizations())
+            except SettingsError:
+                cells.append("does not fit")
+                continue
+            words = ["bf16" if chosen.quantize.is_plain else chosen.quantize.word()]
+            words += [] if chosen.offload.is_plain else [f"offload {chosen.offload.kind}"]
+            cells.append(f"{', '.join(words)}: {plan.need.gib:.1f}")
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _refuse(card: Gpu, choices: Optimizations) -> str:
+    with patch("fastgen.opt.quantize.unfit", lambda name: ""):
+        return opt.refuse(choices, card)
+
+
+TABLES = {"models": table, "cards": cards}
+
+
+def between(text: str, name: str) -> tuple[str, str, str]:
+    """The page before a table, the table, and what follows."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    before, rest = text.split(begin)
+    return before + begin, rest.split(end)[0], end + rest.split(end)[1]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_the_page_are_counted(name):
+    assert between(PAGE.read_text("utf-8"), name)[1] == TABLES[name](), "python -m tests.config.test_short_names"
 
 
 def test_flops_agree_with_those_of_the_bench():
@@ -223,16 +277,18 @@ def test_the_note_has_licence_and_size(monkeypatch):
     card, notes = model_cards.resolve_model("flux-dev", "t2i", on_gpu=True)
     assert card.name == "black-forest-labs/FLUX.1-dev"
     assert notes[0].startswith("--model flux-dev is black-forest-labs/FLUX.1-dev: a non-commercial licence")
-    sizes = {model.short: count(model).weights_gib for model in MODELS.values() if model.short}
-    for name, gib in sizes.items():
+    weights = {model.short: count(model).weights_gib for model in MODELS.values() if model.short}
+    for name, gib in weights.items():
         assert SHORT_NAMES[name].weights_gib == pytest.approx(gib, abs=0.06)
 
 
 def main() -> None:
     text = PAGE.read_text("utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    for name, make in TABLES.items():
+        before, _, after = between(text, name)
+        text = before + make() + after
     with tempfile.NamedTemporaryFile("w", dir=PAGE.parent, delete=False, encoding="utf-8") as file:
-        file.write(before + BEGIN + table() + END + after)
+        file.write(text)
     Path(file.name).replace(PAGE)
 
 

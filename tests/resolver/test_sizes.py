@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import pytest
 
 from fastgen.bench import synthetic
-from fastgen.config.families import FLUX1
+from fastgen.config.families import FLUX1, PARTS, Defaults
 from fastgen.config.fit.memory import BITSANDBYTES, EIGHT_BITS
-from fastgen.config.model_cards import TINY, read_card
+from fastgen.config.model_cards import TINY, ModelCard, read_card
 from fastgen.input.weights.safetensors import read_header
 from fastgen.opt import quantize
 from fastgen.resolver import sizes
@@ -75,3 +76,26 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
         quantize.replace(module.get_submodule(FLUX1.embedders[0]), own, torch.device("cpu"), torch.bfloat16)
     reckoned = part.gib(kind, 2) * 2**30
     assert quantize.weight_bytes(module) == pytest.approx(reckoned, rel=0.03)
+
+
+@pytest.mark.parametrize("family", ["flux2", "z_image", "qwen_image"])
+def test_other_families_by_the_headers_of_their_weights(family, tmp_path):
+    from tests.backends.diffusion.families import tiny
+
+    pipeline = {"flux2": partial(tiny.flux2, distilled=True), "z_image": tiny.z_image, "qwen_image": tiny.qwen_image}[
+        family
+    ](tmp_path)
+    found = sizes.read(read_card("tiny", tmp_path))
+    parts = PARTS[family]
+    if parts.text_layers:
+        pipeline.text_encoder.layers = pipeline.text_encoder.layers[: parts.text_layers]
+    counts = {name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in parts.modules}
+    assert (found.transformer.all, found.text.all) == (counts["transformer"], counts["text_encoder"])
+    blocks = [block for name in parts.blocks for block in getattr(pipeline.transformer, name)]
+    assert found.transformer.by_block == tuple(sum(p.numel() for p in block.parameters()) for block in blocks)
+    assert (found.width, found.text_width) == (32, 64)
+    (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    assert (
+        sizes.read(read_card("tiny", TINY))
+        and sizes.read(ModelCard("x", str(tmp_path), family, "", Defaults())) is None
+    )

@@ -199,7 +199,9 @@ def test_a_changed_picture_makes_its_rows_again(edits, tmp_path, changed, rows):
     second = edits()
     assert set(second.results) == rows
     count = "1 row was" if len(rows) == 1 else f"{len(rows)} rows were"
-    assert f"{count} done before, but input images have changed since; these rows run again" in warnings(second)
+    assert f"{count} done before, but input images or LoRAs have changed since; these rows run again" in warnings(
+        second
+    )
     assert {path: (first.out / path).read_bytes() for path in before} == before
     assert all(path not in before for row in rows for path in paths(second)[row])
     third = edits()

@@ -27,6 +27,7 @@ from fastgen.backends.diffusion.memory import OutOfMemory, Room, advice, is_full
 from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.backends.diffusion.ranks.lead import Lead
 from fastgen.backends.diffusion.render import ImageJob, Renderer
+from fastgen.backends.diffusion.row_loras import RowLoras
 from fastgen.backends.diffusion.step_engine import StepEngine
 from fastgen.backends.diffusion.threads import EngineThreads, Work
 from fastgen.backends.registry import streams
@@ -142,7 +143,11 @@ class DiffusionBackend:
         inputs, results = self._load(batch.requests, clock)
         good = [request for request in batch.requests if request.id not in results]
         try:
-            results |= self._made(good, inputs, clock) if good else {}
+            if good:
+                with self._loras.of(good[0].loras):
+                    results |= self._made(good, inputs, clock)
+        except InputError as error:
+            results |= {request.id: self._failed(request, "input", str(error), error.field) for request in good}
         except (OutOfMemory, RuntimeError, MemoryError) as error:
             if not is_full(error):
                 raise
@@ -217,6 +222,7 @@ class DiffusionBackend:
         enter = partial(self._enter_thread, threads)
         self._engine = EngineThreads(parallel, enter, bool(self.modules.away), stepper=InTurn(self.steps, under_way))
         self._saver = Saver(self.settings)
+        self._loras = RowLoras(self.modules, self.settings.model.path)
 
     def _enter_thread(self, threads: int) -> None:
         torch.set_num_threads(threads)

@@ -122,7 +122,7 @@ class Saver:
             "dtype": settings.engine.dtype,
             "max_sequence_length": settings.engine.max_sequence_length,
             "fastgen": fastgen.__version__,
-            "lora": settings.engine.loras,
+            "lora": settings.engine.loras + request.loras,
             "transformer": settings.engine.transformer,
             "images": request.images,
             "mask": request.mask,

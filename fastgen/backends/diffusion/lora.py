@@ -7,8 +7,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from fastgen.input.weights.layers import Layer
+from fastgen.input.weights.layers import Layer, Piece
 from fastgen.input.weights.lora import Change, Plan
+from fastgen.opt.layout import JOINED
 
 
 @torch.no_grad()
@@ -23,7 +24,8 @@ def merge(path: str, plan: Plan, scale: float, modules: dict[str, nn.Module]) ->
     with safe_open(path, "pt") as file:
         for change in plan.changes:
             if (module := modules.get(change.layer.part)) is not None:
-                tensors = {role: file.get_tensor(name).float() for role, name in change.tensors.items()}
+                device = next(iter(views(module, change).values())).device
+                tensors = {role: file.get_tensor(name).to(device).float() for role, name in change.tensors.items()}
                 _apply(module, change, tensors, scale)
 
 
@@ -75,19 +77,35 @@ def _stretch(merged: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
 
 def _read(module: nn.Module, layer: Layer, kind: str) -> torch.Tensor:
     """A layer's weight or bias, in float32."""
-    rows = [_parameter(module, piece.path, kind)[piece.start : piece.stop].float() for piece in layer.pieces]
-    return torch.cat(rows)
+    return torch.cat([_rows(module, piece, kind).float() for piece in layer.pieces])
 
 
 def _write(module: nn.Module, layer: Layer, kind: str, value: torch.Tensor) -> None:
     start = 0
     for piece in layer.pieces:
         stop = start + piece.stop - piece.start
-        _parameter(module, piece.path, kind)[piece.start : piece.stop] = value[start:stop]
+        _rows(module, piece, kind).copy_(value[start:stop])
         start = stop
 
 
-def _parameter(module: nn.Module, path: str, kind: str) -> torch.Tensor:
-    if hasattr(module, "text_model"):  # CLIP in older versions of transformers
-        path = f"text_model.{path}"
-    return getattr(module.get_submodule(path), kind).data
+def views(module: nn.Module, change: Change) -> dict[str, torch.Tensor]:
+    """Name -> weight or bias of the module's layers that a change writes."""
+    kinds = ["weight", *(["bias"] if {"up_bias", "bias_difference"} & change.tensors.keys() else [])]
+    return {f"{piece.path}.{kind}": _whole(module, piece.path, kind) for piece in change.layer.pieces for kind in kinds}
+
+
+def _rows(module: nn.Module, piece: Piece, kind: str) -> torch.Tensor:
+    return _whole(module, piece.path, kind)[piece.start : piece.stop]
+
+
+def _whole(module: nn.Module, path: str, kind: str) -> torch.Tensor:
+    """The weight or bias of a layer, where the module has it: alone, or joined with others (`opt/layout`)."""
+    path = f"text_model.{path}" if hasattr(module, "text_model") else path  # CLIP in older versions of transformers
+    owner, _, name = path.rpartition(".")
+    parent = module.get_submodule(owner)
+    if hasattr(parent, name):
+        found: torch.Tensor = getattr(getattr(parent, name), kind).data
+        return found
+    joined, parts = next((joined, parts) for joined, parts in JOINED.items() if name in parts)
+    together: torch.Tensor = getattr(getattr(parent, joined), kind).data
+    return together.chunk(len(parts))[parts.index(name)]

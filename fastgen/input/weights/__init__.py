@@ -1,6 +1,7 @@
 """The user's own weight files: every tensor in them is accounted for before an engine starts. Imports no torch.
 
 safetensors   the header of a file: what is in it, and whether it is one
+gguf_file     the same for GGUF
 layers        the layers of a model, by any name
 flux          those of a FLUX.1 model, and their names in other programs
 others        those of the other families
@@ -19,7 +20,7 @@ from typing import TypeVar
 
 from fastgen.config.families import PIPELINES
 from fastgen.errors import ModelError
-from fastgen.input.weights import flux, folders, lora, others, transformer
+from fastgen.input.weights import flux, folders, gguf_file, lora, others, transformer
 from fastgen.input.weights.layers import Model
 from fastgen.input.weights.safetensors import BadFile, Header, read_header
 
@@ -60,6 +61,14 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
     return Plans(main, merged, tuple(notes))
 
 
+def plan_lora(path: str, model: Model) -> lora.Plan:
+    """What a LoRA that a row names changes. Raises ModelError."""
+    try:
+        return lora.plan(read_header(Path(path)), model)
+    except BadFile as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
 def read_model(folder: Path) -> Model:
     """The layers of the model in a folder. Raises ModelError."""
 
@@ -76,6 +85,7 @@ def read_model(folder: Path) -> Model:
 
 def _plan(flag: str, path: str, read: Callable[[Header, Model], Plan], model: Model) -> Plan:
     try:
-        return read(read_header(Path(path)), model)
+        is_gguf = flag == "--transformer" and gguf_file.is_gguf(Path(path))
+        return read(gguf_file.read_gguf(Path(path)) if is_gguf else read_header(Path(path)), model)
     except BadFile as error:
         raise ModelError(f"{flag} {path}: {error}") from None

@@ -76,7 +76,7 @@ def _refuse_other_formats(path: Path, start: bytes) -> None:
             "save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])' OLD NEW.safetensors"
         )
     if start[:4] == b"GGUF":
-        raise BadFile("is a GGUF file; use the .safetensors version, with --quantize for weights in fewer bits")
+        raise BadFile("is a GGUF file, which is read for --transformer only; use the .safetensors version")
 
 
 def _check(name: str, about: dict, length: int) -> None:

@@ -1,8 +1,8 @@
 """The tensors of a transformer in one file -> the model's own parameters. Every tensor and every parameter must be
 accounted for, or the file is refused.
 
-It reads the names of diffusers and Black Forest Labs (and ComfyUI), weights in full precision, and weights in 8 bits
-with a scale for each, which are multiplied out. Knows shapes, not values.
+It reads the names of diffusers and of those who published the models (and ComfyUI), weights in full precision, weights
+in 8 bits with a scale for each and those of GGUF, which are multiplied out. Knows shapes, not values.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from operator import itemgetter
 
+from fastgen.input.weights.gguf_file import PREFIX
 from fastgen.input.weights.layers import Layer, Model
 from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
 
@@ -21,7 +22,12 @@ SCALES = ("scale_weight", "weight_scale")
 """The factor for a weight in 8 bits."""
 SAYS_NOTHING = ("scale_input", "input_scale", "comfy_quant", "scaled_fp8")
 """For products in 8 bits, which are not used here."""
-QUANTIZED = re.compile(r"\.(absmax|quant_map|nested_absmax|quant_state\..*|qweight|qzeros|wscales|SCB|CB)$")
+QUANTIZED = {
+    "SVDQuant, for Nunchaku": re.compile(r"\.(wscales|wcscales|wtscale|smooth(_factor|_orig)?|proj_down|proj_up)$"),
+    "GPTQ or AWQ": re.compile(r"\.(qweight|qzeros)$"),
+    "bitsandbytes": re.compile(r"\.(absmax|quant_map|nested_absmax|quant_state\..*|SCB|CB)$"),
+}
+"""Formats that are not read -> the ends of names in them."""
 EXAMPLES = 3
 
 
@@ -98,11 +104,12 @@ def plan(header: Header, model: Model) -> Plan:
 
 def _own(header: Header) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
     """The transformer's tensors by their names without prefix, with the names in the file; and the names of others."""
-    if names := [name for name in header.tensors if QUANTIZED.search(name)]:
-        raise BadFile(
-            f"is quantized in a format that fastgen does not read ({len(names)} tensors such as {names[0]}); use "
-            "weights of full precision and --quantize"
-        )
+    for kind, ends in QUANTIZED.items():
+        if names := [name for name in header.tensors if ends.search(name)]:
+            raise BadFile(
+                f"is quantized in a format that fastgen does not read: {kind} ({len(names)} tensors such as "
+                f"{names[0]}). Use weights of full precision and --quantize (4bit and nvfp4 are about as small)"
+            )
     others = [name for name in header.tensors if name.startswith(OTHER_PARTS)]
     rest = [name for name in header.tensors if not name.startswith(OTHER_PARTS)]
     prefix = next((one for one in PREFIXES if any(name.startswith(one) for name in rest)), "")
@@ -113,7 +120,7 @@ def _unfit(layer: Layer | None, kind: str, about: Tensor) -> str:
     """Why a tensor cannot be a layer's weight, bias or scale; "" if it can."""
     if layer is None or kind not in ("weight", "bias", "scale", *SCALES) or (kind == "bias" and not layer.bias):
         return "this model has no such layer"
-    if about.dtype not in FLOATS:
+    if about.dtype not in FLOATS and not about.dtype.startswith(PREFIX):
         return f"has type {about.dtype}"
     rows = layer.shape[0]
     if kind in SCALES:

@@ -6,14 +6,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from fastgen.backends.diffusion.backend import DiffusionBackend
+from fastgen.config.optimizations import Optimizations
 from fastgen.resolver import resolve
 
 
-def open_backend(task: str, out, **flags) -> DiffusionBackend:
+def open_backend(task: str, out, optimizations: Optimizations | None = None, **flags) -> DiffusionBackend:
+    """`optimizations`: in place of those that the flags and the profile choose."""
     settings = resolve(task, out=out, model=flags.pop("model", "tiny"), **{"gpus": "cpu", **flags})
+    settings = replace(settings, optimizations=optimizations or settings.optimizations)
     for name in ("images", ".partial", "logs"):
         os.makedirs(os.path.join(settings.run.out, name), exist_ok=True)
     backend = DiffusionBackend(settings, settings.placement.devices[0])

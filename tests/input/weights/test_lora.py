@@ -182,7 +182,7 @@ def test_alpha_beside_the_tensors(plan):
         ({"lora": ["b.pt:0.5"]}, r"--lora .*b\.pt: is a pickle"),
         ({"transformer": "b.pt"}, r"--transformer .*b\.pt: is a pickle"),
         ({"transformer": "a.safetensors"}, "2 of 2 tensors do not fit this model's transformer"),
-        ({"transformer": "c.safetensors"}, "no such file; give a .safetensors file"),
+        ({"transformer": "c.safetensors"}, "no such file; give a .safetensors or .gguf file"),
     ],
 )
 def test_before_an_engine_starts(tmp_path, monkeypatch, file, flags, words):

@@ -30,7 +30,7 @@ def test_names_types_and_shapes(file):
         (struct.pack("<Q", 9) + b"not JSON!", "is not a .safetensors file, or is damaged"),
         (struct.pack("<Q", 4) + b"null", "its header is damaged"),
         (struct.pack("<Q", 9) + b'{"a": {}}', "its header is damaged"),
-        (b"GGUF" + bytes(99), "is a GGUF file; use the .safetensors version"),
+        (b"GGUF" + bytes(99), "is a GGUF file, which is read for --transformer only"),
         (b"PK\x03\x04" + bytes(99), "is a pickle"),
         (b"\x80\x02}q\x00." + bytes(99), "is a pickle"),
     ],

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from fastgen.backends.diffusion import single_file
 from fastgen.backends.diffusion.lora import merge
-from fastgen.input.weights import lora, others, transformer
+from fastgen.input.weights import gguf_file, lora, others, transformer
 from fastgen.input.weights.safetensors import BadFile, read_header
 from tests.backends.diffusion.families import tiny
 
@@ -217,6 +217,34 @@ def test_8_bits_with_and_without_a_scale(family, tmp_path):
                 wanted[key] = tensors[key].float() * scale
     found, _ = filled(module, model, tensors, tmp_path)
     assert all(torch.allclose(found[key], value) for key, value in wanted.items())
+
+
+def test_gguf(family, tmp_path):
+    """Each tensor as `gguf` itself multiplies it out; rows of a layer that is several here alone."""
+    import gguf
+
+    name, module, model = family
+    path, types = tmp_path / "transformer.gguf", gguf.GGMLQuantizationType
+    writer, wanted = gguf.GGUFWriter(path, name), {}
+    for number, (key, value) in enumerate(original(module, model).items()):
+        kind = types.F32
+        if value.ndim == 2 and value.shape[1] % 32 == 0:
+            kind = (types.Q8_0, types.Q4_0, types.BF16, types.F16)[number % 4]
+        data = gguf.quants.quantize(value.contiguous().numpy(), kind)
+        writer.add_tensor(key, data, raw_dtype=kind)
+        wanted[key] = torch.from_numpy(gguf.quants.dequantize(data, kind).astype("float32"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    plan = transformer.plan(gguf_file.read_gguf(path), model)
+    with torch.device("meta"):
+        empty = type(module).from_config(module.config)
+    single_file.fill(empty, str(path), plan, torch.float32)
+    found = original(empty, model)
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert (found[key].float() - value).abs().max() < 1e-5, key
 
 
 def test_what_does_not_fit_is_named(family, tmp_path, dice):

@@ -114,7 +114,7 @@ def _shorten(modules: dict[str, Any]) -> None:
     """Leave out the text encoder's layers after the last one that is read. The one after it stays, because the last
     hidden state of all would be normalized."""
     encoder = modules["text_encoder"]
-    needed = max(text.LAYERS) + 1
+    needed = FLUX2.text_layers
     if len(encoder.layers) > needed:
         encoder.layers = encoder.layers[:needed]
         encoder.config.num_hidden_layers = needed
