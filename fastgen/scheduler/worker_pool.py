@@ -23,7 +23,7 @@ from fastgen.scheduler.watchdog import Watch
 from fastgen.scheduler.worker_state import Held, LostBatches, WorkerState
 from fastgen.types import Batch
 from fastgen.workers import registry
-from fastgen.workers.base import WorkerDied
+from fastgen.workers.base import MachineRefused, WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
 
 MAX_STARTS = 3
@@ -111,9 +111,14 @@ class WorkerPool:
         # is final, unless it worked before: a worker that is lost must not stop the others.
         state.failed_starts += 1
         state.reused = False
+        name = state.worker.name
+        if isinstance(error, MachineRefused) and len(self._names(state.group)) > 1:
+            state.worker.stop(now=True)
+            self.states.remove(state)
+            self.emit("warning", message=f"{name} is not used, and the run goes on without it: {error}")
+            return
         if not isinstance(error, WorkerDied) and not state.was_ready:
             raise error
-        name = state.worker.name
         state.worker.stop(now=True)  # a worker that reports that it cannot start still exists
         if state.failed_starts < MAX_STARTS:
             self.emit("lane_restarted", lane=name, reason=str(error))
