@@ -61,6 +61,7 @@ from fastgen.cli.flags import (
     MaxSequenceLength,
     MaxTokens,
     MaxWorkers,
+    MetricsPort,
     MinWorkers,
     Model,
     N,
@@ -176,6 +177,7 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         dry_run: DryRun = False,
         json: Json = False,
         quiet: Quiet = False,
+        metrics_port: MetricsPort = "",
         backend: Backend = "",
         base_url: BaseUrl = None,
         fallback: Fallback = "",
@@ -254,6 +256,7 @@ def caption(
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
+    metrics_port: MetricsPort = "",
 ) -> None:
     """Caption images with a VLM: descriptions, answers to questions, or JSON."""
     run_task("caption", dict(locals()))
