@@ -240,6 +240,7 @@ RUN_FLAGS = {
     "--json",
     "--quiet",
     "-q",
+    "--metrics-port",
 }
 PICTURE_FLAGS = (
     RUN_FLAGS

@@ -63,6 +63,7 @@ from fastgen.cli.flags import (
     MaxSequenceLength,
     MaxTokens,
     MaxWorkers,
+    MetricsPort,
     MinWorkers,
     Model,
     N,
@@ -178,6 +179,7 @@ def _command(task: Task, help: str) -> Callable[..., None]:
         dry_run: DryRun = False,
         json: Json = False,
         quiet: Quiet = False,
+        metrics_port: MetricsPort = "",
         backend: Backend = "",
         base_url: BaseUrl = None,
         fallback: Fallback = "",
@@ -260,6 +262,7 @@ def caption(
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
+    metrics_port: MetricsPort = "",
 ) -> None:
     """Caption images with a VLM: descriptions, answers to questions, or JSON."""
     run_task("caption", dict(locals()))

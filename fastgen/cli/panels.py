@@ -35,7 +35,7 @@ FLAGS = {
     ),
     "Several machines": ("shard", "engine", "ray_address", "min_workers", "max_workers"),
     "Measuring": ("only", "rounds", "rows", "synthetic", "compare", "tune"),
-    "What is shown": ("dry_run", "json", "quiet", "help"),
+    "What is shown": ("dry_run", "json", "quiet", "metrics_port", "help"),
 }
 """Panel -> parameters of a command with many of them."""
 

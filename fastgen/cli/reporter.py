@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from fastgen.cli import advice
+from fastgen.cli import advice, worker_lines
 from fastgen.config.settings import Settings
 from fastgen.errors import quoted
 from fastgen.output.writers.tables import describe, output
@@ -164,6 +164,8 @@ class Report:
             if unknown := summary.get("possibly_paid_usd"):
                 text += f" ({unknown:.4f} USD of it for requests without an answer, possibly not billed)"
             self._say(text)
+            for line in worker_lines.lines(summary.get("workers", {})):
+                self._say(line)
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):

@@ -27,7 +27,7 @@ def run_task(task: Task, flags: dict) -> None:
 
     voice = "json" if flags.pop("json") else "quiet" if flags.pop("quiet") else "human"
     flags.pop("quiet", None)
-    dry_run = flags.pop("dry_run")
+    dry_run, metrics_port = flags.pop("dry_run"), flags.pop("metrics_port", "")
     if "lora" in flags:
         flags["lora"] = tuple(flags["lora"] or ())
     with TemporaryDirectory(prefix="fastgen-plan-") if dry_run else nullcontext("") as scratch:
@@ -44,21 +44,24 @@ def run_task(task: Task, flags: dict) -> None:
         if dry_run:
             _explain(settings, voice)
         else:
-            _generate(settings, voice, prompt)
+            _generate(settings, voice, prompt, metrics_port)
 
 
-def _generate(settings: Settings, voice: str, prompt: str) -> None:
+def _generate(settings: Settings, voice: str, prompt: str, metrics_port: str = "") -> None:
     """`prompt`: what INPUT was, if its pictures belong into the current folder."""
-    from fastgen.cli import input_given
+    from fastgen.cli import input_given, metrics
     from fastgen.cli.reporter import Report
     from fastgen.errors import FastgenError
     from fastgen.scheduler.run import Run
 
     report = Report(voice, settings)
+    runs: list[Run] = []
     try:
+        served = metrics.serve(metrics_port, lambda: runs[0].overview() if runs else None) if metrics_port else ""
         run = Run(settings, report.emit)
     except FastgenError as error:
         fail(error, voice)
+    runs.append(run)
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
@@ -77,6 +80,8 @@ def _generate(settings: Settings, voice: str, prompt: str) -> None:
             signal.signal(name, on_signal)
     report.on_lost = lambda: run.interrupt() if run.state == "running" else None
     report.begin()
+    if served and voice == "human":
+        print(f"metrics: {served}", file=sys.stderr)
     message = ""
     try:
         for result in run.results():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from fastgen.backends.remote.faults import Fault
@@ -30,17 +30,24 @@ NOWHERE = "https://pictures.invalid"
 """The client needs an address of its own, which may be in a private network; no picture may be."""
 
 
-def fetched(rows: Iterable[Row], columns: Columns, places: Places) -> Iterator[Row]:
-    """The rows, each once all its pictures are there, or it is known why not: `places.unfetched` then says so."""
+def fetched(
+    rows: Iterable[Row], columns: Columns, places: Places, wanted: Callable[[int], bool] | None = None
+) -> Iterator[Row]:
+    """The rows, each once all its pictures are there, or it is known why not: `places.unfetched` then says so.
+
+    Args:
+        wanted: tells by a row's number whether its pictures are of use; None: those of all rows are.
+    """
     waiting: deque[tuple[Row, list[Future[None]]]] = deque()
     pool: ThreadPoolExecutor | None = None
     client: Client | None = None
     try:
         for row in rows:
-            wanted = [url for url in _urls(row, columns) if not os.path.exists(os.path.join(places.out, url_name(url)))]
-            if wanted and client is None:
+            urls = _urls(row, columns) if wanted is None or wanted(row.number) else []
+            missing = [url for url in urls if not os.path.exists(os.path.join(places.out, url_name(url)))]
+            if missing and client is None:
                 client, pool = Client(NOWHERE, TIMEOUT_S, AT_ONCE), ThreadPoolExecutor(AT_ONCE, "fetch")
-            jobs = [pool.submit(_fetch, client, url, places) for url in wanted] if pool and client else []
+            jobs = [pool.submit(_fetch, client, url, places) for url in missing] if pool and client else []
             waiting.append((row, jobs))
             while waiting and (len(waiting) >= AHEAD or not waiting[0][1]):
                 yield _whole(*waiting.popleft())

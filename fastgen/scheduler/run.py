@@ -37,6 +37,7 @@ from fastgen.scheduler import at_service, share
 from fastgen.scheduler.at_service import AtService
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
+from fastgen.scheduler.overview import overview
 from fastgen.scheduler.progress import Emit, Progress
 from fastgen.scheduler.results_back import ResultsBack
 from fastgen.scheduler.retries import Retries
@@ -166,7 +167,14 @@ class Run:
 
     def summary(self) -> dict:
         """Counts, rates and seconds by stage of this run, for run.json and the last event."""
-        return self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
+        now = self._pool.clock()
+        workers = {name: account.summary(now) for name, account in self._pool.accounts.items()}
+        summary = self._progress.summary(self._pool.facts, self._ledger.spent, self._ledger.unknown)
+        return summary | ({"workers": workers} if workers else {})
+
+    def overview(self) -> dict:
+        """What the run is doing now, for whoever watches it; see `scheduler/overview`. Another thread may call it."""
+        return overview(self._progress, self._route, self._retries, self._pool, self._ledger, self.expected_rows)
 
     def results(self) -> Generator[Result, None, None]:
         """Work through all rows; yields each result of this run once it is committed.

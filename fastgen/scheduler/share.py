@@ -51,9 +51,13 @@ class Share:
         others = [run, *(part.path for part in shards.parts(run) if part.of != self._of)]
         self._others = [(path, Journal(path / JOURNAL, read_only=True)) for path in others if (path / JOURNAL).exists()]
 
+    def counts(self, number: int) -> bool:
+        """Whether a row is one of every N-th that are this part's. `number`: that of the row, from 1."""
+        return (number - self._number) % self._of == 0
+
     def has(self, number: int, identity: Identity) -> bool:
-        """Whether a row belongs to this part. `number`: that of the row, from 1."""
-        if (number - self._number) % self._of:
+        """Whether a row belongs to this part: it is one of its rows, and no part of another N has done it."""
+        if not self.counts(number):
             return False
         if self._own is not None and self._own.get(identity.id, identity.content) is not None:
             return True

@@ -69,7 +69,8 @@ def triage(
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
     earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
-        for row in fetched(reader, Columns(settings.rows, settings.task), intake.places) if fetches else reader:
+        columns = Columns(settings.rows, settings.task)
+        for row in fetched(reader, columns, intake.places, share.counts if share else None) if fetches else reader:
             identity = intake.identify(row)
             if share is not None and not share.has(row.number, identity):
                 continue

@@ -15,6 +15,7 @@ from fastgen.backends.registry import slots
 from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
 from fastgen.scheduler import failure_policy
+from fastgen.scheduler.account import Account
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.blame import MAX_FAULTS, MAX_FAULTS_OF_LAST, Blame
 from fastgen.scheduler.progress import Emit
@@ -23,7 +24,7 @@ from fastgen.scheduler.watchdog import Watch
 from fastgen.scheduler.worker_state import Held, LostBatches, WorkerState
 from fastgen.types import Batch
 from fastgen.workers import registry
-from fastgen.workers.base import WorkerDied
+from fastgen.workers.base import MachineRefused, WorkerDied
 from fastgen.workers.idle_pool import IdlePool, make_room, take
 
 MAX_STARTS = 3
@@ -48,6 +49,8 @@ class WorkerPool:
         self.states: list[WorkerState] = []
         self.facts: dict[str, dict] = {}
         """What each engine reported when it was opened."""
+        self.accounts: dict[str, Account] = {}
+        """Of every worker that this run had, by its name."""
         self._idle_pool = idle_pool
         self._place = place
         self.blame = Blame()
@@ -82,6 +85,8 @@ class WorkerPool:
     def _start(self, state: WorkerState) -> None:
         state.ready = state.killed = False
         state.opening = True
+        self.accounts[state.worker.name] = state.account
+        state.account.started(self.clock())
         state.watch.started()
         state.answers.clear()
         ready = state.worker.reconfigure(state.group.settings) if state.reused else state.worker.start()
@@ -94,6 +99,7 @@ class WorkerPool:
             ModelError, EngineError: the worker reports that it cannot start, or no worker is left.
         """
         state.opening = False
+        state.account.opened(self.clock())
         try:
             facts = future.result()
         except (WorkerDied, EngineError, ModelError) as error:
@@ -112,9 +118,14 @@ class WorkerPool:
         # is final, unless it worked before: a worker that is lost must not stop the others.
         state.failed_starts += 1
         state.reused = False
+        name = state.worker.name
+        if isinstance(error, MachineRefused) and len(self._names(state.group)) > 1:
+            state.worker.stop(now=True)
+            self.states.remove(state)
+            self.emit("warning", message=f"{name} is not used, and the run goes on without it: {error}")
+            return
         if not isinstance(error, WorkerDied) and not state.was_ready:
             raise error
-        name = state.worker.name
         state.worker.stop(now=True)  # a worker that reports that it cannot start still exists
         if state.failed_starts < MAX_STARTS:
             self.emit("lane_restarted", lane=name, reason=str(error))
@@ -223,6 +234,7 @@ class WorkerPool:
         now = self.clock()
         state.answers.append((held.batch, now - held.since))
         state.pace.answered(held.batch.samples, held.since, now)
+        state.account.rows += len(held.batch.requests)
         return held.batch
 
     def cancel_pending(self, group: Group | None = None) -> None:
@@ -240,6 +252,7 @@ class WorkerPool:
         state.pace.lost()
         lost = LostBatches()
         held: list[Batch] = []
+        since = min((one.since for one in state.in_flight.values()), default=None)
         for number, one in list(state.in_flight.items()):
             how = one.future.exception(ALL_TOLD_S)
             if not isinstance(how, WorkerDied):
@@ -247,6 +260,8 @@ class WorkerPool:
             batch = state.in_flight.pop(number).batch
             (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
             (lost.innocent if how.idle else held).append(batch)
+        lost_rows = len(lost.perhaps_paid) + len(lost.unpaid)
+        state.account.died(str(death), lost_rows, since, self.clock())
         if not restart:
             if not state.killed:
                 self.emit("warning", message=f"{state.worker.name}: {death}")

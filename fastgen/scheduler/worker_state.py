@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from fastgen.scheduler.account import Account
 from fastgen.scheduler.pace import Pace
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.watchdog import Watch
@@ -40,6 +41,7 @@ class WorkerState:
     reused: bool = False
     """It comes from an earlier run and was not started for this one."""
     pace: Pace = field(default_factory=Pace)
+    account: Account = field(init=False)
     killed: bool = False
     """We are ending it, and its batches will come back."""
     answers: list[tuple[Batch, float]] = field(default_factory=list)
@@ -49,6 +51,9 @@ class WorkerState:
     @property
     def batches(self) -> list[Batch]:
         return [held.batch for held in self.in_flight.values()]
+
+    def __post_init__(self) -> None:
+        self.account = Account(self.pace)
 
 
 @dataclass

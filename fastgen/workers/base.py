@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
+from fastgen.errors import ModelError
 from fastgen.types import Batch
 
 
@@ -26,6 +27,10 @@ class WorkerDied(Exception):
         self.idle = idle
         self.device_fault = device_fault
         self.may_cost = may_cost and not idle
+
+
+class MachineRefused(ModelError):
+    """The machine that a worker got cannot take part in the run; others may."""
 
 
 class Worker(Protocol):

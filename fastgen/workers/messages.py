@@ -51,6 +51,8 @@ class CannotStart(msgspec.Struct, tag=True):
     message: str
     by_user: bool
     """Whether the user can fix it (a ModelError)."""
+    only_here: bool = False
+    """Whether it is this machine that cannot; others may."""
 
 
 class Beat(msgspec.Struct, tag=True):

@@ -17,7 +17,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, EngineError, ModelError
 from fastgen.output.artifacts import LOGS, tail
 from fastgen.types import Batch
-from fastgen.workers.base import WorkerDied
+from fastgen.workers.base import MachineRefused, WorkerDied
 from fastgen.workers.messages import (
     DEVICE_FAULT_EXIT,
     Beat,
@@ -199,6 +199,8 @@ class MessagingWorker:
                 match message:
                     case Ready(facts):
                         ready.set_result(facts)
+                    case CannotStart(text, _, only_here=True):
+                        ready.set_exception(MachineRefused(text))
                     case CannotStart(text, by_user):
                         ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
                     case Beat():

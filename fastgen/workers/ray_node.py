@@ -117,7 +117,7 @@ class Node:
         settings, device = hello.settings, hello.device
         if refusal := self._differs or _lacks(settings):
             message = f"the machine {socket.gethostname()} cannot take part: {refusal}"
-            self._arrived.put(Arrived(encode(CannotStart(message, by_user=True))))
+            self._arrived.put(Arrived(encode(CannotStart(message, by_user=True, only_here=True))))
             return
         if self._out:
             settings = replace(settings, run=replace(settings.run, out=self._out))

@@ -20,7 +20,7 @@ TASKS = ("t2i", "edit", "caption")
 def test_flags_and_arguments_of_resolve_have_the_same_names():
     from fastgen.cli import main
 
-    only_shown = {"json", "quiet", "dry_run"}
+    only_shown = {"json", "quiet", "dry_run", "metrics_port"}
     offered = [
         set(inspect.signature(command).parameters) - only_shown for command in (main.t2i, main.edit, main.caption)
     ]

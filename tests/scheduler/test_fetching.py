@@ -78,6 +78,14 @@ def test_pictures_are_fetched_once_and_rows_fail_alone(server, rows_file, tmp_pa
     assert run() == said and "/a.png" not in Pictures.asked, "what is there is not fetched again"
 
 
+def test_a_part_fetches_the_pictures_of_its_rows_only(server, rows_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(http_client, "is_public", lambda address: True)
+    given = rows_file([{"id": f"{i}", "image": f"{server}/{i}.png", "prompt": "p"} for i in range(7)])
+    settings = fastgen.resolve("caption", given, out=tmp_path / "out", backend="fake", gpus="cpu", shard="2/3")
+    assert [result.id for result in fastgen.generate(settings)] == ["1", "4"]
+    assert sorted(Pictures.asked) == ["/1.png", "/4.png"]
+
+
 def test_a_private_network_is_no_place_for_pictures_and_a_plan_fetches_none(server, rows_file, tmp_path):
     given = rows_file([{"id": "a", "image": f"{server}/a.png", "prompt": "p"}])
     settings = fastgen.resolve("edit", given, out=tmp_path / "out", backend="fake", gpus="cpu")

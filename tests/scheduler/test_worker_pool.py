@@ -14,7 +14,7 @@ from fastgen.scheduler.watchdog import BEAT_END_S, BEAT_WARN_S
 from fastgen.scheduler.worker_pool import WorkerPool
 from fastgen.types import Batch, Bucket, Done, ImageParams, Request
 from fastgen.workers import registry
-from fastgen.workers.base import WorkerDied
+from fastgen.workers.base import MachineRefused, WorkerDied
 
 PARAMS = ImageParams(64, 64, 4, 0.0, 0, 1)
 
@@ -61,6 +61,8 @@ class Puppet:
     def stop(self, now=False):
         self.stopping.wait(10)
 
+    def forget(self): ...
+
 
 @pytest.fixture
 def pool(settings, monkeypatch):
@@ -74,6 +76,24 @@ def pool(settings, monkeypatch):
         pool.handle_start(state, future)
     pool.said.clear()
     return pool
+
+
+def test_a_machine_that_may_not_take_part_is_left_out_alone(pool):
+    def refused() -> Future:
+        future: Future = Future()
+        future.set_exception(MachineRefused("the machine far cannot take part: msgspec is 1 there and 2 here"))
+        return future
+
+    late, other = pool.states
+    late.was_ready = False
+    pool.handle_start(late, refused())
+    assert pool.states == [other]
+    [(event, facts)] = pool.said
+    assert event == "warning" and facts["message"].startswith(f"{late.worker.name} is not used, and the run goes on")
+    assert "msgspec is 1 there" in facts["message"]
+    other.was_ready = False
+    with pytest.raises(MachineRefused):
+        pool.handle_start(other, refused())
 
 
 def ids(batches: list[Batch]) -> list[list[str]]:

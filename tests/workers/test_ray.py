@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from fastgen.config import ray_cluster
-from fastgen.errors import EngineError, ModelError, SettingsError
+from fastgen.errors import EngineError, SettingsError
 from fastgen.output.run_dir import RunFolder
 from fastgen.scheduler import watchdog
 from fastgen.scheduler.run import Run
 from fastgen.types import Batch, Bucket, Done, ImageParams, Request
 from fastgen.workers import ray as ray_worker
-from fastgen.workers.base import WorkerDied
+from fastgen.workers.base import MachineRefused, WorkerDied
 from fastgen.workers.ray import RayWorker
 
 ray = pytest.importorskip("ray")
@@ -116,7 +116,7 @@ def test_another_version_is_refused(worker, monkeypatch):
     ours = ray_cluster.versions()
     monkeypatch.setattr(ray_cluster, "versions", lambda: {**ours, "fastgen": "99.0"})
     error = worker.start().exception(PATIENCE_S)
-    assert isinstance(error, ModelError)
+    assert isinstance(error, MachineRefused)
     assert f"cannot take part: fastgen is {ours['fastgen']} there and 99.0 here" in str(error)
 
 
