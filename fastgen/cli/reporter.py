@@ -159,6 +159,9 @@ class Report:
             if unknown := summary.get("possibly_paid_usd"):
                 text += f" ({unknown:.4f} USD of it for requests without an answer, possibly not billed)"
             self._say(text)
+            if counts.get("kept"):
+                key = self.settings.rows.output_key
+                self._say(f"kept rows have `{key}` already; --output-key NAME makes them anew, into another field")
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):
