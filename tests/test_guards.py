@@ -229,6 +229,7 @@ RUN_FLAGS = {
     "--table",
     "--webdataset",
     "--limit",
+    "--rows",
     "--fresh",
     "--retry-failed",
     "--engine",

@@ -404,6 +404,16 @@ MaxSequenceLength = Annotated[
     typer.Option(metavar="N", help="Prompt tokens that the model reads (changes images).  [default: the model's]"),
 ]
 Limit = Annotated[int | None, typer.Option(help="Process only the first LIMIT rows.")]
+OnlyRows = Annotated[
+    Path | None,
+    typer.Option(
+        "--rows",
+        parser=path,
+        metavar="FILE",
+        help="Run only the rows that FILE names by their ids: picks of `fastgen view`, any file of rows, or a .txt "
+        "with one id per line.",
+    ),
+]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start over. What earlier runs left in the run folder is moved aside.")
 ]

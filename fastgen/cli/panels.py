@@ -13,7 +13,8 @@ COMMANDS = {
 
 FLAGS = {
     "Input": (
-        *("input", "task", "prompt", "prompt_key", "image_key", "mask_key", "id_key", "image_root", "limit", "strict"),
+        *("input", "task", "prompt", "prompt_key", "image_key", "mask_key", "id_key", "image_root", "limit"),
+        *("only_rows", "strict"),
     ),
     "Output": (
         *("out", "output_key", "format", "name", "table", "webdataset", "fresh", "retry_failed", "to", "keep_failed"),

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import msgspec
 
@@ -21,9 +21,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import quoted
 from fastgen.output.writers.tables import describe, output
 from fastgen.types import Done, Result
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from fastgen.view import live
 
 MOST_FAILURES_SHOWN = 20
 PLAIN_EVERY_S = 10.0
@@ -36,13 +34,13 @@ class Report:
     def __init__(self, voice: str, settings: Settings):
         self.voice = voice
         self.settings = settings
-        self.total = 0
         self.failures = 0
         self._kinds: Counter[str] = Counter()
         self.rows = 0
-        self.images = 0
         self.started = self._said = time.monotonic()
-        self._bar: Progress | None = None
+        self._live: live.Live | None = None
+        self._line = ""
+        """Of the progress, said last."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called when stdout or stderr is closed."""
 
@@ -89,12 +87,15 @@ class Report:
         if settings.task != "t2i":
             self._say(f"relative image paths start at {settings.rows.image_root}")
         self._say(f"out: {settings.run.out}")
-        if sys.stderr.isatty():
-            self._open_bar()
+        self._live = live.display()
+        if self._live is not None:
+            self._live.start()
 
     def emit(self, event: str, **facts: Any) -> None:
         """Show an event other than a result."""
-        if self.voice == "json":
+        if event == "progress":
+            self._progress(facts)
+        elif self.voice == "json":
             self._json(event, **facts)
         elif event == "row_failed":
             self.failures += 1
@@ -118,28 +119,21 @@ class Report:
         elif event == "warning":
             self._say(f"warning: {facts['message']}")
 
-    def result(self, result: Result, counts: dict[str, int], total: int) -> None:
-        """Show a result that was committed. `total`: approximate number of rows, 0 if unknown."""
-        self.total = total
+    def result(self, result: Result, counts: dict[str, int]) -> None:
+        """Show a result that was committed."""
         self.rows = counts.get("done", 0) + counts.get("failed", 0) + counts.get("kept", 0)
-        self.images = counts.get("images", 0) + counts.get("captions", 0)
         if self.voice == "json":
             if isinstance(result, Done):
                 key = self.settings.rows.output_key if result.text else "paths"
                 self._json("row_done", **{key: output(result, self.settings)}, **describe(result))
-        elif self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=self.rows, total=max(self.total, self.rows) or None, rate=self._rate()
-            )
-        elif self.voice == "human" and time.monotonic() - self._said > PLAIN_EVERY_S:
-            self._said = time.monotonic()
-            self._say(f"{self.rows}{f' of {self.total}' if self.total else ''} rows, {self._rate()}")
+        elif self._live is not None:
+            self._live.count(counts)
 
     def end(self, state: str, exit_code: int, summary: dict, message: str = "") -> None:
         """Show the summary, or why there is none."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
         counts = summary.get("counts", {})
         if self.voice == "json":
             self._json(
@@ -180,30 +174,27 @@ class Report:
         if message:
             self._say(message, error=True)
 
-    def _rate(self) -> str:
-        seconds = max(1e-9, time.monotonic() - self.started)
-        return f"{self.images / seconds:.2f} {'captions' if self.settings.task == 'caption' else 'images'}/s"
+    def _progress(self, facts: dict[str, Any]) -> None:
+        """Show how far the run is: all the time on a terminal, else now and then."""
+        if self._live is not None:
+            self._live.take(facts)
+        elif self.voice == "json" and self._is_time():
+            self._json("progress", **facts)
+        elif self.voice == "human" and (line := live.line(facts)) != self._line and self._is_time():
+            self._line = line
+            self._say(line)
 
-    def _open_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("rows"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=4,
-        )
-        self._bar.add_task("rows", total=self.total or None, rate="loading")
-        self._bar.start()
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._said <= PLAIN_EVERY_S:
+            return False
+        self._said = now
+        return True
 
     def _say(self, text: str, error: bool = False) -> None:
         try:
-            if self._bar is not None:
-                self._bar.console.print(text, markup=False, highlight=False)
+            if self._live is not None:
+                self._live.console.print(text, markup=False, highlight=False)
             else:
                 print(text, file=sys.stderr, flush=True)
         except OSError:

@@ -85,7 +85,7 @@ def _generate(settings: Settings, voice: str, prompt: str, metrics_port: str = "
     message = ""
     try:
         for result in run.results():
-            report.result(result, run.counts, run.expected_rows)
+            report.result(result, run.counts)
         code = 130 if run.state == "interrupted" else 3 if run.counts["failed"] else 0
         state = run.state
     except FastgenError as error:

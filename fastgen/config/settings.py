@@ -196,6 +196,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """The run folder."""
     limit: int = 0
     """Number of input rows to run; 0: all."""
+    only_rows: str = ""
+    """The file that names the rows to run (--rows); "": all."""
     shard: tuple[int, int] | None = None
     """(number from 1, of how many): the part of the rows to run. `out` is then the folder of that part."""
     batch_size: int = 0

@@ -105,6 +105,7 @@ class RunFolder:
             "names": msgspec.structs.asdict(self.layout),
             "input": settings.run.input,
             "limit": settings.run.limit,
+            **({"rows": settings.run.only_rows} if settings.run.only_rows else {}),
             "settings": self._fingerprint,
             "model_folder": settings.model.path,
             "devices": devices,

@@ -97,6 +97,7 @@ def resolve(
     min_workers: int | None = None,
     max_workers: int | None = None,
     shard: str = "",
+    only_rows: str | os.PathLike | None = None,
 ) -> Settings:
     """Check what was asked for against this machine and the model, and fill in every default.
 
@@ -117,7 +118,7 @@ def resolve(
 _DEFAULTS = {name: argument.default for name, argument in inspect.signature(resolve).parameters.items()}
 
 
-_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile", "ray_address")
+_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile", "ray_address", "only_rows")
 """Flags that are refused if they are "", as from a variable of the shell that is not set."""
 
 

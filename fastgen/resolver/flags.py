@@ -17,7 +17,7 @@ from fastgen.errors import SettingsError, quoted
 from fastgen.input.row_schema import is_unicode
 from fastgen.types import Task
 
-NAMES = {"task": "task", "input": "INPUT", "out": "-o"}
+NAMES = {"task": "task", "input": "INPUT", "out": "-o", "only_rows": "--rows"}
 """How a flag is called in messages, where that is not --its-name."""
 
 
@@ -45,6 +45,7 @@ class Flags:
     transformer: str | None
     max_sequence_length: int | None
     limit: int | None
+    only_rows: str | os.PathLike | None
     fresh: bool
     retry_failed: bool
     quality: str

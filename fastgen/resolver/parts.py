@@ -14,6 +14,7 @@ from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
 from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks, paths
+from fastgen.input.picked import picked_ids
 from fastgen.input.readers.rows import is_on_hub
 from fastgen.output import names, shards
 from fastgen.output.writers import table_formats
@@ -49,9 +50,12 @@ def run_options(flags: Flags) -> RunOptions:
         if not input or str(flags.input) == "-":
             raise SettingsError("--shard: every part reads INPUT, so it must be a file; give one")
         out = shards.folder(out, *shard)
+    only_rows = str(Path(flags.only_rows).expanduser().absolute()) if flags.only_rows is not None else ""
+    picked_ids(only_rows, flags.output_key or OUTPUT_KEYS[flags.task], flags.id_key)  # refuses what names no rows
     return RunOptions(
         input=input,
         out=str(out),
+        only_rows=only_rows,
         shard=shard,
         limit=0 if flags.limit is None else number("--limit", flags.limit, 1, 2**62),
         batch_size=_batch_size(flags.batch_size),

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError
 from fastgen.output.journal import Journal
+from fastgen.scheduler.eta import Estimate
 from fastgen.types import Done, Failed, Result
 
 Emit = Callable[..., None]
 
 
 class Progress:
-    """Args: emit: called as emit(event, **facts)."""
+    """Args: emit: called as emit(event, **facts); earlier: rows that had a result when the run began."""
 
-    def __init__(self, settings: Settings, journal: Journal, emit: Emit):
+    def __init__(self, settings: Settings, journal: Journal, emit: Emit, earlier: int = 0):
         self.settings = settings
         self.state = "running"
         """running, interrupting, then interrupted, finished or stopped."""
@@ -39,6 +40,8 @@ class Progress:
         self.busy_until = 0.0
         """From the time when the first engine was ready to the last result, by time.monotonic()."""
         self.emit = emit
+        self.earlier = earlier
+        self.estimate = Estimate(earlier)
         self._journal = journal
         self._unwritten: list[Result] = []
         """Results that could not be written to the journal yet."""
@@ -65,6 +68,7 @@ class Progress:
             return
         committed, self._unwritten = self._unwritten, []
         for result in committed:
+            self.estimate.settled(result.id)
             if isinstance(result, Done):
                 self._count(result)
             else:

@@ -81,7 +81,9 @@ class ResultsBack:
             yield from self._close(state.group, error)
             return
         if state.ready:
-            self._progress.busy_since = self._progress.busy_since or time.monotonic()
+            now = time.monotonic()
+            self._progress.busy_since = self._progress.busy_since or now
+            self._progress.estimate.ready(state.worker.name, now)
 
     def _died(self, state: WorkerState, death: WorkerDied) -> Iterator[Result]:
         group, goes_on = state.group, not self._progress.winding_down
@@ -118,6 +120,9 @@ class ResultsBack:
     def _answered(self, state: WorkerState, number: int, results: list[Result]) -> Iterator[Result]:
         group, batch = state.group, self._pool.finish(state, number)
         self._progress.busy_until = now = time.monotonic()
+        made = [request for request, result in zip(batch.requests, results, strict=True) if isinstance(result, Done)]
+        self._progress.estimate.answered(state.worker.name, made, now)
+        state.learn_memory(results)
         final: list[Result] = []
         split: list[Request] = []
         later: list[Request] = []

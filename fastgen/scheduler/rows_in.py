@@ -62,7 +62,11 @@ class RowsIn:
             if item is None:
                 self.close()
                 if not counts["rows"] and self._progress.settings.run.shard is None:
-                    name = self._progress.settings.run.input
+                    name, picked = self._progress.settings.run.input, self._progress.settings.run.only_rows
+                    if picked:
+                        raise SettingsError(
+                            f"--rows {picked}: none of its ids is of a row of INPUT {name}; give the ids of its rows"
+                        )
                     raise SettingsError(f"INPUT {name}: holds no rows; check that it is the right file or folder")
                 break
             counts["rows"] += 1
@@ -89,8 +93,11 @@ class RowsIn:
         self._items = iter(())
 
     def _take(self, item: Request | Failed | Prefilled | Skipped) -> list[Result]:
+        if not isinstance(item, Request):
+            self._progress.estimate.skipped()
         match item:
             case Request():
+                self._progress.estimate.read(item)
                 return self.assign(item)
             case Failed():
                 return [item]

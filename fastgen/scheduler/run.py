@@ -22,6 +22,7 @@ from fastgen.config import torch_build
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
+from fastgen.input.picked import Picked
 from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
@@ -46,6 +47,7 @@ from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Route
 from fastgen.scheduler.rows_in import RowsIn
 from fastgen.scheduler.share import Share
+from fastgen.scheduler.status import facts
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.scheduler.watchdog import TICK_S
 from fastgen.scheduler.wind_down import GRACE_S, WindDown
@@ -111,7 +113,7 @@ class Run:
             self._journal.dearest,
             all(registry.records_sent(place or link.placement.place) for link in settings.route),
         )
-        self._progress = Progress(settings, self._journal, emit)
+        self._progress = Progress(settings, self._journal, emit, len(self._journal.index))
         self._route = Route(settings)
         self._retries = Retries()
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
@@ -134,7 +136,8 @@ class Run:
         )
         self._at_service = AtService(self.folder.path, self._journal, emit) if durable else None
         self._wind_down = WindDown(self._pool, self._progress)
-        self._ticked = time.monotonic()
+        self._ticked = self._told = time.monotonic()
+        self._picked = Picked.of(settings)
 
     def _say(self, message: str) -> None:
         self.emit("warning", message=message)
@@ -163,7 +166,8 @@ class Run:
     @property
     def expected_rows(self) -> int:
         """Roughly how many rows INPUT has; 0 if not yet known."""
-        return self._reader.expected // (self.settings.run.shard or (1, 1))[1]
+        most = len(self._picked) if self._picked else self._reader.expected
+        return min(most, self._reader.expected) // (self.settings.run.shard or (1, 1))[1]
 
     @property
     def asks_services(self) -> bool:
@@ -277,7 +281,8 @@ class Run:
             return
         with suppress(FastgenError, OSError):
             rows = read(settings.run.input, settings.run.limit)
-            write_partial_tables(Shape.of(settings), rows, self._journal)
+            only = self._picked.ids if self._picked else None
+            write_partial_tables(Shape.of(settings), rows, self._journal, only)
             table_formats.write(self.folder.path, settings.run.table)
 
     def _write_tables(self) -> dict:
@@ -306,6 +311,18 @@ class Run:
             except FastgenError as error:
                 self._say(f"the table of all parts could not be written: {error}; fastgen merge {run} tries again")
 
+    def _is_wanted(self) -> bool:
+        """Whether there is something to do besides reading rows, which may take long if most of them are done."""
+        self._tell_progress(time.monotonic())
+        return not self._inbox.empty()
+
+    def _tell_progress(self, now: float) -> None:
+        if now - self._told < TICK_S:
+            return
+        self._told = now
+        ledger, expected, all_read = self._ledger, self.expected_rows, not self._rows.left
+        self.emit("progress", **facts(self._progress, self._pool, ledger, expected, all_read, now))
+
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:
             self._journal.sync(at_most_every_s)
@@ -318,7 +335,7 @@ class Run:
     def _loop(self) -> Iterator[Result | Skipped | Prefilled]:
         progress = self._progress
         while True:
-            yield from self._rows.read(time.monotonic(), wanted_elsewhere=lambda: not self._inbox.empty())
+            yield from self._rows.read(time.monotonic(), wanted_elsewhere=self._is_wanted)
             if not progress.winding_down:
                 self._out.give(ended=not self._rows.left)
             if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
@@ -345,6 +362,7 @@ class Run:
         if ticked := (now := time.monotonic()) - self._ticked >= TICK_S:
             self._ticked = now
             self._pool.watch(now)
+            self._tell_progress(now)
             self._sync(SYNC_EVERY_S)
             if self._at_service is not None:
                 self._at_service.look(now)

@@ -14,6 +14,7 @@ from fastgen.errors import InputError
 from fastgen.input import stamps
 from fastgen.input.columns import Columns
 from fastgen.input.images import Places
+from fastgen.input.picked import Picked
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
 from fastgen.input.unread_fields import UnreadFields
@@ -63,16 +64,17 @@ def triage(
         unread: if given, it is shown the fields of every row.
         fetches: whether images on servers are fetched; else their rows fail.
         layout: how the run folder names its images.
-        share: which rows are run at all; None: all.
+        share: which rows are run at all; None: all, or those of --rows.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
+    picked = Picked.of(settings)
     earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
         columns = Columns(settings.rows, settings.task)
         for row in fetched(reader, columns, intake.places, share.counts if share else None) if fetches else reader:
             identity = intake.identify(row)
-            if share is not None and not share.has(row.number, identity):
+            if any(part is not None and not part.has(row.number, identity) for part in (share, picked)):
                 continue
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
@@ -91,7 +93,7 @@ def triage(
     finally:  # also for a run that is interrupted
         if unread is not None:
             unread.end()
-        for message in earlier.warnings() if earlier else ():
+        for message in (*(earlier.warnings() if earlier else ()), *(picked.warnings() if picked else ())):
             warn(message)
 
 

@@ -17,6 +17,7 @@ from fastgen.input.images import Places
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import read_dialogue, read_images, read_prompts
 from fastgen.output import artifacts
+from fastgen.output.run_dir import RESULTS, RUN
 from fastgen.output.writers.tables import Shape
 
 MOST_CHARACTERS = 2000
@@ -65,6 +66,8 @@ class Reading:
     def __init__(self, shape: Shape, about: dict[str, Any]):
         self.shape = shape
         self._question = str(about["settings"].get("prompt") or "") if shape.task == "caption" else ""
+        self._asks_all = shape.task == "caption" and _made_pictures(str(about.get("input") or ""))
+        """Whether all rows got the run's question: those of pictures that fastgen made have other prompts."""
         self._columns = Columns(shape.rows, shape.task)
         out = str(shape.out)
         self._places = Places(shape.rows.image_root or out, out)  # without a folder to write images into
@@ -137,6 +140,8 @@ class Reading:
         asked = _object(fields.get("fastgen")).get("prompt")
         if isinstance(asked, str):
             return (asked,)
+        if self._asks_all:
+            return (self._question,)
         view = self._view(fields)
         try:
             if self.shape.task == "caption":
@@ -160,6 +165,17 @@ def _fields(line: bytes) -> dict:
         return Row(0, line).fields()
     except InputError:
         return {}
+
+
+def _made_pictures(input: str) -> bool:
+    """Whether INPUT is the table of a run that made or edited pictures."""
+    beside = Path(input).parent / RUN
+    if not Path(input).name.startswith(Path(RESULTS).stem) or not beside.is_file():
+        return False
+    try:
+        return _object(_object(msgspec.json.decode(beside.read_bytes())).get("settings")).get("task") in ("t2i", "edit")
+    except (OSError, msgspec.DecodeError):
+        return False
 
 
 def _object(value: object) -> dict:

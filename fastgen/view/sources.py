@@ -53,7 +53,7 @@ def choose(run: Path, shape: Shape, said: dict[str, Any]) -> Source:
     if table.exists() and table.stat().st_mtime >= newest and not at_work:
         return Table(table)
     if journals and (rows := _rows_given(run, said)) is not None:
-        return Live(shape, rows, journals)
+        return Live(shape, rows, journals, from_journal.only_of(said, shape))
     if table.exists():
         return Table(table)
     if journals:
@@ -113,10 +113,17 @@ class Live:
     Args:
         rows: those of INPUT; None if it is not there: then what the journal knows is all that is shown.
         journals: path of each, and the prefix of the paths in it.
+        only: the ids of the rows that the run is about; None: all.
     """
 
-    def __init__(self, shape: Shape, rows: Iterable[Row] | None, journals: list[tuple[Path, str]]):
-        self._shape, self._rows = shape, rows
+    def __init__(
+        self,
+        shape: Shape,
+        rows: Iterable[Row] | None,
+        journals: list[tuple[Path, str]],
+        only: frozenset[str] | None = None,
+    ):
+        self._shape, self._rows, self._only = shape, rows, only
         self._results = _Results(journals)
         self._file = tempfile.TemporaryFile(prefix="fastgen-view-")  # noqa: SIM115
         self._offsets = array("Q", [0])
@@ -124,7 +131,7 @@ class Live:
         """hash(id) -> position."""
 
     def read(self) -> Iterator[bytes]:
-        spooled = self._results.rows() if self._rows is None else all_spooled(self._shape, self._rows)
+        spooled = self._results.rows() if self._rows is None else all_spooled(self._shape, self._rows, self._only)
         for row in spooled:
             record = msgspec.msgpack.encode(row)
             self._file.write(record)

@@ -58,6 +58,9 @@ class CannotStart(msgspec.Struct, tag=True):
 class Beat(msgspec.Struct, tag=True):
     """A sign of life."""
 
+    memory_mib: int = 0
+    """Main memory that the child has; 0 if it does not say."""
+
 
 class Paying(msgspec.Struct, tag=True):
     """What is sent next for this batch may cost money. This message comes before it is sent."""

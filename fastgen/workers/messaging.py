@@ -82,6 +82,7 @@ class MessagingWorker:
         self._work_for(settings)
         self._channel: Channel | None = None
         self.beats = 0
+        self.memory_mib = 0
         self._pending: dict[int, Future] = {}
         self._paying: set[int] = set()
         """Batches for which something that costs money may have been sent."""
@@ -203,8 +204,8 @@ class MessagingWorker:
                         ready.set_exception(MachineRefused(text))
                     case CannotStart(text, by_user):
                         ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
-                    case Beat():
-                        pass
+                    case Beat(memory_mib):
+                        self.memory_mib = memory_mib or self.memory_mib
                     case DeviceFault(text):
                         self._fault = text
                     case Paying(number):

@@ -135,7 +135,7 @@ class Child:
     def _beat(self) -> None:
         while True:
             time.sleep(BEAT_S)
-            self._send(Beat())
+            self._send(Beat(_memory_mib()))
 
     def _send(self, message: FromChild) -> None:
         with self._send_lock:
@@ -143,6 +143,15 @@ class Child:
                 self._connection.send_bytes(encode(message))
             except OSError:  # the parent has ended
                 os._exit(0)
+
+
+def _memory_mib() -> int:
+    """Main memory of this process; 0 where the kernel does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def main(descriptor: int) -> NoReturn:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from fastgen.cli import reporter
 from fastgen.cli.reporter import MOST_FAILURES_SHOWN, Report, plural, say_plan
 from fastgen.types import Done, Failed, ImageParams, TextParams
+from fastgen.view import live
 
 SUMMARY = {"counts": {"done": 2, "failed": 1, "kept": 3, "images": 2}, "images_per_second": 1.5}
 
@@ -36,7 +39,7 @@ def test_a_program_reads_one_event_per_line(report, capsys):
     voice = report("json")
     voice.begin()
     voice.emit("lane_ready", lane="cpu", load_seconds=1.5)
-    voice.result(made("images/a.png"), {"done": 1, "images": 1}, 2)
+    voice.result(made("images/a.png"), {"done": 1, "images": 1})
     fail(voice, "input")
     voice.end("finished", 3, SUMMARY)
     said = capsys.readouterr()
@@ -58,7 +61,7 @@ def test_a_program_reads_one_event_per_line(report, capsys):
 def test_a_caption_is_told_under_its_field(report, capsys):
     voice = report("json", "caption", output_key="said")
     voice.result(
-        Done("a", "fake", "fake", (), TextParams(100, 0.0, 0), 0.5, text="a red circle"), {"done": 1, "captions": 1}, 1
+        Done("a", "fake", "fake", (), TextParams(100, 0.0, 0), 0.5, text="a red circle"), {"done": 1, "captions": 1}
     )
     [done] = events(capsys.readouterr().out)
     assert done["said"] == "a red circle" and "paths" not in done
@@ -66,7 +69,7 @@ def test_a_caption_is_told_under_its_field(report, capsys):
 
 def test_a_failed_row_is_no_row_done(report, capsys):
     voice = report("json")
-    voice.result(Failed("a", "input", "broken"), {"failed": 1}, 1)
+    voice.result(Failed("a", "input", "broken"), {"failed": 1})
     assert capsys.readouterr().out == "" and voice.rows == 1
 
 
@@ -108,14 +111,50 @@ def test_an_engine_that_is_ready_says_what_it_noticed(report, capsys):
     assert "2.5 s" in said and "cpu: the VAE works in tiles" in said
 
 
+WORKER = {"lane": "cpu", "state": "working", "bucket": "t2i 64x64", "images_per_second": 2.0, "memory_mib": 900}
+PROGRESS = {"rows": 4, "total": 10, "done": 2, "failed": 1, "kept": 1, "images": 2, "images_per_second": 2.0}
+PROGRESS |= {
+    "eta_seconds": 3.0,
+    "cost_usd": 0.0,
+    "workers": [WORKER | {"restarts": 0, "batches": 1, "backend": "fake"}],
+}
+
+
 def test_progress_without_a_terminal_is_a_line_now_and_then(report, capsys, monkeypatch):
     voice = report("human")
-    done = made("a.png")
-    voice.result(done, {"done": 1, "images": 1}, 10)
+    voice.emit("progress", **PROGRESS)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(reporter, "PLAIN_EVERY_S", -1)
-    voice.result(done, {"done": 2, "kept": 1, "failed": 1, "images": 2}, 10)
-    assert capsys.readouterr().err.startswith("4 of 10 rows")
+    for _ in range(2):
+        voice.emit("progress", **PROGRESS)
+    assert capsys.readouterr().err == "4 of 10 rows (40%), 2.00 images/s, 3 s left, 1 failed\n", (
+        "and not twice the same"
+    )
+
+
+def test_a_program_is_told_the_progress_now_and_then(report, capsys, monkeypatch):
+    voice = report("json")
+    voice.emit("progress", **PROGRESS)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(reporter, "PLAIN_EVERY_S", -1)
+    voice.emit("progress", **PROGRESS)
+    assert events(capsys.readouterr().out) == [{"event": "progress", **PROGRESS}]
+
+
+def test_on_a_terminal_the_progress_stays_below_what_is_said(report, monkeypatch):
+    shown = io.StringIO()
+    screen = live.Live(Console(file=shown, force_terminal=True, width=100))
+    monkeypatch.setattr(live, "display", lambda: screen)
+    voice = report("human")
+    voice.begin()
+    voice.emit("progress", **PROGRESS)
+    voice.result(made("a.png"), {"done": 3, "failed": 1, "kept": 1})
+    fail(voice, "input")
+    assert "row 0: broken" in shown.getvalue()
+    screen._live.refresh()
+    assert "5 of 10 rows  50%" in shown.getvalue() and "t2i 64x64" in shown.getvalue()
+    voice.end("finished", 0, SUMMARY)
+    assert screen._live is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +197,7 @@ def test_quiet_says_what_failed_why_it_ended_and_nothing_else(report, capsys):
     voice = report("quiet")
     voice.begin()
     fail(voice, "input")
-    voice.result(made("a.png"), {"done": 1, "images": 1}, 2)
+    voice.result(made("a.png"), {"done": 1, "images": 1})
     voice.end("failed", 1, {}, message="error: the disk is full")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "failed: row 0: broken [input, id r0]\nerror: the disk is full\n")

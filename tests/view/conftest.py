@@ -18,14 +18,14 @@ ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def downloads(tmp_path_factory):
     return tmp_path_factory.mktemp("downloads")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(downloads):
-    """Chromium, driven by Selenium."""
+    """Chromium, driven by Selenium. It ends with its tests: others look at the processes that they have started."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -41,7 +41,7 @@ def browser(downloads):
     browser.quit()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve(tmp_path_factory):
     """serve(run, ...): a server of these runs, as a context with its address."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from fastgen.output.writers.tables import Shape
 from fastgen.view.listed import MOST_CHARACTERS, Reading
-from tests.view.folders import done, failed, image
+from tests.view.folders import done, failed, folder, image
 
 
 def reading(out: Path, task: str = "t2i", **settings) -> Reading:
@@ -61,6 +61,16 @@ def test_a_caption_is_the_answer(tmp_path, caption):
     listed = read.listed(row)
     assert "fox" in listed.answer and (listed.prompt, listed.outputs, listed.inputs) == ("Describe it.", 0, 1)
     assert read.inputs(row) == [str(tmp_path.parent / "a.png")] and read.outputs(row) == []
+
+
+def test_pictures_that_fastgen_made_were_asked_the_question_of_the_run(tmp_path):
+    made = folder(tmp_path / "made", [])
+    about = {"id": "a", "status": "done", "max_tokens": 9}
+    row = line({"prompt": "a fox", "images": ["images/a.png"], "caption": "a red fox", "fastgen": about})
+    said = {"task": "caption", "output_key": "caption", "image_root": str(made), "prompt": "Describe it."}
+    for name, prompt in (("results.jsonl", "Describe it."), ("rows.jsonl", "a fox")):
+        read = Reading(Shape.of_run(tmp_path, said), {"settings": said, "input": str(made / name)})
+        assert read.listed(row).prompt == prompt, name
 
 
 def test_images_of_a_done_row_are_only_those_of_its_folder(tmp_path):

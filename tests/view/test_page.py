@@ -239,6 +239,8 @@ def test_a_run_at_work_grows(page, serve, live):  # noqa: F811
         append(live, "elk")
         page.until("document.querySelectorAll('.card.done').length == 2")
         assert page.js("window.before.isConnected"), "what did not change is not drawn again"
+        page.choose("sort", "arrived")
+        assert page.texts == ["a elk", "a owl", "a fox"], "the newest first"
 
 
 def many(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fastgen.errors import DiskError, RunFolderError
+from fastgen.input.picked import picked_ids
 from fastgen.input.readers.rows import is_on_hub, read
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
@@ -29,6 +31,12 @@ def about(out: Path) -> dict:
     except (ValueError, RecursionError):
         reason = "it is damaged"
     raise RunFolderError(f"RUN {out}: {RUN} cannot be read: {reason}; give the folder of a run")
+
+
+def only_of(said: dict, shape: Shape) -> frozenset[str] | None:
+    """The ids of the rows that a run is about (--rows); None: all of INPUT, or the file is no longer there."""
+    file = str(said.get("rows") or "")
+    return picked_ids(file, shape.output_key, shape.rows.id_key) if os.path.isfile(file) else None
 
 
 def make_tables(out: Path) -> Counter[str]:
@@ -56,7 +64,8 @@ def make_tables(out: Path) -> Counter[str]:
     try:
         (out / artifacts.PARTIAL).mkdir(exist_ok=True)
         with closing(Journal(out / JOURNAL, read_only=True)) as journal:
-            return write_partial_tables(shape, read(given, int(said.get("limit") or 0)), journal)
+            rows = read(given, int(said.get("limit") or 0))
+            return write_partial_tables(shape, rows, journal, only_of(said, shape))
     except OSError as error:
         raise DiskError(f"cannot write the table of {out}: {error.strerror}") from None
     finally:

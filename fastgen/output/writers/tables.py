@@ -64,11 +64,14 @@ def write_tables(settings: Settings, rows: Iterable[SpooledRow], journal: Journa
     _write(Shape.of(settings), rows, journal, partial=False)
 
 
-def write_partial_tables(shape: Shape, rows: Iterable[Row], journal: Journal) -> Counter[str]:
+def write_partial_tables(
+    shape: Shape, rows: Iterable[Row], journal: Journal, only: frozenset[str] | None = None
+) -> Counter[str]:
     """The tables of a run that is not finished: rows without a result have the status "pending", and no output field.
 
     Args:
-        rows: all rows of the run, in input order, as they are read.
+        rows: all rows of INPUT, in order, as they are read.
+        only: the ids of those that the run is about; None: all.
 
     Returns:
         rows by their status.
@@ -76,14 +79,16 @@ def write_partial_tables(shape: Shape, rows: Iterable[Row], journal: Journal) ->
     Raises:
         DiskError, SettingsError.
     """
-    return _write(shape, all_spooled(shape, rows), journal, partial=True)
+    return _write(shape, all_spooled(shape, rows, only), journal, partial=True)
 
 
-def all_spooled(shape: Shape, rows: Iterable[Row]) -> Iterator[SpooledRow]:
-    """Rows as they are read, in input order, each with its identity."""
+def all_spooled(shape: Shape, rows: Iterable[Row], only: frozenset[str] | None = None) -> Iterator[SpooledRow]:
+    """Rows as they are read, in input order, each with its identity; `only` those with these ids, if given."""
     identities = Identities(shape.output_key, shape.rows.id_key)
     for row in rows:
-        yield spooled(row, identities.identify(row), shape.output_key)
+        identity = identities.identify(row)
+        if only is None or identity.id in only:
+            yield spooled(row, identity, shape.output_key)
 
 
 def spooled(row: Row, identity: Identity, output_key: str) -> SpooledRow:

@@ -43,7 +43,7 @@
     const text = row.status === "failed" ? row.answer : isCaption ? row.answer : row.prompt || row.id;
     const card = el(
       "article",
-      { className: `card ${row.status}`, tabIndex: -1 },
+      { className: `card ${row.status} ${row.run.about.task}`, tabIndex: -1 },
       well,
       el("p", { className: "text" }, text),
       el("p", { className: "meta" }, row.status === "failed" ? row.id : fastgen.facts(row)),

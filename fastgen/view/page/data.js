@@ -17,13 +17,14 @@ fastgen.Run = class {
     this.rows = [];
     this.byId = new Map();
     this.since = 0;
+    this.arrivals = 0;
     this.generation = about.generation;
   }
 
   /** Take in rows as [position, fields]. */
   take(rows) {
     for (const [position, values] of rows) {
-      const row = { run: this, position, version: (this.rows[position]?.version ?? 0) + 1 };
+      const row = { run: this, position, version: (this.rows[position]?.version ?? 0) + 1, arrived: ++this.arrivals };
       fastgen.FIELDS.forEach((name, k) => (row[name] = values[k]));
       row.text = `${row.id}\n${row.prompt}\n${row.answer}`.toLowerCase();
       this.rows[position] = row;

@@ -73,7 +73,8 @@
   function drawState() {
     const about = current()[0].about;
     const made = (about.counts.done ?? 0) + (about.counts.failed ?? 0) + (about.counts.kept ?? 0);
-    const words = [about.task, about.state];
+    const share = about.rows ? ` ${Math.floor((100 * made) / about.rows)} %` : "";
+    const words = [about.task, about.state === "running" ? `running${share}` : about.state];
     if (about.rate) words.push(`${about.rate.toFixed(2)} ${about.made}/s`);
     if (about.cost_usd) words.push(`$${about.cost_usd.toFixed(2)}`);
     if (fastgen.isLost) words.push("fastgen view has ended");
