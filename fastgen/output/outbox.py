@@ -87,6 +87,8 @@ class Answer(msgspec.Struct, omit_defaults=True):
     """Why there is no answer."""
     said: str = ""
     """Hash of the request."""
+    is_old: bool = False
+    """Whether it was there before this process began."""
 
 
 warm(Parcel, Ask, Answer)
@@ -119,6 +121,8 @@ class Outbox:
         self.changed = threading.Condition()
         """Notified when a parcel ends."""
         self.parcels: dict[str, Parcel] = {}
+        self._old: set[str] = set()
+        """Parcels that had ended before this process began."""
         self._at: dict[str, tuple[str, int, int]] = {}
         """Key -> parcel, and offset and length of the answer; length 0: not there yet."""
         self._said: dict[str, str] = {}
@@ -126,6 +130,8 @@ class Outbox:
         for parcel in _parcels(self.folder):
             if parcel.where == where:
                 self._take(parcel)
+                if parcel.step == "ended":
+                    self._old.add(parcel.name)
         for path in self.folder.iterdir():
             if path.is_dir() and not (path / STATE).exists():
                 shutil.rmtree(path, ignore_errors=True)
@@ -145,7 +151,7 @@ class Outbox:
                 answer = _answer(file.read(length))
         except FileNotFoundError:  # all its rows are in the journal
             return None
-        answer.said = self._said.get(key, "")
+        answer.said, answer.is_old = self._said.get(key, ""), name in self._old
         return answer
 
     def draft(self) -> Draft:

@@ -227,6 +227,7 @@ def _endpoint(flags: Flags, spec: BackendSpec, endpoint: Endpoint, placement: Pl
         max_inflight=flags.max_inflight or (min(usual, EACH_OF_FLEET) * servers if servers > 1 else usual),
         rpm=flags.rpm,
         batch_api=by_file,
+        stream=endpoint.stream and not by_file,
         timeout_s=float(flags.timeout or TIMEOUT_S[flags.task]),
         image_hosts=parts.image_hosts(flags),
     )

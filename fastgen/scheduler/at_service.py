@@ -15,7 +15,7 @@ from fastgen.scheduler.progress import Emit
 
 LOOK_EVERY_S, SWEEP_EVERY_S = 5.0, 30.0
 TROUBLE_EVERY_S = 300.0
-"""Between two warnings about the same parcel."""
+"""Between two warnings in the same words."""
 
 
 class AtService:
@@ -43,10 +43,12 @@ class AtService:
         self._looked = now
         found = outbox.at_service(self._out)
         self._tell(found)
-        for parcel in found:
-            if parcel.trouble and now - self._warned.get(parcel.name, -TROUBLE_EVERY_S) >= TROUBLE_EVERY_S:
-                self._warned[parcel.name] = now
-                self._emit("warning", message=f"batch {parcel.id or parcel.name}: {parcel.trouble}")
+        for trouble in dict.fromkeys(parcel.trouble for parcel in found if parcel.trouble):
+            if now - self._warned.get(trouble, -TROUBLE_EVERY_S) >= TROUBLE_EVERY_S:
+                self._warned[trouble] = now
+                names = [parcel.id or parcel.name for parcel in found if parcel.trouble == trouble]
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                self._emit("warning", message=f"batch {names[0]}{more}: {trouble}")
         if now - self._swept >= SWEEP_EVERY_S:
             self.sweep()
 

@@ -57,7 +57,7 @@ class BatchesOut:
             self._progress.end(
                 BudgetError(
                     f"--max-cost {self._ledger.limit:g} USD: {self._ledger.spent:.4f} USD are spent, and the next row "
-                    f"could cost up to {sum(_most(group, batch).values()):.4f} USD"
+                    f"could cost up to {next(iter(_most(group, batch).values())):.4f} USD"
                 )
             )
 

@@ -51,12 +51,14 @@ def test_what_is_said_of_batches(box, tmp_path):
         at.look(now := now + LOOK_EVERY_S)
         assert [event for event, _ in said[2:]] == ["batches", "warning"]
         assert said[3][1]["message"] == "batch batch_r: no answer"
-        at.look(now + TROUBLE_EVERY_S)
-        assert len(said) == 5
+        other = sent(box, "other", trouble="no answer")
+        at.look(now := now + TROUBLE_EVERY_S)
+        assert said[5][1]["message"] == "batch batch_r and 1 more: no answer" and len(said) == 6
+        box.keep(other, [], ("unavailable", ""))
         at.end()
         assert said[-1][1]["message"].endswith("(batch_r); run the same command again to get the results")
         box.keep(parcel, [], ("unavailable", ""))
-        at.look(now + TROUBLE_EVERY_S + LOOK_EVERY_S)
+        at.look(now + LOOK_EVERY_S)
         assert said[-1] == ("batches", {"batches": 0, "requests": 0, "done": 0, "failed": 0})
         assert box.find("key-r").kind
         journal.append([Failed("r", "unavailable", "")])

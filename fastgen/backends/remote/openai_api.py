@@ -80,6 +80,9 @@ class OpenAIBackend:
         host = urlsplit(settings.endpoint.base_url).hostname or VENDOR
         self._is_vendor = host == VENDOR
         self._most_n = (self.known.most_n if self.known else 0) or MOST_N
+        self._portion = self._most_n
+        """Images that are asked for independently of others; it does not change with what is learned, so that a row
+        that is done over makes the same calls."""
         self._takes_only_ours = self._is_vendor or self.known is not None
         """Whether it is known which parameters the service takes, so that it is given no others."""
         self.learned = Learned(self.model, LIMITS[0], image_words.MAY_GO)
@@ -157,7 +160,7 @@ class OpenAIBackend:
             for made in self._copies(n, partial(self._images, attempt, self.client.images.generate, prompt)):
                 attempt.keep(made)
 
-        portions = list(_portions(attempt.request.image_params.n, self._most_n))
+        portions = list(_portions(attempt.request.image_params.n, self._portion))
         each(partial(draw, prompt, n) for prompt in attempt.request.prompts for n in portions)
 
     def _edit(self, attempt: Attempt) -> None:
@@ -186,7 +189,7 @@ class OpenAIBackend:
                     made, *_ = self._images(attempt, self._edits, then, 1, image=image)
                 attempt.keep(made)
 
-        each(partial(edit, n) for n in _portions(request.image_params.n, 1 if later else self._most_n))
+        each(partial(edit, n) for n in _portions(request.image_params.n, 1 if later else self._portion))
 
     def _vary(self, attempt: Attempt, files: list) -> None:
         if len(files) > 1:

@@ -20,6 +20,7 @@ from fastgen.backends.remote.batch_api.collecting import Collecting, Row, digest
 from fastgen.backends.remote.batch_api.courier import Courier, Pace
 from fastgen.backends.remote.batch_api.service import Service
 from fastgen.backends.remote.deferred import NotYet, here
+from fastgen.backends.remote.fleet import THEIR_FAULT
 from fastgen.backends.remote.gate import Gate, Outcome, Ticket
 from fastgen.backends.remote.http_client import Client
 from fastgen.config.hardware import Device
@@ -31,7 +32,9 @@ from fastgen.output.run_dir import JOURNAL
 from fastgen.types import Batch, Bucket, Failed, Request, Result
 
 LATER = "its answer is not there yet"
-LOOK_S = 1.0
+LOOK_S = 5.0
+"""For what nobody is told of."""
+MAY_BE_OVER = THEIR_FAULT | {"input"}
 
 
 class NoGate(Gate):
@@ -118,6 +121,23 @@ class BatchApi:
     def _do(self, request: Request, drafts: Drafts) -> Result | None:
         """The result of a row, None if it must wait. Raises DiskError."""
         told = f"{request.id}\0{providers.ask_of(self.settings, request)}"
+        while True:
+            found = self._try(request, told, drafts)
+            if found is None:
+                return None
+            result, row = found
+            if isinstance(result, Failed) and row.answers:
+                self._tries[told] += 1
+            # A failure that no run has counted, and that may be over by now: a quota, an outage. It is not final, as a
+            # direct call that failed so in an earlier run would not be.
+            is_over = isinstance(result, Failed) and row.answers and row.is_old and result.kind in MAY_BE_OVER
+            if not is_over:
+                return replace(result, receipt=row.key)
+            if result.cost:
+                return replace(result, receipt=row.key, kind="transient")
+
+    def _try(self, request: Request, told: str, drafts: Drafts) -> tuple[Result, Row] | None:
+        """Do a row from its first call. Returns None if an answer is missing."""
         key = digest(f"{told}\0{self._results_of(request.id)}\0{self._tries[told]}".encode("utf-8", "surrogatepass"))
         row = here.row = Row(request.id, key, self._results_of(request.id), drafts.add)
         try:
@@ -128,9 +148,7 @@ class BatchApi:
         finally:
             here.row = None
         self._rest.pop(request.id, None)
-        if isinstance(result, Failed) and row.answers:
-            self._tries[told] += 1
-        return replace(result, receipt=key)
+        return result, row
 
     def _may_go_on(self, request: Request) -> bool:
         """Whether something that a row waits for has come, as far as is known."""

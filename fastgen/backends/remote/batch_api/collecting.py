@@ -46,6 +46,8 @@ class Row:
         self.id, self.key, self.results, self.take = id, key, results, take
         self.answers = 0
         """Answers that it was given."""
+        self.is_old = True
+        """Whether all of them were there before this process began."""
         self.waits_for: set[str] = set()
         """Names of the parcels with its calls that have no answer yet."""
         self.branch: tuple[int, ...] = ()
@@ -95,6 +97,7 @@ class Collecting:
             if found.status in ABOUT_THE_REQUEST and found.said != said:
                 continue
             row.answers += 1
+            row.is_old = row.is_old and found.is_old
             return _given(found)
 
 

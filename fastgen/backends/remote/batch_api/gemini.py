@@ -31,10 +31,10 @@ from fastgen.types import warm
 VENDOR = "https://generativelanguage.googleapis.com"
 VERSIONS = ("", "v1beta")
 """Of the API, in the order in which they are tried; "": the SDK's own."""
-TRANSFER_S = 3600.0
+CALL_S, TRANSFER_S = 120.0, 3600.0
+"""Time limit for a call, and for a part of a file of requests or a file of results."""
 MIME = "jsonl"
 """As in the vendor's example."""
-CLOCKS_S = 86_400
 UNDER_WAY = ("UNSPECIFIED", "QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
 STATUSES = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 401}
 """Code of gRPC -> HTTP."""
@@ -59,7 +59,7 @@ class GeminiBatches:
         endpoint = settings.endpoint
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean: Callable[[object], str] = partial(responses.clean, key=self._key)
-        self._http = Client(endpoint.base_url or VENDOR, TRANSFER_S, 2)
+        self._http = Client(endpoint.base_url or VENDOR, CALL_S, 2)
         self._base, self._version = providers.gemini_endpoint(self._http.base_url if endpoint.base_url else "")
         self._client: Any = None
 
@@ -90,7 +90,7 @@ class GeminiBatches:
         options = types.HttpOptions(
             base_url=self._base or None,
             api_version=version or None,
-            timeout=round(TRANSFER_S * 1000),
+            timeout=round(CALL_S * 1000),
             retry_options=types.HttpRetryOptions(attempts=1),
             httpx_client=over(self._http, looks_into=False),
         )
@@ -119,8 +119,6 @@ class GeminiBatches:
     def find(self, parcel: Parcel) -> str:
         with self._faults():
             for job in self._client.batches.list(config={"page_size": 100}):
-                if job.create_time and job.create_time.timestamp() < parcel.made_at - CLOCKS_S:
-                    break
                 if job.display_name == parcel.name and _state(job) != "FAILED":
                     return job.name
         return ""

@@ -32,10 +32,8 @@ VENDOR = "https://api.openai.com/v1"
 PATHS = ("/chat/completions", "/images/generations", "/images/edits")
 NAME = "fastgen"
 """The key of our name in a batch's metadata."""
-TRANSFER_S = 3600.0
-"""Time limit for a file of requests or results."""
-CLOCKS_S = 86_400
-"""The clocks of the service and of this machine do not differ by more."""
+CALL_S, TRANSFER_S = 120.0, 3600.0
+"""Time limit for a call, and for a file of requests or results."""
 UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 FULL = ("token_limit_exceeded", "rate_limit_exceeded", "batch_limit_exceeded")
 """Codes of a batch that was not begun because too much waits already."""
@@ -71,18 +69,22 @@ class OpenAIBatches:
         endpoint = settings.endpoint
         self._key = providers.key_of(endpoint.key_name, needed=bool(endpoint.key_name))
         self._clean: Callable[[object], str] = partial(responses.clean, key=self._key)
-        self._http = Client(endpoint.base_url or VENDOR, TRANSFER_S, 2)
+        self._http, self._slow = (Client(endpoint.base_url or VENDOR, limit_s, 2) for limit_s in (CALL_S, TRANSFER_S))
         self._client: Any = None
+        self._uploads: Any = None
 
     def open(self) -> None:
         import openai
 
-        self._client = openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=self._http.base_url,
-            max_retries=0,
-            timeout=TRANSFER_S,
-            http_client=over(self._http, looks_into=False),
+        self._client, self._uploads = (
+            openai.OpenAI(
+                api_key=self._key or "none",
+                base_url=http.base_url,
+                max_retries=0,
+                timeout=http.timeout_s,
+                http_client=over(http, looks_into=False),
+            )
+            for http in (self._http, self._slow)
         )
         try:
             self._client.batches.list(limit=1)
@@ -105,7 +107,7 @@ class OpenAIBatches:
 
     def upload(self, parcel: Parcel, file: Path) -> str:
         with self._faults(), file.open("rb") as data:
-            return self._client.files.create(file=(f"{parcel.name}.jsonl", data), purpose="batch").id
+            return self._uploads.files.create(file=(f"{parcel.name}.jsonl", data), purpose="batch").id
 
     def submit(self, parcel: Parcel) -> str:
         with self._faults():
@@ -120,8 +122,6 @@ class OpenAIBatches:
     def find(self, parcel: Parcel) -> str:
         with self._faults():
             for batch in self._client.batches.list(limit=100):
-                if batch.created_at < parcel.made_at - CLOCKS_S:  # the newest come first
-                    break
                 if (batch.metadata or {}).get(NAME) == parcel.name and batch.status != "failed":
                     return batch.id
         return ""
@@ -150,7 +150,7 @@ class OpenAIBatches:
         with self._faults():
             try:
                 with to.open("wb") as data:
-                    answer = self._http.download(
+                    answer = self._slow.download(
                         f"{self._http.base_url}/files/{file}/content", headers, data, TRANSFER_S
                     )
             except OSError as error:
@@ -170,6 +170,7 @@ class OpenAIBatches:
 
     def close(self) -> None:
         self._http.close()
+        self._slow.close()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
