@@ -129,12 +129,13 @@ def generated(model: Path, count: int) -> list:
 class Vllm:
     """A real vLLM server on loopback, which ends with the block that started it."""
 
-    def __init__(self, python: str, model: Path):
+    def __init__(self, python: str, model: Path, *more: str, key: str = ""):
+        """Args: more: further arguments of vLLM, which win over ours."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.http = Client(f"http://127.0.0.1:{self.port}", timeout_s=120, at_once=16, direct=True)
-        self.key = secrets.token_hex(16)
+        self.key = key or secrets.token_hex(16)
         command = [
             python,
             "-m",
@@ -158,6 +159,7 @@ class Vllm:
             "64M",
             "--structured-outputs-config",
             '{"backend":"xgrammar","disable_any_whitespace":true}',
+            *more,
         ]
         quiet = {
             "HF_HUB_OFFLINE": "1",

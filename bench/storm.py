@@ -1,8 +1,8 @@
 """A bad day at a service: a share of all requests fails in every possible way, and for a while everything is turned
 away.
 
-    python -m bench.storm [--rows 5000] [--share 0.2] [--turned-away 120] [--backend vllm|openai|gemini] [--task
-    caption|t2i]
+    python -m bench.storm [--rows 5000] [--share 0.2] [--turned-away 120] [--in-200] [--backend vllm|openai|gemini]
+                          [--task caption|t2i]
 
 Runs `fastgen` against the tests' loopback simulator. Reports whether every row is done or failed with its true reason,
 whether the output field contains anything but captions, and how many requests a finished row took.
@@ -67,9 +67,21 @@ REFUSING = ("sorry", "cannot", "can't", "error", "unable")
 
 
 def run(
-    folder: Path, rows: int, share: float, turned_away_s: float, backend: str, task: str, inflight: int = 32
+    folder: Path,
+    rows: int,
+    share: float,
+    turned_away_s: float,
+    backend: str,
+    task: str,
+    inflight: int = 32,
+    in_200: bool = False,
 ) -> dict:
-    """One run; returns the figures. `folder` is empty."""
+    """One run; returns the figures.
+
+    Args:
+        folder: an empty one.
+        in_200: whether what turns away comes with status 200.
+    """
     Image.new("RGB", (96, 64), (220, 30, 35)).save(folder / "red.png")
     with (folder / "rows.jsonl").open("w") as file:
         for number in range(rows):
@@ -78,7 +90,8 @@ def run(
     names = [
         name for name in (CHAT if task == "caption" else PICTURES) if backend == "gemini" or name not in ONLY_GEMINI
     ]
-    faults = Faults(share=share, names=names, seed=1, storm=(2.0, 2.0 + turned_away_s) if turned_away_s else None)
+    storm = (2.0, 2.0 + turned_away_s) if turned_away_s else None
+    faults = Faults(share=share, names=names, seed=1, storm=storm, in_200=in_200)
     model = MODELS[backend, task]
     with Simulator(faults=faults, models={model}, hang_s=30, latency_s=0.02) as simulator:
         url = simulator.gemini_url if backend == "gemini" else simulator.openai_url
@@ -160,10 +173,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--turned-away", type=float, default=120.0, metavar="SECONDS")
     parser.add_argument("--backend", choices=["vllm", "openai", "gemini"], default="vllm")
+    parser.add_argument("--in-200", action="store_true", help="what turns away comes with status 200")
     parser.add_argument("--task", choices=["caption", "t2i"], default="caption")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(Path(folder), args.rows, args.share, args.turned_away, args.backend, args.task), indent=1))
+        flags = (args.rows, args.share, args.turned_away, args.backend, args.task)
+        print(json.dumps(run(Path(folder), *flags, in_200=args.in_200), indent=1))
 
 
 if __name__ == "__main__":

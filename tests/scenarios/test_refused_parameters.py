@@ -87,3 +87,22 @@ def test_images_of_a_server_that_gives_fewer_than_it_is_asked_for(tmp_path, go, 
     assert [len(row["images"]) for row in run.table] == [3] * 4 and len(server.seen) == 12
     seeds = sorted(json.loads(one.body)["seed"] for one in server.seen)
     assert seeds == sorted([7, 8, 9] * 4)
+
+
+def test_a_row_beyond_a_limit_of_a_server_is_told_what_raises_it(tmp_path, go):
+    """The other rows are done."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "few", "image": "a.png"}\n' + json.dumps({"id": "many", "images": ["a.png"] * 5}) + "\n")
+
+    def answer(handler, body):
+        if body.count(b"data:image") <= 4:
+            return handler.reply(200, chat_answer("A red house."))
+        said = {"error": {"message": "At most 4 image(s) may be provided in one prompt.", "code": 400}}
+        return handler.reply(400, json.dumps(said).encode())
+
+    with serving(answer) as server:
+        run = go(resolve("caption", rows, out=tmp_path / "out", base_url=server.url, model="m", max_inflight=4))
+    assert run.counts["done"] == 1
+    (failed,) = run.failures
+    assert "starting that server with --limit-mm-per-prompt.image" in failed["fastgen"]["error"]["message"]

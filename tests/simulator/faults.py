@@ -38,13 +38,15 @@ WORD = re.compile(r"fault:([a-z0-9_]+)(?::(once|\d+))?")
 
 @dataclass
 class Faults:
-    """share: of all requests; names: the faults to draw from (all that apply); storm: seconds t0 to t1, all 429."""
+    """share: of all requests; names: the faults to draw from (all that apply); storm: seconds t0 to t1, all 429;
+    in_200: the storm's errors come with status 200, as from a gateway."""
 
     share: float = 0.0
     names: tuple[str, ...] | list[str] = ()
     seed: int = 0
     by: Literal["attempt", "prompt", "number"] = "attempt"
     storm: tuple[float, float] | None = None
+    in_200: bool = False
     seen: Counter = field(default_factory=Counter, repr=False)
 
     def __post_init__(self):

@@ -6,11 +6,19 @@ All of it runs in the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 
 from tests.simulator.faults import Faults
 from tests.simulator.http import Answer
+
+
+def as_200(answer: Answer) -> Answer:
+    """The same error as gateways pass it on: its status is only in the body, and no header says how long to wait."""
+    body = json.loads(answer.body)
+    body["error"]["code"] = answer.status
+    return Answer(200, json.dumps(body).encode(), early=True)
 
 
 class Gate:
@@ -35,7 +43,8 @@ class Gate:
         self.number += 1
         if self.faults.stormy(time.monotonic() - self.began):
             name = "rate_limit_after" if self.number % 2 else "rate_limit"
-            return "storm", side.early_fault(name, self.number, self.retry_after_s)
+            answer = side.early_fault(name, self.number, self.retry_after_s)
+            return "storm", as_200(answer) if self.faults.in_200 else answer
         if self.rate is not None:
             now, (speed, burst) = time.monotonic(), self.rate
             self.tokens = min(burst, self.tokens + (now - self.filled) * speed)

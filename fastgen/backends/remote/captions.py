@@ -27,6 +27,7 @@ class Captions:
     theirs: whether it is a model of the vendor's.
     more: parameters that go with every request.
     count: the usage that an answer states -> the usage in a result.
+    raising: a complaint about a row -> how the limit that it is about is raised; "" if it is about none.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Captions:
         theirs: bool = False,
         more: dict[str, Any] | None = None,
         count: Callable[[Any], dict[str, int]] | None = None,
+        raising: Callable[[str], str] | None = None,
     ):
         self._chat, self._model, self._known, self._clean = chat, model, known, clean
-        self._more, self._count = more or {}, count
+        self._more, self._count, self._raising = more or {}, count, raising
         self.learned = Learned(model, LIMITS[theirs], (*MAY_GO, *self._more))
 
     def make(self, attempt: Attempt) -> None:
@@ -104,4 +106,10 @@ class Captions:
                     self.learned.accepted()
                     return reply
                 if not self.learned.learn(reply, sent):
-                    raise error_of(reply, self._clean, at_most)
+                    raise self._error(reply, at_most)
+
+    def _error(self, complaint: Complaint, at_most: float) -> ProviderError:
+        found = error_of(complaint, self._clean, at_most)
+        if found.kind == "input" and self._raising and (how := self._raising(complaint.message)):
+            return ProviderError("input", f"{found}; {how}", found.field, cost=found.cost)
+        return found

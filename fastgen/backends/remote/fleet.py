@@ -24,8 +24,12 @@ LEFT_ALONE_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 LOOK_AGAIN_S = 0.5
 FIRST_WINDOW = 4
 """Rows that a server gets before it has done one."""
-MEMORY = 0.9
-"""How much of the measured time per row is kept with each new row."""
+MEMORY = 0.98
+"""How much of what was measured is kept with each new row. A server finishes the rows of its slots almost at once and
+then none for a while, so a short memory would find it now fast, now slow, and give rows to the wrong one."""
+
+USUAL_PAUSES = 2.0
+"""After a pause of so many usual ones a server is slower than it was."""
 
 
 class Member:
@@ -41,9 +45,10 @@ class Member:
         self.again_at = 0.0
         self.window = min(FIRST_WINDOW, most)
         """Rows that it may have; one more with each that it has done."""
-        self._seconds = 0.0
-        """Between two finished rows, while it is busy; 0 if not known yet."""
-        self._since = 0.0
+        self._busy_s, self._done = 0.0, 0.0
+        """Seconds in which it had rows, and rows that it has done; older ones count less."""
+        self._since, self._pause_s = 0.0, 0.0
+        """When it last did a row or began, and how long it usually does none."""
 
     def is_free(self, now: float) -> bool:
         """Whether it may have another row. After a failure it gets one alone."""
@@ -53,8 +58,11 @@ class Member:
 
     def load_s(self, now: float) -> float:
         """Seconds until it would be done with one more row."""
-        waited_s = now - self._since if self.running else 0.0  # it takes so long at least
-        return (self.running + 1) * max(self._seconds, waited_s)
+        waited_s = now - self._since if self.running else 0.0
+        if waited_s <= USUAL_PAUSES * self._pause_s:  # the next rows of its slots are on their way
+            waited_s = 0.0
+        each_s = self._busy_s / self._done if self._done else 0.0
+        return (self.running + 1) * max(each_s, waited_s)
 
     def began(self, now: float) -> None:
         if not self.running:
@@ -68,8 +76,9 @@ class Member:
             self.again_at = now + LEFT_ALONE_S[min(self.failures, len(LEFT_ALONE_S)) - 1]
             return
         self.failures, self.again_at = 0, 0.0
-        each, self._since = now - self._since, now
-        self._seconds = MEMORY * self._seconds + (1 - MEMORY) * each if self._seconds else each
+        self._pause_s = max(MEMORY * self._pause_s, now - self._since)
+        self._busy_s, self._done = MEMORY * self._busy_s + now - self._since, MEMORY * self._done + 1
+        self._since = now
         self.window = min(self.most, self.window + 1)
 
 

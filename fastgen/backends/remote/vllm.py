@@ -24,6 +24,7 @@ from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client
 from fastgen.backends.remote.openai_answers import error_of, tokens
 from fastgen.backends.remote.responses import ProviderError
+from fastgen.backends.remote.vllm_command import raising
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
@@ -66,7 +67,8 @@ class VllmBackend:
         if not self.server and self.model == "auto":
             self.model = self._served()
         self.chat = Chat(self.http, key, self._clean, self._look_after)
-        self.captions = Captions(self.chat, self.model, self._clean, more=self._more(), count=_usage)
+        more, limits = self._more(), partial(raising, is_ours=self.server is not None)
+        self.captions = Captions(self.chat, self.model, self._clean, more=more, count=_usage, raising=limits)
         if self.server:
             self.chat.url = f"{self.server.url}/chat/completions"
             if not self.settings.text.schema:  # whether its grammar has all of it is known after the first row

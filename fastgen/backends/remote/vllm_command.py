@@ -23,6 +23,29 @@ _VALUES = (
     "kv_cache_memory_bytes",
     "api_server_count",
 )
+_LIMITS = (
+    (r"at most \d+ (?:image|picture|multi-?modal)", "--limit-mm-per-prompt.image 8", ""),
+    (
+        r"max_model_len|maximum (?:context|model) length|context length|longer than the maximum",
+        "--max-model-len 16384",
+        "; a smaller --max-pixels or --max-tokens helps too",
+    ),
+    (r"encoder cache|max_num_batched_tokens", "--max-num-batched-tokens 16384", "; a smaller --max-pixels helps too"),
+)
+"""What vLLM says of a row that is beyond one of its limits, the argument that raises it, and what else helps."""
+
+
+def raising(message: str, is_ours: bool) -> str:
+    """How the limit that a message is about is raised; "" if it is about none.
+
+    Args:
+        is_ours: whether fastgen starts the server.
+    """
+    for words, argument, more in _LIMITS:
+        if re.search(words, message, re.IGNORECASE):
+            how = f'--vllm-command "vllm serve {argument}"' if is_ours else f"starting that server with {argument}"
+            return f"{how} raises the limit{more}"
+    return ""
 
 
 def arguments(settings: Settings, gpus: int, port: int) -> list[str]:

@@ -84,6 +84,22 @@ def test_rows_go_to_the_server_that_is_done_first():
     assert given == {fast: 20, slow: 2}
 
 
+def test_a_pause_between_two_rounds_of_its_slots_does_not_make_a_server_slow():
+    """Eight slots for 0.8 s each are ten rows per second; two such slots are two and a half."""
+    fast, slow = Member(None, "fast", 64), Member(None, "slow", 64)
+    for member, slots in ((fast, 8), (slow, 2)):
+        for _ in range(2 * slots):
+            member.began(0.0)
+        for finished in (0.8, 1.6, 2.4):
+            for _ in range(slots):
+                member.ended(finished, failed=False)
+                member.began(finished)
+    for now in (2.4, 2.8, 3.19):
+        assert fast.load_s(now) == pytest.approx(17 * 0.1, rel=0.2)
+        assert slow.load_s(now) == pytest.approx(5 * 0.4, rel=0.2)
+    assert fast.load_s(2.4 + 2.4) > slow.load_s(2.4 + 0.8), "after three times its pause it is slower than it was"
+
+
 def test_a_server_gets_more_as_it_answers_and_one_row_after_a_failure():
     member = Member(None, "a", 8)
     while member.is_free(0.0):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fastgen.backends.remote.vllm_command import arguments
+from fastgen.backends.remote.vllm_command import arguments, raising
 from fastgen.config import profile
 from fastgen.config.profile import Serve
 from fastgen.resolver import resolve
@@ -153,3 +153,21 @@ def test_vllm_itself_reads_them(words, vllm_home):
     }
     assert (found[1]["tensor_parallel_size"], found[1]["enable_prefix_caching"]) == (1, False)
     assert len(found) == len(lines) >= 5
+
+
+@pytest.mark.parametrize(
+    "said, argument",
+    [
+        ("At most 4 image(s) may be provided in one prompt.", "--limit-mm-per-prompt.image"),
+        ("This model's maximum context length is 2048 tokens.", "--max-model-len"),
+        ("The decoder prompt (length 3000) is longer than the maximum model length of 2048.", "--max-model-len"),
+        ("the multimodal item exceeds the pre-allocated encoder cache size 2048", "--max-num-batched-tokens"),
+    ],
+)
+def test_a_limit_is_named_with_the_flag_that_raises_it(said, argument):
+    assert f'--vllm-command "vllm serve {argument}' in raising(said, True)
+    assert raising(said, False).startswith(f"starting that server with {argument}")
+
+
+def test_other_complaints_are_about_no_limit():
+    assert raising("System role not supported", True) == "" == raising("cannot identify image file", False)
