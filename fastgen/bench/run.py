@@ -20,7 +20,7 @@ from fastgen.bench.tune import search
 from fastgen.bench.work import Work
 from fastgen.config import hardware, nvidia, replicas
 from fastgen.config.checks import number
-from fastgen.config.model_cards import AUTO_ON_GPU
+from fastgen.config.model_cards import AUTO_ON_GPU, is_cached
 from fastgen.config.settings import OUTPUT_KEYS, Settings
 from fastgen.errors import DiskError, RunFolderError, SettingsError
 
@@ -105,13 +105,6 @@ def _refuse_foreign(task: str, synthetic_model: str, tune: bool, model: str, fla
 
 def _would_download(task: str, model: str, device: hardware.Device) -> bool:
     return model == "auto" and task != "caption" and bool(device.gpu) and not is_cached(AUTO_ON_GPU[task])
-
-
-def is_cached(name: str) -> bool:
-    """Whether a model of the hub is on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
 
 
 def _needed(dtype: str) -> float:

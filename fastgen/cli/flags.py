@@ -47,8 +47,8 @@ Model = Annotated[
     typer.Option(
         autocompletion=complete.models,
         help="Hub id or local folder of a model in diffusers format, a short name such as 'klein' (docs/models.md), "
-        "'tiny' (embedded), or 'auto': FLUX.1-dev / "
-        "FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' on a machine without one.",
+        "'tiny' (embedded), or 'auto': with a CUDA GPU 'klein' or 'z-image' by its memory, 'tiny' on a machine "
+        "without one.",
     ),
 ]
 Gpus = Annotated[

@@ -62,7 +62,7 @@ WORDS = {
     "t2i": {
         "input": f"The rows: a prompt in quotes, or {_FILES}, a folder of such files, {_MORE}. Without it, bundled "
         "examples run.",
-        "model": f"{_MODEL}(embedded), or 'auto': FLUX.1-dev with a CUDA GPU, 'tiny' without one.",
+        "model": f"{_MODEL}(embedded), or 'auto': 'z-image' or 'klein' by the GPU's memory, 'tiny' without one.",
         "size": "Width and height.  [default: the model's]",
         "timeout": "Time limit for one request to an API.  [default: 600]",
         "base_url": _URL,
@@ -71,7 +71,7 @@ WORDS = {
     },
     "edit": {
         "input": f"The rows: {_FILES}, a folder of images (with --prompt), {_MORE}. Without it, bundled examples run.",
-        "model": f"{_MODEL}(embedded), or 'auto': FLUX.1-Kontext-dev with a CUDA GPU, 'tiny' without one.",
+        "model": f"{_MODEL}(embedded), or 'auto': 'klein' with a CUDA GPU, 'tiny' without one.",
         "size": "Width and height.  [default: the shape of the input image]",
         "timeout": "Time limit for one request to an API.  [default: 600]",
         "base_url": _URL,

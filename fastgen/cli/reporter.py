@@ -298,7 +298,8 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
     for line in _choices(settings):
         print(line)
     print(
-        f"batch sizes from {why}; rows share a batch if their task, size, reference size and number of turns are equal:"
+        f"batch sizes from {why}; rows share a batch if their task, size, reference size, LoRAs and number of turns "
+        "are equal:"
     )
     for bucket in plan["buckets"]:
         print(

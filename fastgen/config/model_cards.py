@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from fastgen.config import downloads
+from fastgen.config import downloads, hardware
 from fastgen.config.backends import BackendSpec
 from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
-from fastgen.config.short_names import SHORT_NAMES
+from fastgen.config.short_names import AUTO, SHORT_NAMES
 from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
@@ -75,12 +75,13 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
     """
     notes = []
     if name == "auto":
-        name = AUTO_ON_GPU[task] if on_gpu else "tiny"
+        name = _auto_on_gpu(task) if on_gpu else "tiny"
         if name == "tiny":
             notes.append(
                 "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes "
                 "such as "
-                "'a red circle on a blue background', and nothing else (with a GPU it is " + AUTO_ON_GPU[task] + ")"
+                "'a red circle on a blue background', and nothing else (with a GPU it is "
+                f"{' or '.join(short for _, short in AUTO[task])})"
             )
     local = Path(name).expanduser()
     try:
@@ -119,6 +120,22 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
     if task == "edit" and not card.defaults.edits:
         notes.append(f"--model {name} is a text-to-image model, not Kontext: its edits may ignore the input image")
     return card, notes
+
+
+def _auto_on_gpu(task: Task) -> str:
+    """The model of earlier versions if it is on this machine, since runs began with it; else by the GPUs' memory, among
+    models that are free for any use."""
+    if is_cached(AUTO_ON_GPU[task]):
+        return AUTO_ON_GPU[task]
+    least = min((gpu.memory_gib for gpu in hardware.find_gpus()), default=0.0)
+    return next(short for gib, short in AUTO[task] if least >= gib)
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model of the hub is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
 
 
 def read_card(name: str, folder: Path) -> ModelCard:

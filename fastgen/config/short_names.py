@@ -31,3 +31,7 @@ SHORT_NAMES = {
     "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4, "FluxPipeline"),
     "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4, "FluxKontextPipeline"),
 }
+
+AUTO = {"t2i": ((22.5, "z-image"), (0.0, "klein")), "edit": ((0.0, "klein"),)}
+"""Task -> (GiB of GPU memory from which it is chosen, short name), the largest first: what --model auto is on a GPU.
+All are free for any use, and need few passes for an image."""

@@ -35,7 +35,10 @@ def test_help_is_in_panels_that_fit_the_terminal(line, columns):
 def test_help_of_a_task_says_what_that_task_takes():
     t2i, edit, caption = (said(task, "--help", columns=160) for task in ("t2i", "edit", "caption"))
     assert "--mask-key" in options(edit) and not {"--mask-key", "--image-key", "--image-root"} & set(options(t2i))
-    for text, task, own, other in ((t2i, "t2i", "FLUX.1-dev", "Kontext"), (edit, "edit", "Kontext", "FLUX.1-dev")):
+    for text, task, own, other in (
+        (t2i, "t2i", "'z-image'", "edited_images"),
+        (edit, "edit", "edited_images", "'z-image'"),
+    ):
         assert f"[default: fastgen-runs/{task}]" in text and own in text and other not in text
     assert "[default: edited_images]" in edit and "a prompt in quotes" in t2i
     assert "[default: fastgen-runs/caption]" in caption and "[default: 120]" in caption

@@ -272,6 +272,33 @@ def test_a_short_name_is_said_in_full(short, monkeypatch):
     assert asked == [SHORT_NAMES[short].hub_id]
 
 
+@pytest.mark.parametrize(
+    ("task", "memory", "cached", "want"),
+    [
+        ("t2i", (24.0, 24.0), (), "Tongyi-MAI/Z-Image-Turbo"),
+        ("t2i", (80.0, 16.0), (), "black-forest-labs/FLUX.2-klein-4B"),
+        ("t2i", (0.0,), (), "black-forest-labs/FLUX.2-klein-4B"),
+        ("edit", (80.0,), (), "black-forest-labs/FLUX.2-klein-4B"),
+        ("t2i", (24.0,), ("black-forest-labs/FLUX.1-dev",), "black-forest-labs/FLUX.1-dev"),
+        ("edit", (24.0,), ("black-forest-labs/FLUX.1-dev",), "black-forest-labs/FLUX.2-klein-4B"),
+    ],
+)
+def test_auto_goes_by_memory_and_licence_and_keeps_what_is_here(task, memory, cached, want, monkeypatch):
+    asked = []
+
+    def missing(name: str) -> Path:
+        asked.append(name)
+        raise ModelError(f"{name} is not here")
+
+    cards = [gpu("L4", gib, "8.9", number) for number, gib in enumerate(memory)]
+    monkeypatch.setattr(model_cards.hardware, "find_gpus", lambda: cards)
+    monkeypatch.setattr(model_cards, "is_cached", lambda name: name in cached)
+    monkeypatch.setattr(model_cards, "_from_hub", missing)
+    with pytest.raises(ModelError):
+        model_cards.resolve_model("auto", task, on_gpu=True)
+    assert asked == [want]
+
+
 def test_the_note_has_licence_and_size(monkeypatch):
     monkeypatch.setattr(model_cards, "_from_hub", lambda name: model_cards.TINY)
     card, notes = model_cards.resolve_model("flux-dev", "t2i", on_gpu=True)

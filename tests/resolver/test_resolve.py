@@ -29,7 +29,7 @@ def test_the_model_gives_the_defaults(rows, tmp_path, monkeypatch):
 
 def test_auto_without_a_gpu_says_what_it_took(rows):
     settings = resolve("t2i", rows, gpus="cpu")
-    assert settings.model.name == "tiny" and len(settings.run.notes) == 1 and "FLUX.1-dev" in settings.run.notes[0]
+    assert settings.model.name == "tiny" and len(settings.run.notes) == 1 and "z-image" in settings.run.notes[0]
 
 
 def test_what_is_asked_for_is_taken(rows, tmp_path):

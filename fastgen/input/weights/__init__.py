@@ -80,6 +80,10 @@ def read_model(folder: Path) -> Model:
     family = PIPELINES[index["_class_name"]].family
     if family == "flux":
         return flux.Model(*map(config, PARTS))
+    if family not in others.FAMILIES:
+        raise ModelError(
+            f"--lora and --transformer: not for models of the family {family}; leave them out, and `lora` in rows too"
+        )
     return others.of(family, folders.read_shapes(folder / "transformer"), config("transformer"))
 
 

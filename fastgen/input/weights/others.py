@@ -53,6 +53,7 @@ _Z_IMAGE_AROUND = {
     "final_layer.linear": "all_final_layer.2-1.linear",
     "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
 }
+FAMILIES = ("flux2", "z_image", "qwen_image", "qwen_image_edit")
 _STILL = "__index_timestep_zero__"
 """ComfyUI's mark of Qwen-Image-Edit-2511, whose transformer sees input images without noise."""
 

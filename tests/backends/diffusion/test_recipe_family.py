@@ -67,7 +67,7 @@ def test_rows_run_on_a_family_that_is_added(model, tmp_path, flags):
 
 
 def test_what_it_does_not_have_is_refused(model, tmp_path):
-    with pytest.raises(SettingsError, match=r"--lora: so far only for FLUX\.1 models"):
+    with pytest.raises(SettingsError, match="--lora and --transformer: not for models of the family stripes"):
         (tmp_path / "a.safetensors").write_bytes(b"")
         resolve("t2i", model=str(model), gpus="cpu", out=tmp_path / "out", lora=[str(tmp_path / "a.safetensors")])
     (model / "tokenizer" / "vocab.json").unlink()

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 
 from fastgen.backends.diffusion.row_loras import RowLoras
 from fastgen.config.model_cards import TINY
-from fastgen.config.optimizations import Layout, Optimizations
+from fastgen.config.optimizations import Layout, Offload, Optimizations
 from fastgen.errors import InputError
 from fastgen.types import Batch, Bucket, Done, Failed
 from tests.backends.diffusion.conftest import open_backend
+from tests.backends.diffusion.families.alike import Case, draw
 from tests.backends.diffusion.families.rows import images_of, rows
 
 BLOCK = "transformer_blocks.0.attn."
@@ -76,9 +77,17 @@ def apart(folder, tmp_path_factory):
     return images
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_one_run_equals_separate_runs(folder, apart, tmp_path, fused):
-    backend = open_backend("t2i", tmp_path, optimizations=Optimizations(layout=Layout(fuse_qkv=fused)))
+PLACES = {
+    "plain": Optimizations(),
+    "fused": Optimizations(layout=Layout(fuse_qkv=True)),
+    "parts that take turns": Optimizations(offload=Offload("model")),
+}
+"""Where the weights are that a LoRA changes."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_run_equals_separate_runs(folder, apart, tmp_path, place):
+    backend = open_backend("t2i", tmp_path, optimizations=PLACES[place])
     before = {name: value.clone() for name, value in backend.modules.transformer.state_dict().items()}
     for order in (list(SETS), list(reversed(SETS)), ["ab", "none", "dora", "b"]):
         found = done(backend, requests(backend, folder, order))
@@ -88,6 +97,20 @@ def test_one_run_equals_separate_runs(folder, apart, tmp_path, fused):
     assert all(abs(apart[f"{name} 0"] - apart["none 0"]).max() > 4 for name in SETS if name != "none")
     done(backend, requests(backend, folder, ["none"]))
     assert all(torch.equal(value, before[name]) for name, value in backend.modules.transformer.state_dict().items())
+    backend.close()
+
+
+def test_blocks_that_come_and_go(t2i, folder, tmp_path):
+    """One at a time, as on a GPU."""
+    backend = open_backend("t2i", tmp_path, optimizations=Optimizations(offload=Offload("group")))
+    case = Case("a red circle", 2, 3.0, 1, size=(64, 64))
+    plain, streamed = RowLoras(t2i.modules, str(TINY)), RowLoras(backend.modules, str(TINY))
+    for names in (["a"], [], ["a", "b"], ["dora"]):
+        loras = tuple((str(folder / f"{name}.safetensors"), 1.0) for name in names)
+        with plain.of(loras), streamed.of(loras):
+            assert torch.equal(draw(t2i, [case])[0], draw(backend, [case])[0]), names
+    with plain.of(()):
+        pass
     backend.close()
 
 
