@@ -5,6 +5,8 @@ after a fault of a device:
 
 * a row is tried on another worker next, if there is one, and is accused only if it kills there too;
 * an accused row is poison once any row succeeds after that; until then the devices may be the cause, and it waits;
+* if workers die that hold no row at all, something else ends them (a killer outside, a full memory), and a row needs
+  more deaths to be found guilty;
 * a worker that dies MAX_FAULTS times and finishes nothing in between is taken out; the last one is given more time.
 """
 
@@ -23,6 +25,9 @@ MAX_FAULTS, MAX_FAULTS_OF_LAST = 3, 8
 """Faults of a device in a row, without a finished batch, after which its worker is taken out; the second number is for
 the last worker, because nothing can go on without it."""
 
+MOST_MORE = 6
+"""At most so many deaths more are needed, one for each worker that died without a row."""
+
 Verdict = Literal["suspect", "accused", "poison"]
 
 
@@ -31,6 +36,7 @@ class Blame:
         self.poison_streak = 0
         """Rows in a row that were found to be poison, with none done in between."""
         self._kills: Counter[str] = Counter()
+        self._without_rows = 0
         self._faults_on: defaultdict[str, set[str]] = defaultdict(set)
         """Id of a row -> workers whose device failed while they had the row."""
         self._accused: list[tuple[Request, Failed, Group]] = []
@@ -67,6 +73,14 @@ class Blame:
         self._accused = [entry for entry in self._accused if entry[2] is not group]
         return freed
 
+    def died_without_rows(self) -> None:
+        """A worker that had worked died while it held no row, so no row is the cause."""
+        self._without_rows = min(MOST_MORE, self._without_rows + 1)
+
+    def kills(self, request: Request) -> int:
+        """How often a row was alone on its worker when it died."""
+        return self._kills[request.id]
+
     def fault(self, requests: Collection[Request], worker: str) -> None:
         """The device of a worker failed while it had these rows."""
         for request in requests:
@@ -85,7 +99,7 @@ class Blame:
             device_fault: whether it died because its device failed.
         """
         self._kills[request.id] += 1
-        if self._kills[request.id] < failure_policy.MAX_KILLS:
+        if self._kills[request.id] < failure_policy.MAX_KILLS + self._without_rows:
             return "suspect"
         if not device_fault:
             self.poison_streak += 1
