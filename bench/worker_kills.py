@@ -22,8 +22,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from fastgen.resolver import resolve
 from fastgen.scheduler.run import Run
 from fastgen.types import Done
@@ -32,29 +30,40 @@ POISON = 3
 
 
 class Killer(threading.Thread):
-    """Kills one of the children of this process, every so many seconds, for so many seconds."""
+    """Kills one of the workers that are ready, every so many seconds, for so many seconds."""
 
     def __init__(self, every_s: float, seconds: float, seed: int):
         super().__init__(daemon=True)
         self.kills = 0
         self.ended = threading.Event()
+        self.pids: dict[str, int] = {}
+        """Of the workers that are ready."""
         self._every_s, self._seconds, self._random = every_s, seconds, random.Random(seed)
 
     def run(self) -> None:
-        until = time.monotonic() + self._seconds
-        while time.monotonic() < until and not self.ended.wait(self._every_s):
-            with suppress(psutil.Error, IndexError):
-                os.kill(self._random.choice(psutil.Process().children()).pid, signal.SIGKILL)
+        due = time.monotonic()
+        until = due + self._seconds
+        while due < until and not self.ended.wait(max(0.0, due - time.monotonic())):
+            due += self._every_s
+            with suppress(ProcessLookupError, IndexError, KeyError):
+                lane = self._random.choice(list(self.pids))
+                os.kill(self.pids.pop(lane), signal.SIGKILL)
                 self.kills += 1
 
 
-def storm(folder: Path, workers: int, rows: int, every_s: float, seconds: float, seed: int = 0) -> dict[str, Any]:
-    """One run. The killer begins when half of the workers are ready. Returns the figures."""
+def storm(
+    folder: Path, workers: int, rows: int, every_s: float, seconds: float, seed: int = 0, slow_s: float = 0.3
+) -> dict[str, Any]:
+    """One run. The killer begins when half of the workers are ready. Returns the figures.
+
+    Args:
+        slow_s: the longest time of a row.
+    """
     rng, path = random.Random(seed), folder / "rows.jsonl"
     poison = {f"r{i}" for i in rng.sample(range(rows), POISON)}
     with path.open("w") as file:
         for i in range(rows):
-            prompt = "crash" if f"r{i}" in poison else f"picture {i} slow:{rng.uniform(0.01, 0.3):.3f}"
+            prompt = "crash" if f"r{i}" in poison else f"picture {i} slow:{rng.uniform(0.01, slow_s):.3f}"
             file.write(json.dumps({"id": f"r{i}", "prompt": prompt}) + "\n")
     settings = resolve("t2i", path, backend="fake", gpus=f"cpu:{workers}", out=folder / "out", batch_size=4)
     events: Counter[str] = Counter()
@@ -65,6 +74,7 @@ def storm(folder: Path, workers: int, rows: int, every_s: float, seconds: float,
         events[event] += 1
         if event == "lane_ready":
             ready.add(facts["lane"])
+            killer.pids[facts["lane"]] = facts["pid"]
             if len(ready) * 2 >= workers and not killer.is_alive() and not killer.kills:
                 killer.start()
 
@@ -99,11 +109,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--every", type=float, default=0.1)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--slow", type=float, default=2.0, help="seconds that a row takes at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for worker_kills.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = storm(Path(name), args.workers, args.rows, args.every, args.seconds, args.seed)
+        found = storm(Path(name), args.workers, args.rows, args.every, args.seconds, args.seed, args.slow)
     found = {
         "date": time.strftime("%Y-%m-%d"),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
