@@ -261,7 +261,9 @@ class WorkerPool:
             batch = state.in_flight.pop(number).batch
             (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
             (lost.innocent if how.idle else held).append(batch)
-        if not held and not state.killed:
+        if held:
+            self.blame.died_with([request.id for batch in held for request in batch.requests])
+        elif not state.killed:
             self.blame.died_without_rows()
         lost_rows = len(lost.perhaps_paid) + len(lost.unpaid)
         state.account.died(str(death), lost_rows, since, self.clock())

@@ -81,6 +81,14 @@ def test_a_killer_outside_makes_a_row_need_more_deaths():
         blame.died_without_rows()
     verdicts = [blame.killed_alone(row("a"), TWO, device_fault=False) for _ in range(4)]
     assert verdicts == ["suspect"] * 3 + ["poison"] and blame.kills(row("a")) == 4
+    blame = Blame()
+    blame.died_with(["x", "y"])
+    blame.died_with(["y", "z"])
+    blame.row_done(["x", "y"])
+    assert blame.killed_alone(row("c"), TWO, device_fault=False) == "suspect"
+    assert blame.killed_alone(row("c"), TWO, device_fault=False) == "poison", "z may still be the cause, or y at first"
+    blame.row_done(["z"])
+    assert [blame.killed_alone(row("d"), TWO, device_fault=False) for _ in range(3)] == ["suspect"] * 2 + ["poison"]
     for _ in range(100):
         blame.died_without_rows()
     verdicts = [blame.killed_alone(row("b"), TWO, device_fault=False) for _ in range(8)]
