@@ -3,9 +3,10 @@
     python -m bench.kill_campaign [--kills 1000] [--seed 0] [--kinds t2i edit caption api ray shards] [--out FOLDER]
 
 Each episode is a command on a cheap backend (and for `api` a loopback service that counts what it is asked). A killer
-sends SIGKILL to the command or to one of its workers. A command that was killed is started again, and so is one that gave up because its last worker was killed at three starts in a row. At the end of the
-episode its table, journal and pictures are compared with those of a run that nothing disturbed. For `shards` three
-parts run at the same time; for `ray` the workers are on a cluster of two machines of Ray on this one.
+sends SIGKILL to the command or to one of its workers. A command that was killed is started again, and so is one that
+gave up because its last worker was killed at three starts in a row. At the end of the episode its table, journal and
+pictures are compared with those of a run that nothing disturbed. For `shards` three parts run at the same time; for
+`ray` the workers are on a cluster of two machines of Ray on this one.
 """
 
 from __future__ import annotations
