@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections import deque
 from concurrent.futures import Future
-from itertools import pairwise
 from pathlib import Path
 from queue import Empty
 from typing import Any, ClassVar
@@ -169,30 +168,33 @@ def simulate(
 
 
 def processes(scratch: Path, workers: int, rows_each: int, seconds: float) -> dict:
-    """A run on processes of the fake backend: rows per second from the moment when the last one is ready, against the
+    """A run on processes of the fake backend: the rows that came from the moment when all were at work, against the
     ideal."""
     path, out = scratch / "rows.jsonl", scratch / f"processes-{workers}"
-    device = Device("cpu:0", "cpu", 1)
-    at_once = slots(resolve("t2i", backend="fake", gpus="cpu"), device)
-    rows = workers * at_once * rows_each
-    path.write_text("".join(json.dumps({"prompt": f"{i} slow:{seconds}"}) + "\n" for i in range(rows)))
+    path.write_text(json.dumps({"prompt": "a"}) + "\n")
     settings = resolve("t2i", path, backend="fake", gpus=f"cpu:{workers}", out=out, batch_size=1)
+    at_once = sum(slots(settings, device) for device in settings.placement.devices)
+    rows = at_once * rows_each
+    path.write_text("".join(json.dumps({"prompt": f"{i} slow:{seconds}"}) + "\n" for i in range(rows)))
     ready: list[float] = []
     times: list[float] = []
-    for _ in Run(
-        settings, lambda event, **facts: ready.append(time.monotonic()) if event == "lane_ready" else None
-    ).results():
+
+    def emit(event: str, **facts: Any) -> None:
+        if event == "lane_ready":
+            ready.append(time.monotonic())
+
+    for _ in Run(settings, emit).results():
         times.append(time.monotonic())
-    # From when all are at work to when the first one finds no more rows: its last batches are then in progress.
-    counted = [t for t in times if t > max(ready) + seconds][: -workers * at_once]
-    rate = (len(counted) - 1) / (counted[-1] - counted[0])
-    longest = max(after - before for before, after in pairwise(times))
+    # Whole rounds from when all are at work, to before the first one finds no more rows.
+    begin = max(ready) + seconds
+    rounds = int((times[-at_once] - begin) / seconds)
+    counted = sum(begin < moment <= begin + rounds * seconds for moment in times)
     return {
         "workers": workers,
+        "at_once": at_once,
         "rows": rows,
-        "rows_per_second": round(rate, 1),
-        "efficiency": round(rate * seconds / (workers * at_once), 4),
-        "longest_pause_s": round(longest, 2),
+        "rounds": rounds,
+        "efficiency": round(counted / (rounds * at_once), 4),
     }
 
 

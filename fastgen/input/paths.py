@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ MAX_SCHEMA = 16 << 20
 """Bytes of a schema: a device has no end."""
 
 
+_STORE = re.compile(r"(s3|gs|gcs|az|abfss?|hdfs|hf):/", re.IGNORECASE)
+_COPY = {"s3": "aws s3 sync", "gs": "gcloud storage rsync", "gcs": "gcloud storage rsync", "hf": "hf download"}
+"""Scheme of an address -> the command that copies from and to it."""
+
+
 def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> str:
     """INPUT as the run reads it: an absolute path, a pattern of absolute paths, or the address of a data set; "" for
     none. `has_prompt`: whether --prompt is given. Raises SettingsError."""
@@ -30,10 +36,25 @@ def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = Fa
     return str(path.resolve()) if path else ""
 
 
+def refuse_store(flag: str, given: str | os.PathLike, why: str) -> None:
+    """Raise SettingsError if a path is an address in an object store, which would name a folder of this disk.
+
+    Args:
+        flag: that has it, for the message.
+        why: it must be on a disk, and what to do instead; {copy} stands for the command that copies.
+    """
+    if found := _STORE.match(os.fspath(given)):
+        copy = _COPY.get(found[1].lower(), "a tool of that store")
+        address = re.sub(":/+", "://", os.fspath(given), count=1)  # a Path has dropped one slash
+        raise SettingsError(f"{flag} {address}: {why.format(copy=copy)}")
+
+
 def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> Path | None:
     """INPUT, which is readable and not empty: a file, a pattern of files, or a folder. Raises SettingsError."""
     if input is None:
         return None
+    if not rows.is_on_hub(os.fspath(input)):
+        refuse_store("INPUT", input, "is not on this machine; copy it here first, such as with `{copy}`")
     path = Path(input).expanduser()
     if os.path.isdir(path):
         _check_folder(path, task, has_prompt)

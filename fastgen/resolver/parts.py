@@ -42,6 +42,11 @@ def run_options(flags: Flags) -> RunOptions:
     """Raises SettingsError."""
     has_prompt = flags.task != "caption" and flags.prompt != PROMPT
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
+    paths.refuse_store(
+        *("-o", out),
+        why="a run folder is on a disk, where it is locked and its journal grows line by line; give a folder, and copy "
+        "it when the run is done, such as with `{copy}`",
+    )
     if not 0 <= flags.max_cost < 1e9:
         raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
     input, out, shard = paths.rows_input(flags.input, flags.task, has_prompt), out.expanduser().absolute(), None

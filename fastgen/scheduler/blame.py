@@ -5,6 +5,8 @@ after a fault of a device:
 
 * a row is tried on another worker next, if there is one, and is accused only if it kills there too;
 * an accused row is poison once any row succeeds after that; until then the devices may be the cause, and it waits;
+* if workers die that hold no row, or whose rows are all done later, something else ends them (a killer outside, a full
+  memory), and a row needs more deaths to be found guilty;
 * a worker that dies MAX_FAULTS times and finishes nothing in between is taken out; the last one is given more time.
 """
 
@@ -23,6 +25,9 @@ MAX_FAULTS, MAX_FAULTS_OF_LAST = 3, 8
 """Faults of a device in a row, without a finished batch, after which its worker is taken out; the second number is for
 the last worker, because nothing can go on without it."""
 
+MOST_MORE = 6
+"""At most so many deaths more are needed, one for each death that no row caused."""
+
 Verdict = Literal["suspect", "accused", "poison"]
 
 
@@ -31,13 +36,23 @@ class Blame:
         self.poison_streak = 0
         """Rows in a row that were found to be poison, with none done in between."""
         self._kills: Counter[str] = Counter()
+        self._causeless = 0
+        self._suspected: dict[str, int] = {}
+        """Id of a row -> the last death at which its worker had it."""
+        self._not_done: list[int] = []
+        """Rows of each such death that are not done yet."""
         self._faults_on: defaultdict[str, set[str]] = defaultdict(set)
         """Id of a row -> workers whose device failed while they had the row."""
         self._accused: list[tuple[Request, Failed, Group]] = []
         self._any_done = False
 
-    def row_done(self) -> list[Result]:
-        """A row succeeded, so the devices as such are fine. Returns the accused rows, which are now poison."""
+    def row_done(self, ids: Collection[str] = ()) -> list[Result]:
+        """Rows succeeded, so the devices as such are fine. Returns the accused rows, which are now poison."""
+        if self._suspected:
+            for death in [self._suspected.pop(id) for id in ids if id in self._suspected]:
+                self._not_done[death] -= 1
+                if not self._not_done[death]:
+                    self.died_without_rows()
         self.poison_streak = 0
         self._any_done = True
         return self._convict()
@@ -67,6 +82,20 @@ class Blame:
         self._accused = [entry for entry in self._accused if entry[2] is not group]
         return freed
 
+    def died_without_rows(self) -> None:
+        """A worker that had worked died while it held no row, so no row is the cause."""
+        self._causeless = min(MOST_MORE, self._causeless + 1)
+
+    def died_with(self, ids: Collection[str]) -> None:
+        """A worker died with these rows. If all of them are done before they are on one that dies again, it was none
+        of them."""
+        self._suspected.update(dict.fromkeys(ids, len(self._not_done)))
+        self._not_done.append(len(ids))
+
+    def kills(self, request: Request) -> int:
+        """How often a row was alone on its worker when it died."""
+        return self._kills[request.id]
+
     def fault(self, requests: Collection[Request], worker: str) -> None:
         """The device of a worker failed while it had these rows."""
         for request in requests:
@@ -85,7 +114,7 @@ class Blame:
             device_fault: whether it died because its device failed.
         """
         self._kills[request.id] += 1
-        if self._kills[request.id] < failure_policy.MAX_KILLS:
+        if self._kills[request.id] < failure_policy.MAX_KILLS + self._causeless:
             return "suspect"
         if not device_fault:
             self.poison_streak += 1

@@ -261,5 +261,5 @@ class ResultsBack:
 
     def _commit(self, results: list[Result]) -> Iterator[Result]:
         yield from self._progress.commit(results)
-        if any(isinstance(result, Done) for result in results):
-            yield from self._progress.commit(self._pool.blame.row_done())
+        if done := [result.id for result in results if isinstance(result, Done)]:
+            yield from self._progress.commit(self._pool.blame.row_done(done))

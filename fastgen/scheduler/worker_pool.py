@@ -14,7 +14,6 @@ from threading import Thread
 from fastgen.backends.registry import slots
 from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
-from fastgen.scheduler import failure_policy
 from fastgen.scheduler.account import Account
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.blame import MAX_FAULTS, MAX_FAULTS_OF_LAST, Blame
@@ -119,6 +118,8 @@ class WorkerPool:
         state.failed_starts += 1
         state.reused = False
         name = state.worker.name
+        if isinstance(error, WorkerDied) and state.was_ready:
+            self.blame.died_without_rows()
         if isinstance(error, MachineRefused) and len(self._names(state.group)) > 1:
             state.worker.stop(now=True)
             self.states.remove(state)
@@ -261,6 +262,10 @@ class WorkerPool:
             batch = state.in_flight.pop(number).batch
             (lost.perhaps_paid if how.may_cost else lost.unpaid).extend(batch.requests)
             (lost.innocent if how.idle else held).append(batch)
+        if held:
+            self.blame.died_with([request.id for batch in held for request in batch.requests])
+        elif not state.killed:
+            self.blame.died_without_rows()
         lost_rows = len(lost.perhaps_paid) + len(lost.unpaid)
         state.account.died(str(death), lost_rows, since, self.clock())
         if not restart:
@@ -286,7 +291,7 @@ class WorkerPool:
         if verdict == "suspect":
             lost.suspects = [alone]
             return
-        times = failure_policy.MAX_KILLS
+        times = self.blame.kills(request)
         message = f"it ended its engine process {times} times while it ran there alone: {death}"
         failed = state.group.failed(request, "poison", message, times)
         if verdict == "poison":

@@ -73,3 +73,23 @@ def test_accused_rows_go_elsewhere_if_their_backend_takes_no_more():
     assert [fault(blame, "a", worker) for worker in TWO][-1] == "accused"
     assert blame.take_back(OTHER) == [] and [request.id for request in blame.take_back(GROUP)] == ["a"]
     assert blame.row_done() == []
+
+
+def test_a_killer_outside_makes_a_row_need_more_deaths():
+    blame = Blame()
+    for _ in range(2):
+        blame.died_without_rows()
+    verdicts = [blame.killed_alone(row("a"), TWO, device_fault=False) for _ in range(4)]
+    assert verdicts == ["suspect"] * 3 + ["poison"] and blame.kills(row("a")) == 4
+    blame = Blame()
+    blame.died_with(["x", "y"])
+    blame.died_with(["y", "z"])
+    blame.row_done(["x", "y"])
+    assert blame.killed_alone(row("c"), TWO, device_fault=False) == "suspect"
+    assert blame.killed_alone(row("c"), TWO, device_fault=False) == "poison", "z may still be the cause, or y at first"
+    blame.row_done(["z"])
+    assert [blame.killed_alone(row("d"), TWO, device_fault=False) for _ in range(3)] == ["suspect"] * 2 + ["poison"]
+    for _ in range(100):
+        blame.died_without_rows()
+    verdicts = [blame.killed_alone(row("b"), TWO, device_fault=False) for _ in range(8)]
+    assert verdicts == ["suspect"] * 7 + ["poison"], "a row that is at fault is still found"

@@ -157,3 +157,17 @@ def test_workers_are_stopped_side_by_side(pool, monkeypatch):
     monkeypatch.setattr(Puppet, "stopping", Barrier(2))  # broken, and so an error, where one waits for the other
     pool.release()
     assert not Puppet.stopping.broken and not pool.states
+
+
+def test_a_worker_that_dies_without_a_row_is_no_rows_fault(pool):
+    state, _ = pool.states
+    pool.submit(state, batch("late"))
+    state.worker.die("gone", idle=True)
+    pool.handle_death(state, state.worker.futures[-1].exception(), restart=True)
+    verdicts = []
+    for _ in range(3):
+        pool.submit(state, batch("a"))
+        state.worker.die("gone")
+        lost = pool.handle_death(state, state.worker.futures[-1].exception(), restart=True)
+        verdicts.append([failed.message for failed in lost.poisoned])
+    assert verdicts == [[], [], ["it ended its engine process 3 times while it ran there alone: gone"]]
