@@ -1,6 +1,12 @@
 """Offline, high-throughput image generation, image editing and captioning on your own GPUs.
 
-The public names. They are imported when first used, so that `import fastgen` costs nothing.
+    import fastgen
+
+    settings = fastgen.resolve("t2i", "prompts.jsonl", out="run")
+    for result in fastgen.generate(settings):
+        print(result.row, result.error or result.image_paths)
+
+The public names are imported when first used, so that `import fastgen` costs nothing.
 """
 
 from importlib import import_module
@@ -10,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "generate": "fastgen.api",
+    "generate_async": "fastgen.api",
     "explain": "fastgen.api",
     "Session": "fastgen.api",
     "resolve": "fastgen.resolver",

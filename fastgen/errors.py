@@ -36,7 +36,15 @@ def quoted(value: object, most: int = MOST_QUOTED) -> str:
 
 
 class FastgenError(Exception):
-    """Base class of these errors. The text is meant for the user, and no word in it is longer than `MOST_QUOTED`."""
+    """Base class of these errors. The text is meant for the user, and no word in it is longer than `MOST_QUOTED`.
+
+    >>> import fastgen
+    >>> try:
+    ...     fastgen.resolve("t2i", model="no-such-model", gpus="cpu")
+    ... except fastgen.FastgenError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    ModelError 2
+    """
 
     exit_code = 1
     most = 10_000
@@ -48,21 +56,51 @@ class FastgenError(Exception):
 
 
 class SettingsError(FastgenError):
-    """The user asked for something that cannot be done; nothing has been started."""
+    """The user asked for something that cannot be done; nothing has been started.
+
+    >>> import fastgen
+    >>> try:
+    ...     fastgen.resolve("t2i", model="tiny", gpus="cpu", steps=0)
+    ... except fastgen.SettingsError as error:
+    ...     print(error)
+    --steps 0: must be a whole number from 1 to 1000
+    """
 
     exit_code = 2
 
 
 class ModelError(SettingsError):
-    """The model cannot be used: unknown name, missing or damaged file, unsupported family."""
+    """The model cannot be used: unknown name, missing or damaged file, unsupported family.
+
+    >>> import fastgen
+    >>> try:
+    ...     fastgen.resolve("t2i", model="./no-such-folder", gpus="cpu")
+    ... except fastgen.ModelError as error:
+    ...     print(str(error)[:24])
+    --model ./no-such-folder
+    """
 
 
 class RunFolderError(SettingsError):
-    """The run folder cannot be used: locked, read-only, or made with other settings."""
+    """The run folder cannot be used: locked, read-only, or made with other settings.
+
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="run", model="tiny", gpus="cpu", size="128x128", steps=5)
+    >>> try:
+    ...     list(fastgen.generate(settings, rows=[{"prompt": "a fox"}]))
+    ... except fastgen.RunFolderError as error:
+    ...     print("steps: 4 before, 5 now" in str(error))
+    True
+    """
 
 
 class InputError(FastgenError):
-    """One row is bad.
+    """One row is bad. A run never raises it: the row has a `Failed` of the kind "input", with the same message.
+
+    >>> import fastgen
+    >>> error = fastgen.InputError("row 3, field size: is not a size; write 1024x768", "size")
+    >>> error.field
+    'size'
 
     Args:
         message: what is wrong and how to fix it.
@@ -77,12 +115,27 @@ class InputError(FastgenError):
 
 
 class EngineError(FastgenError):
-    """The engines cannot continue; the message says why and where their log is."""
+    """The engines cannot continue; the message says why and where their log is.
+
+    >>> import fastgen
+    >>> fastgen.EngineError.exit_code, issubclass(fastgen.EngineError, fastgen.FastgenError)
+    (1, True)
+    """
 
 
 class BudgetError(FastgenError):
-    """The next request could cost more than --max-cost has left. Run the same command with a higher one to continue."""
+    """The next request could cost more than --max-cost has left. Run the same command with a higher one to continue.
+
+    >>> import fastgen
+    >>> fastgen.BudgetError.exit_code, issubclass(fastgen.BudgetError, fastgen.FastgenError)
+    (1, True)
+    """
 
 
 class DiskError(FastgenError):
-    """The output disk refuses writes. Free some space and run the same command again."""
+    """The output disk refuses writes. Free some space and run the same command again.
+
+    >>> import fastgen
+    >>> fastgen.DiskError.exit_code, issubclass(fastgen.DiskError, fastgen.FastgenError)
+    (1, True)
+    """

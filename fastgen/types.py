@@ -5,9 +5,14 @@ Knows only msgspec: these structs travel between processes (msgpack) and into th
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Task = Literal["t2i", "edit", "caption"]
 
@@ -43,6 +48,13 @@ class ImageParams(msgspec.Struct, frozen=True, gc=False, tag="image", omit_defau
     """How an image is made. `width` and `height` are those of the saved image, in pixels; 0 if an API decides.
 
     `quality` and the three after it are options of APIs, "" if the service decides; the local engine has none of them.
+
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="run", model="tiny", gpus="cpu", size="128x128", steps=4)
+    >>> rows = [{"prompt": "a red circle on a blue background", "name": "first"}]
+    >>> for result in fastgen.generate(settings, rows):
+    ...     print(isinstance(result.params, fastgen.ImageParams), result.params.width, result.params.steps)
+    True 128 4
     """
 
     width: int
@@ -61,7 +73,12 @@ class ImageParams(msgspec.Struct, frozen=True, gc=False, tag="image", omit_defau
 
 
 class TextParams(msgspec.Struct, frozen=True, gc=False, tag="text"):
-    """How a text is made."""
+    """How a text is made: the `params` of a caption's result.
+
+    >>> import fastgen
+    >>> fastgen.TextParams(max_tokens=512, temperature=0.0, seed=0).max_tokens
+    512
+    """
 
     max_tokens: int
     temperature: float
@@ -72,6 +89,13 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Everything that a backend needs to know about one row, and nothing else from the user's row.
 
     Images are numbered j = 0, 1, ... in the order (prompt, copy); image j takes its noise from `params.seed + j`.
+
+    Backends are given requests; a backend of your own (docs/design.md) gets them in batches.
+
+    >>> import fastgen
+    >>> how = fastgen.ImageParams(width=1024, height=1024, steps=28, guidance=3.5, seed=7, n=2)
+    >>> fastgen.Request(id="boat", task="t2i", prompts=("a red boat", "the same boat at night"), params=how).samples
+    4
     """
 
     id: str
@@ -185,8 +209,48 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         return sum(r.samples for r in self.requests)
 
 
-class Done(msgspec.Struct, frozen=True, gc=False, tag="done", tag_field="status", omit_defaults=True):
-    """A finished request. Paths are relative to the run folder; pixels never travel."""
+class Images(Sequence["Image"]):
+    """Images of a result, as Pillow's. One is read when it is asked for, and its file is closed again."""
+
+    def __init__(self, paths: Sequence[str]):
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: Any) -> Any:
+        from PIL import Image
+
+        if isinstance(number, slice):
+            return Images(self.paths[number])
+        with Image.open(self.paths[number]) as image:
+            image.load()
+        return image
+
+    def __repr__(self) -> str:
+        return f"Images({list(self.paths)})"
+
+
+class _Told(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What a result has besides, when it is given to a Python caller. Nothing of it is in the journal."""
+
+    row: dict[str, Any] = {}
+    """The row as the user wrote it."""
+    folder: str = ""
+    """Where `paths` start."""
+    earlier: bool = False
+    """Whether an earlier run made it; nothing was done for it in this one."""
+
+
+class Done(_Told, frozen=True, gc=False, tag="done", tag_field="status", omit_defaults=True):
+    """The result of a row that has one. Paths are relative to the run folder; pixels never travel.
+
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="run", model="tiny", gpus="cpu", size="128x128", steps=4)
+    >>> [done] = fastgen.generate(settings, rows=[{"prompt": "a red circle on a blue background", "name": "first"}])
+    >>> done.images[0].size, done.row["name"], done.error
+    ((128, 128), 'first', None)
+    """
 
     id: str
     backend: str
@@ -227,8 +291,36 @@ class Done(msgspec.Struct, frozen=True, gc=False, tag="done", tag_field="status"
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.read_paths`, as they were read."""
 
+    @property
+    def images(self) -> Images:
+        """The images, read when they are asked for."""
+        return Images(self.image_paths)
 
-class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="status", omit_defaults=True):
+    @property
+    def image_paths(self) -> tuple[str, ...]:
+        """Absolute paths of the images."""
+        return tuple(os.path.join(self.folder, path) for path in self.paths)
+
+    @property
+    def error(self) -> None:
+        """Nothing failed."""
+        return None
+
+
+class Failed(_Told, frozen=True, tag="failed", tag_field="status", omit_defaults=True):
+    """The result of a row that has none, and why.
+
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="bad", model="tiny", gpus="cpu")
+    >>> [failed] = fastgen.generate(settings, rows=[{"prompt": "a fox", "size": "100x100"}])
+    >>> failed.kind, failed.field
+    ('input', 'size')
+    >>> print(failed.error)
+    row 1, field size: 100x100 is not divisible by 16; the nearest size is 96x96
+    >>> failed.row["prompt"], len(failed.images)
+    ('a fox', 0)
+    """
+
     id: str
     kind: Kind
     message: str
@@ -248,6 +340,21 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed", tag_field="sta
     """As of `Done`."""
     inputs: tuple[InputStamp, ...] = ()
     """Of `Request.read_paths`, as they were read."""
+
+    @property
+    def images(self) -> Images:
+        """None were made."""
+        return Images(())
+
+    @property
+    def image_paths(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    @property
+    def error(self) -> str:
+        """Why there is no result: the message."""
+        return self.message
 
 
 Result = Done | Failed

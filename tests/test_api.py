@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import io
+
 import pytest
 
 import fastgen
@@ -14,7 +17,67 @@ def test_rows_from_python(settings, tmp_path, table):
     assert sorted(type(result).__name__ for result in results) == ["Done", "Failed"]
     first, second = table(tmp_path / "out/results.jsonl")
     assert (first["prompt"], first["key"], second["fastgen"]["error"]["kind"]) == ("a", 2**64 + 1, "refused")
-    assert list(generate(settings("t2i"), rows)) == [], "the same rows again: nothing is left to do"
+    again = list(generate(settings("t2i"), rows))
+    assert [(r.id, r.row["prompt"], r.earlier, r.error) for r in sorted(again, key=lambda r: r.row["prompt"])] == [
+        (r.id, r.row["prompt"], True, r.error) for r in sorted(results, key=lambda r: r.row["prompt"])
+    ], "the same rows again: nothing is left to do, and their results are there"
+
+
+def test_every_row_has_a_result_with_its_row_and_images(settings, tmp_path):
+    rows = [
+        {"prompt": "a", "key": 2**64 + 1, "n": 2},
+        {"prompt": "b", "size": "1x1"},
+        {"prompt": "c", "images": ["mine.png"]},
+        {"prompt": "a", "key": 2**64 + 1, "n": 2},  # one of two equal rows
+    ]
+    for earlier in (False, True):
+        results = list(generate(settings("t2i"), rows))
+        assert sorted((r.row for r in results), key=str) == sorted(rows, key=str)
+        made = [r for r in results if isinstance(r, fastgen.Done) and r.backend]
+        [failed] = [r for r in results if isinstance(r, fastgen.Failed)]
+        [kept] = [r for r in results if r.row["prompt"] == "c"]
+        assert [r.earlier for r in made] == [earlier] * 2 and kept.earlier
+        assert failed.error == failed.message and failed.error.startswith("row 2, field size: ")
+        assert list(failed.images) == [] and failed.image_paths == ()
+        assert kept.error is None and kept.paths == ("mine.png",) and kept.attempts == 0
+        for result in made:
+            assert result.error is None and len(result.images) == len(result.paths) == 2
+            assert [image.size for image in result.images] == [(64, 64)] * 2
+            assert result.images[-1].tobytes() and result.images[:1].paths == result.image_paths[:1]
+            assert result.image_paths[0] == str(tmp_path / "out" / result.paths[0])
+            assert "Images([" in repr(result.images)
+    text = (tmp_path / "out/journal.jsonl").read_text()
+    assert '"key"' not in text and '"folder"' not in text and '"earlier"' not in text
+
+
+def test_captions_come_with_their_rows(settings, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "id": "x"}, {"image": "a.png", "id": "y", "caption": "mine"}]
+    results = {r.id: r for r in generate(settings("caption", image_root=tmp_path), rows)}
+    assert results["x"].text and results["x"].row == rows[0] and results["x"].image_paths == ()
+    assert (results["y"].text, results["y"].earlier, results["y"].row) == ("mine", True, rows[1])
+
+
+def test_a_line_that_is_no_row_has_its_text(settings, rows_file):
+    [result] = generate(settings("t2i", rows_file([b"{oops"])))
+    assert result.kind == "input" and result.row == {"line": "{oops"}
+
+
+def test_examples_in_docstrings(tmp_path, monkeypatch):
+    """Every public name has one. They share a run folder, so that the model draws once."""
+    monkeypatch.chdir(tmp_path)
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    names = [name for name in fastgen.__all__ if name != "__version__"]
+    names.sort(key=lambda name: name not in ("generate", "Done"))  # these make the row that others show
+    for name in names:
+        examples = [test for test in finder.find(getattr(fastgen, name), name) if test.examples]
+        assert examples, f"{name} has no example"
+        said = io.StringIO()
+        for test in examples:
+            runner.run(test, out=said.write)
+        assert not runner.failures, said.getvalue()
 
 
 def test_a_result_is_safe_before_it_is_told(settings, rows_file, tmp_path, table):

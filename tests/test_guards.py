@@ -341,6 +341,7 @@ def test_the_flags_are_frozen():
 def test_the_public_names_are_frozen():
     assert set(fastgen.__all__) == {
         "generate",
+        "generate_async",
         "explain",
         "Session",
         "resolve",

@@ -119,6 +119,8 @@ ELSEWHERE = {
     "cli/shards.py": "scenarios/test_shards.py",
     "output/shards.py": "scenarios/test_shards.py",
     "scheduler/share.py": "scenarios/test_shards.py",
+    "api/plan.py": "test_api.py",
+    "scheduler/all_rows.py": "test_api.py",
     "scheduler/batches_out.py": "scheduler/test_run.py",
     "scheduler/progress.py": "scheduler/test_watchdog.py",
     "scheduler/results_back.py": "scheduler/test_run.py",

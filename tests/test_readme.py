@@ -17,7 +17,7 @@ from fastgen.cli import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "rehearsal.md")]
-OF_OTHERS = {"--api-server-count", "--device", "--enable-prefix-caching", "--start"}
+OF_OTHERS = {"--api-server-count", "--device", "--enable-prefix-caching", "--index-url", "--start"}
 """Flags of programs other than `fastgen`."""
 
 
@@ -80,6 +80,11 @@ def test_links_lead_somewhere():
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_site_has_every_page_once():
+    listed = re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_modules_are_where_the_changelog_says():

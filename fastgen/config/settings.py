@@ -219,7 +219,13 @@ class RunOptions(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """A run, resolved. Build it with `fastgen.resolve`."""
+    """A run, resolved. Build it with `fastgen.resolve`.
+
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="run", model="tiny", gpus="cpu", size="128x128", steps=4)
+    >>> isinstance(settings, fastgen.Settings), settings.task, [device.name for device in settings.placement.devices]
+    (True, 't2i', ['cpu'])
+    """
 
     task: Task
     backend: BackendSpec

@@ -5,6 +5,7 @@ A file in the run folder's place for temporary files, one record per row in inpu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
@@ -35,10 +36,19 @@ _decode = msgspec.msgpack.Decoder(SpooledRow).decode
 
 
 class RowSpool:
-    """Args: out: the run folder, which is claimed. Raises DiskError."""
+    """Args:
+        out: the run folder, which is claimed.
+        finds: whether rows are wanted by their ids, each once.
 
-    def __init__(self, out: Path):
+    Raises:
+        DiskError: it cannot be written.
+    """
+
+    def __init__(self, out: Path, finds: bool = False):
         self._path = out / PARTIAL / "rows"
+        self._places: dict[str, int] | None = {} if finds else None
+        """Id -> where its record begins, of rows that were not taken yet."""
+        self._end = 0
         try:
             self._file = self._path.open("w+b")
         except OSError as error:
@@ -53,6 +63,21 @@ class RowSpool:
             self._file.write(len(record).to_bytes(4, "little") + record)
         except OSError as error:
             raise DiskError(f"cannot write {self._path}: {error.strerror}") from None
+        if self._places is not None:
+            self._places[row.id] = self._end
+        self._end += 4 + len(record)
+
+    def take(self, id: str) -> SpooledRow | None:
+        """The row of that id; None if it was taken before. Raises DiskError."""
+        place = self._places.pop(id, None) if self._places else None
+        if place is None:
+            return None
+        try:
+            self._file.flush()
+            length = int.from_bytes(os.pread(self._file.fileno(), 4, place), "little")
+            return _decode(os.pread(self._file.fileno(), length, place + 4))
+        except OSError as error:
+            raise DiskError(f"cannot read {self._path}: {error.strerror}") from None
 
     @property
     def digest(self) -> str:

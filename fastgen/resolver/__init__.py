@@ -103,6 +103,11 @@ def resolve(
     The names are those of the command line; None means "not given". Without `input` the rows come from Python. Without
     `out`, a run goes to a folder of its own (`fastgen-runs/t2i-2`) if the usual one has results of other settings.
 
+    >>> import fastgen
+    >>> settings = fastgen.resolve("t2i", out="run", model="tiny", gpus="cpu", size="128x128", steps=4)
+    >>> settings.model.name, settings.image.size, settings.image.steps
+    ('tiny', (128, 128), 4)
+
     Raises:
         SettingsError: something cannot be honoured; the message names the flag and the fix.
     """

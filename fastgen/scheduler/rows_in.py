@@ -18,7 +18,10 @@ READ_AHEAD = 256
 
 
 class RowsIn:
-    """Args: items: what `triage` says about each row, in order."""
+    """Args:
+    items: what `triage` says about each row, in order.
+    tells_all: whether `read` also yields the rows for which nothing is to be done.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class RowsIn:
         route: Route,
         retries: Retries,
         progress: Progress,
+        tells_all: bool = False,
     ):
         self.left = True
         """Whether INPUT may have more rows."""
@@ -33,10 +37,11 @@ class RowsIn:
         self._route = route
         self._retries = retries
         self._progress = progress
+        self._tells_all = tells_all
 
-    def read(self, now: float, wanted_elsewhere: Callable[[], bool]) -> Iterator[Result]:
+    def read(self, now: float, wanted_elsewhere: Callable[[], bool]) -> Iterator[Result | Skipped | Prefilled]:
         """Fill the windows until they are full, a backend needs its first worker, or the loop is needed elsewhere.
-        Yields the rows that fail right away.
+        Yields the rows that fail right away, and with `tells_all` those for which nothing is to be done.
 
         Raises:
             SettingsError: INPUT has no rows at all.
@@ -62,6 +67,8 @@ class RowsIn:
                 break
             counts["rows"] += 1
             failed += self._take(item)
+            if self._tells_all and isinstance(item, Skipped | Prefilled):
+                yield item
         yield from self._progress.commit(failed)
 
     def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -34,6 +35,7 @@ from fastgen.output.writers.records import Records
 from fastgen.output.writers.tables import Shape, write_partial_tables, write_tables
 from fastgen.resolver.fitting import settle_compile
 from fastgen.scheduler import at_service, share
+from fastgen.scheduler.all_rows import AllRows
 from fastgen.scheduler.at_service import AtService
 from fastgen.scheduler.batches_out import BatchesOut
 from fastgen.scheduler.budget import Ledger
@@ -74,6 +76,7 @@ class Run:
         idle_pool: engines of earlier runs come from here, and those of this run go back here; None: they end with the
             run.
         place: where workers run, a name in workers.registry.PLACES; "": where the settings say.
+        tells_all: whether `results` also yields the rows that need nothing done, and each result with its row.
 
     Raises:
         RunFolderError: the run folder cannot be used.
@@ -87,6 +90,7 @@ class Run:
         rows: Iterable[dict] | None = None,
         idle_pool: IdlePool | None = None,
         place: str = "",
+        tells_all: bool = False,
     ):
         _check(settings, rows)
         durable = any(link.durable for link in settings.route)
@@ -112,9 +116,10 @@ class Run:
         self._retries = Retries()
         self._pool = WorkerPool(self._inbox, emit, idle_pool, place)
         self._reader = RowReader(settings.run.input, settings.run.limit, Store(settings.run.out), self._say)
-        self._spool = RowSpool(self.folder.path)
+        self._spool = RowSpool(self.folder.path, finds=tells_all)
+        self._all = AllRows(settings, self._spool) if tells_all else None
         self._share = Share(settings, self._journal) if settings.run.shard else None
-        self._rows = RowsIn(self._triage(), self._route, self._retries, self._progress)
+        self._rows = RowsIn(self._triage(), self._route, self._retries, self._progress, tells_all)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
         self._back = ResultsBack(
@@ -192,7 +197,7 @@ class Run:
             self._warn()
             if self._at_service is not None:
                 self._at_service.begin()
-            yield from self._loop()
+            yield from self._told(self._loop())
             self._say_what_is_lost()
             if self._reserve is not None:
                 self._reserve.release()
@@ -228,6 +233,11 @@ class Run:
                 self._spool.close()
                 self._ledger.close()
                 self.folder.close()
+
+    def _told(self, items: Iterator[Result | Skipped | Prefilled]) -> Iterator[Result]:
+        """The results as the caller gets them."""
+        for item in items:
+            yield self._all.told(item) if self._all else cast(Result, item)
 
     def interrupt(self) -> None:
         """Send no more batches, wait up to `GRACE_S` for those in flight, and keep their results. Safe to call from a
@@ -309,7 +319,7 @@ class Run:
 
     # The loop
 
-    def _loop(self) -> Iterator[Result]:
+    def _loop(self) -> Iterator[Result | Skipped | Prefilled]:
         progress = self._progress
         while True:
             yield from self._rows.read(time.monotonic(), wanted_elsewhere=lambda: not self._inbox.empty())
