@@ -31,11 +31,19 @@ class Download(msgspec.Struct, frozen=True):
     """0 if that is not known."""
     place: str
     free_gib: float
+    is_gated: bool = False
+    """Whether its licence has to be accepted on its page."""
+    has_token: bool = False
+    """Whether there is a token of the hub on this machine."""
 
     def __str__(self) -> str:
         size = f"{self.gib:.1f} GiB" if self.gib else "a size that the hub alone knows"
         short = "; that is not enough" if self.gib > self.free_gib else ""
-        return f"{self.model}: {size} to {self.place} ({self.free_gib:.1f} GiB are free{short})"
+        text = f"{self.model}: {size} to {self.place} ({self.free_gib:.1f} GiB are free{short})"
+        if self.is_gated:
+            token = "there is a token" if self.has_token else "there is no token: run 'hf auth login', or set HF_TOKEN"
+            text += f"; its licence must be accepted at {page(self.model)}, and {token}"
+        return text
 
 
 @contextmanager
@@ -53,12 +61,26 @@ def wanted() -> bool:
     return not _plan_only.get()
 
 
-def of(model: str, gib: float = 0.0) -> Download:
-    """The download of a model. `gib`: its size, if the hub has said it."""
+def page(model: str) -> str:
+    """The page of a model on the hub."""
+    return f"https://huggingface.co/{model}"
+
+
+def has_token() -> bool:
+    """Whether this machine has a token of the hub; it may still be wrong."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def of(model: str, gib: float = 0.0, is_gated: bool | None = None) -> Download:
+    """The download of a model. `gib` and `is_gated`: if the hub has said them."""
+    if is_gated is None:
+        is_gated = any(known.is_gated for known in SHORT_NAMES.values() if known.hub_id == model)
     place = Path(_cache())
     there = next((folder for folder in (place, *place.parents) if folder.exists()), Path("/"))
     free = shutil.disk_usage(there).free / 2**30
-    return Download(model, gib or SIZES_GIB.get(model, 0.0), str(place), round(free, 1))
+    return Download(model, gib or SIZES_GIB.get(model, 0.0), str(place), round(free, 1), is_gated, has_token())
 
 
 def announce(model: str, patterns: list[str], say: Callable[[str], None] | None = None) -> None:
@@ -66,9 +88,11 @@ def announce(model: str, patterns: list[str], say: Callable[[str], None] | None 
     from huggingface_hub import HfApi
 
     with suppress(Exception):  # the download itself will say what is wrong
-        files = HfApi().model_info(model, files_metadata=True, timeout=10).siblings or []
+        info = HfApi().model_info(model, files_metadata=True, timeout=10)
+        files = info.siblings or []
         size = sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, pattern) for pattern in patterns))
-        (say or _print)(f"downloading {of(model, size / 2**30)}; if it is interrupted, the same command continues it")
+        there = of(model, size / 2**30, bool(getattr(info, "gated", False)))
+        (say or _print)(f"downloading {there}; if it is interrupted, the same command continues it")
 
 
 def _print(message: str) -> None:

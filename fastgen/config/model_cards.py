@@ -260,9 +260,13 @@ def _from_hub(name: str) -> Path | None:
     except HFValidationError:
         raise ModelError(f"--model {name}: no such folder and not a hub id; {mend}") from None
     except GatedRepoError:
+        then = (
+            "the token of this machine belongs to an account that has not accepted it, or may not read gated models"
+            if downloads.has_token()
+            else "then run 'hf auth login' with the same account (or set HF_TOKEN); there is no token on this machine"
+        )
         raise ModelError(
-            f"--model {name}: accept its licence first: open https://huggingface.co/{name}, accept the licence, then "
-            "run 'hf auth login' with the same account (or set HF_TOKEN)"
+            f"--model {name}: accept its licence first: open {downloads.page(name)} and accept the licence; {then}"
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(

@@ -16,6 +16,11 @@ class Known:
     pipeline: str
     """The pipeline of diffusers that its folder names."""
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether its licence has to be accepted on its page before a download."""
+        return self.licence == NON_COMMERCIAL
+
 
 SHORT_NAMES = {
     "klein": Known("black-forest-labs/FLUX.2-klein-4B", "Apache 2.0", 13.4, "Flux2KleinPipeline"),

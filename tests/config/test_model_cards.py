@@ -160,6 +160,37 @@ def test_a_plan_downloads_nothing_and_says_what_a_run_would(monkeypatch, tmp_pat
     assert said[0].startswith("downloading me/another: 3.0 GiB to ") and "the same command continues it" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("token", "words"), [(None, "there is no token: run 'hf auth login'"), ("t", "there is a token")]
+)
+def test_of_a_gated_model_the_page_and_the_token_are_named(monkeypatch, token, words):
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    from fastgen.config import downloads
+
+    said: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+    monkeypatch.setattr(downloads, "_print", said.append)
+    assert words in str(downloads.of("black-forest-labs/FLUX.1-dev"))
+    assert "token" not in str(downloads.of("Tongyi-MAI/Z-Image-Turbo"))
+    info = type("Info", (), {"siblings": [], "gated": "auto"})()
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+
+    def refused(name, allow_patterns, local_files_only=False):
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here")
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    with pytest.raises(ModelError, match=r"open https://huggingface\.co/me/gated and accept the licence; ") as error:
+        resolve_model("me/gated", "t2i", on_gpu=False)
+    assert "its licence must be accepted at https://huggingface.co/me/gated, and " + words in said[0]
+    assert ("an account that has not accepted it" if token else "'hf auth login' with the same account") in str(
+        error.value
+    )
+
+
 def test_a_model_in_the_cache_asks_nothing_of_the_hub(monkeypatch):
     import huggingface_hub
 
