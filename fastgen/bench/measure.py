@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from fastgen.backends.registry import streams
 from fastgen.bench import peak
 from fastgen.bench.arms import Arm
+from fastgen.bench.eta import Eta
 from fastgen.bench.judge import Judge
 from fastgen.bench.process import ArmFailed, ArmProcess, ArmRefused
 from fastgen.bench.rounds import Round
@@ -115,6 +117,7 @@ class Measurement:
         """Whether the baseline ran in the same turns as the others."""
         self._theirs: dict[int, Round] = {}
         """The baseline's last round of each turn."""
+        self._eta = Eta(0, 0)
         self._reference: dict[str, str] = {}
         """The baseline's images or texts by id; they are kept until the end."""
 
@@ -136,6 +139,9 @@ class Measurement:
             opponent.arm.settings.task == "caption"
         )  # vLLM takes the memory it is told to take, and works a little even while idle
         together = 1 if is_served else max(1, min(MOST_TOGETHER, int(ROOM * free / needed)))
+        companies = -(-len(waiting) // together) or 1
+        self._eta.starts = 1 + len(waiting)
+        self._eta.rounds = self.rounds * (len(waiting) + companies)  # the baseline plays with each of them
         fits = free > SPARE * needed and not (is_served and opponent.arm.settings.placement.devices[0].gpu)
         staying = [(opponent, process)]
         try:
@@ -168,6 +174,7 @@ class Measurement:
         """Start an arm: make its first image, then a batch for each stream, which is not timed."""
         settings = figures.arm.settings
         self.say(f"{figures.arm.name}: starts")
+        began = time.monotonic()
         process = ArmProcess(figures.arm, self.folder / figures.arm.name.replace(" ", "_").replace("/", "_"))
         try:
             figures.first_seconds, made = process.first(self.work.rows(-2, 1)[0][0])
@@ -188,12 +195,16 @@ class Measurement:
                 figures.arm, figures.failed = replace(figures.arm, refused=str(error)), ""
             self.say(f"{figures.arm.name}: cannot run here: {error}")
             process.end()
+            self._eta.skip(self.rounds)
             return None
         except ArmFailed as error:
             figures.failed = str(error)
             self.say(f"{figures.arm.name}: failed: {error}")
             process.end()
+            self._eta.skip(self.rounds)
             return None
+        finally:
+            self._eta.started(time.monotonic() - began)
         self.say(f"{figures.arm.name}: first result after {figures.first_seconds:.1f} s")
         return process
 
@@ -223,6 +234,7 @@ class Measurement:
                     figures.ratios.append((len(made.made) / made.seconds) / (len(theirs.made) / theirs.seconds))
                 self._judge(figures, made, wishes)
                 figures.add(made, len(made.made))
+                self._eta.played(made.seconds)
                 figures.main_peak_gib = process.peak_gib()
                 if turn and figures is not opponent:
                     shutil.rmtree(process.folder / str(turn))
@@ -230,7 +242,8 @@ class Measurement:
                 f"{f.arm.name} {f.ratios[-1]:.2f}x" if f.ratios else f"{f.arm.name} {f.rates[-1]:.3g}/s"
                 for f, *_ in found
             )
-            self.say(f"round {turn + 1} of {self.rounds}, {len(rows)} rows: {', '.join(told)}")
+            left = f"; {self._eta}" if str(self._eta) else ""
+            self.say(f"round {turn + 1} of {self.rounds}, {len(rows)} rows: {', '.join(told)}{left}")
 
     def _judge(self, figures: Figures, made: Round, wishes: dict) -> None:
         look = figures.judge.texts if figures.arm.settings.task == "caption" else figures.judge.pictures

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fastgen
+from fastgen.bench import noise
 from fastgen.bench.measure import Measurement
 from fastgen.config.model_cards import TINY, TINY_VLM
 from fastgen.config.settings import Settings
@@ -121,7 +122,7 @@ def table_of(found: dict) -> list[tuple[str, ...]]:
             (
                 arm["name"],
                 f"{arm['images_per_second']:.3g}",
-                f"{arm['ratio']:.2f}",
+                f"{arm['ratio']:.2f}{' ?' if noise.is_noise(arm) else ''}",
                 f"{arm['ratio_least']:.2f}-{arm['ratio_most']:.2f}",
                 f"{arm['first_image_seconds']:.1f}",
                 _said(memory["gpu" if on_gpu else "main"], "{:.1f}"),
@@ -168,6 +169,7 @@ def markdown(found: dict) -> str:
         "|---" * len(head) + "|",
     ]
     text += [f"| {' | '.join(row)} |" for row in rows]
+    text += ["", *(f"**Warning**: {line}." for line in noise.warnings(found))]
     if said := left_out(found):
         text += ["", "Not run:", "", *(f"* {line}" for line in said)]
     stages = [name for arm in found["arms"] for name in arm.get("stages_seconds", {})]
@@ -205,27 +207,41 @@ NOTES = (
 
 
 def show(found: dict) -> None:
-    """The table, on stdout."""
+    """The table, on stdout. Where it is wider than the terminal, it is several, each with the names of the arms."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"{found['about']['task']} on {found['about']['hardware']}, {found['about']['weights']}",
-        title_justify="left",
-    )
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 170)
+    title = f"{found['about']['task']} on {found['about']['hardware']}, {found['about']['weights']}"
     head, *rows = table_of(found)
-    for name in head:
-        table.add_column(name, justify="right" if name else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 170)
-    console.print(table)
+    for columns in _in_width([head, *rows], console.width):
+        table = Table(title=title, title_justify="left")
+        for at in columns:
+            table.add_column(head[at], justify="right" if at else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(row[at] for at in columns))
+        console.print(table)
+        title = ""
     for line in left_out(found):
         console.print(line, markup=False, highlight=False)
     for command in found.get("commands", ()):
         console.print(
             f"{command['command']}: {command['seconds']:.1f} s, {command['ratio']:.2f} of fastgen's rate", markup=False
         )
+    for line in noise.warnings(found):
+        console.print(f"warning: {line}", markup=False, highlight=False)
+
+
+def _in_width(table: list[tuple[str, ...]], width: int) -> list[list[int]]:
+    """The columns of each table that is shown, so that none is wider than the terminal. The first one is in all."""
+    frame = 3  # of each column: a line and two blanks
+    widths = [max(len(row[at]) for row in table) + frame for at in range(len(table[0]))]
+    shown = [[0]]
+    for at in range(1, len(widths)):
+        if sum(widths[one] for one in shown[-1]) + widths[at] + 1 > width and len(shown[-1]) > 1:
+            shown.append([0])
+        shown[-1].append(at)
+    return shown
 
 
 def _said(value: Any, form: str) -> str:

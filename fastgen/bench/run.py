@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 import fastgen
-from fastgen.bench import chart, commands, peak, pipeline, report, synthetic
+from fastgen.bench import chart, commands, noise, peak, pipeline, report, synthetic
 from fastgen.bench.arms import arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.tune import search
@@ -156,20 +156,18 @@ def run(
     number("--rounds", rounds, 1, 1000)
     number("--rows", rows, 0, 1_000_000)
     contestants = arms(settings, only)
+    load_before, cores = noise.load(), len(os.sched_getaffinity(0))
     out = Path(settings.run.out)
     try:
         with _own(out):
-            for note in settings.run.notes:
-                say(f"note: {note}")
+            _say_before(settings, noise.others(load_before, cores), say)
             most = peak.of_hardware(settings)
             work = Work(settings, out / "arms" / "inputs")
             measurement = Measurement(contestants, work, out / "arms", rounds=rounds, rows=rows, say=say)
             measurement.run()
             facts = report.about(settings, command, measurement, most) | _replica(settings, say)
-            found: dict = {"about": facts, "arms": [one.as_dict(work, most[0]) for one in measurement.figures]}
-            for arm in found["arms"]:
-                if "ratio" in arm:
-                    arm["again"] = report.rerun(facts, arm["name"], os.path.relpath(out))
+            facts |= {"load_before": round(load_before, 2), "cores": cores}
+            found: dict = {"about": facts, "arms": _figures(measurement, work, most[0], facts, out)}
             _write(found, out)
             if compare:
                 given = (compare, settings.task, flags or {})
@@ -182,6 +180,22 @@ def run(
             return found
     except OSError as error:
         raise DiskError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _say_before(settings: Settings, busy: str, say: Callable[[str], None]) -> None:
+    for note in settings.run.notes:
+        say(f"note: {note}")
+    if busy:
+        say(f"warning: {busy}")
+
+
+def _figures(measurement: Measurement, work: Work, most_flops: float, facts: dict, out: Path) -> list[dict]:
+    """Those of each arm, with the command that measures it again."""
+    arms = [one.as_dict(work, most_flops) for one in measurement.figures]
+    for arm in arms:
+        if "ratio" in arm:
+            arm["again"] = report.rerun(facts, arm["name"], os.path.relpath(out))
+    return arms
 
 
 def _replica(settings: Settings, say: Callable[[str], None]) -> dict:
