@@ -166,6 +166,9 @@ class Report:
             self._say(text)
             for line in worker_lines.lines(summary.get("workers", {})):
                 self._say(line)
+            if counts.get("kept"):
+                key = self.settings.rows.output_key
+                self._say(f"kept rows have `{key}` already; --output-key NAME makes them anew, into another field")
             if state == "finished":
                 self._say(f"table: {self.settings.run.out}/results.jsonl")
                 if counts.get("failed"):

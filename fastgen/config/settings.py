@@ -65,6 +65,11 @@ class Rows(msgspec.Struct, frozen=True):
     strict: bool = False
     """Whether a field that is not read, and plainly should be, ends the run."""
 
+    @property
+    def output_is_input(self) -> bool:
+        """Whether rows are made from what an earlier command wrote into the same field."""
+        return self.output_key in (self.image_key, self.prompt_key)
+
     def fingerprint(self) -> dict[str, Any]:
         """What changes results. Fields that are newer than some run folders count only if they are set."""
         said = {"output_key": self.output_key, "image_root": self.image_root, "seed": self.seed}

@@ -24,6 +24,8 @@ PICTURES = (
     *("image_paths", "image_file", "img_path", "img", "picture", "image_url", "url", "path", "filename"),
 )
 """Columns with the images in rows that have none of `IMAGE_FIELDS`."""
+INSTRUCTIONS = ("edit_prompt", "edit_instruction", "instruction", "edit")
+"""Of these, those that say how to edit. Before the others, --prompt counts: they describe pictures more often."""
 DIFFUSERS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "num_images_per_prompt": "n"}
 """diffusers' names of fields."""
 _EMPTY: tuple[object, ...] = (None, "", [])
@@ -50,6 +52,8 @@ class Columns:
             return fields, {}
         view, columns = dict(fields), dict[str, str]()
         self._named_by_flags(view, columns)
+        if self._rows.output_is_input or (self._task == "t2i" and made == "text"):
+            view.pop(self._rows.output_key, None)  # what the row is made from, and not yet a result
         self._prompt(view, columns, made)
         if self._task != "t2i" and not any(_filled(view, name) for name in IMAGE_FIELDS):
             self._take(view, columns, "images", next((name for name in PICTURES if _filled(view, name)), ""))
@@ -84,18 +88,27 @@ class Columns:
         """The prompt from a column of another name, or from --prompt."""
         if self._rows.prompt_key:
             return
+        had = any(_filled(view, name) for name in PROMPT_FIELDS)
         if made == "picture" and (self._task == "caption" or self._rows.prompt):
             for name in PROMPT_FIELDS:  # it made the picture
                 if view.pop(name, None) is not None:
                     self._tell("", "the prompts of rows with pictures that fastgen made are not asked again (--prompt)")
+        asks = self._task == "edit" and bool(self._rows.prompt)  # then a description is no instruction
         if made == "text" and self._task != "caption" and _filled(view, "caption"):
             for name in PROMPT_FIELDS:  # it asked for the caption
                 view.pop(name, None)
-            self._take(view, columns, "prompt", "caption")
+            if not asks:
+                self._take(view, columns, "prompt", "caption")
         if any(_filled(view, name) for name in PROMPT_FIELDS):
             return
-        if name := next((n for n in self._prompts if isinstance(view.get(n), str) and view[n].strip()), ""):
-            self._take(view, columns, "prompt", name)
+        names = [name for name in self._prompts if isinstance(view.get(name), str) and view[name].strip()]
+        if asks:
+            names = [name for name in names if name in INSTRUCTIONS]
+        if made == "picture" and (asks or self._task == "caption") and not had:
+            used = next((name for name in PROMPTS["t2i"] if isinstance(view.get(name), str)), "")
+            names = [name for name in names if name != used]  # it made the picture
+        if names:
+            self._take(view, columns, "prompt", names[0])
         elif self._rows.prompt:
             view["prompt"] = self._rows.prompt
 

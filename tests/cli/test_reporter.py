@@ -119,17 +119,22 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(report, capsys, monk
 
 
 @pytest.mark.parametrize(
-    ("kinds", "again"),
-    [(["rate_limited"], True), (["input"], False), (["rate_limited", "input"], False), (["refused"], False)],
+    ("kinds", "advice"),
+    [
+        (["rate_limited"], "the same command tries them again"),
+        (["input"], "fix them and run the same command"),
+        (["rate_limited", "input"], "1: the same command tries them again; 1: fix them"),
+        (["refused"], "--fallback-on-refusal"),
+    ],
     ids=str,
 )
-def test_the_advice_fits_the_failures(report, capsys, kinds, again):
+def test_the_advice_fits_the_failures(report, capsys, kinds, advice):
     voice = report("human")
     for kind in kinds:
         fail(voice, kind)
     voice.end("finished", 3, SUMMARY)
     said = capsys.readouterr().err
-    assert ("same command" in said) == again and ("--retry-failed" in said) != again
+    assert advice in said and "--retry-failed" not in said
 
 
 def test_the_end_counts(report, capsys, tmp_path):
@@ -149,14 +154,14 @@ def test_an_interrupted_run_says_how_to_go_on(report, capsys):
     assert "same command" in said and "results.jsonl" not in said
 
 
-def test_quiet_says_why_it_ended_and_nothing_else(report, capsys):
+def test_quiet_says_what_failed_why_it_ended_and_nothing_else(report, capsys):
     voice = report("quiet")
     voice.begin()
     fail(voice, "input")
     voice.result(made("a.png"), {"done": 1, "images": 1}, 2)
     voice.end("failed", 1, {}, message="error: the disk is full")
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "error: the disk is full\n")
+    assert (said.out, said.err) == ("", "failed: row 0: broken [input, id r0]\nerror: the disk is full\n")
 
 
 def test_plural():

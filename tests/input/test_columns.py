@@ -93,6 +93,36 @@ def test_what_an_earlier_command_was_asked_is_not_asked_again():
     assert read("caption", {**captioned, "fastgen": {"status": "failed"}})[0]["prompt"] == "What is this?"
 
 
+@pytest.mark.parametrize(
+    ("task", "row", "flags", "prompt"),
+    [
+        ("edit", {"text": "a cat", "images": ["a"], "fastgen": PICTURE}, {"prompt": "night"}, "night"),
+        ("edit", {"instruction": "a cat", "images": ["a"], "fastgen": PICTURE}, {"prompt": "night"}, "night"),
+        ("edit", {"image": "a", "caption": "a cat", "fastgen": TEXT}, {"prompt": "night"}, "night"),
+        ("edit", {"image": "a", "caption": "a cat", "fastgen": TEXT}, {}, "a cat"),
+        ("edit", {"image": "a", "caption": "a cat"}, {"prompt": "night"}, "night"),
+        ("edit", {"image": "a", "instruction": "blue"}, {"prompt": "night"}, "blue"),
+        ("edit", {"image": "a", "text": "blue"}, {}, "blue"),
+        ("t2i", {"text": "a cat"}, {"prompt": "night"}, "a cat"),
+        ("caption", {"question": "a cat?", "images": ["a"], "fastgen": PICTURE}, {}, None),
+        ("caption", {"text": "a cat", "question": "What?", "images": ["a"], "fastgen": PICTURE}, {}, "What?"),
+    ],
+)
+def test_a_description_is_no_instruction_where_there_is_one(task, row, flags, prompt):
+    assert read(task, row, **flags)[0].get("prompt") == prompt
+
+
+def test_what_a_row_is_made_from_is_not_its_result():
+    """Edits of edits, and pictures from captions of pictures."""
+    edited = {"prompt": "blue", "edited_images": ["b.png"], "images": ["a.png"], "fastgen": PICTURE}
+    view, columns = Columns(Rows("edited_images", "", 0, image_key="edited_images", prompt="x"), "edit").read(edited)
+    assert view["images"] == ["b.png"] and "edited_images" not in view and columns == {"images": "edited_images"}
+    captioned = {"images": ["a.png"], "caption": "a cat", "fastgen": TEXT}
+    view, _ = Columns(Rows("images", "", 0), "t2i").read(captioned)
+    assert view["prompt"] == "a cat" and "images" not in view
+    assert "images" in Columns(Rows("images", "", 0), "t2i").read({"prompt": "p", "images": ["a"]})[0]
+
+
 def png() -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((16, 16), 50).save(buffer, "PNG")

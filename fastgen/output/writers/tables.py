@@ -121,17 +121,18 @@ def table_line(spooled: SpooledRow, shape: Shape, journal: Results, partial: boo
         about = row.fields().get("fastgen", {"id": spooled.id, "status": "kept"})
         return splice(row, {"fastgen": about}), "kept"
     result = journal.get(spooled.id, spooled.content)
+    dropped = () if shape.rows.output_is_input else (key,)
     if isinstance(result, Done):
         about = describe(result) | _asked(row, shape)
         return splice(row, {key: _output(result, shape), "fastgen": about}), "done"
     if result is None and partial:
-        return splice(row, {"fastgen": {"id": spooled.id, "status": "pending"}}, dropped=(key,)), "pending"
+        return splice(row, {"fastgen": {"id": spooled.id, "status": "pending"}}, dropped=dropped), "pending"
     if result is None:
         raise FastgenError(f"row {row.number} has no result in the journal. Run the same command again")
     added: dict[str, Any] = {"fastgen": describe(result)}
     if not spooled.readable:
         added["line"] = row.raw.decode("utf-8", "replace")
-    return splice(row, added, dropped=(key,)), "failed"
+    return splice(row, added, dropped=dropped), "failed"
 
 
 def _asked(row: Row, shape: Shape) -> dict[str, str]:
