@@ -30,7 +30,8 @@ FLAGS = {
         *("quality", "quantize", "offload", "cache", "attention", "compile", "cuda_graphs", "profile"),
     ),
     "APIs": (
-        *("base_url", "fallback", "fallback_on_refusal", "max_cost", "max_inflight", "rpm", "timeout", "extra_body"),
+        *("base_url", "fallback", "fallback_on_refusal", "max_cost", "batch_api", "batch_rows"),
+        *("max_inflight", "rpm", "timeout", "extra_body"),
         *("background", "aspect_ratio", "resolution", "allow_image_hosts"),
     ),
     "Several machines": ("shard", "engine", "ray_address", "min_workers", "max_workers"),
