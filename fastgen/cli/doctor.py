@@ -17,13 +17,11 @@ import typer
 
 if TYPE_CHECKING:
     from fastgen.config.hardware import Gpu
+    from fastgen.types import Task
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 MARKS = {"ok": "ok      ", "missing": "missing ", "broken": "broken  ", "fact": "        "}
-MODELS = {"FLUX.1-dev": ("flux-dev", "t2i"), "FLUX.1-Kontext-dev": ("flux-kontext", "edit")}
-"""Name -> the folder without weights that stands for it, and its task."""
 QUANTIZED = ("none", "8bit", "4bit", "fp8")
-LICENCE = "https://huggingface.co/black-forest-labs/FLUX.1-dev"
 
 
 @dataclass(frozen=True)
@@ -110,35 +108,54 @@ def _kernels(gpus: list[Gpu]) -> Iterator[Finding]:
 
 
 def _models(gpus: list[Gpu]) -> Iterator[Finding]:
-    """Which models fit, by the planner, with weights of every precision."""
+    """Which models fit each kind of GPU, by the planner, with weights of every precision."""
+    from fastgen.config.short_names import SHORT_NAMES
+
     if not gpus:
         yield Finding("models", "ok", "tiny, the embedded model and captioner, on the CPU")
         return
-    from fastgen.bench import synthetic
-    from fastgen.errors import FastgenError
-    from fastgen.resolver import resolve
-
+    kinds = list({(gpu.name, gpu.memory_gib): gpu for gpu in gpus}.values())
     with tempfile.TemporaryDirectory(prefix="fastgen-doctor-") as scratch:
-        for title, (name, task) in MODELS.items():
-            folder = synthetic.make(name, Path(scratch) / name)
-            fits = []
-            for kind in QUANTIZED:
-                try:
-                    found = resolve(
-                        task,  # type: ignore[arg-type]
-                        model=str(folder),
-                        out=Path(scratch) / "out",
-                        gpus=str(gpus[0].index),
-                        quantize=kind,
-                    )
-                except FastgenError:
-                    continue
-                need = f", {found.fit.need.gib:.1f} GiB" if found.fit else ""
-                offload = "" if found.optimizations.offload.is_plain else ", partly in main memory"
-                batch = found.batch_for(1024 * 1024)
-                fits.append(f"{'bfloat16' if kind == 'none' else kind}{need}{offload} (batch {batch})")
-            state, text = ("ok", "; ".join(fits)) if fits else ("missing", f"does not fit into {gpus[0].name}")
-            yield Finding(title, state, text, "" if fits else "docs/gpus.md says what does; or --gpus-per-replica")
+        for gpu in kinds:
+            where = f" on {gpu.name}" if len(kinds) > 1 else ""
+            for short, known in SHORT_NAMES.items():
+                is_here, fits = _fits(short, gpu, Path(scratch) / "out")
+                title = f"{known.hub_id.rpartition('/')[2]} (--model {short}){where}"
+                here = "" if is_here else f"; {known.weights_gib:.0f} GiB to download"
+                if fits:
+                    yield Finding(title, "ok", "; ".join(fits) + here)
+                else:
+                    fix = "docs/gpus.md says what does; or --gpus-per-replica"
+                    yield Finding(title, "missing", f"does not fit into {gpu.name}", fix)
+
+
+def _fits(model: str, gpu: Gpu, out: Path) -> tuple[bool, list[str]]:
+    """Whether a model is on this machine, and how it fits into a GPU: a text for each precision that does."""
+    from msgspec.structs import replace
+
+    from fastgen.config import downloads
+    from fastgen.config.optimizations import Offload, Quantize
+    from fastgen.errors import FastgenError
+    from fastgen.resolver import fitting, resolve
+
+    task: Task = "edit" if model in ("kontext", "qwen-edit") else "t2i"
+    with downloads.none():
+        try:
+            settings = resolve(task, model=model, out=out, gpus=str(gpu.index))
+        except FastgenError:
+            return False, []
+    fits = []
+    for kind in QUANTIZED:
+        asked = replace(settings.optimizations, quantize=Quantize.parse(kind), offload=Offload(), why={})
+        try:
+            found = fitting.refit(settings, asked, {"quantize": f"--quantize {kind}"})
+        except FastgenError:
+            continue
+        need = f" {found.fit.need.gib:.1f} GiB" if found.fit else ""
+        offload = "" if found.optimizations.offload.is_plain else ", partly in main memory"
+        name = "bfloat16" if kind == "none" else kind
+        fits.append(f"{name}{need}{offload} (batch {found.batch_for(1024 * 1024)})")
+    return bool(settings.model.path), fits
 
 
 def _vllm(on_gpu: bool) -> Finding:
@@ -154,12 +171,14 @@ def _vllm(on_gpu: bool) -> Finding:
 def _hub(on_gpu: bool) -> Finding:
     from huggingface_hub import get_token
 
-    gated = f"FLUX.1-dev also needs its licence accepted, at {LICENCE}"
+    from fastgen.config.short_names import SHORT_NAMES
+
+    gated = [known.hub_id for known in SHORT_NAMES.values() if known.is_gated]
+    pages = " and ".join(f"https://huggingface.co/{name}" for name in gated)
+    text = f"the licences of FLUX.1-dev and FLUX.1-Kontext-dev also have to be accepted, at {pages}"
     if get_token():
-        return Finding("Hugging Face token", "ok", f"there is one; {gated}")
-    return Finding(
-        "Hugging Face token", "missing" if on_gpu else "fact", f"none; {gated}", "hf auth login, or HF_TOKEN"
-    )
+        return Finding("Hugging Face token", "ok", f"there is one; {text}")
+    return Finding("Hugging Face token", "missing" if on_gpu else "fact", f"none; {text}", "hf auth login, or HF_TOKEN")
 
 
 def _disk(on_gpu: bool) -> Finding:

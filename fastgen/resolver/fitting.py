@@ -14,6 +14,7 @@ from fastgen.config import payback
 from fastgen.config.checks import DTYPE_BYTES
 from fastgen.config.families import PARTS
 from fastgen.config.fit import card as cards
+from fastgen.config.fit import published
 from fastgen.config.fit.memory import Work
 from fastgen.config.fit.planner import Model, Plan, Planner
 from fastgen.config.hardware import Device
@@ -117,7 +118,7 @@ def _planner(
     fixed: Mapping[str, str],
 ) -> Planner | None:
     space = cards.of(devices)
-    found = sizes.read(card) if space else None
+    found = (sizes.read(card) or published.SIZES.get(card.name)) if space else None
     if space is None or found is None:
         return None
     work = _work(task, card, engine, image, run, profile)

@@ -201,8 +201,7 @@ class Run:
             self._warn()
             if self._at_service is not None:
                 self._at_service.begin()
-            for result in self._loop():
-                yield self._all.told(result) if self._all else cast(Result, result)
+            yield from self._told(self._loop())
             self._say_what_is_lost()
             if self._reserve is not None:
                 self._reserve.release()
@@ -238,6 +237,11 @@ class Run:
                 self._spool.close()
                 self._ledger.close()
                 self.folder.close()
+
+    def _told(self, items: Iterator[Result | Skipped | Prefilled]) -> Iterator[Result]:
+        """The results as the caller gets them."""
+        for item in items:
+            yield self._all.told(item) if self._all else cast(Result, item)
 
     def interrupt(self) -> None:
         """Send no more batches, wait up to `GRACE_S` for those in flight, and keep their results. Safe to call from a

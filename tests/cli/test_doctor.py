@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from fastgen.cli import doctor
@@ -43,11 +44,23 @@ def test_without_a_gpu(found):
 def test_the_models_that_fit_are_those_of_the_planner(found, monkeypatch):
     monkeypatch.setattr("fastgen.config.torch_build.refuse", lambda gpu: "")
     large, small = found([H100]), found([RTX_3060])
-    assert large["GPU 0"].state == "ok" and "bfloat16, 3" in large["FLUX.1-dev"].text
-    assert "partly in main memory" not in large["FLUX.1-dev"].text.partition(";")[0]
-    assert "partly in main memory" in small["FLUX.1-dev"].text
+    flux = "FLUX.1-dev (--model flux-dev)"
+    assert large["GPU 0"].state == "ok" and large[flux].text.startswith("bfloat16 3")
+    assert "partly in main memory" not in large[flux].text.partition(";")[0]
+    assert "partly in main memory" in small[flux].text and "31 GiB to download" in small[flux].text
+    for name in ("FLUX.2-klein-4B (--model klein)", "Z-Image-Turbo (--model z-image)"):
+        assert large[name].state == "ok" and "8bit" in large[name].text and "(batch " in large[name].text
+        assert small[name].state == "ok"
+    assert large["Qwen-Image-2512 (--model qwen-image)"].text.startswith("bfloat16 5")
     assert large["Hugging Face token"].state == "missing" and "hf auth login" in large["Hugging Face token"].fix
     assert "https://huggingface.co/black-forest-labs/FLUX.1-dev" in large["Hugging Face token"].text
+
+
+def test_gpus_of_two_kinds_are_told_apart(found, monkeypatch):
+    monkeypatch.setattr("fastgen.config.torch_build.refuse", lambda gpu: "")
+    seen = found([H100, replace(RTX_3060, index=1)])
+    assert "FLUX.1-dev (--model flux-dev) on NVIDIA H100 80GB HBM3" in seen
+    assert "klein" in " ".join(name for name in seen if name.endswith("on NVIDIA RTX 3060"))
 
 
 def test_what_is_broken_has_its_fix_and_an_exit_code(found, monkeypatch):

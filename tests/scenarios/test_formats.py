@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+from unittest import mock
 
 import pytest
 from PIL import Image
 
 import fastgen
+from fastgen.cli import input_given
 from tests.conftest import read_lines
 from tests.input.readers.test_formats import as_csv, as_parquet, as_tar, compressed
 
@@ -101,6 +104,44 @@ def glob(folder, task):
     return folder / "part-*.jsonl"
 
 
+def gzipped(path):
+    place = path.with_name(f"{path.name}.gz")
+    place.write_bytes(compressed(path.read_bytes(), ".gz"))
+    path.unlink()
+    return place
+
+
+def folder_of_files(folder, task):
+    (folder / "parts").mkdir()
+    for row in rows(task):
+        (folder / "parts" / f"{row['id']}.jsonl").write_text(json.dumps(row | {"image": inside(row["id"])}) + "\n")
+    return folder / "parts"
+
+
+def inside(color: str) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture(color)).decode()}"
+
+
+def data_uris(folder, task):
+    table = [row | {"image": inside(row["id"])} for row in rows(task)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    return folder / "rows.jsonl"
+
+
+def hub(folder, task):
+    """What `datasets` would stream from the hub is saved here."""
+    saved(folder, task)
+    return "hf://owner/name"
+
+
+def standard_input(folder, task):
+    """The file that the command makes of what it is given."""
+    flags = {"input": "-", "out": folder / "out", "image_root": folder}
+    with mock.patch("sys.stdin", mock.Mock(buffer=io.BytesIO(jsonl(folder, task).read_bytes()))):
+        input_given.as_file(task, flags, "")
+    return flags["input"]
+
+
 KINDS = {
     "jsonl": jsonl,
     "jsonl.gz": written("rows.jsonl.gz", lambda t: compressed(b"\n".join(json.dumps(r).encode() for r in t), ".gz")),
@@ -118,19 +159,28 @@ KINDS = {
     "glob": glob,
     "txt": txt,
     "pictures": lambda folder, task: folder / "pictures",
+    "webdataset.gz": lambda folder, task: gzipped(tar(folder, task)),
+    "folder of files": folder_of_files,
+    "data uris": data_uris,
+    "hub": hub,
+    "standard input": standard_input,
 }
 CANNOT = {("txt", "edit"), ("txt", "caption"), ("pictures", "t2i")}
 """A prompt per line has no pictures, and a folder of pictures no prompts."""
 
 
-@pytest.mark.parametrize("task", ["t2i", "edit", "caption"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_input_through_every_task_fresh_and_resumed(session, folder, kind, task):
-    if (kind, task) in CANNOT:
-        pytest.skip("there are no such rows")
+CASES = [(kind, task) for kind in KINDS for task in ("t2i", "edit", "caption") if (kind, task) not in CANNOT]
+
+
+@pytest.mark.parametrize(("kind", "task"), CASES)
+def test_every_kind_of_input_through_every_task_fresh_and_resumed(session, folder, kind, task, monkeypatch):
     given, out = KINDS[kind](folder, task), folder / "out"
+    if kind == "hub":
+        datasets = pytest.importorskip("datasets")
+        data = datasets.load_from_disk(str(folder / "saved"))
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data.to_iterable_dataset())
     flags = {"prompt": "make it night"} if kind == "pictures" and task == "edit" else {}
-    flags |= {"output_key": "made"}
+    flags |= {"output_key": "made"} | ({"image_root": folder} if kind == "standard input" else {})
 
     def run(**more) -> list:
         settings = fastgen.resolve(task, given, out=out, backend="fake", gpus="cpu", size=_size(task), **flags, **more)
@@ -148,7 +198,7 @@ def test_every_kind_of_input_through_every_task_fresh_and_resumed(session, folde
         else:
             assert all((out / path).is_file() for path in row["made"])
     if kind not in ("txt", "pictures", "imagefolder"):
-        assert [row["id"] for row in table] == (sorted(COLORS) if kind == "glob" else list(COLORS))
+        assert [row["id"] for row in table] == (sorted(COLORS) if kind in ("glob", "folder of files") else list(COLORS))
     ids = {row["fastgen"]["id"] for row in table}
     assert len(ids) == 3 and len(list((out / "images").iterdir())) == (0 if task == "caption" else 3)
 

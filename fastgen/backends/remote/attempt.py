@@ -20,6 +20,7 @@ from fastgen.backends.remote import answer_sizes, responses
 from fastgen.backends.remote.answer_text import Text
 from fastgen.backends.remote.connections import now
 from fastgen.backends.remote.deferred import here
+from fastgen.backends.remote.failure_words import told
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import up_to
 from fastgen.backends.remote.pictures import decoding
@@ -121,7 +122,8 @@ class Attempt:
         provider_error.cost += attempt.cost
         if provider_error.answer and (key := providers.key_of(settings.endpoint.key_name)):
             provider_error.answer = provider_error.answer.replace(key, "...")
-        return provider_error.failed(request, settings.backend.name, attempt.model)
+        failed = provider_error.failed(request, settings.backend.name, attempt.model)
+        return replace(failed, message=told(failed, settings, request.row))
 
     def call(self, send: Callable[[], Answer], pictures: int = 1) -> Answer:
         """Send one HTTP request, for that many images or a text, when the gate lets it through. Everything that goes
