@@ -38,7 +38,7 @@ def apply(modules: Modules, choice: Compile) -> dict:
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder())
     enter_thread(choice)
-    if modules.device.type == "cpu":
+    if modules.device.type == "cpu" or modules.stages:
         _allow_threads()
     modules.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend=choice.backend)
     return {"backend": choice.backend, "folder": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
@@ -46,7 +46,7 @@ def apply(modules: Modules, choice: Compile) -> dict:
 
 def _allow_threads() -> None:
     """Keep threads apart that call compiled blocks at the same time, where PyTorch has state of the whole process. On a
-    GPU there is only one such thread."""
+    GPU there is only one such thread, but for a model with stages and a step cache."""
     from torch._C._dynamo import eval_frame
 
     # The graph of a call is looked for in a list, and moved to the front: another thread that looks misses one of them,

@@ -5,6 +5,7 @@ prompts.py        encoded prompts, each once
 step_engine.py    samples -> latents: who joins a group, and when
 group.py          samples that share forward passes
 in_turn.py        several groups at the same time, where stages are on several devices
+own_streams.py    ... and each has CUDA streams of its own, where a step makes the host wait
 borders.py        between the devices of a replica
 cached_blocks.py  with a step cache: which of them need all blocks
 graphs.py         a step as a CUDA graph

@@ -217,10 +217,14 @@ class DiffusionBackend:
         )
         under_way = self.settings.under_way(self.device)
         form = Group if self.lead is None else self.lead.group
-        self.steps = StepEngine(self.family, self.room, parallel * under_way, form=form)
+        # A step cache makes the host wait for a decision at each step. So that only its own group waits, and not all
+        # stages with it, each group has a thread.
+        apart = under_way > 1 and self.modules.step_cache is not None
+        self.steps = StepEngine(self.family, self.room, parallel * under_way, form=form, apart=apart)
         self.renderer = Renderer(self.family, self.prompts, self.steps, self.room, self.lead)
         enter = partial(self._enter_thread, threads)
-        self._engine = EngineThreads(parallel, enter, bool(self.modules.away), stepper=InTurn(self.steps, under_way))
+        count, each = (parallel * under_way, 1) if apart else (parallel, under_way)
+        self._engine = EngineThreads(count, enter, bool(self.modules.away), stepper=InTurn(self.steps, each))
         self._saver = Saver(self.settings)
         self._loras = RowLoras(self.modules, self.settings.model.path)
 

@@ -22,8 +22,8 @@ def cross(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         return tensor
     if source.type != "cuda" or device.type != "cuda":
         return tensor.to(device)
-    leaving, arriving = _streams(source, device)
     here, there = torch.cuda.current_stream(source), torch.cuda.current_stream(device)
+    leaving, arriving = _streams(source, device, here)
     leaving.wait_stream(here)
     with torch.cuda.stream(leaving), torch.cuda.stream(arriving):
         copy = tensor.to(device, non_blocking=True)
@@ -34,8 +34,11 @@ def cross(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @cache
-def _streams(source: torch.device, target: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
-    """Each border has its own, so that what arrives at a device does not wait for what leaves it."""
+def _streams(
+    source: torch.device, target: torch.device, here: torch.cuda.Stream
+) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """Each border has its own, so that what arrives at a device does not wait for what leaves it; and each stream that
+    copies come from, so that groups which are apart do not wait for each other."""
     return torch.cuda.Stream(source), torch.cuda.Stream(target)
 
 

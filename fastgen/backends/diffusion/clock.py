@@ -19,13 +19,20 @@ class Span:
         on_gpu = device.type == "cuda"
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if on_gpu else []
         self._times: list[float] = []
+        self._is_over = False
 
     def __enter__(self) -> Span:
         self._mark(0)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._is_over:
+            self.end()
+
+    def end(self) -> None:
+        """Here, in the stream that is the current one, and not where the block ends."""
         self._mark(1)
+        self._is_over = True
 
     def _mark(self, which: int) -> None:
         if self._events:
@@ -79,8 +86,7 @@ class Clock:
     def read(self) -> dict[str, float]:
         """Seconds by stage. Waits until the device has done all of them."""
         spans, self._spans = self._spans, []
-        for _, span, _ in spans[-1:]:  # the last one recorded is the last one reached
-            span.wait()
         for name, span, share in spans:
+            span.wait()  # each of them, because they may be of several streams
             self._seconds[name] += share * span.seconds()
         return dict(self._seconds)

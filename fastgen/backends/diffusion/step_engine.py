@@ -24,6 +24,7 @@ from fastgen.backends.diffusion.family import Family, Sample
 from fastgen.backends.diffusion.graphs import StepGraphs
 from fastgen.backends.diffusion.group import Group, Member
 from fastgen.backends.diffusion.memory import OutOfMemory, Room
+from fastgen.backends.diffusion.own_streams import OwnStreams
 from fastgen.config.device_errors import is_out_of_memory
 from fastgen.opt.offload import onload
 
@@ -47,7 +48,9 @@ class _Ticket:
 class _Stream:
     """The group that one thread steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: OwnStreams) -> None:
+        self.own = own
+        """Where its steps are enqueued."""
         self.tickets: list[_Ticket] = []
         """Its samples."""
         self.group: Group | None = None
@@ -73,6 +76,8 @@ class StepEngine:
     room: how many samples fit into a forward pass.
     streams: groups that are stepped side by side.
     form: makes a group of these members; `ranks.Lead.group` where several processes step it together.
+    apart: whether each stream has a thread, and the device's streams, of its own: where a step makes the host wait and
+        others could go on meanwhile.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class StepEngine:
         streams: int = 1,
         graphs: StepGraphs | None = None,
         form: Callable[[Family, list[Member], StepGraphs | None], Group] = Group,
+        apart: bool = False,
     ):
         self.family = family
         self.room = room
@@ -89,7 +95,8 @@ class StepEngine:
         """Called when a sample was submitted: someone should step."""
         self.graphs = graphs or (StepGraphs() if family.modules.cuda_graphs else None)
         self._group = form
-        self._streams = [_Stream() for _ in range(streams)]
+        devices = family.modules.devices if apart else ()
+        self._streams = [_Stream(OwnStreams(devices)) for _ in range(streams)]
         self._waiting: deque[_Ticket] = deque()
         self._lock = threading.Lock()
         """For the waiting samples, the members of all streams and the counts."""
@@ -122,27 +129,30 @@ class StepEngine:
     def step(self, stream: int = 0) -> None:
         """Let waiting samples join the stream's group, and enqueue one step of it. Nothing if there are none. One
         thread at a time may call it for a stream."""
-        own = self._streams[stream]
-        self._join(own)
-        if not own.tickets:
+        now = self._streams[stream]
+        self._join(now)
+        if not now.tickets:
             return
         error: BaseException | None = None
         full = False
         try:
             with Span(self.family.modules.device) as span, onload(self.family.modules, "transformer"):
-                if own.group is None:
-                    own.group = self._form(own.tickets)
-                own.group.step()
+                if now.group is None:
+                    now.group = self._form(now.tickets)
+                    now.own.begin()
+                with now.own.inside():
+                    now.group.step()
+                    span.end()
         except Exception as raised:
             full = is_out_of_memory(raised)
             error = None if full else raised
         # Only here, where the error is gone and with it the tensors of the failed pass, is their memory free.
         if full:
-            self._make_room(own)
+            self._make_room(now)
         elif error is not None:
-            self._end(own, own.tickets, error)
+            self._end(now, now.tickets, error)
         else:
-            self._took_step(own, span)
+            self._took_step(now, span)
 
     def run(self, samples: Iterable[Sample]) -> None:
         """Give every sample its `latents` here and now, apart from all others.
@@ -170,8 +180,7 @@ class StepEngine:
             stream.ahead.popleft().wait()  # who comes soon should find the place still free
             _, joining = self._take(stream)
         if joining and stream.group is not None:
-            stream.group.dissolve()
-            stream.group = None
+            self._dissolve(stream.group, stream)
 
     def _take(self, stream: _Stream) -> tuple[bool, list[_Ticket]]:
         """Let waiting samples in. Returns whether the stream is full, and those who came."""
@@ -211,12 +220,20 @@ class StepEngine:
             self._counts.pass_samples += len(stream.tickets)
         assert stream.group is not None
         if stream.group.is_over:
-            left = stream.group.dissolve()
+            left = self._dissolve(stream.group, stream)
             self._end(stream, [ticket for ticket in stream.tickets if ticket.member not in left])
+
+    def _dissolve(self, group: Group, stream: _Stream) -> list[Member]:
+        """Returns the samples that have steps left."""
+        stream.own.end()
+        group.x = stream.own.brought_out(group.x)
+        stream.group = None
+        return group.dissolve()
 
     def _make_room(self, stream: _Stream) -> None:
         """The memory is full: fewer samples share a pass from now on, and those of this one begin again."""
         tickets, stream.group = stream.tickets, None
+        stream.own.end()
         try:
             self.room.shrink(tickets[0].sample, len(tickets), "denoising")
         except OutOfMemory as error:
@@ -230,7 +247,9 @@ class StepEngine:
 
     def _end(self, stream: _Stream, tickets: list[_Ticket], error: BaseException | None = None) -> None:
         """These samples leave."""
-        stream.group = None
+        if stream.group is not None:  # after an error
+            stream.own.end()
+            stream.group = None
         with self._lock:
             stream.tickets = [ticket for ticket in stream.tickets if ticket not in tickets]
         for ticket in tickets:

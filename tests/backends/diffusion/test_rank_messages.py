@@ -41,9 +41,10 @@ def leading(monkeypatch, tmp_path):
     ours, theirs = Pipe()
 
     def other(hello, threads):
-        return SimpleNamespace(connection=ours, process=SimpleNamespace(pid=1), loaded=Future(), hello=hello)
+        did = SimpleNamespace(get=messages.Did)
+        return SimpleNamespace(tell=ours.send, process=SimpleNamespace(pid=1), loaded=Future(), hello=hello, did=did)
 
-    monkeypatch.setattr(lead, "_Other", other)
+    monkeypatch.setattr(lead, "Other", other)
     monkeypatch.setattr(lead.Lead, "_listen", lambda *_: None)
     settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:2", gpus_per_replica=2, parallel="context")
     made = lead.Lead(settings, Device("cpu:0+1", "cpu", 2, size=2))
@@ -55,6 +56,10 @@ def sample(seed: int = 1) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     prompt = Prompt(torch.randn(3, 4, generator=generator), torch.randn(4, generator=generator), 3)
     return Sample(prompt, 32, 16, 4, 3.5, torch.randn(2, 64, generator=generator))
+
+
+def formed() -> None:
+    """Forms nothing here."""
 
 
 def test_a_sample_arrives_as_it_was_sent(sent):
@@ -72,11 +77,11 @@ def test_a_sample_arrives_as_it_was_sent(sent):
 def test_a_sample_is_sent_once_and_forgotten_when_it_is_gone(sent, leading):
     leader, theirs = leading
     members = [SimpleNamespace(sample=sample(seed)) for seed in (1, 2)]
-    leader.form(members)
-    leader.form(members[1:])
+    leader.form(members, formed)
+    leader.form(members[1:], formed)
     del members[0]
     gc.collect()
-    leader.form(members)
+    leader.form(members, formed)
     first, second, third = (theirs.recv() for _ in range(3))
     assert (first.samples, set(first.new), first.gone) == ((0, 1), {0, 1}, ())
     assert (second.samples, set(second.new), second.gone) == ((1,), set(), ())
@@ -86,7 +91,7 @@ def test_a_sample_is_sent_once_and_forgotten_when_it_is_gone(sent, leading):
 def test_pictures_are_decoded_by_both_and_stay_in_order(sent, leading):
     leader, theirs = leading
     samples = [sample(seed) for seed in range(3)]
-    leader.form([SimpleNamespace(sample=one) for one in samples])
+    leader.form([SimpleNamespace(sample=one) for one in samples], formed)
     theirs.recv()
     decoded = leader.decode(samples, lambda own: [SimpleNamespace(wait=lambda one=one: id(one)) for one in own])
     asked = theirs.recv()
@@ -98,7 +103,7 @@ def test_pictures_are_decoded_by_both_and_stay_in_order(sent, leading):
 def test_memory_that_is_full_there_is_an_error_here(sent, leading):
     leader, theirs = leading
     samples = [sample(seed) for seed in range(2)]
-    leader.form([SimpleNamespace(sample=one) for one in samples])
+    leader.form([SimpleNamespace(sample=one) for one in samples], formed)
     theirs.recv()
     _, other = leader.decode(samples, lambda own: [None] * len(own))
     leader._take(theirs.recv().number, [], False, "no room for 32x16")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 import fastgen
-from tests.backends.diffusion.conftest import picture
+from fastgen.opt import ulysses
+from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.test_engine import pixels, run
 
 PATIENCE_S = 60
@@ -103,6 +105,45 @@ def assert_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         assert np.abs(one - other).max() <= MOST
+
+
+FULL = """
+import torch
+from fastgen.opt import ulysses
+
+before = ulysses._to_tokens
+
+def to_tokens(x):
+    if x.shape[0] > {most}:
+        raise torch.OutOfMemoryError("out of memory: injected")
+    return before(x)
+
+ulysses._to_tokens = to_tokens
+"""
+"""For the site of Python: the memory is full between two exchanges of a layer, if the group has more samples."""
+
+
+@pytest.mark.slow
+def test_memory_that_is_full_in_one_process_makes_groups_smaller_in_all(tmp_path, alone, monkeypatch, caplog):
+    """Four samples are too many for the second process, and two for the first one. Nothing is started anew."""
+    (tmp_path / "sitecustomize.py").write_text(FULL.format(most=2))
+    root = str(Path(fastgen.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), root]))
+    backend = open_backend("t2i", tmp_path / "run", gpus="cpu:2", gpus_per_replica=2, parallel="context", batch_size=4)
+    try:
+        monkeypatch.setattr(ulysses, "_to_tokens", ulysses._to_tokens)
+        exec(FULL.format(most=1), {})
+        pids = backend.lead.pids
+        rows = T2I[:4]
+        results = run(backend, [{"id": f"r{number}", "seed": number, **row} for number, row in enumerate(rows)])
+        assert_same([pixels(backend, one.paths[0]) for one in results], alone["t2i"][:4])
+        assert [line.partition(": ")[2] for line in caplog.messages if "out of memory while" in line] == [
+            "2 at a time from now on",
+            "1 at a time from now on",
+        ]
+        assert backend.lead.pids == pids and all(other.process.poll() is None for other in backend.lead._others)
+    finally:
+        backend.close()
 
 
 @pytest.mark.slow

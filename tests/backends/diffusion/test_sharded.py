@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fastgen.backends.diffusion import cached_blocks
 from fastgen.backends.diffusion.backend import DiffusionBackend
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.group import Group
@@ -40,6 +42,7 @@ CASES = {
     "mask": ("edit", {}, [EDIT | {"mask": "mask.png"}]),
 }
 STAGES = (2, 3, 4)
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,28 @@ def test_no_stage_waits_once_the_pipeline_is_full(opened, monkeypatch, stages, m
     use = simulate(pieces, Model((1.0,) * stages))
     assert use.waits == 0 and min(use.filled) == 1.0
     assert min(use.busy) >= 0.9
+
+
+def test_with_a_step_cache_only_its_own_group_waits_for_a_decision(opened, monkeypatch):
+    """The first decision of each group is there only when all groups have come to one."""
+    task, flags, rows = CASES["cache"]
+    backend = opened(task, 2, flags)
+    count = len(backend.steps._streams)
+    everyone, came = threading.Barrier(count), threading.local()
+    real = cached_blocks.distances
+
+    def late(sums):
+        if not hasattr(came, "before"):
+            came.before = True
+            everyone.wait(PATIENCE_S)
+        return real(sums)
+
+    rows = (rows * count)[:count]
+    whole = images(opened(task, 1, flags), rows)
+    monkeypatch.setattr(cached_blocks, "distances", late)
+    found = images(backend, rows)
+    assert not everyone.broken and everyone.n_waiting == 0
+    assert all((one == other).all() for one, other in zip(whole, found, strict=True))
 
 
 def _noted(now: list[tuple[int, int]], step):

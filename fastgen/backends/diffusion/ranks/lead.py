@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,15 +17,17 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing.connection import Connection
 from typing import Any, NoReturn
+
+import torch
 
 from fastgen.backends.diffusion.family import Family, Sample
 from fastgen.backends.diffusion.graphs import StepGraphs
 from fastgen.backends.diffusion.group import Group, Member
-from fastgen.backends.diffusion.memory import OutOfMemory
+from fastgen.backends.diffusion.memory import OutOfMemory, is_full
 from fastgen.backends.diffusion.ranks import messages
-from fastgen.backends.diffusion.ranks.group import device_of, join
+from fastgen.backends.diffusion.ranks.group import device_of, interrupt, join, leave
+from fastgen.backends.diffusion.ranks.other import Other, ended
 from fastgen.config.device_errors import FAULT_EXIT, device_fault
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
@@ -49,24 +50,6 @@ class _FromOther:
         return self.answer.result()[self.place]
 
 
-class _Other:
-    """Another process, seen from here."""
-
-    def __init__(self, hello: messages.Hello, threads: int):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fastgen.backends.diffusion.ranks.follow", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),  # what this process writes to its own output may mean something
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                pass_fds=[theirs.fileno()],
-            )
-        self.connection = Connection(ours.detach())
-        self.loaded: Future = Future()
-        self.connection.send(hello)
-
-
 class Lead:
     """Args: device: of the replica."""
 
@@ -81,11 +64,14 @@ class Lead:
         self._gone: list[int] = []
         """Samples that the others may forget."""
         self._waiting: dict[int, Future] = {}
+        self._times = count()
+        """How often they have been connected before."""
+        self._full_elsewhere = threading.Event()
         self._closing = False
         self._ending = threading.Lock()
         threads = max(1, device.threads // device.size)
         hellos = (messages.Hello(settings, device, number, self._folder) for number in range(1, device.size))
-        self._others = [_Other(hello, threads) for hello in hellos]
+        self._others = [Other(hello, threads) for hello in hellos]
         for number, other in enumerate(self._others, 1):
             threading.Thread(target=self._listen, args=(number, other), name=f"rank {number}", daemon=True).start()
 
@@ -104,8 +90,7 @@ class Lead:
         for other in self._others:
             other.loaded.result()
         with self.together():
-            self._tell(messages.Join())
-            join(self._folder, 0, self._device.size, device_of(self._device.kind, 0))
+            self._connect()
 
     def group(self, family: Family, members: list[Member], graphs: StepGraphs | None = None) -> Group:
         """A group that all of them step together."""
@@ -147,24 +132,67 @@ class Lead:
 
     # For _LedGroup
 
-    def form(self, members: list[Member]) -> int:
-        """Tell the others of a new group. Returns its number."""
-        assert self._family is not None
-        group, new, tensors = next(self._groups), {}, []
+    def do(self, message: messages.Form | messages.Step, own: Callable[[], None]) -> None:
+        """What all of them do at the same time.
+
+        Args:
+            own: this process's part.
+        Raises:
+            torch.OutOfMemoryError: the memory of one of them is full. All have given up what they had begun.
+        """
+        error: Exception | None = None
+        full = ""
+        with self.together():
+            self._tell(message)
+        try:
+            own()
+        except Exception as raised:
+            if is_full(raised):
+                full = f"{self._device.name}, process 0: {raised}"
+            elif not self._is_full_elsewhere():
+                error = raised
+        # Only here, where the error is gone and with it the tensors of the failed pass, is their memory free.
+        if full:
+            self._tell(messages.Leave())
+            leave()
+        with self.together():
+            if error is not None:
+                raise error
+            for number, other in enumerate(self._others, 1):
+                found = other.did.get().full
+                full = full or (found and f"{self._device.name}, process {number}: {found}")
+            if full:
+                leave()
+                self._connect()
+        if full:
+            raise torch.OutOfMemoryError(f"out of memory: {full}")
+
+    def form(self, members: list[Member], own: Callable[[], None]) -> int:
+        """Have the others form a group while this process does. Returns its number."""
+        group, new = next(self._groups), {}
+        tensors: list[torch.Tensor] = []
         for member in members:
             if member.sample not in self._numbers:
                 number = self._numbers[member.sample] = next(self._new_number)
                 weakref.finalize(member.sample, self._gone.append, number)
-                new[number], own = messages.packed(member.sample)
-                tensors += own
+                new[number], its = messages.packed(member.sample)
+                tensors += its
         gone = tuple(self._gone[:])
         del self._gone[: len(gone)]
-        self._tell(messages.Form(group, tuple(self._numbers[member.sample] for member in members), new, gone))
-        messages.send(tensors, self._family.modules.device)
+        numbers = tuple(self._numbers[member.sample] for member in members)
+
+        def send_and_form() -> None:
+            assert self._family is not None
+            messages.send(tensors, self._family.modules.device)
+            own()
+
+        self.do(messages.Form(group, numbers, new, gone), send_and_form)
         return group
 
-    def tell(self, message: messages.Step | messages.Dissolve) -> None:
-        self._tell(message)
+    def dissolve(self, group: int) -> None:
+        """Have the others dissolve it."""
+        with self.together():
+            self._tell(messages.Dissolve(group))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -178,23 +206,42 @@ class Lead:
                     other.process.wait(CAUSE_S / len(self._others))
             self._end(error)
 
-    def _ask(self, other: _Other, samples: list[Sample]) -> Future:
+    def _ask(self, other: Other, samples: list[Sample]) -> Future:
         number = next(self._answers)
         answer = self._waiting[number] = Future()
-        other.connection.send(messages.Decode(number, tuple(self._numbers[sample] for sample in samples)))
+        other.tell(messages.Decode(number, tuple(self._numbers[sample] for sample in samples)))
         return answer
 
     def _tell(self, message: object) -> None:
         for other in self._others:
-            other.connection.send(message)
+            other.tell(message)
 
-    def _listen(self, number: int, other: _Other) -> None:
+    def _connect(self) -> None:
+        """All of them, who forget what they had begun."""
+        for sample in [sample for sample in self._numbers if sample.latents is None]:
+            del self._numbers[sample]
+        self._full_elsewhere.clear()
+        time = next(self._times)
+        self._tell(messages.Join(time))
+        join(self._folder, 0, self._device.size, device_of(self._device.kind, 0), time)
+
+    def _is_full_elsewhere(self) -> bool:
+        """Why an exchange has failed. The process whose memory is full leaves it, and says so."""
+        return self._full_elsewhere.wait(CAUSE_S)
+
+    def _listen(self, number: int, other: Other) -> None:
         """Take a process's answers until it ends; then end too."""
         try:
             while True:
                 match other.connection.recv():
                     case messages.Loaded():
                         other.loaded.set_result(None)
+                    case messages.Did(full) as did:
+                        if full and not self._full_elsewhere.is_set():
+                            self._full_elsewhere.set()
+                            self._tell(messages.Leave())
+                            interrupt(device_of(self._device.kind, 0))
+                        other.did.put(did)
                     case messages.Decoded(answer, pictures, tiled, full):
                         self._take(answer, pictures, tiled, full)
         except (EOFError, OSError):
@@ -205,7 +252,7 @@ class Lead:
             why = f"process {number} of {self._device.name} could not load the model"
             other.loaded.set_exception(EngineError(why))
             return
-        self._end(None, f"process {number} of {self._device.name} {_ended(code)}", code)
+        self._end(None, f"process {number} of {self._device.name} {ended(code)}", code)
 
     def _take(self, number: int, pictures: list[Any], tiled: bool, full: str) -> None:
         answer = self._waiting.pop(number)
@@ -223,9 +270,8 @@ class Lead:
             traceback.print_exception(error)
             faults = [other for other in self._others if other.process.poll() == FAULT_EXIT]
             code = FAULT_EXIT if faults or device_fault(error) else 1
-            why = next(
-                (_of(self._device.name, at, o.process) for at, o in enumerate(self._others, 1) if _is_out(o)), ""
-            )
+            over = [f"process {at} of {self._device.name} {o.end}" for at, o in enumerate(self._others, 1) if o.is_out]
+            why = over[0] if over else ""
         with suppress(OSError):
             print(
                 f"{why or 'the processes of this replica cannot go on'}, so all of them end",
@@ -241,31 +287,11 @@ class _LedGroup(Group):
 
     def __init__(self, lead: Lead, family: Family, members: list[Member]):
         self._lead = lead
-        with lead.together():
-            self._number = lead.form(members)
-            super().__init__(family, members)
+        self._number = lead.form(members, lambda: super(_LedGroup, self).__init__(family, members))
 
     def step(self) -> None:
-        with self._lead.together():
-            self._lead.tell(messages.Step(self._number))
-            super().step()
+        self._lead.do(messages.Step(self._number), super().step)
 
     def dissolve(self) -> list[Member]:
-        with self._lead.together():
-            self._lead.tell(messages.Dissolve(self._number))
-            return super().dissolve()
-
-
-def _is_out(other: _Other) -> bool:
-    return other.process.poll() is not None
-
-
-def _of(device: str, number: int, process: subprocess.Popen) -> str:
-    return f"process {number} of {device} {_ended(process.poll() or 0)}"
-
-
-def _ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-    return f"was ended by {name}"
+        self._lead.dissolve(self._number)
+        return super().dissolve()

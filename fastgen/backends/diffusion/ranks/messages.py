@@ -32,7 +32,16 @@ class Hello:
 
 @dataclass(frozen=True)
 class Join:
-    """All of them have loaded the model."""
+    """All of them have loaded the model, or have left because the memory of one was full. Samples that are not done are
+    forgotten."""
+
+    time: int = 0
+    """How often they have been connected before."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The memory of one of them is full: give up what is exchanged now. Read at once, before what came earlier."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,14 @@ class Forget:
 @dataclass(frozen=True)
 class Loaded:
     """The model is there."""
+
+
+@dataclass(frozen=True)
+class Did:
+    """The answer to `Form` and `Step`."""
+
+    full: str = ""
+    """Why not: the memory is full, here or elsewhere. This process has left."""
 
 
 @dataclass(frozen=True)
