@@ -6,7 +6,6 @@ torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from fastgen.config import downloads, hardware
+from fastgen.config import downloads, hardware, stamps
 from fastgen.config.backends import BackendSpec
 from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
 from fastgen.config.short_names import AUTO, SHORT_NAMES
-from fastgen.config.stamps import ends
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
 
@@ -37,7 +35,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     path: str
     family: str
     fingerprint: str
-    """Changes if a file of the model is replaced; see `stamps.ends`."""
+    """Changes with the content of its files; see `stamps.of_folder`."""
     defaults: Defaults
     grid: int = 16
     """Sizes are multiples of this many pixels: VAE downsampling times the transformer's patch."""
@@ -191,18 +189,12 @@ def read_card(name: str, folder: Path) -> ModelCard:
         name,
         str(folder),
         PIPELINES[pipeline].family,
-        _fingerprint(folder),
+        stamps.of_folder(folder, stamps.ends if synthetic else None),  # random weights need not be read
         defaults,
         grid,
         pipeline,
         synthetic,
     )
-
-
-def _fingerprint(folder: Path) -> str:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")  # a text file changes no image
-    stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
-    return hashlib.sha256(stamps.encode()).hexdigest()[:16]
 
 
 def _grid(vae: dict) -> int:

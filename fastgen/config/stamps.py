@@ -6,11 +6,13 @@ and not at every start.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
@@ -25,6 +27,8 @@ KEPT_FROM = 4 << 20
 """The hash is stored for files of at least this many bytes; smaller ones are hashed each time."""
 SETTLED_S = 2.0
 """A file that was written more recently than this may change without changing its times, so its hash is not stored."""
+_BLOB = re.compile("[0-9a-f]{40}([0-9a-f]{24})?")
+"""How the hub's cache names files: by a hash of their content."""
 _OF_ENDS = re.compile(r".* \(\d+-[0-9a-f]{16}\)", re.DOTALL)
 
 
@@ -63,6 +67,35 @@ def stamp(path: Path) -> str:
     if about.st_size >= KEPT_FROM and time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_S:
         _keep(kept, now | {"hash": hashed})
     return f"{about.st_size}-{hashed}"
+
+
+def of_folder(folder: Path, told_by: Callable[[Path], str] | None = None) -> str:
+    """A hash of the names and contents of all files in a model's folder; text files (.md) change no image.
+
+    Args:
+        told_by: tells files of one name apart; None: their whole content. With `ends` it is what version 0.1 made, and
+            shorter.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")
+    said = "".join(f"{p.relative_to(folder)}:{(told_by or _content)(p)};" for p in files)
+    return hashlib.sha256(said.encode()).hexdigest()[: 16 if told_by is ends else 32]
+
+
+def is_folder_by_ends(stamp: object) -> bool:
+    """Whether `of_folder` made it with `ends`."""
+    return isinstance(stamp, str) and bool(re.fullmatch("[0-9a-f]{16}", stamp))
+
+
+def _content(path: Path) -> str:
+    """`stamp` of a file. In the hub's cache its name says as much, and it need not be read."""
+    target = os.path.realpath(path) if path.is_symlink() else ""
+    name = os.path.basename(target)
+    if os.path.basename(os.path.dirname(target)) == "blobs" and _BLOB.fullmatch(name):
+        return f"{os.stat(target).st_size}-{name}"
+    return stamp(path)
 
 
 def ends(path: Path) -> str:

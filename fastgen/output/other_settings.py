@@ -41,6 +41,9 @@ def differences(then: dict, settings: Settings, fingerprint: dict | None = None)
     files = [then.get("transformer"), *(loras if isinstance(loras, list) else ())]
     by_ends = any(map(stamps.has_ends, files))  # from a version that did not hash more
     now = settings.fingerprint(stamps.ends) if by_ends else fingerprint or settings.fingerprint()
+    folder = Path(settings.model.path)
+    if stamps.is_folder_by_ends(then.get("model_files")) and folder.is_dir():
+        now = now | {"model_files": stamps.of_folder(folder, stamps.ends)}
     now = json.loads(json.dumps(now))
     return [
         f"{key}: {then.get(key)!r} before, {now.get(key)!r} now"

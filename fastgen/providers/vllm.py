@@ -5,7 +5,6 @@ vLLM is run as a program, never imported: it may be in an environment of its own
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -17,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fastgen.config import stamps
 from fastgen.config.backends import BackendSpec
 from fastgen.config.model_cards import TINY_VLM, Defaults, ModelCard
 from fastgen.config.settings import Endpoint
-from fastgen.config.stamps import ends
 from fastgen.errors import ModelError, SettingsError
 from fastgen.providers.endpoints import key_of, path_of
 from fastgen.types import Task
@@ -120,11 +119,7 @@ def _card(model: str, on_gpu: bool) -> tuple[ModelCard, list[str]]:
             raise ModelError(
                 f"--model {model}: {folder} has no config.json; give the folder of a VLM in transformers' format"
             )
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md")
-        stamps = "".join(f"{p.relative_to(folder)}:{ends(p)};" for p in files)
-        return ModelCard(
-            model, str(folder.resolve()), "vlm", hashlib.sha256(stamps.encode()).hexdigest()[:16], Defaults()
-        ), notes
+        return ModelCard(model, str(folder.resolve()), "vlm", stamps.of_folder(folder), Defaults()), notes
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ModelError(
             f"--model {model}: no such folder; give a local folder, a hub id (owner/name), 'tiny' or 'auto'"

@@ -95,3 +95,32 @@ def test_both_kinds_are_told_apart(tmp_path):
     assert stamps.has_ends(f"/a:1.0 ({stamps.ends(file)})") and not stamps.has_ends(f"/a:1.0 ({stamps.stamp(file)})")
     named_so = f"/a ({stamps.ends(file)}) b"
     assert not any(map(stamps.has_ends, (named_so, f"{named_so}:1.0 ({stamps.stamp(file)})", "", None, 7)))
+
+
+def test_a_model_folder_is_known_by_all_that_is_in_it(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "vae").mkdir(parents=True)
+    (folder / "README.md").write_text("a")
+    file = large(folder / "vae" / "weights.safetensors", 3_000_000)
+    before, by_ends = stamps.of_folder(folder), stamps.of_folder(folder, stamps.ends)
+    (folder / "README.md").write_text("b")
+    assert stamps.of_folder(folder) == before, "a text changes no image"
+    with file.open("r+b") as written:
+        written.seek(1_500_000)
+        written.write(b"\1")
+    assert stamps.of_folder(folder) != before and stamps.of_folder(folder, stamps.ends) == by_ends
+    assert stamps.is_folder_by_ends(by_ends) and not any(map(stamps.is_folder_by_ends, (before, "fake", None, 7)))
+
+
+def test_files_of_the_hubs_cache_are_known_by_their_names(tmp_path, reads):
+    blob = tmp_path / "blobs" / ("5" * 64)
+    blob.parent.mkdir()
+    large(blob)
+    folder = tmp_path / "snapshots" / "main"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").symlink_to(blob)
+    first = stamps.of_folder(folder)
+    assert reads == []
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(blob.rename(blob.with_name("6" * 64)))
+    assert stamps.of_folder(folder) != first

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fastgen.config import stamps
+from fastgen.config.model_cards import TINY
 from fastgen.errors import RunFolderError
 from fastgen.resolver import resolve
 from fastgen.scheduler.run import Run
@@ -17,6 +19,8 @@ ROWS = [
     {"id": "a", "prompt": "a red circle on a blue background"},
     {"id": "b", "prompt": "two small stars on black"},
 ]
+SETTINGS = OLD["run"]["settings"] | {"model_files": stamps.of_folder(TINY)}
+"""From now on the model is known by all of its files."""
 FLAGS = {"quantize": "8bit,text:8bit", "quality": "high", "cache": "first-block"}
 
 
@@ -35,7 +39,8 @@ def old(tmp_path, rows_file):
 
 def test_run_json_says_the_same(old):
     settings = old()
-    assert json.loads(json.dumps(settings.fingerprint())) == OLD["run"]["settings"]
+    assert json.loads(json.dumps(settings.fingerprint())) == SETTINGS
+    assert stamps.of_folder(TINY, stamps.ends) == OLD["run"]["settings"]["model_files"], "by which it is known"
     assert settings.optimizations.as_table() == OLD["run"]["speed"]
 
 
@@ -46,7 +51,7 @@ def test_it_goes_on(old, go):
     assert (outcome.counts["done"], outcome.counts["new"], list(outcome.results)) == (2, 1, ["b"])
     assert (outcome.out / "images" / "a_0.png").read_bytes() == picture
     now = json.loads((outcome.out / "run.json").read_text())
-    assert now["settings"] == OLD["run"]["settings"]
+    assert now["settings"] == SETTINGS
     before, after = OLD["run"]["engines"]["cpu"]["opt"], now["engines"]["cpu"]["opt"]
     del before["quantize"]["transformer"]["seconds"], after["quantize"]["transformer"]["seconds"]
     del before["quantize"]["text"]["seconds"], after["quantize"]["text"]["seconds"]

@@ -10,8 +10,8 @@ import torch
 
 
 def upload(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """A tensor in main memory, on the device. The copy is enqueued on the current stream; the host goes on."""
-    if device.type != "cuda" or tensor.device == device:
+    """A tensor on the device. From main memory, the copy is enqueued on the current stream; the host goes on."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device, dtype or tensor.dtype)
     # torch's allocator of pinned memory gives this buffer to no one else before the copy is done.
     return tensor.to(dtype or tensor.dtype).pin_memory().to(device, non_blocking=True)

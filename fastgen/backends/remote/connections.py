@@ -42,6 +42,8 @@ class Now(threading.local):
     """By time.monotonic()."""
     sent = False
     """Whether anything of it may have reached the service."""
+    begun = False
+    """Whether the head of an answer has come."""
     check: Callable[[Iterable[str]], None] | None = None
     """Called with the addresses of a host before one of them is connected to; raises where it must not be."""
     before_sending: Callable[[], None] | None = None

@@ -16,9 +16,11 @@ class Fault(Exception):
 class NoAnswer(Fault):
     """There was no answer, or it was incomplete."""
 
-    def __init__(self, message: str, paid: bool):
+    def __init__(self, message: str, paid: bool, begun: bool = False):
         super().__init__(message)
         self.paid = paid
+        self.begun = begun
+        """Whether an answer had begun, so that the service is there."""
 
 
 class TooLarge(Fault):

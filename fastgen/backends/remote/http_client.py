@@ -160,7 +160,7 @@ class Client:
         read: Callable[[urllib3.BaseHTTPResponse], bytes] | None = None,
     ) -> Answer:
         for _ in range(MOST_HOPS):
-            now.sent = False
+            now.sent = now.begun = False
             with self._faults():
                 reply = self._pool(urlsplit(url)).urlopen(
                     method,
@@ -173,6 +173,7 @@ class Client:
                     preload_content=False,
                     decode_content=False,
                 )
+                now.begun = True
                 try:
                     where = reply.headers.get("location") if reply.status in REDIRECTS else None
                     if where is None:
@@ -214,7 +215,7 @@ class Client:
                 said = "the server disconnected before its answer was complete"
             else:
                 said = f"{type(error).__name__}: {error}"
-            raise NoAnswer(said, now.sent) from error
+            raise NoAnswer(said, now.sent, now.begun) from error
 
     # Where to
 
@@ -223,7 +224,8 @@ class Client:
         if proxy not in self._pools:
             if proxy.startswith("socks"):
                 raise EngineError(
-                    f"the environment names a SOCKS proxy for {parts.scheme}; only HTTP proxies are supported"
+                    f"the environment names a SOCKS proxy for {parts.scheme}, which is not supported; set "
+                    f"{parts.scheme.upper()}_PROXY to an HTTP proxy, or NO_PROXY={parts.hostname} if none is needed"
                 )
             self._pools[proxy] = pools(self._at_once, proxy)
         return self._pools[proxy]

@@ -15,7 +15,8 @@ from fastgen.types import Failed, Kind, Request
 
 LET_GO = "it was no longer sent"
 OUTCOMES: dict[str, Outcome] = {"rate_limited": "slow down", "unavailable": "down"}
-"""Kind of failure -> its meaning for the gate; "neither" for all others."""
+"""Kind of failure -> its meaning for the gate; "neither" for all others, and for an answer that had begun: the service
+is there, and only this answer is slow."""
 PATIENCE_S, A_DAY_S = 3600.0, 86_400.0
 """A service that asks for a longer wait has nothing left to give."""
 GAVE_UP = (504, 524)
@@ -43,6 +44,8 @@ class ProviderError(Exception):
         self.kind, self.field, self.retry_after, self.cost = kind, field, retry_after, cost
         self.answer = ""
         """The text that came instead of an answer."""
+        self.begun = False
+        """Whether an answer had begun."""
 
     def failed(self, request: Request, backend: str, model: str) -> Failed:
         return Failed(
@@ -74,7 +77,9 @@ def through(gate: Gate, begun: bool = False) -> Iterator[None]:
         yield
         outcome = "answered"
     except ProviderError as provider_error:
-        outcome, wait = OUTCOMES.get(provider_error.kind, "neither"), provider_error.retry_after
+        if not provider_error.begun:
+            outcome = OUTCOMES.get(provider_error.kind, "neither")
+        wait = provider_error.retry_after
         raise
     finally:
         gate.leave(ticket, outcome, wait)
@@ -114,7 +119,9 @@ def of_fault(fault: Fault, clean: Callable[[object], str], at_most: float = 0.0)
     """The meaning of a missing answer. `at_most`: USD that the request cost if the service did the work."""
     said = clean(fault)
     said = f"no answer: {said}" if isinstance(fault, NoAnswer) else said
-    return ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
+    error = ProviderError(fault.kind, said, cost=at_most if fault.paid else 0.0)
+    error.begun = isinstance(fault, NoAnswer) and fault.begun
+    return error
 
 
 def _is_beyond_limit(message: str) -> bool:

@@ -19,7 +19,9 @@ import pytest
 from fastgen.backends.remote import connections, http_client
 from fastgen.backends.remote.connections import is_public
 from fastgen.backends.remote.faults import NoAnswer, NotFetched, TooLarge, Unreadable
+from fastgen.backends.remote.gate import DOWN_AFTER, SHRINK, Gate
 from fastgen.backends.remote.http_client import Client, up_to
+from fastgen.backends.remote.responses import ProviderError, of_fault, through
 from fastgen.errors import EngineError
 
 BYTE_EACH_S = 0.2
@@ -52,6 +54,18 @@ def test_a_timeout_is_for_the_whole_request(server, what):
     with pytest.raises(NoAnswer, match=r"ReadTimeout.*--timeout \(1 s\)") as caught:
         client.send("POST", f"{slow.url}/v1", {}, b"{}")
     assert caught.value.paid
+    assert caught.value.begun == (what in ("the body", "a chunk"))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_answers_that_come_too_slowly_do_not_make_other_rows_wait(begun):
+    gate = Gate(8)
+    for _ in range(DOWN_AFTER):
+        with pytest.raises(ProviderError), through(gate):
+            raise of_fault(NoAnswer("ReadTimeout", True, begun), str)
+    assert (gate.epoch, gate.limit) == ((0, 8.0) if begun else (1, 8 * SHRINK)), (
+        "only silence is a service that is down"
+    )
 
 
 def test_a_server_that_takes_the_body_slowly_is_given_up():
@@ -357,7 +371,7 @@ def test_proxies_of_the_environment(server, monkeypatch):
         Client(url, 5, 1).send("POST", url, {}, b"{}")
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
     monkeypatch.delenv("no_proxy")
-    with pytest.raises(EngineError, match="SOCKS"):
+    with pytest.raises(EngineError, match=r"SOCKS.*HTTP_PROXY to an HTTP proxy, or NO_PROXY=service\.invalid"):
         Client(url, 5, 1)
 
 

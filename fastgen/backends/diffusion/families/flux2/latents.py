@@ -11,6 +11,7 @@ import torch
 
 from fastgen.backends.diffusion.families import patches
 from fastgen.backends.diffusion.modules import Modules
+from fastgen.backends.diffusion.transfer import upload
 
 REFERENCES = 10
 """The positions of the first reference begin here on the first axis, those of the next one as far after it."""
@@ -68,6 +69,7 @@ def to_maps(m: Modules, latents: torch.Tensor, width: int, height: int) -> torch
 
 
 def _statistics(m: Modules, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    norm = m.vae.bn
-    deviation = torch.sqrt(norm.running_var.to(device) + m.vae.config.batch_norm_eps)
-    return norm.running_mean.to(device, m.dtype).view(1, -1, 1, 1), deviation.to(m.dtype).view(1, -1, 1, 1)
+    norm = m.vae.bn  # in main memory, if the VAE makes way there
+    mean, variance = upload(norm.running_mean, device, m.dtype), upload(norm.running_var, device)
+    deviation = torch.sqrt(variance + m.vae.config.batch_norm_eps).to(m.dtype)
+    return mean.view(1, -1, 1, 1), deviation.view(1, -1, 1, 1)
