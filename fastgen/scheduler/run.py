@@ -136,7 +136,7 @@ class Run:
         )
         self._at_service = AtService(self.folder.path, self._journal, emit) if durable else None
         self._wind_down = WindDown(self._pool, self._progress)
-        self._ticked = self._told = time.monotonic()
+        self._ticked = self._told_progress = time.monotonic()
         self._picked = Picked.of(settings)
 
     def _say(self, message: str) -> None:
@@ -321,9 +321,9 @@ class Run:
         return not self._inbox.empty()
 
     def _tell_progress(self, now: float) -> None:
-        if now - self._told < TICK_S:
+        if now - self._told_progress < TICK_S:
             return
-        self._told = now
+        self._told_progress = now
         ledger, expected, all_read = self._ledger, self.expected_rows, not self._rows.left
         self.emit("progress", **facts(self._progress, self._pool, ledger, expected, all_read, now))
 

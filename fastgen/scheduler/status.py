@@ -49,7 +49,7 @@ def _worker(state: WorkerState, estimate: Estimate, made: str) -> dict[str, Any]
         "batches": len(batches),
         f"{made}_per_second": round(rate, 3),
         "memory_mib": state.peak_mib or getattr(state.worker, "memory_mib", 0),
-        "restarts": state.restarts,
+        "restarts": state.account.restarts,
     }
 
 
@@ -58,5 +58,5 @@ def _state(state: WorkerState) -> str:
     if state.killed:
         return "ending"
     if state.opening:
-        return "restarting" if state.restarts else "loading"
+        return "restarting" if state.account.restarts else "loading"
     return "working" if state.in_flight else "ready"

@@ -130,7 +130,6 @@ class WorkerPool:
         state.worker.stop(now=True)  # a worker that reports that it cannot start still exists
         if state.failed_starts < MAX_STARTS:
             self.emit("lane_restarted", lane=name, reason=str(error))
-            state.restarts += 1
             self._start(state)
             return
         self.states.remove(state)
@@ -313,7 +312,6 @@ class WorkerPool:
                 f"the rows are not the cause: {death}"
             )
         if not self._is_out(state):
-            state.restarts += 1
             self._start(state)
             return ""
         self.states.remove(state)

@@ -47,8 +47,6 @@ class WorkerState:
     answers: list[tuple[Batch, float]] = field(default_factory=list)
     """Batches since the last look at it, and the seconds that each took."""
     in_flight: dict[int, Held] = field(default_factory=dict)
-    restarts: int = 0
-    """How often its engine was started again in this run."""
     peak_mib: int = 0
     """The most GPU memory that its engine has had, as far as it says."""
 
