@@ -16,6 +16,7 @@ may or may not be at the service, which has to be asked.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -303,8 +304,14 @@ def sweep(out: Path, results_of: Callable[[str], int]) -> None:
 
 def _all(out: Path) -> Iterator[tuple[Path, Parcel]]:
     """The folder and the state of every parcel of every backend."""
+    try:
+        backends = sorted((out / FOLDER).iterdir())
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):  # no such folder can be there
+            return
+        raise
     with suppress(FileNotFoundError, NotADirectoryError):
-        for backend in sorted((out / FOLDER).iterdir()):
+        for backend in backends:
             for parcel in _parcels(backend):
                 yield backend / parcel.name, parcel
 

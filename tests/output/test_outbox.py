@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -156,3 +158,7 @@ def test_a_result_that_was_there_before_the_request_does_not_count(box, tmp_path
 def test_a_folder_without_batches_has_none(tmp_path):
     assert at_service(tmp_path) == []
     sweep(tmp_path, lambda row: 1)
+
+
+def test_a_name_that_no_folder_can_have_holds_no_batches():
+    assert at_service(Path("x" * 300)) == []
