@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from fastgen.config.checks import MAX_N, MAX_SEED, MAX_STEPS
 from fastgen.config.model_cards import ModelCard
-from fastgen.config.settings import IMAGE_FIELDS, Settings
+from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Settings
 from fastgen.errors import InputError
 from fastgen.input import images, loras
 from fastgen.input.columns import Columns
@@ -32,6 +32,7 @@ from fastgen.input.row_schema import (
     read_text,
     read_whole,
 )
+from fastgen.input.unread_fields import misnamed_prompt
 from fastgen.types import Failed, ImageParams, Request, TextParams
 
 
@@ -144,6 +145,8 @@ class Intake:
             read_real(fields, "temperature", text.temperature),
             self._seed(fields, identity.id) & 0x7FFFFFFF,
         )
+        if not any(fields.get(name) for name in PROMPT_FIELDS) and (named := misnamed_prompt(fields)):
+            raise InputError("it is not read; call it `prompt`, or give its name with --prompt-key", named)
         dialogue = read_dialogue(fields, len(paths), "" if text_only else text.prompt)
         if text_only and not dialogue[-1][1].strip():
             raise InputError("it asks nothing; a row with `text_only` needs a prompt", "prompt")

@@ -119,7 +119,7 @@ def _has_turns(fields: dict, name: str) -> bool:
     )
 
 
-def _images_in(fields: dict) -> list[object]:
+def images_in(fields: dict) -> list[object]:
     """The images in the parts of the user's turns, as in OpenAI's format or Qwen-VL's."""
     found: list[object] = []
     for name in filter(lambda name: name != "prompt" and _has_turns(fields, name), PROMPT_FIELDS):
@@ -229,7 +229,7 @@ def read_images(fields: dict, root: str | images.Places, task: str) -> tuple[str
     """The field, `images` or `image`, and the absolute paths of the row's images. It may be a path or a list of
     paths, and each may be anything that `Places.locate` takes."""
     name = next((name for name in IMAGE_FIELDS if fields.get(name) not in (None, "", [])), None)
-    found = [] if name else _images_in(fields)
+    found = [] if name else images_in(fields)
     if found:
         name = next(one for one in PROMPT_FIELDS if one != "prompt" and _has_turns(fields, one))
     if name is None:

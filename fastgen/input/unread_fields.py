@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 from fastgen.config.backends import OPTIONS
 from fastgen.config.settings import IMAGE_FIELDS, PARAM_FIELDS, PROMPT_FIELDS, SYSTEM_FIELDS, Settings
@@ -29,6 +30,7 @@ _SIZE = ("image_size", "img_size", "output_size")
 _MASK = ("mask_file", "mask_url", "mask_img", "mask_filename", "inpainting_mask", "edit_mask", "msk")
 _TOKENS = ("max_new_tokens", "max_output_tokens", "max_completion_tokens")
 _QUESTION = ("question", "query", "instruction")
+_AS_PROMPT = ("prompt", "question", "query", "instruction", "userprompt", "captionprompt", "textprompt", "questiontext")
 _LORA = ("lora", "loras", "lora_path", "lora_scale", "lora_weights")
 _STRENGTH = ("strength", "denoising_strength", "denoise_strength")
 _PICTURE = {
@@ -159,6 +161,17 @@ class UnreadFields:
             return found
         near = [field for plain_field, field in self._plain.items() if _is_slip(plain, plain_field)]
         return near[0] if len(near) == 1 else ""
+
+
+def misnamed_prompt(fields: dict) -> str:
+    """The text field of a row without prompt that plainly is meant as one and is not read; "" if there is none."""
+    return next((n for n, v in fields.items() if isinstance(v, str) and v.strip() and _is_misnamed(n)), "")
+
+
+@lru_cache(maxsize=1024)
+def _is_misnamed(name: str) -> bool:
+    plain = _plain(name)
+    return plain in _AS_PROMPT or _is_slip(plain, "prompt")
 
 
 def _plain(name: str) -> str:

@@ -18,6 +18,7 @@ from fastgen.input.columns import Columns
 from fastgen.input.embedded_pictures import is_url, kind, url_name
 from fastgen.input.images import Places
 from fastgen.input.readers.rows import Row
+from fastgen.input.row_schema import images_in
 
 AHEAD = 256
 """Rows whose pictures are fetched at the same time, or are waiting for those."""
@@ -76,6 +77,7 @@ def _urls(row: Row, columns: Columns) -> list[str]:
     for name in (*IMAGE_FIELDS, *masks.FIELDS):
         value = fields.get(name)
         values += value if isinstance(value, list) else [value]
+    values += images_in(fields)
     values = [value.get("path") or value.get("url") if isinstance(value, dict) else value for value in values]
     return [value for value in values if isinstance(value, str) and is_url(value)]
 

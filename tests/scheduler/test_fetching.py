@@ -57,6 +57,8 @@ def test_pictures_are_fetched_once_and_rows_fail_alone(server, rows_file, tmp_pa
     (tmp_path / "here.png").write_bytes(picture())
     names = ("a.png", "none", "page", "flaky.png", "moved.png")
     rows = [{"id": name, "image": f"{server}/{name}", "prompt": "p"} for name in names]
+    parts = [{"type": "image_url", "image_url": {"url": f"{server}/b.png"}}, {"type": "text", "text": "Which colour?"}]
+    rows.append({"id": "part", "messages": [{"role": "user", "content": parts}]})
     rows += [{"id": "again", "image": [f"{server}/a.png"], "prompt": "q"}, {"id": "file", "image": "here.png"}]
     out, given = tmp_path / "out", rows_file(rows)
 
@@ -69,7 +71,7 @@ def test_pictures_are_fetched_once_and_rows_fail_alone(server, rows_file, tmp_pa
         }
 
     said = run()
-    assert {id for id, message in said.items() if message == "done"} == {"a.png", "flaky.png", "again", "file"}
+    assert {id for id, message in said.items() if message == "done"} == {"a.png", "flaky.png", "part", "again", "file"}
     assert "its address answers 404" in said["none"] and "what is there is no picture" in said["page"]
     assert "points to http://elsewhere.invalid" in said["moved.png"] and "row 2, field image" in said["none"]
     assert 1 <= Pictures.asked.count("/a.png") <= 2 and Pictures.asked.count("/flaky.png") == 3
