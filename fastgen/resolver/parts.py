@@ -197,7 +197,9 @@ def picture_format(flags: Flags) -> tuple[str, str]:
         raise SettingsError(f"--format {flags.format}: a quality is jpeg:90, webp:90 or webp:lossless")
     if quality == "lossless" and format != "webp":
         raise SettingsError(f"--format {flags.format}: only webp is lossless; so is png")
-    return format, quality if quality == "lossless" else str(number("--format jpeg:N and webp:N", int(quality), 1, 100))
+    return format, quality if quality == "lossless" else str(
+        number(f"--format {format}: the quality", int(quality), 1, 100)
+    )
 
 
 def copies(flags: Flags) -> int:
