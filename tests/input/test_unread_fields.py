@@ -94,6 +94,14 @@ def test_a_long_run_hears_of_it_at_once():
     assert "in 1,005 of 1,005 rows" in unread.notes[0] and len(unread.notes) == 2
 
 
+def test_text_beside_a_picture_is_not_asked_in_silence():
+    """It may be the alt text, or the question: it is named, and never refused."""
+    told = ["the field `text`, in 1 of 2 rows, is not read; `prompt` is; if it is what to ask, add --prompt-key text"]
+    rows = {"image": "a.png", "text": "What colour is it?"}, {"image": "b.png", "text": "a cat", "prompt": "What?"}
+    assert said("caption", *rows) == told
+    UnreadFields("caption", print, strict=True).note(rows[0])
+
+
 def test_names_without_end_fill_no_memory():
     unread = UnreadFields("t2i", lambda message: None)
     for number in range(MOST_NAMES + 100):
