@@ -35,11 +35,12 @@ def refuse(gpu: Gpu | None, others: Optimizations) -> str | None:
 
 def apply(modules: Modules) -> dict:
     """Raises SettingsError if the heads cannot be divided."""
-    from fastgen.opt.ulysses import UlyssesProcessor
+    from fastgen.opt.ulysses import UlyssesProcessor, attend_over
 
     heads, count = modules.transformer.config.num_attention_heads, modules.ranks.count
     if why := refuse_heads(heads, count):
         raise SettingsError(why)
+    attend_over(modules.ranks, ())  # an engine that this process had before may have had others
     block: Any
     for _, block in blocks_of(modules):
         before = block.attn.processor
