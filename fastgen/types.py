@@ -172,6 +172,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
             return 1
         return self.params.n * (len(self.prompts) if self.task == "t2i" else 1)
 
+    @property
+    def work(self) -> float:
+        """How much there is to do, to compare rows of a run: for images steps times pixels, for a text 1."""
+        params = self.params
+        if not isinstance(params, ImageParams):
+            return 1.0
+        width, height = self.render if all(self.render) else (params.width, params.height)
+        pixels = width * height + self.reference[0] * self.reference[1]
+        pixels += sum(w * h for w, h in self.references)
+        turns = len(self.prompts) if self.task == "edit" else 1
+        passes = 2 if params.true_cfg_scale is not None and params.true_cfg_scale > 1 else 1
+        return float(max(1, pixels) * max(1, params.steps) * turns * passes * max(1, self.samples))
+
 
 class Bucket(msgspec.Struct, frozen=True, gc=False, order=True):
     """What must be equal for requests to share a forward pass. The text length is fixed per model."""

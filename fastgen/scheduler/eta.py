@@ -1,6 +1,6 @@
 """When a run will be done. Pure: it is told what was read, answered and settled, and what time it is.
 
-Work is counted in units that make rows comparable: for images steps times pixels, for texts rows. Each worker has a
+Work is counted in units that make rows comparable (`Request.work`). Each worker has a
 rate of its own, from the moment when it was ready, so loading does not count, and a worker that joins late does. Of a
 long run the second half decides, because services and machines get slower and faster.
 
@@ -11,27 +11,12 @@ time, but not more than it holds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-
-from fastgen.types import ImageParams, Request
+from collections.abc import Mapping
 
 SPAN_S = 60.0
 """At least so many of the last seconds decide, if there are so many."""
 MOST_ENTRIES = 64
 """Per worker; answers that come close together are one entry."""
-
-
-def work(request: Request) -> float:
-    """How much there is to do for a row, in units that mean nothing alone."""
-    params = request.params
-    if not isinstance(params, ImageParams):
-        return 1.0
-    width, height = request.render if all(request.render) else (params.width, params.height)
-    pixels = width * height + request.reference[0] * request.reference[1]
-    pixels += sum(w * h for w, h in request.references)
-    turns = len(request.prompts) if request.task == "edit" else 1
-    passes = 2 if params.true_cfg_scale is not None and params.true_cfg_scale > 1 else 1
-    return float(max(1, pixels) * max(1, params.steps) * turns * passes * max(1, request.samples))
 
 
 class WorkerRate:
@@ -76,13 +61,12 @@ class Estimate:
         """A row was read for which nothing is to be done."""
         self._skipped += 1
 
-    def read(self, request: Request) -> None:
+    def read(self, id: str, units: float) -> None:
         """A row was read that is to be done."""
-        units = work(request)
         self._read += 1
         self._read_units += units
         self._left += units
-        self._waiting[request.id] = units
+        self._waiting[id] = units
 
     def settled(self, id: str) -> None:
         """A row has its result."""
@@ -93,11 +77,10 @@ class Estimate:
         if worker not in self.workers:
             self.workers[worker] = WorkerRate(now)
 
-    def answered(self, worker: str, done: Iterable[Request], now: float) -> None:
-        """A worker answered, and has done these rows."""
-        rows = list(done)
-        if rows and worker in self.workers:
-            self.workers[worker].answered(sum(map(work, rows)), sum(request.samples for request in rows), now)
+    def answered(self, worker: str, units: float, made: int, now: float) -> None:
+        """A worker answered, and has done so much: in units, and images or texts."""
+        if made and worker in self.workers:
+            self.workers[worker].answered(units, made, now)
 
     def eta_s(self, now: float, expected: int, at_work: Mapping[str, float]) -> float | None:
         """Seconds until all rows have a result; None if that is not known yet.

@@ -121,8 +121,10 @@ class ResultsBack:
         group, batch = state.group, self._pool.finish(state, number)
         self._progress.busy_until = now = time.monotonic()
         made = [request for request, result in zip(batch.requests, results, strict=True) if isinstance(result, Done)]
-        self._progress.estimate.answered(state.worker.name, made, now)
-        state.learn_memory(results)
+        units, count = sum(request.work for request in made), sum(request.samples for request in made)
+        self._progress.estimate.answered(state.worker.name, units, count, now)
+        told = (result.work.get("gpu_peak_mib", 0) for result in results if isinstance(result, Done))
+        state.peak_mib = max(state.peak_mib, *told, 0)
         final: list[Result] = []
         split: list[Request] = []
         later: list[Request] = []

@@ -97,7 +97,7 @@ class RowsIn:
             self._progress.estimate.skipped()
         match item:
             case Request():
-                self._progress.estimate.read(item)
+                self._progress.estimate.read(item.id, item.work)
                 return self.assign(item)
             case Failed():
                 return [item]

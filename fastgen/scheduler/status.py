@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen.scheduler.budget import Ledger
-from fastgen.scheduler.eta import Estimate, work
+from fastgen.scheduler.eta import Estimate
 from fastgen.scheduler.progress import Progress
 from fastgen.scheduler.worker_pool import WorkerPool
 from fastgen.scheduler.worker_state import WorkerState
@@ -20,7 +20,7 @@ def facts(progress: Progress, pool: WorkerPool, ledger: Ledger, expected: int, a
         settled = max(settled, min(progress.earlier, expected))
     made = "captions" if progress.settings.task == "caption" else "images"
     at_work = {
-        state.worker.name: sum(work(request) for batch in state.batches for request in batch.requests)
+        state.worker.name: sum(request.work for batch in state.batches for request in batch.requests)
         for state in pool.states
         if not state.group.closed
     }

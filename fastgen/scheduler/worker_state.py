@@ -9,7 +9,7 @@ from fastgen.scheduler.account import Account
 from fastgen.scheduler.pace import Pace
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.watchdog import Watch
-from fastgen.types import Batch, Done, Request, Result
+from fastgen.types import Batch, Request, Result
 from fastgen.workers.base import Worker
 
 
@@ -49,11 +49,6 @@ class WorkerState:
     in_flight: dict[int, Held] = field(default_factory=dict)
     peak_mib: int = 0
     """The most GPU memory that its engine has had, as far as it says."""
-
-    def learn_memory(self, results: list[Result]) -> None:
-        """An engine says with a batch how much GPU memory it has had."""
-        told = (result.work.get("gpu_peak_mib", 0) for result in results if isinstance(result, Done))
-        self.peak_mib = max(self.peak_mib, *told, 0)
 
     @property
     def batches(self) -> list[Batch]:

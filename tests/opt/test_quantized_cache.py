@@ -14,7 +14,8 @@ import torch
 
 from fastgen import opt
 from fastgen.backends.diffusion.families.flux1.family import Flux1
-from fastgen.backends.diffusion.families.flux1.load import _sources, load
+from fastgen.backends.diffusion.families.flux1.load import load
+from fastgen.backends.diffusion.families.parts import _sources
 from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.config import profile
 from fastgen.config.model_cards import TINY
@@ -206,7 +207,8 @@ def test_what_a_file_belongs_to(home, lora_file, tmp_path):
     def names(device=CPU, **flags):
         settings = resolve("t2i", model="tiny", gpus="cpu", **{"quantize": "8bit,text:8bit", **flags})
         engine = settings.engine
-        sources = _sources(settings, weights.plan(settings.model.path, engine.transformer, engine.loras))
+        plans = weights.plan(settings.model.path, engine.transformer, engine.loras)
+        sources = _sources(settings, plans, {"transformer": "transformer", "text": "text_encoder_2"})
         return [quantized_cache._name(settings.optimizations, part, sources[part], "tiny", device) for part in sources]
 
     first, second = lora_file("transformer"), lora_file("transformer", seed=1)

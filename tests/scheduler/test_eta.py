@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fastgen.scheduler.eta import Estimate, work
+from fastgen.scheduler.eta import Estimate
 from fastgen.types import ImageParams, Request, TextParams
 
 
@@ -43,16 +43,16 @@ def simulate(rows, workers, earlier=0, window=4096, look_every_s=1.0):
         nonlocal left
         while left and len(read) < window:
             read.append(left.pop())
-            estimate.read(read[-1])
+            estimate.read(read[-1].id, read[-1].work)
         if not read:
             idle.add(number)
             return
         worker = workers[number]
-        read.sort(key=work, reverse=True)  # as the scheduler does: one kind after the other
-        size = work(read[0])
-        batch = [row for row in read[: worker.batch] if work(row) == size]
+        read.sort(key=lambda row: row.work, reverse=True)  # as the scheduler does: one kind after the other
+        size = read[0].work
+        batch = [row for row in read[: worker.batch] if row.work == size]
         del read[: len(batch)]
-        held[number][batch[0].id] = sum(map(work, batch))
+        held[number][batch[0].id] = sum(row.work for row in batch)
         took = held[number][batch[0].id] / worker.rate * worker.at_once * rng.lognormvariate(0, worker.noise)
         heapq.heappush(events, (now + took, number, "answer", batch))
 
@@ -69,7 +69,7 @@ def simulate(rows, workers, earlier=0, window=4096, look_every_s=1.0):
                 give(number)
             continue
         del held[number][batch[0].id]
-        estimate.answered(f"w{number}", batch, now)
+        estimate.answered(f"w{number}", sum(row.work for row in batch), sum(row.samples for row in batch), now)
         for row in batch:
             estimate.settled(row.id)
         done += len(batch)
@@ -77,7 +77,7 @@ def simulate(rows, workers, earlier=0, window=4096, look_every_s=1.0):
     return looks, now
 
 
-UNITS = work(image(0))
+UNITS = image(0).work
 MIXED = random.Random(3)
 CASES = {
     "one GPU": ([image(k) for k in range(640)], [Worker(UNITS, ready_s=40)]),
@@ -122,19 +122,19 @@ def test_loading_does_not_count():
 def test_nothing_is_said_before_there_is_something_to_say():
     estimate = Estimate()
     assert estimate.eta_s(5.0, 100, {"w": 0.0}) is None
-    estimate.read(image(1))
+    estimate.read(image(1).id, image(1).work)
     estimate.ready("w", 3.0)
     assert estimate.eta_s(5.0, 100, {"w": UNITS}) is None
-    estimate.answered("w", [], 6.0)
+    estimate.answered("w", 0.0, 0, 6.0)
     assert estimate.eta_s(7.0, 100, {"w": UNITS}) is None, "a row that failed tells no rate"
 
 
 def test_between_two_answers_it_counts_down():
     estimate = Estimate()
     for k in range(4):
-        estimate.read(image(k))
+        estimate.read(image(k).id, image(k).work)
     estimate.ready("w", 0.0)
-    estimate.answered("w", [image(0)], 10.0)
+    estimate.answered("w", UNITS, 1, 10.0)
     estimate.settled("r0")
     etas = [estimate.eta_s(now, 4, {"w": UNITS}) for now in (10.0, 15.0, 20.0, 40.0)]
     assert etas == pytest.approx([30.0, 25.0, 20.0, 20.0]), "a batch that takes longer stops it"
@@ -144,20 +144,18 @@ def test_a_service_that_gets_slower_is_seen():
     estimate = Estimate()
     rows = [text(k) for k in range(2000)]
     for row in rows:
-        estimate.read(row)
+        estimate.read(row.id, row.work)
     estimate.ready("w", 0.0)
     for k, row in enumerate(rows[:1000]):  # ten per second, then one per second
-        estimate.answered("w", [row], min(k, 500) / 10 + max(0, k - 500))
+        estimate.answered("w", row.work, 1, min(k, 500) / 10 + max(0, k - 500))
         estimate.settled(row.id)
     assert estimate.eta_s(549.0, 2000, {"w": 0.0}) == pytest.approx(1000, rel=0.2)
 
 
 def test_work_follows_what_a_row_asks_for():
-    one = work(image(0, 512, 4))
+    one = image(0, 512, 4).work
     assert (
-        work(image(0, 1024, 4)) == 4 * one
-        and work(image(0, 512, 8)) == 2 * one
-        and work(image(0, 512, 4, n=3)) == 3 * one
+        image(0, 1024, 4).work == 4 * one and image(0, 512, 8).work == 2 * one and image(0, 512, 4, n=3).work == 3 * one
     )
-    assert work(image(0, 512, 4, task="edit", reference=(512, 512))) == 2 * one
-    assert work(text(0)) == 1
+    assert image(0, 512, 4, task="edit", reference=(512, 512)).work == 2 * one
+    assert text(0).work == 1
