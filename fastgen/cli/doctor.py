@@ -67,8 +67,9 @@ def findings() -> Iterator[Finding]:
     usable = [gpu for gpu in gpus if not gpu.problem]
     yield from _kernels(usable)
     yield from _models(usable)
-    for check in (_vllm, _hub, _disk):
-        yield check(bool(usable))
+    yield _vllm(bool(usable))
+    yield _hub()
+    yield _disk(bool(usable))
 
 
 def _version(package: str) -> str:
@@ -168,17 +169,17 @@ def _vllm(on_gpu: bool) -> Finding:
         return Finding("vLLM, for captions", "missing", "it is not installed", "fastgen setup vllm")
 
 
-def _hub(on_gpu: bool) -> Finding:
+def _hub() -> Finding:
     from huggingface_hub import get_token
 
     from fastgen.config.short_names import SHORT_NAMES
 
     gated = [known.hub_id for known in SHORT_NAMES.values() if known.is_gated]
     pages = " and ".join(f"https://huggingface.co/{name}" for name in gated)
-    text = f"the licences of FLUX.1-dev and FLUX.1-Kontext-dev also have to be accepted, at {pages}"
+    text = f"only FLUX.1-dev and FLUX.1-Kontext-dev need one, and their licences accepted, at {pages}"
     if get_token():
         return Finding("Hugging Face token", "ok", f"there is one; {text}")
-    return Finding("Hugging Face token", "missing" if on_gpu else "fact", f"none; {text}", "hf auth login, or HF_TOKEN")
+    return Finding("Hugging Face token", "fact", f"none; {text}", "hf auth login, or HF_TOKEN")
 
 
 def _disk(on_gpu: bool) -> Finding:

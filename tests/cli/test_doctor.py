@@ -52,7 +52,7 @@ def test_the_models_that_fit_are_those_of_the_planner(found, monkeypatch):
         assert large[name].state == "ok" and "8bit" in large[name].text and "(batch " in large[name].text
         assert small[name].state == "ok"
     assert large["Qwen-Image-2512 (--model qwen-image)"].text.startswith("bfloat16 5")
-    assert large["Hugging Face token"].state == "missing" and "hf auth login" in large["Hugging Face token"].fix
+    assert large["Hugging Face token"].state == "fact" and "hf auth login" in large["Hugging Face token"].fix
     assert "https://huggingface.co/black-forest-labs/FLUX.1-dev" in large["Hugging Face token"].text
 
 
