@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastgen.input.weights import layers
-from fastgen.input.weights.layers import Shape
+from fastgen.input.weights.layers import ADDED_QKV, QKV, Shape
 
 
 class Model(layers.Model):
@@ -46,12 +46,11 @@ _AROUND = {
     "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
     "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
 }
-_QKV, _ADDED = ("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
 _DOUBLE = {
     "img_mod.lin": ("norm1.linear",),
     "txt_mod.lin": ("norm1_context.linear",),
-    "img_attn.qkv": _QKV,
-    "txt_attn.qkv": _ADDED,
+    "img_attn.qkv": QKV,
+    "txt_attn.qkv": ADDED_QKV,
     "img_attn.proj": ("attn.to_out.0",),
     "txt_attn.proj": ("attn.to_add_out",),
     "img_attn.norm.query_norm": ("attn.norm_q",),
@@ -63,19 +62,19 @@ _DOUBLE = {
     "txt_mlp.0": ("ff_context.net.0.proj",),
     "txt_mlp.2": ("ff_context.net.2",),
     # XLabs
-    "processor.qkv_lora1": _QKV,
-    "processor.qkv_lora2": _ADDED,
+    "processor.qkv_lora1": QKV,
+    "processor.qkv_lora2": ADDED_QKV,
     "processor.proj_lora1": ("attn.to_out.0",),
     "processor.proj_lora2": ("attn.to_add_out",),
 }
 _SINGLE = {
     "modulation.lin": ("norm.linear",),
-    "linear1": (*_QKV, "proj_mlp"),
+    "linear1": (*QKV, "proj_mlp"),
     "linear2": ("proj_out",),
     "norm.query_norm": ("attn.norm_q",),
     "norm.key_norm": ("attn.norm_k",),
     # XLabs
-    "processor.qkv_lora": _QKV,
+    "processor.qkv_lora": QKV,
     "processor.proj_lora": ("proj_out",),
 }
 
@@ -135,7 +134,7 @@ def _transformer(config: dict[str, Any]) -> dict[str, Shape]:
         block = f"transformer_blocks.{number}."
         for name in ("norm1", "norm1_context"):
             _linear(shapes, f"{block}{name}.linear", 6 * width, width)
-        for name in (*_QKV, *_ADDED, "attn.to_out.0", "attn.to_add_out"):
+        for name in (*QKV, *ADDED_QKV, "attn.to_out.0", "attn.to_add_out"):
             _linear(shapes, block + name, width, width)
         for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
             shapes[f"{block}attn.{name}.weight"] = (head,)
@@ -147,7 +146,7 @@ def _transformer(config: dict[str, Any]) -> dict[str, Shape]:
         _linear(shapes, f"{block}norm.linear", 3 * width, width)
         _linear(shapes, f"{block}proj_mlp", 4 * width, width)
         _linear(shapes, f"{block}proj_out", width, 5 * width)
-        for name in _QKV:
+        for name in QKV:
             _linear(shapes, block + name, width, width)
         for name in ("norm_q", "norm_k"):
             shapes[f"{block}attn.{name}.weight"] = (head,)

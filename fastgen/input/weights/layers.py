@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 Shape = tuple[int, ...]
+QKV, ADDED_QKV = ("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
+"""What one layer of other programs is split into in diffusers: for tokens of the image, and of the text."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastgen.input.weights.layers import Model, Names, Shape, blocks, swapped, whole
+from fastgen.input.weights.layers import ADDED_QKV, QKV, Model, Names, Shape, blocks, swapped, whole
 
-_QKV, _ADDED = ("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
 _FLUX2_AROUND = {
     "img_in": "x_embedder",
     "txt_in": "context_embedder",
@@ -23,8 +22,8 @@ _FLUX2_AROUND = {
     "final_layer.linear": "proj_out",
 }
 _FLUX2_DOUBLE = {
-    "img_attn.qkv": _QKV,
-    "txt_attn.qkv": _ADDED,
+    "img_attn.qkv": QKV,
+    "txt_attn.qkv": ADDED_QKV,
     "img_attn.proj": ("attn.to_out.0",),
     "txt_attn.proj": ("attn.to_add_out",),
     "img_attn.norm.query_norm": ("attn.norm_q",),
