@@ -30,8 +30,6 @@ _SIZE = ("image_size", "img_size", "output_size")
 _MASK = ("mask_file", "mask_url", "mask_img", "mask_filename", "inpainting_mask", "edit_mask", "msk")
 _TOKENS = ("max_new_tokens", "max_output_tokens", "max_completion_tokens")
 _QUESTION = ("question", "query", "instruction")
-_ALT_TEXT = "text"
-"""In a row to caption this is often the alt text, so it is not asked unless --prompt-key says so; nor is it silent."""
 _AS_PROMPT = ("prompt", "question", "query", "instruction", "userprompt", "captionprompt", "textprompt", "questiontext")
 _LORA = ("lora", "loras", "lora_path", "lora_scale", "lora_weights")
 _STRENGTH = ("strength", "denoising_strength", "denoise_strength")
@@ -45,7 +43,7 @@ _PICTURE = {
 _EDIT = {**_PICTURE, **dict.fromkeys(_MASK, "mask")}
 _CAPTION = {
     **dict.fromkeys(_TOKENS, "max_tokens"),
-    **dict.fromkeys((*_QUESTION, _ALT_TEXT), "prompt"),
+    **dict.fromkeys(_QUESTION, "prompt"),
     **dict.fromkeys(_SEED, "seed"),
 }
 _NO_FIELD = {
@@ -59,7 +57,10 @@ _NO_FIELD = {
     "max_sequence_length": "it applies to the whole run: --max-sequence-length",
 }
 """Fields of image tasks that have no counterpart, and what to do instead."""
+_ALT_TEXT = "`prompt` is; if it is what to ask, add --prompt-key text"
+"""Of `text` in a row to caption: it is often the alt text, so it is neither asked nor an error."""
 _NO_TEXT_FIELD = {
+    "text": _ALT_TEXT,
     **dict.fromkeys(("top_p", "top_k", "repetition_penalty", "num_beams"), "`temperature` is the only such field"),
 }
 
@@ -127,7 +128,7 @@ class UnreadFields:
                 meant = self._look_up(name) if len(self._meant) < MOST_NAMES else ""
                 if len(self._meant) < MOST_NAMES:
                     self._meant[name] = meant
-            is_alt_text = name == _ALT_TEXT and meant == "prompt"
+            is_alt_text = meant == _ALT_TEXT
             if is_alt_text and (not isinstance(value, str) or any(fields.get(n) for n in (*PROMPT_FIELDS, *_QUESTION))):
                 continue
             if meant and fields.get(meant) in (None, "", []):
@@ -154,8 +155,6 @@ class UnreadFields:
         for name, count in self._counts.items():
             meant = self._meant[name]
             instead = f"`{meant}` is" if meant in self._read else meant
-            if name == _ALT_TEXT and meant == "prompt":
-                instead += "; if it is what to ask, add --prompt-key text"
             messages.append(f"the field `{name}`, in {count:,} of {of}, is not read; {instead}")
             if name not in self._said:
                 self._said.add(name)
