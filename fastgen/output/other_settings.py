@@ -4,6 +4,8 @@ nothing."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -27,12 +29,12 @@ def read_run(folder: Path) -> dict | None:
     return value if is_run else None
 
 
-def differences(then: dict, settings: Settings, fingerprint: dict | None = None) -> list[str]:
+def differences(then: dict, settings: Settings, fingerprint: Callable[[], dict]) -> list[str]:
     """What these settings change in results, each as "steps: 28 before, 4 now".
 
     Args:
         then: `settings` of a run.json.
-        fingerprint: that of the settings, if it is known: making one reads weight files.
+        fingerprint: gives that of the settings; making one reads weight files.
 
     Raises:
         OSError: a weight file cannot be read.
@@ -40,7 +42,7 @@ def differences(then: dict, settings: Settings, fingerprint: dict | None = None)
     loras = then.get("lora")
     files = [then.get("transformer"), *(loras if isinstance(loras, list) else ())]
     by_ends = any(map(stamps.has_ends, files))  # from a version that did not hash more
-    now = settings.fingerprint(stamps.ends) if by_ends else fingerprint or settings.fingerprint()
+    now = settings.fingerprint(stamps.ends) if by_ends else fingerprint()
     folder = Path(settings.model.path)
     if stamps.is_folder_by_ends(then.get("model_files")) and folder.is_dir():
         now = now | {"model_files": stamps.of_folder(folder, stamps.ends)}
@@ -56,10 +58,11 @@ def in_own_folder(settings: Settings) -> Settings:
     """The settings with the first of the folders t2i, t2i-2, t2i-3 ... that has no results of other settings, and with
     a note if that is not the first of all. The same command finds the same folder again."""
     first = folder = Path(settings.run.out)
+    fingerprint = cache(settings.fingerprint)
     changed: list[str] = []
     for number in range(2, 10**6):
         try:
-            found = _changed(folder, settings)
+            found = _changed(folder, settings, fingerprint)
         except OSError:
             break  # the run itself will say which file cannot be read
         if not found:
@@ -77,9 +80,9 @@ def in_own_folder(settings: Settings) -> Settings:
     return replace(main, fallbacks=tuple(replace(link, fallbacks=()) for link in here[1:]))
 
 
-def _changed(folder: Path, settings: Settings) -> list[str]:
+def _changed(folder: Path, settings: Settings, fingerprint: Callable[[], dict]) -> list[str]:
     """What differs from the run whose results are in the folder. Raises OSError."""
     before = read_run(folder)
     if before is None or not journal.has_results(folder / JOURNAL):
         return []
-    return differences(before["settings"], settings)
+    return differences(before["settings"], settings, fingerprint)

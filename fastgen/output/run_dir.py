@@ -303,7 +303,7 @@ class RunFolder:
 
     def _check_settings(self, then: dict) -> None:
         """Raise RunFolderError if these settings would give different results."""
-        if changed := differences(then, self.settings, self._fingerprint):
+        if changed := differences(then, self.settings, lambda: self._fingerprint):
             raise RunFolderError(
                 f"-o {self.path}: contains a run with other settings ({'; '.join(changed)}). Use the same settings to "
                 f"continue it{self._or_fresh()}, or use another folder"
