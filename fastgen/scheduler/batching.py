@@ -123,12 +123,12 @@ class Window:
         """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by
         side."""
         waiting = self._buckets[bucket]
-        if self._any_shape:
-            taken = [waiting.pop(0)]
-            samples = taken[0].samples
-            while waiting and samples + waiting[0].samples <= most:
-                samples += waiting[0].samples
-                taken.append(waiting.pop(0))
+        if self._any_shape:  # as they came; taken out together, since there may be thousands
+            count, samples = 1, waiting[0].samples
+            while count < len(waiting) and samples + waiting[count].samples <= most:
+                samples += waiting[count].samples
+                count += 1
+            taken, waiting[:count] = waiting[:count], []
             return self._gone(bucket, taken, samples)
         if most == 1:  # batches of one need no sorting: an endpoint's rows keep their order
             taken = [waiting.pop(0)]
