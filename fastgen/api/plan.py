@@ -13,6 +13,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.images import UNFETCHED
+from fastgen.input.picked import Picked
 from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
@@ -47,7 +48,9 @@ def plan_of(settings: Settings) -> dict:
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
         share = Share(settings, journal) if settings.run.shard else None
-        for item in triage(settings, reader, journal, None, warnings.append, unread, scratch, share=share):
+        picked = Picked.of(settings)
+        found = triage(settings, reader, journal, None, warnings.append, unread, scratch, share=share, picked=picked)
+        for item in found:
             counts["rows"] += 1
             match item:
                 case Request():

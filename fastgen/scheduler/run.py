@@ -121,6 +121,7 @@ class Run:
         self._spool = RowSpool(self.folder.path, finds=tells_all)
         self._all = AllRows(settings, self._spool) if tells_all else None
         self._share = Share(settings, self._journal) if settings.run.shard else None
+        self._picked = Picked.of(settings)
         self._rows = RowsIn(self._triage(), self._route, self._retries, self._progress, tells_all)
         self._reserve = _reserve(settings)
         self._out = BatchesOut(self._route, self._pool, self._retries, self._ledger, self._reserve, self._progress)
@@ -137,7 +138,6 @@ class Run:
         self._at_service = AtService(self.folder.path, self._journal, emit) if durable else None
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = self._told_progress = time.monotonic()
-        self._picked = Picked.of(settings)
 
     def _say(self, message: str) -> None:
         self.emit("warning", message=message)
@@ -151,6 +151,7 @@ class Run:
             layout=self.folder.layout,
             fetches=settings.task != "t2i",
             share=self._share,
+            picked=self._picked,
         )
 
     @property

@@ -48,6 +48,7 @@ def triage(
     layout: Layout | None = None,
     fetches: bool = False,
     share: Share | None = None,
+    picked: Picked | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped]:
     """What to do with each row, in order, given the journal.
 
@@ -64,11 +65,10 @@ def triage(
         unread: if given, it is shown the fields of every row.
         fetches: whether images on servers are fetched; else their rows fail.
         layout: how the run folder names its images.
-        share: which rows are run at all; None: all, or those of --rows.
+        share, picked: which rows are run at all; None: all.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
-    picked = Picked.of(settings)
     earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
         columns = Columns(settings.rows, settings.task)
