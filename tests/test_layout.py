@@ -122,6 +122,8 @@ ELSEWHERE = {
     "api/plan.py": "test_api.py",
     "scheduler/all_rows.py": "test_api.py",
     "scheduler/batches_out.py": "scheduler/test_run.py",
+    "output/parcels.py": "output/test_outbox.py",
+    "backends/remote/batch_api/files.py": "backends/remote/batch_api/test_openai.py",
     "scheduler/progress.py": "scheduler/test_watchdog.py",
     "scheduler/results_back.py": "scheduler/test_run.py",
     "scheduler/worker_state.py": "scheduler/test_worker_pool.py",

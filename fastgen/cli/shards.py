@@ -12,9 +12,9 @@ from fastgen.cli.check import Run
 def status(run: Run) -> None:
     """Say how far each part of a run is (--shard), and which batches are at a service (--batch-api)."""
     from fastgen.errors import FastgenError
-    from fastgen.output import outbox, shards
+    from fastgen.output import parcels, shards
 
-    batches = outbox.at_service(run)
+    batches = parcels.at_service(run)
     for batch in batches:
         print(f"batch {batch.id or batch.name}: {batch.requests} requests, {batch.done} done {batch.trouble}".rstrip())
     try:
@@ -28,8 +28,8 @@ def status(run: Run) -> None:
         counts = ", ".join(f"{one.counts[name]} {name}" for name in ("done", "failed") if one.counts[name])
         name = f"{one.part.number}/{one.part.of}"
         print(f"part {name}: {one.state}, {counts or 'no rows yet'} (said at {one.written})")
-        if held := outbox.at_service(one.part.path):
-            print(f"part {name}: {outbox.described(held)}")
+        if held := parcels.at_service(one.part.path):
+            print(f"part {name}: {parcels.described(held)}")
 
 
 def merge(run: Run) -> None:

@@ -1,5 +1,5 @@
 """What a run with a Batch API has at the service: says so, and clears away what has become results. Reads the parcels
-of the run folder (output/outbox.py); does not know services.
+of the run folder (output/parcels.py); does not know services.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from fastgen.errors import RunFolderError
-from fastgen.output import outbox
+from fastgen.output import parcels
 from fastgen.output.journal import Journal
-from fastgen.output.outbox import Parcel
+from fastgen.output.parcels import Parcel
 from fastgen.scheduler.progress import Emit
 
 LOOK_EVERY_S, SWEEP_EVERY_S = 5.0, 30.0
@@ -30,9 +30,9 @@ class AtService:
     def begin(self) -> None:
         """Say what an earlier run has left there."""
         self.sweep()
-        if found := outbox.at_service(self._out):
+        if found := parcels.at_service(self._out):
             self._emit(
-                "warning", message=f"{outbox.described(found)} from an earlier run; this run waits for the results"
+                "warning", message=f"{parcels.described(found)} from an earlier run; this run waits for the results"
             )
         self._tell(found)
 
@@ -41,7 +41,7 @@ class AtService:
         if now - self._looked < LOOK_EVERY_S:
             return
         self._looked = now
-        found = outbox.at_service(self._out)
+        found = parcels.at_service(self._out)
         self._tell(found)
         for trouble in dict.fromkeys(parcel.trouble for parcel in found if parcel.trouble):
             if now - self._warned.get(trouble, -TROUBLE_EVERY_S) >= TROUBLE_EVERY_S:
@@ -55,15 +55,15 @@ class AtService:
     def end(self) -> None:
         """Say what is still there."""
         self.sweep()
-        if found := outbox.at_service(self._out):
-            message = f"{outbox.described(found)}; run the same command again to get the results"
+        if found := parcels.at_service(self._out):
+            message = f"{parcels.described(found)}; run the same command again to get the results"
             self._emit("warning", message=message)
 
     def sweep(self) -> None:
         """Clear away what has become results. Raises DiskError."""
         self._swept = time.monotonic()
         self._journal.sync()
-        outbox.sweep(self._out, self._results_of)
+        parcels.sweep(self._out, self._results_of)
 
     def _results_of(self, id: str) -> int:
         return sum(1 for _ in self._journal.history(id)) if hash(id) in self._journal.index else 0
@@ -77,11 +77,11 @@ class AtService:
 
 def refuse(out: Path, durable: bool, fresh: bool) -> None:
     """Raise RunFolderError if this run would ask again for what an earlier one has at the service."""
-    if not (fresh or not durable) or not (found := outbox.at_service(out)):
+    if not (fresh or not durable) or not (found := parcels.at_service(out)):
         return
     flag = "--fresh" if fresh else "without --batch-api"
     fix = "leave --fresh out" if fresh and durable else "use --batch-api" + (" without --fresh" if fresh else "")
     raise RunFolderError(
-        f"-o {out}: {outbox.described(found)}, and {flag} this run would ask and pay for the same rows again. To get "
-        f"their results, {fix}. To give them up, cancel them at the service and delete {out / outbox.FOLDER}"
+        f"-o {out}: {parcels.described(found)}, and {flag} this run would ask and pay for the same rows again. To get "
+        f"their results, {fix}. To give them up, cancel them at the service and delete {out / parcels.FOLDER}"
     )

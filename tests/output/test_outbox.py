@@ -9,7 +9,8 @@ import pytest
 
 from fastgen.errors import DiskError, EngineError
 from fastgen.output import outbox
-from fastgen.output.outbox import ANSWERS, REQUESTS, STATE, Answer, Ask, Outbox, Parcel, at_service, sweep
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import ANSWERS, REQUESTS, STATE, Answer, Ask, Parcel, at_service, sweep
 
 BODY = msgspec.Raw(b'{"text":"a cat"}')
 

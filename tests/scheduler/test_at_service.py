@@ -8,7 +8,8 @@ import pytest
 
 from fastgen.errors import RunFolderError
 from fastgen.output.journal import Journal
-from fastgen.output.outbox import Ask, Outbox, described
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import Ask, described
 from fastgen.scheduler.at_service import LOOK_EVERY_S, TROUBLE_EVERY_S, AtService, refuse
 from fastgen.types import Failed
 

@@ -27,7 +27,8 @@ from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError
 from fastgen.output.journal import Journal
-from fastgen.output.outbox import Ask, Draft, Outbox
+from fastgen.output.outbox import Draft, Outbox
+from fastgen.output.parcels import Ask
 from fastgen.output.run_dir import JOURNAL
 from fastgen.types import Batch, Bucket, Failed, Request, Result
 

@@ -15,8 +15,9 @@ from typing import Any
 from fastgen.backends.remote.deferred import NotYet, here
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Answer, Client
-from fastgen.output import outbox
-from fastgen.output.outbox import Ask, Outbox, Parcel
+from fastgen.output import parcels
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import Ask, Parcel
 from fastgen.types import Kind
 
 ABOUT_THE_REQUEST = (400, 422)
@@ -101,7 +102,7 @@ class Collecting:
             return _given(found)
 
 
-def _given(answer: outbox.Answer) -> Answer:
+def _given(answer: parcels.Answer) -> Answer:
     """Raises NotDone."""
     if answer.kind is not None:
         raise NotDone(answer.kind, answer.why)

@@ -21,7 +21,8 @@ from fastgen.backends.remote.batch_api.collecting import NotDone
 from fastgen.backends.remote.batch_api.service import Look, Service
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.errors import DiskError
-from fastgen.output.outbox import Answer, Outbox, Parcel
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import Answer, Parcel
 from fastgen.types import Kind
 
 NOT_DONE: frozenset[Kind] = frozenset(

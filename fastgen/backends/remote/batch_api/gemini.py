@@ -18,27 +18,25 @@ import msgspec
 
 from fastgen import providers
 from fastgen.backends.remote import responses
+from fastgen.backends.remote.batch_api.files import CALL_S, NO_API, download, not_done, on_one_line
 from fastgen.backends.remote.batch_api.service import Look
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.gemini_answers import provider_error
 from fastgen.backends.remote.http_client import Client
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.settings import Settings
-from fastgen.errors import DiskError, ModelError
-from fastgen.output.outbox import Answer, Parcel
+from fastgen.errors import ModelError
+from fastgen.output.parcels import Answer, Parcel
 from fastgen.types import warm
 
 VENDOR = "https://generativelanguage.googleapis.com"
 VERSIONS = ("", "v1beta")
 """Of the API, in the order in which they are tried; "": the SDK's own."""
-CALL_S, TRANSFER_S = 120.0, 3600.0
-"""Time limit for a call, and for a part of a file of requests or a file of results."""
 MIME = "jsonl"
 """As in the vendor's example."""
 UNDER_WAY = ("UNSPECIFIED", "QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
 STATUSES = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 401}
 """Code of gRPC -> HTTP."""
-NO_API = (404, 405, 501)
 
 
 class _Line(msgspec.Struct):
@@ -101,8 +99,7 @@ class GeminiBatches:
         return found[1] if found else ""
 
     def line(self, key: str, path: str, body: bytes) -> bytes:
-        body = msgspec.json.encode(msgspec.json.decode(body)) if b"\n" in body else body
-        return b'{"key":"%s","request":%s}' % (key.encode(), body)
+        return b'{"key":"%s","request":%s}' % (key.encode(), on_one_line(body))
 
     def upload(self, parcel: Parcel, file: Path) -> str:
         with self._faults():
@@ -130,9 +127,9 @@ class GeminiBatches:
         if state in UNDER_WAY:
             return Look()
         files = (job.dest.file_name,) if job.dest and job.dest.file_name else ()
-        why = {"EXPIRED": "the batch expired before its turn", "CANCELLED": "the batch was cancelled before its turn"}
-        why["FAILED"] = f"the batch failed{': ' + self._clean(job.error.message) if job.error else ''}"
-        said = why.get(state, "the results of the batch do not have it")
+        said = not_done(state.lower())
+        if state == "FAILED":
+            said = f"the batch failed{': ' + self._clean(job.error.message) if job.error else ''}"
         return Look(True, files=files, otherwise=("unavailable", said))
 
     def fetch(self, file: str, to: Path) -> None:
@@ -140,13 +137,7 @@ class GeminiBatches:
         url = f"{self._base or VENDOR}/{version}/{file}:download?alt=media"
         headers = {"x-goog-api-key": self._key} if self._key else {}
         with self._faults():
-            try:
-                with to.open("wb") as data:
-                    answer = self._http.download(url, headers, data, TRANSFER_S)
-            except OSError as error:
-                raise DiskError(f"cannot write {to}: {error.strerror}") from None
-        if answer.status != 200:
-            raise responses.of_status(answer.status, "", self._clean(answer.data))
+            download(self._http, url, headers, to, self._clean)
 
     def read(self, line: bytes) -> Answer | None:
         try:
@@ -170,8 +161,6 @@ class GeminiBatches:
 
         try:
             yield
-        except DiskError:
-            raise
         except (errors.APIError, Fault, ValueError, KeyError, AttributeError) as error:
             raise provider_error(error, self._clean, 0.0) from None
 

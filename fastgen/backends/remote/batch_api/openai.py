@@ -17,6 +17,7 @@ import msgspec
 
 from fastgen import providers
 from fastgen.backends.remote import responses
+from fastgen.backends.remote.batch_api.files import CALL_S, NO_API, TRANSFER_S, download, not_done, on_one_line
 from fastgen.backends.remote.batch_api.service import Look
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Client
@@ -24,20 +25,17 @@ from fastgen.backends.remote.openai_answers import provider_error
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
 from fastgen.config.settings import Settings
-from fastgen.errors import DiskError, ModelError
-from fastgen.output.outbox import Answer, Parcel
+from fastgen.errors import ModelError
+from fastgen.output.parcels import Answer, Parcel
 from fastgen.types import warm
 
 VENDOR = "https://api.openai.com/v1"
 PATHS = ("/chat/completions", "/images/generations", "/images/edits")
 NAME = "fastgen"
 """The key of our name in a batch's metadata."""
-CALL_S, TRANSFER_S = 120.0, 3600.0
-"""Time limit for a call, and for a file of requests or results."""
 UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 FULL = ("token_limit_exceeded", "rate_limit_exceeded", "batch_limit_exceeded")
 """Codes of a batch that was not begun because too much waits already."""
-NO_API = (404, 405, 501)
 
 
 class _Response(msgspec.Struct):
@@ -102,8 +100,8 @@ class OpenAIBatches:
         return path if path in PATHS else ""
 
     def line(self, key: str, path: str, body: bytes) -> bytes:
-        body = msgspec.json.encode(msgspec.json.decode(body)) if b"\n" in body else body
-        return b'{"custom_id":"%s","method":"POST","url":"/v1%s","body":%s}' % (key.encode(), path.encode(), body)
+        words = key.encode(), path.encode(), on_one_line(body)
+        return b'{"custom_id":"%s","method":"POST","url":"/v1%s","body":%s}' % words
 
     def upload(self, parcel: Parcel, file: Path) -> str:
         with self._faults(), file.open("rb") as data:
@@ -141,22 +139,13 @@ class OpenAIBatches:
                 return Look(is_full=True, otherwise=("rate_limited", f"{code}: {self._clean(message)}"))
             found = responses.of_status(400, code, self._clean(message))
             return Look(True, files=files, otherwise=(found.kind, f"the service refuses the batch: {found}"))
-        why = {"expired": "the batch expired before its turn", "cancelled": "the batch was cancelled before its turn"}
-        said = why.get(batch.status, "the results of the batch do not have it")
+        said = not_done(batch.status)
         return Look(True, done=done, failed=failed, files=files, otherwise=("unavailable", said))
 
     def fetch(self, file: str, to: Path) -> None:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         with self._faults():
-            try:
-                with to.open("wb") as data:
-                    answer = self._slow.download(
-                        f"{self._http.base_url}/files/{file}/content", headers, data, TRANSFER_S
-                    )
-            except OSError as error:
-                raise DiskError(f"cannot write {to}: {error.strerror}") from None
-        if answer.status != 200:
-            raise responses.of_status(answer.status, "", self._clean(answer.data))
+            download(self._slow, f"{self._http.base_url}/files/{file}/content", headers, to, self._clean)
 
     def read(self, line: bytes) -> Answer | None:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastgen.output.outbox import Answer, Parcel
+from fastgen.output.parcels import Answer, Parcel
 from fastgen.types import Kind
 
 

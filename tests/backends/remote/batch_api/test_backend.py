@@ -18,7 +18,7 @@ from fastgen.backends.remote.openai_api import OpenAIBackend
 from fastgen.errors import ModelError
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
-from fastgen.output.outbox import at_service
+from fastgen.output.parcels import at_service
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Failed, ImageParams, Request, TextParams
 from tests.simulator import Simulator

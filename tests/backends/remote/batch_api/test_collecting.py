@@ -7,7 +7,8 @@ import pytest
 
 from fastgen.backends.remote.batch_api.collecting import Collecting, NotDone, Row
 from fastgen.backends.remote.deferred import NotYet, each, here
-from fastgen.output.outbox import Answer, Outbox
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import Answer
 
 URL = "http://a/v1/chat/completions"
 

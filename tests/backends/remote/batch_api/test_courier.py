@@ -12,7 +12,8 @@ from fastgen.backends.remote.batch_api.service import Look
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.errors import DiskError
 from fastgen.output import outbox
-from fastgen.output.outbox import Answer, Ask, Outbox
+from fastgen.output.outbox import Outbox
+from fastgen.output.parcels import Answer, Ask
 
 BODY = msgspec.Raw(b'"yes"')
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastgen.backends.remote.batch_api.gemini import GeminiBatches
 from fastgen.backends.remote.responses import ProviderError
-from fastgen.output.outbox import Parcel
+from fastgen.output.parcels import Parcel
 from fastgen.resolver import resolve
 from tests.simulator import Simulator
 from tests.simulator.batches import Batches
