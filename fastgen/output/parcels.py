@@ -88,9 +88,9 @@ _ask = msgspec.json.Decoder(Ask).decode
 
 
 def at_service(out: Path) -> list[Parcel]:
-    """The batches of a run folder that are at a service, or may be, the oldest first."""
+    """The batches of a run folder that are at a service, or may be, in the order in which they went there."""
     found = [parcel for _, parcel in _all(out) if parcel.step in AT_SERVICE]
-    return sorted(found, key=lambda parcel: parcel.made_at)
+    return sorted(found, key=lambda parcel: (parcel.submitting_at, parcel.made_at))
 
 
 def described(found: Sequence[Parcel]) -> str:
