@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fastgen.config.families import FLUX1, PARTS
-from fastgen.config.fit.memory import Work
+from fastgen.config.fit.memory import Need, Work
 from fastgen.config.fit.memory import need as memory_need
 from fastgen.resolver import sizes
 from tests.rehearsal.cases import MIXED, MIXED_SIZE, SIZE, Outcome
@@ -65,10 +65,18 @@ def memory(outcome: Outcome) -> list[str]:
 
 
 def planned(outcome: Outcome, peak: int) -> list[str]:
-    """A plan that is lower than what was used would choose what does not fit. A plan is for rows without a size of
-    their own; for others it is reckoned here in the same way."""
+    """A plan that is lower than what was used would choose what does not fit."""
+    need = reckoned(outcome)
+    if peak <= need.gib * GIB:
+        return []
+    return [f"{peak / GIB:.2f} GiB, but config/fit reckoned {need.gib:.2f} {need.explain()}"]
+
+
+def reckoned(outcome: Outcome) -> Need:
+    """What `config/fit` reckons for this batch. The plan of a run is for one image of the default size; where rows of
+    another size make a larger batch, it is what the same function says of them."""
     settings = outcome.setup.settings
-    need = settings.fit.need
+    need: Need = settings.fit.need
     if outcome.task.endswith("mixed"):
         width, height = map(int, MIXED_SIZE.split("x"))
         tokens, text = width * height // 256, settings.engine.max_sequence_length
@@ -76,9 +84,7 @@ def planned(outcome: Outcome, peak: int) -> list[str]:
         work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference))
         own = memory_need(sizes.read(settings.model), work, settings.optimizations, 2)
         need = max(need, own, key=lambda one: one.gib)
-    if peak <= need.gib * GIB:
-        return []
-    return [f"{peak / GIB:.2f} GiB, but config/fit reckoned {need.gib:.2f} {need.explain()}"]
+    return need
 
 
 def syncs(outcome: Outcome) -> list[str]:

@@ -31,7 +31,8 @@ step that it may leave out, and `reused` one in which it always does.
 
 * weights: on the card once the engine is ready. peak: the most while it opened or ran, with {CONTEXT_GIB} GiB for the
   CUDA context. Fragmentation and the workspaces of libraries come on top.
-* planned: what `config/fit` reckoned.
+* planned: what `config/fit` reckoned: for one image of {SIZE}, by which the settings were chosen, or for the rows of
+  `mixed`, if these need more.
 * TFLOP, launches, GB: of one step. GB is what kernels read and write, uncompiled.
 * waits: how often the thread that computes waits for the device, in a step + in the rest of the batch.
 * sent: from main memory to the card, for the whole batch.
@@ -42,7 +43,7 @@ NOT_HERE = """
 * Several cards that share a model: `python -m tests.rehearsal.test_sharded` prints those.
 * {compile}. Named `compile*` in the table.
 * {bitsandbytes}. Named `8bit*` and `4bit*`.
-* Qwen-Image-Edit, whose text encoder also reads images, and how many tokens they are depends on their numbers.
+* Qwen-Image-Edit. Its text encoder reads the sizes of images back from the card, where there are no numbers here.
 * Attention kernels other than PyTorch's own, NaN, checks inside kernels, streams and their order, real times.
 """
 COLUMNS = (
@@ -54,7 +55,6 @@ COLUMNS = (
 def row(outcome: Outcome) -> dict[str, Any]:
     """One line of the table, with units in its names."""
     setup, ran, step = outcome.setup, outcome.ran, outcome.ran.step
-    plan = getattr(setup.settings, "fit", None)
     return {
         "model": setup.model,
         "quality": setup.quality,
@@ -64,7 +64,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "weights_gib": round(outcome.opened.weights_bytes / GIB, 2),
         "peak_gib": round(max(ran.peak_bytes, outcome.opened.open_peak_bytes) / GIB, 2),
         "peak_at": ran.peak_at if ran.peak_bytes >= outcome.opened.open_peak_bytes else outcome.opened.open_peak_at,
-        "planned_gib": round(plan.need.gib, 2) if plan is not None else None,
+        "planned_gib": round(checks.reckoned(outcome).gib, 2),
         "step_tflop": round(step.flops / 1e12, 2),
         "step_launches": step.launches,
         "step_gb": round(step.moved_bytes / 1e9, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastgen.config.fit.memory import PROMPTS_TOGETHER
 from tests.rehearsal import cases, checks
 from tests.rehearsal.cards import BY_GB
 
@@ -49,3 +50,20 @@ def test_quantized_parts_that_take_turns_never_meet_on_the_card(folder):
     (outcome,) = cases.rehearse(setup, folder, ["t2i"], is_quick=True)
     assert checks.problems(outcome) == []
     assert outcome.opened.open_peak_bytes < settings.fit.need.gib * checks.GIB
+
+
+def test_prompts_that_are_encoded_together_take_what_was_planned(folder):
+    """On this card the text encoder beside everything else is the most. Of its hidden states only some are kept."""
+    card = BY_GB[16]
+    settings = cases.chosen(folder, "klein", "exact", card)
+    prompts = [f"{n}, {cases.PROMPT}" for n in range(PROMPTS_TOGETHER)]
+    with cases.installed(card, folder / "bin"), cases.opened(settings, card, is_quick=True) as engine:
+
+        def encode():
+            yield engine.backend.family.text_parts
+            engine.rehearsal.meter.forget_peaks()
+            engine.backend.prompts.encode(prompts)
+
+        engine.backend._engine.submit(encode()).result()
+        need = settings.fit.need
+        assert need.phase == "encoding prompts" and engine.rehearsal.meter.peak < need.gib * checks.GIB
