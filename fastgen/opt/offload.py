@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastgen.config.families import Parts
 from fastgen.config.hardware import Gpu
 from fastgen.config.optimizations import Offload, Optimizations
 from fastgen.opt.base import Modules, blocks_of
@@ -24,16 +25,21 @@ def refuse(gpu: Gpu | None, choice: Offload, others: Optimizations) -> str | Non
     return "there is nothing to offload on a CPU; leave it out" if gpu is None else None
 
 
+def away(choice: Offload, parts: Parts) -> tuple[str, ...]:
+    """The parts that are on the device only while they are needed."""
+    text = parts.text
+    return {"none": (), "text": text, "model": (*text, "transformer", "vae"), "group": text}[choice.kind]
+
+
 def apply(modules: Modules, choice: Offload) -> dict:
     """Moves what should be on the device; the engine uses `onload` for the rest."""
     text = modules.parts.text
     parts = (*text, "transformer", "vae")
-    # The parts that are on the device only while they are needed.
-    away = {"none": (), "text": text, "model": parts, "group": text}[choice.kind]
+    leave = away(choice, modules.parts)
     modules.parked = {}
     if modules.stages:  # `shard` has placed everything
         return {"away": []}
-    if not away:
+    if not leave:
         # The first process of a replica encodes for all.
         for name in parts if modules.ranks.number == 0 else parts[len(text) :]:
             getattr(modules, name).to(modules.device)
@@ -44,7 +50,7 @@ def apply(modules: Modules, choice: Offload) -> dict:
     for name in parts:
         part = getattr(modules, name)
         pin = may_pin(part, modules.engines)
-        if name in away:
+        if name in leave:
             modules.parked[name] = Parked(part, modules.device, pin)
         elif name == "transformer" and choice.kind == "group":
             modules.block_stream = BlockStream([block for _, block in blocks_of(modules)], modules.device, pin)
@@ -53,8 +59,8 @@ def apply(modules: Modules, choice: Offload) -> dict:
             part.to(modules.device)
             continue
         pinned += [name] if pin else []
-    modules.away = away
-    return {"away": list(away), "pinned": pinned}
+    modules.away = leave
+    return {"away": list(leave), "pinned": pinned}
 
 
 @contextmanager

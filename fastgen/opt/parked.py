@@ -45,6 +45,13 @@ def free_memory() -> int:
         return free
 
 
+def park(module: torch.nn.Module) -> None:
+    """Move a module's weights into main memory, quantized ones too."""
+    with _outside_inference():
+        for slot in _slots(module):
+            slot.put(slot.home.to("cpu"))
+
+
 class Parked:
     """A module whose weights are in main memory until `come` and after `leave`.
 
@@ -56,10 +63,10 @@ class Parked:
         self._device = device
         self._is_there = False
         self.pinned = pinned and device.type == "cuda"
+        park(module)
         with _outside_inference():
-            for slot in _slots(module):  # what was quantized is on the device
-                home = slot.home.to("cpu")
-                slot.put(_pinned(home) if self.pinned else home)
+            for slot in _slots(module) if self.pinned else ():
+                slot.put(_pinned(slot.home))
             self._slots = _slots(module)
 
     def come(self) -> None:

@@ -77,7 +77,8 @@ def enter_thread(choice: Quantize) -> None:
 
 def _apply(modules: Modules, part: str, kind: str) -> dict:
     """Quantize one part of the model, or take it from the cache. Returns what it weighs now."""
-    module = modules.transformer if part == "transformer" else getattr(modules, modules.parts.large_text)
+    name = "transformer" if part == "transformer" else modules.parts.large_text
+    module = getattr(modules, name)
     started = time.monotonic()
     plain = 2 * sum(parameter.numel() for parameter in module.parameters())
     cached = modules.quantized_cache.get(part)
@@ -91,6 +92,10 @@ def _apply(modules: Modules, part: str, kind: str) -> dict:
             cached.keep(module)
     size = weight_bytes(module)
     settle(module, modules.device, modules.dtype)
+    if name in modules.away:
+        from fastgen.opt.parked import park
+
+        park(module)  # parts that take turns on the device do not fit there together
     return {
         "kind": kind,
         "bytes": size,

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -118,7 +119,11 @@ class CachedWeights:
 
 
 def find(
-    optimizations: Optimizations, sources: dict[str, dict], model: str, device: torch.device
+    optimizations: Optimizations,
+    sources: dict[str, dict],
+    model: str,
+    device: torch.device,
+    away: Collection[str] = (),
 ) -> dict[str, CachedWeights]:
     """Where the weights of each part that is to be quantized are stored, with the weights if they exist.
 
@@ -127,6 +132,7 @@ def find(
             they are quantized, as JSON.
         model: its name in file names.
         device: where the weights will be.
+        away: the parts that are there only while they are needed; until then they are in main memory.
 
     Raises:
         SettingsError: a limit that is not a number.
@@ -140,7 +146,11 @@ def find(
     if not most > 0:
         return {}
     return {
-        part: CachedWeights(folder() / _name(optimizations, part, source, model, device), int(most * 2**30), device)
+        part: CachedWeights(
+            folder() / _name(optimizations, part, source, model, device),
+            int(most * 2**30),
+            torch.device("cpu") if part in away else device,
+        )
         for part, source in sources.items()
         if getattr(optimizations.quantize, part) != "none"
     }

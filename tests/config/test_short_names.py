@@ -18,7 +18,7 @@ import torch
 from fastgen import opt
 from fastgen.bench import peak, synthetic
 from fastgen.config import model_cards
-from fastgen.config.families import PARTS
+from fastgen.config.families import FLUX1, PARTS
 from fastgen.config.fit.card import DRIVER, Card
 from fastgen.config.fit.memory import GIB, Sizes, Work, need
 from fastgen.config.fit.planner import Model as Asked
@@ -28,6 +28,7 @@ from fastgen.config.optimizations import Offload, Optimizations
 from fastgen.config.short_names import SHORT_NAMES
 from fastgen.errors import ModelError, SettingsError
 from fastgen.resolver import sizes
+from tests.rehearsal.expected import block_flops
 from tests.resolver.gpus import HOST_GIB, gpu
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -129,50 +130,40 @@ _counted: dict[int, Counted] = {}
 
 
 def _count(model: Model) -> Counted:
+    parts, found = PARTS[model.family], modules(model)
+    transformer = found["transformer"]
+    blocks = [block for name in parts.blocks for block in getattr(transformer, name)]
+    counted = (
+        sizes.of_flux(transformer.config, synthetic.CLIP, synthetic.T5, synthetic.VAE)
+        if parts == FLUX1
+        else sizes.of_shapes(parts, *(_shapes(found[name]) for name in parts.modules))
+    )
+    image = (SIDE // 16) ** 2 * (1 + model.references)
+    flops = sum(block_flops(block, parts.per_sample, counted.width, TEXT, image) for block in blocks)
+    return Counted(counted, flops)
+
+
+def modules(model: Model) -> dict[str, Any]:
+    """Its parts by the names of their folders, without weights; of FLUX.1, whose text encoders are reckoned from their
+    configs, without these."""
     import diffusers
 
     name, config = model.transformer
     with torch.device("meta"):
-        transformer = getattr(diffusers, name).from_config(config)
-        vae = getattr(diffusers, model.vae[0]).from_config(model.vae[1])
-        text = _text_encoder(model)
-    parts = PARTS[model.family]
-    blocks = [block for name in parts.blocks for block in getattr(transformer, name)]
-    found = (
-        sizes.of_flux(transformer.config, synthetic.CLIP, synthetic.T5, synthetic.VAE)
-        if text is None
-        else sizes.of_shapes(parts, *map(_shapes, (transformer, vae, text)))
-    )
-    return Counted(found, sum(_flops(block, parts.per_sample, found.width, model.references) for block in blocks))
+        found = {
+            "transformer": getattr(diffusers, name).from_config(config),
+            "vae": getattr(diffusers, model.vae[0]).from_config(model.vae[1]),
+        }
+        return found if model.family == "flux" else found | {"text_encoder": _text_encoder(model)}
 
 
 def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
-def _flops(block: Any, per_sample: tuple[str, ...], width: int, references: int) -> float:
-    """Two for each weight and token that it sees, and attention: 4 L^2 d."""
-    image = (SIDE // 16) ** 2 * (1 + references)
-    linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, torch.nn.Linear)]
-    both = not any(_of_text(name) for name, _ in linear)
-    found = 4.0 * (image + TEXT) ** 2 * width
-    for name, layer in linear:
-        once = name.startswith(("norm", *per_sample))
-        tokens = 1 if once else image + TEXT if both else TEXT if _of_text(name) else image
-        found += 2.0 * tokens * layer.weight.numel()
-    return found
-
-
-def _of_text(name: str) -> bool:
-    return name.startswith(("ff_context", "txt_", "attn.add_", "attn.to_add_out"))
-
-
 def _text_encoder(model: Model) -> Any:
-    """None for FLUX.1, whose two are reckoned from their configs."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3Model
 
-    if model.family == "flux":
-        return None
     if model.family.startswith("qwen_image"):
         text = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
         text |= {"num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastgen.config import versions
+from fastgen.config.families import FLUX1
 from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import SettingsError
 from fastgen.opt import quantize
@@ -174,3 +175,29 @@ def test_a_package_that_is_missing_or_too_old_is_named(monkeypatch):
     assert quantize.refuse(None, Quantize(text="fp8"), Optimizations()) == (
         "torchao 0.17.0 is too old: 0.18 or newer is needed; pip install 'torchao>=0.18'"
     )
+
+
+@pytest.mark.parametrize(
+    ("away", "order"),
+    [
+        ((), ["make transformer", "make text"]),
+        (FLUX1.text, ["make transformer", "make text", "park T5EncoderModel"]),
+        (
+            (*FLUX1.text, "transformer", "vae"),
+            ["make transformer", "park FluxTransformer2DModel", "make text", "park T5EncoderModel"],
+        ),
+    ],
+)
+def test_a_part_makes_way_before_the_next_is_quantized(tiny, monkeypatch, away, order):
+    """Parts that take turns may not fit onto the device together."""
+    modules, found, make = copy.deepcopy(tiny().modules), [], quantize._make
+
+    def making(modules, module, part, kind):
+        found.append(f"make {part}")
+        make(modules, module, part, kind)
+
+    monkeypatch.setattr(quantize, "_make", making)
+    monkeypatch.setattr("fastgen.opt.parked.park", lambda module: found.append(f"park {type(module).__name__}"))
+    modules.away = away
+    quantize.apply(modules, Quantize.parse("int8,text:int8"))
+    assert found == order

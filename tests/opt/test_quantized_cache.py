@@ -19,7 +19,7 @@ from fastgen.backends.diffusion.families.parts import _sources
 from fastgen.backends.diffusion.prompts import PromptEncoder
 from fastgen.config import profile
 from fastgen.config.model_cards import TINY
-from fastgen.config.optimizations import Quantize
+from fastgen.config.optimizations import Optimizations, Quantize
 from fastgen.errors import ModelError, SettingsError
 from fastgen.input import weights
 from fastgen.opt import quantize, quantized_cache, quantized_state
@@ -304,3 +304,22 @@ def test_layers_before_and_after():
         assert not any(parameter.requires_grad for parameter in empty.parameters())
         with pytest.raises(ValueError, match="another model"):
             quantized_state.put_together(torch.nn.Linear(2, 2), {}, {"gain": ("plain",)}, CPU)
+
+
+@pytest.mark.parametrize(
+    ("away", "devices"),
+    [((), ["meta", "meta"]), (["text"], ["meta", "cpu"]), (["transformer", "text"], ["cpu", "cpu"])],
+)
+def test_weights_that_are_not_needed_yet_are_read_into_main_memory(monkeypatch, away, devices):
+    """Parts that take turns may not fit onto the device together."""
+    found = []
+
+    def read(path, device):
+        found.append(device.type)
+        return {}, {}
+
+    monkeypatch.setattr(quantized_cache, "read", read)
+    monkeypatch.setattr(quantized_cache.os, "utime", lambda path: None)
+    chosen = Optimizations(quantize=Quantize.parse("4bit,text:4bit"))
+    quantized_cache.find(chosen, {"transformer": {}, "text": {}}, "tiny", torch.device("meta"), away)
+    assert found == devices

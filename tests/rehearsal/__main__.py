@@ -29,15 +29,16 @@ def main() -> int:
     torch.set_num_threads(1)
     cards = [BY_GB[int(gb)] for gb in asked.cards.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        rows = run(Path(folder), cards, asked.models.split(","), asked.qualities.split(","))
+        rows, refused = run(Path(folder), cards, asked.models.split(","), asked.qualities.split(","))
     if out := asked.out or (DOCS if whole else None):
-        report.write(rows, out, " ".join(["python -m tests.rehearsal", *sys.argv[1:]]))
+        report.write(rows, refused, out, " ".join(["python -m tests.rehearsal", *sys.argv[1:]]))
     return int(any(row["problems"] for row in rows))
 
 
-def run(folder: Path, cards: list, models: list[str], qualities: list[str]) -> list[dict]:
-    rows = []
-    for setup in cases.setups(folder, cards, models, qualities):
+def run(folder: Path, cards: list, models: list[str], qualities: list[str]) -> tuple[list[dict], list[tuple]]:
+    rows: list[dict] = []
+    refused: list[tuple] = []
+    for setup in cases.setups(folder, cards, models, qualities, refused):
         try:
             for outcome in cases.rehearse(setup, folder, is_quick=True):
                 rows.append(report.row(outcome))
@@ -45,7 +46,7 @@ def run(folder: Path, cards: list, models: list[str], qualities: list[str]) -> l
         except Exception as error:  # a rehearsal is there to find what goes wrong
             rows.append(report.failed(setup, error))
             say(rows[-1], 0.0)
-    return rows
+    return rows, [(model, quality, card.sold_as_gb) for model, quality, card in refused]
 
 
 def say(row: dict, seconds: float) -> None:

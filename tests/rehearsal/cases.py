@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
 from fastgen import resolve
-from fastgen.bench import synthetic
 from fastgen.config.settings import Settings
+from fastgen.errors import SettingsError
+from tests.rehearsal import folders
 from tests.rehearsal.cards import CARDS, Card, installed
 from tests.rehearsal.engine import Opened, Ran, opened, requests, run
 
-MODELS = {"flux-dev": ("t2i", "t2i mixed"), "flux-kontext": ("edit", "mask", "edit mixed")}
-"""Model -> what is asked of it."""
+MODELS = {
+    "flux-dev": ("t2i", "t2i mixed"),
+    "flux-kontext": ("edit", "mask", "edit mixed"),
+    "klein": ("t2i", "t2i mixed"),
+    "klein edit": ("edit", "mask", "edit mixed"),
+    "z-image": ("t2i", "t2i mixed"),
+    "qwen-image": ("t2i", "t2i mixed"),
+}
+"""Model -> what is asked of it. The first is the task of its run."""
 QUALITIES = ("exact", "high", "fast")
 SIZE, MIXED_SIZE = "1024x1024", "512x512"
 STEPS = 3
+PROMPT = "a fox in the snow, " * 30
+"""As long as a prompt may be."""
 MIXED = ({"steps": 3}, {"steps": 3, "guidance": 2.0}, {"steps": 2}, {"steps": 4, "guidance": 5.0}, {"steps": 2})
 """Rows of one size that share a batch: some leave early, one joins."""
 
@@ -64,34 +74,58 @@ class Outcome:
     seconds: float
 
 
-def setups(folder: Path, cards: Iterable[Card] = CARDS, models=MODELS, qualities=QUALITIES) -> list[Setup]:
-    """What fastgen chooses on each card; cards on which it chooses the same share one."""
+def setups(
+    folder: Path,
+    cards: Iterable[Card] = CARDS,
+    models: Iterable[str] = tuple(MODELS),
+    qualities: Iterable[str] = QUALITIES,
+    refused: list[tuple[str, str, Card]] | None = None,
+) -> list[Setup]:
+    """What fastgen chooses on each card; cards on which it chooses the same share one.
+
+    Args:
+        refused: gets (model, quality, card) where it says that nothing fits. None: nothing of the kind may happen.
+    """
     found: dict[tuple, Setup] = {}
     for model in models:
         for quality in qualities:
             for card in cards:
-                settings = chosen(folder, model, quality, card)
-                key = (model, json.dumps(settings.optimizations.words()), settings.placement.profile.batch)
-                found.setdefault(key, Setup(model, quality, settings, [])).cards.append(card)
+                try:
+                    settings = chosen(folder, model, quality, card)
+                except SettingsError as error:
+                    if refused is None or "does not fit" not in str(error):
+                        raise
+                    refused.append((model, quality, card))
+                    continue
+                setup = Setup(model, quality, settings, [])
+                key = (model, quality, json.dumps(setup.words), settings.placement.profile.batch)
+                found.setdefault(key, setup).cards.append(card)
     return [
-        replace_settings(setup, chosen(folder, setup.model, setup.quality, setup.smallest)) for setup in found.values()
+        replace(setup, settings=chosen(folder, setup.model, setup.quality.partition(",")[0], setup.smallest))
+        for setup in _once(found)
     ]
 
 
-def replace_settings(setup: Setup, settings: Settings) -> Setup:
-    return Setup(setup.model, setup.quality, settings, setup.cards)
+def _once(found: dict[tuple, Setup]) -> Iterable[Setup]:
+    """Qualities for which the same is chosen on the same cards share a setup: "exact, high"."""
+    made: dict[tuple, Setup] = {}
+    for (model, quality, *chosen_there), setup in found.items():
+        key = (model, *chosen_there, tuple(setup.cards))
+        known = made.get(key)
+        made[key] = replace(known, quality=f"{known.quality}, {quality}") if known else setup
+    return made.values()
 
 
 def chosen(folder: Path, model: str, quality: str, card: Card, **flags) -> Settings:
     """The settings of a run on this card with no other flags."""
-    if not (folder / model).exists():
-        synthetic.make(model, folder / model)
-    rows = rows_file(folder, synthetic.TASKS[model])
+    name, task = model.partition(" ")[0], MODELS[model][0]
+    made = folders.make(name, folder / name)
+    rows = rows_file(folder, task)
     with installed(card, folder / f"bin-{card.sold_as_gb}"):
         return resolve(
-            synthetic.TASKS[model],
+            task,
             str(rows),
-            model=str(folder / model),
+            model=str(made),
             quality=quality,
             size=SIZE,
             gpus="0",
@@ -114,7 +148,7 @@ def rows_file(folder: Path, task: str, count: int = 1) -> Path:
 
 def rows(task: str, count: int) -> list[dict]:
     """So many rows that are alike, or those of a mixed batch."""
-    row = {"id": task, "prompt": "a fox in the snow", "size": SIZE, "steps": STEPS}
+    row = {"id": task, "prompt": PROMPT, "size": SIZE, "steps": STEPS}
     if not task.startswith("t2i"):
         row["images"] = ["in.png"]
     if task == "mask":
@@ -124,7 +158,7 @@ def rows(task: str, count: int) -> list[dict]:
         if not task.startswith("t2i"):
             rows[1]["mask"] = "mask.png"
         return rows
-    return [row | {"id": f"{task} {n}", "prompt": f"{row['prompt']}, {n}"} for n in range(count)]
+    return [row | {"id": f"{task} {n}", "prompt": f"{n}, {PROMPT}"} for n in range(count)]
 
 
 def rehearse(

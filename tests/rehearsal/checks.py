@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.rehearsal.cases import MIXED_SIZE, SIZE, Outcome
-from tests.rehearsal.expected import step_flops
+from fastgen.config.families import FLUX1, PARTS
+from fastgen.config.fit.memory import Need, Work
+from fastgen.config.fit.memory import need as memory_need
+from fastgen.resolver import sizes
+from tests.rehearsal.cases import MIXED, MIXED_SIZE, SIZE, Outcome
+from tests.rehearsal.expected import step_flops, step_flops_by_layers
 
 MORE_FLOPS = 0.01
 """Share by which a step may do more than the config accounts for."""
@@ -62,10 +66,25 @@ def memory(outcome: Outcome) -> list[str]:
 
 def planned(outcome: Outcome, peak: int) -> list[str]:
     """A plan that is lower than what was used would choose what does not fit."""
-    need = outcome.setup.settings.fit.need
+    need = reckoned(outcome)
     if peak <= need.gib * GIB:
         return []
     return [f"{peak / GIB:.2f} GiB, but config/fit reckoned {need.gib:.2f} {need.explain()}"]
+
+
+def reckoned(outcome: Outcome) -> Need:
+    """What `config/fit` reckons for this batch. The plan of a run is for one image of the default size; where rows of
+    another size make a larger batch, it is what the same function says of them."""
+    settings = outcome.setup.settings
+    need: Need = settings.fit.need
+    if outcome.task.endswith("mixed"):
+        width, height = map(int, MIXED_SIZE.split("x"))
+        tokens, text = width * height // 256, settings.engine.max_sequence_length
+        reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
+        work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference))
+        own = memory_need(sizes.read(settings.model), work, settings.optimizations, 2)
+        need = max(need, own, key=lambda one: one.gib)
+    return need
 
 
 def syncs(outcome: Outcome) -> list[str]:
@@ -120,6 +139,17 @@ def expected(outcome: Outcome) -> int:
     """Operations of a step of this task, if it is computed in full."""
     width, height = map(int, (MIXED_SIZE if outcome.task.endswith("mixed") else SIZE).split("x"))
     reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
-    config = outcome.opened.backend.modules.transformer.config
-    length = outcome.setup.settings.engine.max_sequence_length
-    return step_flops(config, len(outcome.ran.results), length, (width // 16) * (height // 16), reference)
+    settings, modules = outcome.setup.settings, outcome.opened.backend.modules
+    length, image, count = settings.engine.max_sequence_length, (width // 16) * (height // 16), len(outcome.ran.results)
+    if modules.parts is FLUX1:
+        return step_flops(modules.transformer.config, count, length, image, reference)
+    return step_flops_by_layers(modules.transformer, modules.parts, _rows(outcome), length, image, reference)
+
+
+def _rows(outcome: Outcome) -> int:
+    """Rows of a forward pass with all samples of the batch: two for each whose guidance takes a second one."""
+    settings = outcome.setup.settings
+    own = MIXED if outcome.task.endswith("mixed") else ({},) * len(outcome.ran.results)
+    twice = PARTS[settings.model.family].contrasts and settings.model.defaults.true_cfg
+    guidance = [row.get("guidance", settings.image.guidance) for row in own]
+    return sum(2 if twice and one > 1 else 1 for one in guidance)

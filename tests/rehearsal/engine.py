@@ -14,10 +14,23 @@ from unittest.mock import patch
 import bitsandbytes  # noqa: F401  A CPU build of torch lets it be imported only while there is no GPU
 import torch
 import torchao.quantization  # noqa: F401
-from diffusers import AutoencoderKL, FluxTransformer2DModel  # noqa: F401
+from diffusers import (  # noqa: F401
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
+    ZImageTransformer2DModel,
+)
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
-from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
+from transformers import (  # noqa: F401
+    CLIPTextModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Model,
+    T5EncoderModel,
+)
 
 from fastgen import opt
 from fastgen.backends.diffusion import backend as engine
@@ -25,6 +38,7 @@ from fastgen.backends.diffusion import synthetic
 from fastgen.config.settings import Settings
 from fastgen.input.readers.rows import read
 from fastgen.input.requests import Intake
+from fastgen.opt.base import blocks_of
 from fastgen.output import artifacts
 from fastgen.types import Batch, Bucket, Done, Request, Result
 from tests.rehearsal import replay, stand_ins
@@ -114,8 +128,7 @@ def opened(
         backend = engine.DiffusionBackend(settings, settings.placement.devices[0])
         facts = backend.open()
         if is_quick:
-            transformer = backend.modules.transformer
-            replay.alike([*transformer.transformer_blocks, *transformer.single_transformer_blocks], meter)
+            replay.alike([block for _, block in blocks_of(backend.modules)], meter)
         seconds = time.monotonic() - started
         out = Path(settings.run.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -129,12 +142,11 @@ def opened(
 
 def run(opened: Opened, requests: list[Request]) -> Ran:
     """One batch."""
-    meter, transformer = opened.rehearsal.meter, opened.backend.modules.transformer
+    meter = opened.rehearsal.meter
     marks: list[Work] = []
     meter.forget_peaks()
     before = meter.work.copy()
-    # Each step of any loop ends with this layer.
-    hook = transformer.proj_out.register_forward_hook(lambda *_: marks.append(meter.work.copy()))
+    hook = _last_layer(opened).register_forward_hook(lambda *_: marks.append(meter.work.copy()))
     try:
         results = opened.backend.run(Batch(Bucket.of(requests[0]), tuple(requests)))
     finally:
@@ -142,6 +154,13 @@ def run(opened: Opened, requests: list[Request]) -> Ran:
     middle = len(marks) // 2
     step = marks[middle] - marks[middle - 1] if len(marks) > 1 else Work()
     return Ran(results, meter.work - before, step, len(marks), meter.peak, meter.peak_at)
+
+
+def _last_layer(opened: Opened) -> nn.Module:
+    """Each step of any loop ends with it."""
+    modules = opened.backend.modules
+    last = getattr(modules.transformer, modules.parts.after[-1])
+    return next(iter(last.values())) if isinstance(last, nn.ModuleDict) else last
 
 
 def requests(settings: Settings, rows: Path) -> list[Request]:

@@ -25,13 +25,14 @@ full-size models, on fake CUDA tensors: they have a shape, a type and a device, 
 [bench.md](bench.md#without-a-gpu) tells what this can find and what it cannot.
 
 Settings are what fastgen chooses by itself on an idle card with {HOST_GIB:g} GiB of free main memory, at {SIZE}, with
-{STEPS} steps. `mixed` is {len(MIXED)} rows of {MIXED_SIZE} with different steps and guidance in one batch, for Kontext
-one of them masked. With a step cache, `computed` is a batch whose cache never finds a step that it may leave out, and
-`reused` one in which it always does.
+{STEPS} steps. `mixed` is {len(MIXED)} rows of {MIXED_SIZE} with different steps and guidance in one batch, of edits
+one with a mask. Prompts are as long as they may be. With a step cache, `computed` is a batch whose cache never finds a
+step that it may leave out, and `reused` one in which it always does.
 
 * weights: on the card once the engine is ready. peak: the most while it opened or ran, with {CONTEXT_GIB} GiB for the
   CUDA context. Fragmentation and the workspaces of libraries come on top.
-* planned: what `config/fit` reckoned.
+* planned: what `config/fit` reckoned: for one image of {SIZE}, by which the settings were chosen, or for the rows of
+  `mixed`, if these need more.
 * TFLOP, launches, GB: of one step. GB is what kernels read and write, uncompiled.
 * waits: how often the thread that computes waits for the device, in a step + in the rest of the batch.
 * sent: from main memory to the card, for the whole batch.
@@ -42,6 +43,7 @@ NOT_HERE = """
 * Several cards that share a model: `python -m tests.rehearsal.test_sharded` prints those.
 * {compile}. Named `compile*` in the table.
 * {bitsandbytes}. Named `8bit*` and `4bit*`.
+* Qwen-Image-Edit. Its text encoder reads the sizes of images back from the card, where there are no numbers here.
 * Attention kernels other than PyTorch's own, NaN, checks inside kernels, streams and their order, real times.
 """
 COLUMNS = (
@@ -53,7 +55,6 @@ COLUMNS = (
 def row(outcome: Outcome) -> dict[str, Any]:
     """One line of the table, with units in its names."""
     setup, ran, step = outcome.setup, outcome.ran, outcome.ran.step
-    plan = getattr(setup.settings, "fit", None)
     return {
         "model": setup.model,
         "quality": setup.quality,
@@ -63,7 +64,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "weights_gib": round(outcome.opened.weights_bytes / GIB, 2),
         "peak_gib": round(max(ran.peak_bytes, outcome.opened.open_peak_bytes) / GIB, 2),
         "peak_at": ran.peak_at if ran.peak_bytes >= outcome.opened.open_peak_bytes else outcome.opened.open_peak_at,
-        "planned_gib": round(plan.need.gib, 2) if plan is not None else None,
+        "planned_gib": round(checks.reckoned(outcome).gib, 2),
         "step_tflop": round(step.flops / 1e12, 2),
         "step_launches": step.launches,
         "step_gb": round(step.moved_bytes / 1e9, 1),
@@ -103,8 +104,12 @@ def choices(setup: Setup) -> str:
     return text or "everything on the card"
 
 
-def write(rows: list[dict[str, Any]], folder: Path, command: str) -> None:
-    """rehearsal.md and rehearsal.json."""
+def write(rows: list[dict[str, Any]], refused: list[tuple], folder: Path, command: str) -> None:
+    """rehearsal.md and rehearsal.json.
+
+    Args:
+        refused: (model, quality, GB of the card) where fastgen says that nothing fits.
+    """
     facts = {
         "command": command,
         "date": time.strftime("%Y-%m-%d"),
@@ -114,15 +119,20 @@ def write(rows: list[dict[str, Any]], folder: Path, command: str) -> None:
         "python": platform.python_version(),
         "weights": "none: full-size configs without numbers",
     }
-    (folder / "rehearsal.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", "utf-8")
-    (folder / "rehearsal.md").write_text(page(rows, facts), "utf-8")
+    (folder / "rehearsal.json").write_text(
+        json.dumps({"facts": facts, "rows": rows, "refused": refused}, indent=1) + "\n", "utf-8"
+    )
+    (folder / "rehearsal.md").write_text(page(rows, refused, facts), "utf-8")
 
 
-def page(rows: list[dict[str, Any]], facts: dict[str, str]) -> str:
+def page(rows: list[dict[str, Any]], refused: list[tuple], facts: dict[str, str]) -> str:
     text = HEAD + f"\n{facts['date']}, torch {facts['torch']}, diffusers {facts['diffusers']}.\n"
     for model in dict.fromkeys(one["model"] for one in rows):
         text += f"\n## {model}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
         text += "".join(_line(one) for one in rows if one["model"] == model)
+    if refused:
+        text += "\n## Refused, because nothing fits\n\n"
+        text += "".join(f"* {model}, {quality}, {gb} GB\n" for model, quality, gb in refused)
     wrong = [(one, problem) for one in rows for problem in one["problems"]]
     if wrong:
         text += "\n## What is wrong\n\n"

@@ -17,7 +17,7 @@ from fastgen.bench.pipeline import border_bytes
 from fastgen.config.settings import Settings
 from fastgen.resolver import resolve
 from fastgen.types import Done
-from tests.rehearsal import cases, engine
+from tests.rehearsal import cases, engine, folders
 from tests.rehearsal.cards import BY_GB, Card, installed
 
 pytestmark = [pytest.mark.rehearsal, pytest.mark.slow]
@@ -40,9 +40,8 @@ class Found:
 
 def over_cards(folder: Path, model: str, count: int, card: Card, **flags) -> Found:
     """One image, on one replica of so many cards."""
-    task = cases.synthetic.TASKS[model]
-    if not (folder / model).exists():
-        cases.synthetic.make(model, folder / model)
+    task = cases.MODELS[model][0]
+    folders.make(model, folder / model)
     given = {"model": str(folder / model), "size": cases.SIZE, "out": str(folder / "out"), **flags}
     rows = cases.rows_file(folder, task)
     with installed(card, folder / f"bin-{card.sold_as_gb}-{count}", count):

@@ -18,6 +18,7 @@ from fastgen.config.families import Parts
 from fastgen.config.settings import Settings
 from fastgen.config.stamps import stamp
 from fastgen.input import weights
+from fastgen.opt.offload import away
 from fastgen.opt.quantized_cache import find
 
 
@@ -44,7 +45,14 @@ def load(
     names = {"transformer": "transformer", "text": parts.large_text}
     engine = settings.engine
     plans = weights.plan(settings.model.path, engine.transformer, engine.loras)
-    cache = find(settings.optimizations, _sources(settings, plans, names), settings.model.name, device)
+    leave = away(settings.optimizations.offload, parts)
+    cache = find(
+        settings.optimizations,
+        _sources(settings, plans, names),
+        settings.model.name,
+        device,
+        [part for part, name in names.items() if name in leave],
+    )
     folder = Folder(settings, device, [names[part] for part, cached in cache.items() if cached.is_there])
     own = plans.transformer if "transformer" not in folder.hollow else None
     modules: dict[str, Any] = {
@@ -67,6 +75,7 @@ def load(
         device=device,
         dtype=folder.dtype,
         quantized_cache=cache,
+        away=leave,
         engines=len(settings.placement.devices),
     )
 

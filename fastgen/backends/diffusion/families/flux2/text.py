@@ -19,7 +19,8 @@ def encode(m: Modules, prompts: list[str], length: int, layers: tuple[int, ...] 
         m,
         asked(m, prompts, thinking=False),
         length,
-        lambda states: torch.cat([states[layer] for layer in layers], dim=-1),
+        m.text_encoder,
+        layers,
         "max_length",  # padding included, as the model was trained
     )
     # Clones, because a view would keep the whole chunk in memory.

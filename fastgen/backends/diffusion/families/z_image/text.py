@@ -8,15 +8,15 @@ import torch
 from fastgen.backends.diffusion.families.llm_text import Prompt, asked, hidden_states
 from fastgen.backends.diffusion.modules import Modules
 
-LAYER = -2
-"""Of all hidden states, as in diffusers' ZImagePipeline."""
+LAYER = -1
+"""What goes into the last layer: the last hidden state but one, as in diffusers' ZImagePipeline."""
 
 
 @torch.inference_mode()
 def encode(m: Modules, prompts: list[str], length: int) -> list[Prompt]:
     """One Prompt per text, in order. Not thread-safe, because tokenizers are not."""
     texts = asked(m, prompts, thinking=True)
-    embeds, masks, lengths = hidden_states(m, texts, length, lambda states: states[LAYER])
+    embeds, masks, lengths = hidden_states(m, texts, length, m.text_encoder, (LAYER,))
     # The mask is read in main memory, so nothing waits for the device. Clones, because a view would keep the chunk.
     own = [mask.nonzero().flatten() for mask in masks]
     return [Prompt(e[int(at[0]) : int(at[-1]) + 1].clone(), n) for e, at, n in zip(embeds, own, lengths, strict=True)]
