@@ -16,13 +16,14 @@ from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator, PromptedImageGenerator
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
 from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServing_vllm
+from tests.processes import command, ended
 
 PATIENCE_S = 30
 
 
 def engines() -> list[int]:
     """The engine processes of this one."""
-    return sorted(p.pid for p in psutil.Process().children() if "fastgen.workers.worker_main" in " ".join(p.cmdline()))
+    return sorted(p.pid for p in psutil.Process().children() if "fastgen.workers.worker_main" in " ".join(command(p)))
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def kill(pid: int) -> None:
     process = psutil.Process(pid)
     process.kill()
     deadline = time.monotonic() + PATIENCE_S
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+    while not ended(process) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
@@ -154,7 +155,7 @@ def test_none_outlives_the_program(end):
             program.stdin.flush()
         assert program.wait(PATIENCE_S) == (-9 if end == "kill" else 0)
         _, alive = psutil.wait_procs([engine], timeout=PATIENCE_S)
-        assert not alive or engine.status() == psutil.STATUS_ZOMBIE
+        assert not alive or ended(engine)
     finally:
         program.kill()
         program.communicate()
@@ -169,14 +170,10 @@ def test_the_real_vllm_stays_between_calls(here, environment):
         texts += serving.generate_from_input([question], image_inputs=[["image.png"]])
         families.append({p.pid for p in psutil.Process().children(recursive=True)})
     assert all(texts) and len(families[0]) >= 3 and families[0] == families[1] == families[2]
-    programs = {p: p.cmdline() for p in psutil.Process().children(recursive=True)}
+    programs = {p: command(p) for p in psutil.Process().children(recursive=True)}
     server = next(p for p, line in programs.items() if "--port" in line and "supervisor" not in " ".join(line))
     server.kill()
     assert serving.generate_from_input(["Which?"], image_inputs=[["human_inpaint.jpg"]])[0], serving.failures
     assert families[0] != (now := {p.pid for p in psutil.Process().children(recursive=True)})
     serving.cleanup()
-    assert not [
-        pid
-        for pid in now | families[0]
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
+    assert not [pid for pid in now | families[0] if not ended(pid)]

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.processes import ended
+
 ROWS = 200
 
 
@@ -34,7 +36,7 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 def await_gone(processes: list[psutil.Process], seconds: float = 20) -> list[psutil.Process]:
     """Those still alive after that many seconds."""
     _, alive = psutil.wait_procs([p for p in processes if p.pid != os.getpid()], timeout=seconds)
-    return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if not ended(p)]
 
 
 def table(out: Path) -> list[dict]:

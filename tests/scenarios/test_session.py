@@ -15,6 +15,7 @@ import pytest
 
 import fastgen
 from fastgen.workers import process
+from tests.processes import ended
 
 PATIENCE_S = 30
 
@@ -38,10 +39,6 @@ def ask(settings, session, tmp_path):
         return pids, results, [facts["message"] for event, facts in events if event == "warning"]
 
     return run
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_next_run_goes_on_with_the_engine_in_its_own_folder_at_its_own_settings(ask, tmp_path, table):
@@ -74,7 +71,7 @@ def test_what_an_engine_says_goes_into_the_log_of_its_run(ask, tmp_path):
 def test_an_engine_that_was_killed_in_between_is_replaced(ask):
     [first], _, _ = ask("a", "a fox")
     os.kill(first, signal.SIGKILL)
-    while not gone(first):
+    while not ended(first):
         time.sleep(0.01)
     [second], results, _ = ask("b", "a boat")
     assert second != first and isinstance(results[0], fastgen.Done)
@@ -86,13 +83,13 @@ def test_an_engine_that_was_killed_in_between_is_replaced(ask):
 def test_another_engine_ends_the_first_and_says_so(ask):
     [first], _, _ = ask("a", "a fox")
     [second], _, [warning] = ask("b", "a fox", max_sequence_length=32)
-    assert second != first and gone(first) and "was stopped to make room for one with fake" in warning
+    assert second != first and ended(first) and "was stopped to make room for one with fake" in warning
     with fastgen.Session() as other:
         [third], _, [warning] = ask("c", "a fox", session=other, max_sequence_length=48)
-        assert gone(second) and "cpu" in warning, "also one that another session keeps"
+        assert ended(second) and "cpu" in warning, "also one that another session keeps"
         [fourth], _, _ = ask("d", "a fox", max_sequence_length=48)
         assert fourth == third, "and the same engine serves both"
-    assert not gone(fourth)
+    assert not ended(fourth)
 
 
 def test_a_run_without_a_session_has_the_devices_to_itself(ask, settings, tmp_path):
@@ -105,8 +102,8 @@ def test_a_run_without_a_session_has_the_devices_to_itself(ask, settings, tmp_pa
     )
     [second] = [facts["pid"] for event, facts in said if event == "lane_ready"]
     assert (
-        gone(first)
-        and gone(second)
+        ended(first)
+        and ended(second)
         and any("was stopped to make room for" in facts.get("message", "") for _, facts in said)
     )
 
@@ -117,7 +114,7 @@ def test_several_engines_are_kept_each_for_its_device(ask):
     second, _, _ = ask("b", *slow, gpus="cpu:2", batch_size=1)
     assert len(set(first + second)) == 2, "one that was still starting when its run ended is not lost"
     third, _, warnings = ask("c", "a")
-    assert all(map(gone, first + second)) and len(third) == 1 and len(warnings) == 2
+    assert all(map(ended, first + second)) and len(third) == 1 and len(warnings) == 2
 
 
 def test_a_run_that_was_broken_off_leaves_no_engine(session, settings, tmp_path):
@@ -129,7 +126,7 @@ def test_a_run_that_was_broken_off_leaves_no_engine(session, settings, tmp_path)
     )
     next(run)
     run.close()
-    assert pids and gone(pids[0]) and not session._idle_pool.workers
+    assert pids and ended(pids[0]) and not session._idle_pool.workers
 
 
 def test_they_end_with_the_session(ask, settings, tmp_path):
@@ -137,14 +134,14 @@ def test_they_end_with_the_session(ask, settings, tmp_path):
     [pid], _, _ = ask("a", "a fox", session=session)
     session.close()
     session.close()
-    assert gone(pid)
+    assert ended(pid)
     with pytest.raises(fastgen.SettingsError, match="closed"):
         ask("b", "a fox", session=session)
     session = fastgen.Session()
     [pid], _, _ = ask("c", "a fox", session=session)
     del session
     gc.collect()
-    assert gone(pid)
+    assert ended(pid)
     with fastgen.Session() as session:
         pids = []
         run = session.generate(
@@ -153,7 +150,7 @@ def test_they_end_with_the_session(ask, settings, tmp_path):
             lambda event, **facts: pids.append(facts["pid"]) if event == "lane_ready" else None,
         )
         next(run)
-    assert list(run) == [] and gone(pids[0]), "a run that outlasts its session leaves nothing to it"
+    assert list(run) == [] and ended(pids[0]), "a run that outlasts its session leaves nothing to it"
 
 
 def test_a_lora_that_was_exchanged_at_its_path_is_loaded_anew(settings, tmp_path):
@@ -230,7 +227,7 @@ def test_they_end_with_the_process_however_it_ends(way, tmp_path):
             assert int(owner.stdout.readline()) == engine.pid
         owner.wait(PATIENCE_S)
         _, alive = psutil.wait_procs([engine], timeout=PATIENCE_S)
-        assert not alive or engine.status() == psutil.STATUS_ZOMBIE
+        assert not alive or ended(engine)
         assert len(forked) == (way == "wait")
     finally:
         owner.kill()

@@ -17,6 +17,7 @@ from PIL import Image
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 from fastgen.resolver import resolve
+from tests.processes import command, ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 RUN_S = 400
@@ -44,7 +45,7 @@ def test_as_typed(environment, tmp_path, table):
         time.sleep(0.1)
     said = process.communicate(timeout=10)[0]
     assert process.returncode == 0, said
-    assert len(seen) >= 4 and not [p for p in seen.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert len(seen) >= 4 and not [p for p in seen.values() if not ended(p)]
     rows = table(tmp_path / "fastgen-runs/caption/results.jsonl")
     said_of = {row["id"]: row["caption"] for row in rows}
     assert said_of["circle"] == "a large red circle in the center on a blue background"
@@ -84,9 +85,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     process = cli_process(*command)
     until_done(process, 3)
     children = family(process.pid)
-    server = [
-        p for p in children if "vllm_entry" in " ".join(p.cmdline()) and "supervisor" not in " ".join(p.cmdline())
-    ]
+    server = [p for p in children if "vllm_entry" in " ".join(command(p)) and "supervisor" not in " ".join(command(p))]
     os.killpg(server[0].pid, signal.SIGKILL)
     rest, errors = process.communicate(timeout=RUN_S)
     assert process.returncode == 0, errors + rest[-2000:]
@@ -95,7 +94,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     rows = table(tmp_path / "out/results.jsonl")
     right = sum(row["caption"] == caption(scene) for row, scene in zip(rows, scenes, strict=True))
     assert right >= 0.95 * len(rows), right
-    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in children if not ended(p)]
 
 
 def test_a_server_that_does_not_come_up_says_why(environment, tmp_path, cli):
@@ -123,10 +122,10 @@ def test_two_api_servers_end_with_their_main_process_and_when_told(environment, 
         for end in (lambda children: os.kill(children[0].pid, signal.SIGKILL), lambda children: server.stop()):
             server.start()
             children = family(server._leash.pid)
-            titles = [child.cmdline()[0].strip() for child in children]
+            titles = [command(child)[0].strip() for child in children if not ended(child)]
             assert {"VLLM::APIServer_0", "VLLM::APIServer_1", "VLLM::EngineCore"} <= set(titles), titles
             end(children)
             gone, left = psutil.wait_procs(children, timeout=20)
-            assert len(gone) >= 5 and not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
+            assert len(gone) >= 5 and not [p for p in left if not ended(p)]
     finally:
         server.stop()
