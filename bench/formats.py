@@ -1,8 +1,9 @@
 """A large table in Parquet through the fake backend into Parquet and a WebDataset, killed again and again.
 
-    python -m bench.formats [--rows 1000000] [--kills 20] [--place FOLDER] [--out FOLDER]
+    python -m bench.formats [--rows 1000000] [--kills 20] [--late 5] [--place FOLDER] [--out FOLDER]
 
-Each kill is a SIGKILL of the command and of its workers at a random moment, also while tables and shards are written.
+Each kill is a SIGKILL of the command and of its workers at a random moment; the last ones come while tables and shards
+are written.
 At the end every row is once in the journal, in results.parquet and in the shards. Memory is the peak of the resident
 set of the main process, and of all processes together.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -28,6 +30,7 @@ import pyarrow.parquet
 
 CHUNK = 50_000
 """Rows of one row group."""
+TABLES = ("results.jsonl", "results.parquet")
 
 
 def make_rows(path: Path, count: int) -> None:
@@ -40,71 +43,86 @@ def make_rows(path: Path, count: int) -> None:
 
 
 class Watched:
-    """The command, observed from outside."""
+    """The command, observed from outside. `peaks`: phase -> highest bytes of the main process, and of all together."""
 
-    def __init__(self, rows: Path, out: Path):
-        self.main_peak = self.all_peak = 0
+    def __init__(self, rows: Path, out: Path, peaks: dict[str, tuple[int, int]]):
+        self.out, self.peaks = out, peaks
+        self.began = time.time()
         command = [sys.executable, "-m", "fastgen", "t2i", rows, "-o", out, "--backend", "fake", "--gpus", "cpu:4"]
         command += ["--size", "16x16", "--table", "parquet", "--webdataset", "-q"]
         self.process = subprocess.Popen(list(map(str, command)), start_new_session=True)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end. Returns whether it came within that time."""
-        until = time.monotonic() + seconds
+    @property
+    def phase(self) -> str:
+        """What it is writing now."""
+        for name in TABLES:
+            if (self.out / ".partial" / f"{self.process.pid}-{name}").exists():
+                return name
+        shards = (self.out / "webdataset" / ".shards").glob("*.partial")
+        try:
+            return "shards" if any(path.stat().st_mtime >= self.began for path in shards) else "images"
+        except FileNotFoundError:  # one was finished meanwhile
+            return "shards"
+
+    def wait(self, seconds: float, late: bool = False) -> bool:
+        """Wait for its end. Returns whether it came within that time, which with `late` begins with the tables."""
+        until = math.inf if late else time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < until:
+            phase = self.phase
+            if until == math.inf and phase != "images":
+                until = time.monotonic() + seconds
             try:
                 parent = psutil.Process(self.process.pid)
                 sizes = [p.memory_info().rss for p in (parent, *parent.children(recursive=True))]
-                self.main_peak, self.all_peak = max(self.main_peak, sizes[0]), max(self.all_peak, sum(sizes))
+                main, everything = self.peaks.get(phase, (0, 0))
+                self.peaks[phase] = max(main, sizes[0]), max(everything, sum(sizes))
             except psutil.Error:
                 pass
             time.sleep(0.05)
         return self.process.poll() is not None
 
-    def kill(self) -> None:
-        """End it and its workers without a word."""
+    def kill(self) -> str:
+        """End it and its workers without a word. Returns its phase."""
+        phase = self.phase
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        return phase
 
 
-def run(place: Path, count: int, kills: int, longest_s: float, seed: int = 0) -> dict:
+def run(place: Path, count: int, kills: int, late: int, longest_s: float, seed: int = 0) -> dict:
     """Make the rows, run and kill, and check what is there. Raises AssertionError if a row is lost or made twice.
 
     Args:
-        longest_s: between a start and its kill; the moment is chosen between zero and this.
+        late: so many of the kills come after a table was begun.
+        longest_s: between a start, or the begin of the tables, and a kill; the moment is chosen between zero and this.
     """
     rng, rows, out = random.Random(seed), place / "rows.parquet", place / "run"
     make_rows(rows, count)
-    started, killed, peaks = time.monotonic(), 0, (0, 0)
+    started, peaks = time.monotonic(), dict[str, tuple[int, int]]()
     where: list[str] = []
+    finished = False
     while True:
-        command = Watched(rows, out)
-        ended = command.wait(rng.uniform(0, longest_s) if killed < kills else 1e9)
-        peaks = max(peaks[0], command.main_peak), max(peaks[1], command.all_peak)
+        command, left = Watched(rows, out, peaks), kills - len(where)
+        ended = command.wait(rng.uniform(0, longest_s) if left else math.inf, late=0 < left <= late and not finished)
         if ended:
             assert command.process.returncode == 0, f"it ended with {command.process.returncode}"
-            if killed >= kills:
+            if not left:
                 break
-            continue  # a finished folder: it is started again, and its tables are written again
-        command.kill()
-        killed += 1
-        where.append(_phase(out))
+            finished = True  # started again it reads all rows, and writes what is not there
+            continue
+        where.append(command.kill())
+        print(f"{time.monotonic() - started:.0f} s: kill {len(where)}, {where[-1]}", file=sys.stderr, flush=True)
     seconds = round(time.monotonic() - started, 1)
     check(out, count)
     return {
         "rows": count,
-        "kills": killed,
-        "killed_while": {phase: where.count(phase) for phase in sorted(set(where))},
+        "kills": len(where),
+        "killed_while_writing": {phase: where.count(phase) for phase in sorted(set(where))},
         "seconds": seconds,
-        "main_peak_mb": round(peaks[0] / 1e6, 1),
-        "all_peak_mb": round(peaks[1] / 1e6, 1),
+        "main_peak_mb": round(max(main for main, _ in peaks.values()) / 1e6, 1),
+        "all_peak_mb": round(max(everything for _, everything in peaks.values()) / 1e6, 1),
+        "peaks_mb": {phase: [round(size / 1e6, 1) for size in both] for phase, both in peaks.items()},
     }
-
-
-def _phase(out: Path) -> str:
-    if (out / "results.parquet").exists():
-        return "writing shards"
-    return "writing tables" if (out / "results.jsonl").exists() else "making images or reading"
 
 
 def check(out: Path, count: int) -> None:
@@ -138,12 +156,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=60, help="seconds from a start to its kill, at most")
+    parser.add_argument("--late", type=int, default=5, help="kills that come while tables and shards are written")
+    parser.add_argument(
+        "--longest", type=float, default=60, help="seconds from a start, or from the tables, to a kill, at most"
+    )
     parser.add_argument("--place", type=Path, help="where the rows and the run folder are made")
     parser.add_argument("--out", type=Path, help="folder for formats.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.place) as scratch:
-        found = run(Path(scratch), args.rows, args.kills, args.longest)
+        found = run(Path(scratch), args.rows, args.kills, args.late, args.longest)
     report = {
         "date": time.strftime("%Y-%m-%d"),
         "command": "python -m bench.formats " + " ".join(sys.argv[1:]),

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 
 from fastgen.api.asynchronous import asynchronously
 from fastgen.api.plan import plan_of
-from fastgen.api.progress import shown
+from fastgen.api.progress import Shown
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
 from fastgen.scheduler.ctrl_c import results_of
@@ -44,7 +44,8 @@ def generate(
         settings: from `resolve`.
         rows: rows as dicts, if `settings` has no input file. They are written to rows.jsonl in the run folder.
         emit: called as emit(event, **facts) for events other than results.
-        progress: whether a bar shows how far the run is, on stderr or in a notebook.
+        progress: whether to show how far the run is, as the command line does: a bar, rate and time left, and a line
+            per worker, on a terminal (stderr) or in a notebook; elsewhere a line now and then.
 
     Raises:
         SettingsError: something cannot be honoured; nothing was done.
@@ -52,8 +53,9 @@ def generate(
         KeyboardInterrupt: after the first Ctrl-C, once the batches in progress are done and their results are safe, 20
             s later at most. A second Ctrl-C raises it at once.
     """
-    run = Run(settings, emit or _ignore, rows, tells_all=True)
-    yield from shown(run, results_of(run, quiet=emit is not None), progress)
+    shown = Shown(progress, emit)
+    run = Run(settings, shown.emit, rows, tells_all=True)
+    yield from shown.over(run, results_of(run, quiet=emit is not None))
 
 
 class Session:
@@ -91,8 +93,9 @@ class Session:
         progress: bool = False,
     ) -> Iterator[Result]:
         """Like `fastgen.generate`. Raises SettingsError after `close`."""
-        run = self._run(settings, rows, emit)
-        yield from shown(run, results_of(run, quiet=emit is not None), progress)
+        shown = Shown(progress, emit)
+        run = self._run(settings, rows, shown.emit)
+        yield from shown.over(run, results_of(run, quiet=emit is not None))
 
     def generate_async(
         self,
@@ -102,12 +105,12 @@ class Session:
         progress: bool = False,
     ) -> AsyncGenerator[Result, None]:
         """Like `fastgen.generate_async`. Raises SettingsError after `close`."""
-        return asynchronously(lambda: self._run(settings, rows, emit), progress)
+        return asynchronously(lambda told: self._run(settings, rows, told), Shown(progress, emit))
 
-    def _run(self, settings: Settings, rows: Iterable[dict] | None, emit: Emit | None) -> Run:
+    def _run(self, settings: Settings, rows: Iterable[dict] | None, emit: Emit) -> Run:
         if not self._end.alive:
             raise SettingsError("this session is closed; open another one")
-        return Run(settings, emit or _ignore, rows, self._idle_pool, self._place, tells_all=True)
+        return Run(settings, emit, rows, self._idle_pool, self._place, tells_all=True)
 
     def close(self) -> None:
         """End the idle engines; an engine at work ends with its run."""
@@ -139,10 +142,7 @@ def generate_async(
 
     Args and Raises: as of `generate`.
     """
-    return asynchronously(lambda: Run(settings, emit or _ignore, rows, tells_all=True), progress)
-
-
-def _ignore(event: str, **facts: object) -> None: ...
+    return asynchronously(lambda told: Run(settings, told, rows, tells_all=True), Shown(progress, emit))
 
 
 def explain(settings: Settings) -> dict:

@@ -8,22 +8,22 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from fastgen.api.progress import shown
+from fastgen.api.progress import Shown
 from fastgen.errors import FastgenError
-from fastgen.scheduler.run import Run
+from fastgen.scheduler.run import Emit, Run
 from fastgen.types import Result
 
 
-async def asynchronously(begin: Callable[[], Run], progress: bool) -> AsyncGenerator[Result, None]:
+async def asynchronously(begin: Callable[[Emit], Run], shown: Shown) -> AsyncGenerator[Result, None]:
     """The results of a run.
 
     Args:
-        begin: opens the run; called in the thread.
-        progress: whether a bar is shown.
+        begin: opens the run, which tells its events to the argument; called in the thread.
+        shown: shows how far the run is.
     """
     loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, thread_name_prefix="fastgen")
-    opened = thread.submit(begin)
-    results = thread.submit(lambda: shown(opened.result(), opened.result().results(), progress))
+    opened = thread.submit(begin, shown.emit)
+    results = thread.submit(lambda: shown.over(opened.result(), opened.result().results()))
 
     def interrupt() -> None:
         if opened.done() and not opened.exception() and opened.result().state == "running":

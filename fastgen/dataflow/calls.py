@@ -73,6 +73,7 @@ def ask(
     key: str = "",
     server: tuple[str, ...] = (),
     stream: bool = False,
+    progress: bool = False,
     worded: Callable[[str], str] = str,
     **flags: Any,
 ) -> None:
@@ -84,6 +85,7 @@ def ask(
         key: of the service; it is put only into the environment, and only during the call.
         server: more arguments for a vLLM server that is started.
         stream: ask for chat answers as streams.
+        progress: show how far the run is, as `fastgen.generate` does.
         worded: rewrites log messages in the caller's terms.
         flags: of `fastgen.resolve`.
 
@@ -94,10 +96,9 @@ def ask(
     if not rows:
         return
     settings = check(task, key=key, **flags)
-    for note in settings.run.notes:
-        if note not in _said:
-            _said.add(note)
-            get_logger().warning("%s", worded(note))
+    for note in dict.fromkeys(note for note in settings.run.notes if note not in _said):
+        _said.add(note)
+        get_logger().warning("%s", worded(note))
     command = settings.endpoint.command
     endpoint = replace(settings.endpoint, command=(*command, *server) if command else (), stream=stream)
     out = _run_folder(settings, server, folder)
@@ -113,7 +114,7 @@ def ask(
             tell(place, unfit.get(place, answer))
 
     with _environment(KEYS.get(settings.backend.name, ""), key):
-        for result in session.generate(settings, named, partial(_emit, worded)):
+        for result in session.generate(settings, named, partial(_emit, worded), progress):
             if isinstance(result, fastgen.Failed):
                 settle(places[result.id], Answer(empty, result.kind, result.message))
             else:

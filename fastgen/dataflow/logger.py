@@ -1,30 +1,17 @@
 """The logger of pipelines: `from fastgen.dataflow import get_logger`. Users' own operators log with it too.
 
-Messages from INFO up go to stderr, unless the program has set up logging itself. A progress bar on the last line of the
-terminal makes room for each message. Does not know what is logged.
+Messages from INFO up go to stderr, unless the program has set up logging itself. Does not know what is logged.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 SUCCESS = 25
 """Between INFO and WARNING, as in DataFlow."""
 NAME = "fastgen.dataflow"
-
-
-class Bar(Protocol):
-    """Something that occupies the last line of the terminal."""
-
-    def hide(self) -> None: ...
-
-    def show(self) -> None: ...
-
-
-shown: list[Bar] = []
-"""Bars that are on the terminal now."""
 
 
 class PipelineLogger(logging.Logger):
@@ -40,15 +27,11 @@ class _ToTerminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if logging.getLogger().handlers:  # the program's own handlers get it too
             return
-        for bar in shown:
-            bar.hide()
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
-        for bar in shown:
-            bar.show()
 
 
 def get_logger(level: int | None = None) -> PipelineLogger:

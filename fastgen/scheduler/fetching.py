@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Client, up_to
 from fastgen.config.settings import IMAGE_FIELDS
-from fastgen.errors import InputError
 from fastgen.input import masks
-from fastgen.input.columns import Columns
 from fastgen.input.embedded_pictures import is_url, kind, url_name
+from fastgen.input.identities import Identity, filled
 from fastgen.input.images import Places
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import images_in
@@ -27,29 +26,29 @@ TIMEOUT_S = 30.0
 """Of one picture."""
 MOST_BYTES = 64 << 20
 TRIES = 3
+Item = tuple[Row, Identity]
 NOWHERE = "https://pictures.invalid"
 """The client needs an address of its own, which may be in a private network; no picture may be."""
 
 
-def fetched(
-    rows: Iterable[Row], columns: Columns, places: Places, wanted: Callable[[int], bool] | None = None
-) -> Iterator[Row]:
+def fetched(items: Iterable[Item], places: Places, output_key: str) -> Iterator[Item]:
     """The rows, each once all its pictures are there, or it is known why not: `places.unfetched` then says so.
 
     Args:
-        wanted: tells by a row's number whether its pictures are of use; None: those of all rows are.
+        items: only rows whose pictures are of use.
+        output_key: rows in which it is filled need no pictures.
     """
-    waiting: deque[tuple[Row, list[Future[None]]]] = deque()
+    waiting: deque[tuple[Item, list[Future[None]]]] = deque()
     pool: ThreadPoolExecutor | None = None
     client: Client | None = None
     try:
-        for row in rows:
-            urls = _urls(row, columns) if wanted is None or wanted(row.number) else []
+        for item in items:
+            urls = _urls(*item) if not filled(item[1].fields.get(output_key)) else []
             missing = [url for url in urls if not os.path.exists(os.path.join(places.out, url_name(url)))]
             if missing and client is None:
                 client, pool = Client(NOWHERE, TIMEOUT_S, AT_ONCE), ThreadPoolExecutor(AT_ONCE, "fetch")
             jobs = [pool.submit(_fetch, client, url, places) for url in missing] if pool and client else []
-            waiting.append((row, jobs))
+            waiting.append((item, jobs))
             while waiting and (len(waiting) >= AHEAD or not waiting[0][1]):
                 yield _whole(*waiting.popleft())
         while waiting:
@@ -59,20 +58,17 @@ def fetched(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _whole(row: Row, jobs: list[Future[None]]) -> Row:
+def _whole(item: Item, jobs: list[Future[None]]) -> Item:
     for job in jobs:
         job.result()
-    return row
+    return item
 
 
-def _urls(row: Row, columns: Columns) -> list[str]:
+def _urls(row: Row, identity: Identity) -> list[str]:
     """The addresses of the pictures that a row names."""
     if b"http" not in row.raw and b"HTTP" not in row.raw:
         return []
-    try:
-        fields, _ = columns.read(row.fields())
-    except InputError:
-        return []
+    fields = identity.fields
     values: list[object] = []
     for name in (*IMAGE_FIELDS, *masks.FIELDS):
         value = fields.get(name)

@@ -186,6 +186,11 @@ class Run:
         """What the run is doing now, for whoever watches it; see `scheduler/overview`. Another thread may call it."""
         return overview(self._progress, self._route, self._retries, self._pool, self._ledger, self.expected_rows)
 
+    def progress(self, now: float | None = None) -> dict:
+        """The facts of the event "progress". `now`: by time.monotonic()."""
+        ledger, expected, all_read = self._ledger, self.expected_rows, not self._rows.left
+        return facts(self._progress, self._pool, ledger, expected, all_read, now or time.monotonic())
+
     def results(self) -> Generator[Result, None, None]:
         """Work through all rows; yields each result of this run once it is committed.
 
@@ -325,8 +330,7 @@ class Run:
         if now - self._told_progress < TICK_S:
             return
         self._told_progress = now
-        ledger, expected, all_read = self._ledger, self.expected_rows, not self._rows.left
-        self.emit("progress", **facts(self._progress, self._pool, ledger, expected, all_read, now))
+        self.emit("progress", **self.progress(now))
 
     def _sync(self, at_most_every_s: float = 0.0) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 import msgspec
@@ -12,10 +12,9 @@ from msgspec.structs import replace
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError
 from fastgen.input import stamps
-from fastgen.input.columns import Columns
 from fastgen.input.images import Places
 from fastgen.input.picked import Picked
-from fastgen.input.readers.rows import RowReader
+from fastgen.input.readers.rows import Row, RowReader
 from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact, names
@@ -71,15 +70,13 @@ def triage(
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
     earlier = _Earlier(settings, journal, intake.places) if journal else None
     try:
-        columns = Columns(settings.rows, settings.task)
-        for row in fetched(reader, columns, intake.places, share.counts if share else None) if fetches else reader:
-            identity = intake.identify(row)
-            if any(part is not None and not part.has(row.number, identity) for part in (share, picked)):
-                continue
+        items = _of_this_run(reader, intake, [part for part in (share, picked) if part is not None])
+        key = settings.rows.output_key
+        for row, identity in fetched(items, intake.places, key) if fetches else items:
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
             if spool is not None:
-                spool.add(spooled(row, identity, settings.rows.output_key))
+                spool.add(spooled(row, identity, key))
             known = journal.get(identity.id, identity.content) if journal else None
             if earlier and known and earlier.stands(known, identity):
                 yield Skipped(known)
@@ -95,6 +92,14 @@ def triage(
             unread.end()
         for message in (*(earlier.warnings() if earlier else ()), *(picked.warnings() if picked else ())):
             warn(message)
+
+
+def _of_this_run(reader: RowReader, intake: Intake, parts: Sequence[Share | Picked]) -> Iterator[tuple[Row, Identity]]:
+    """The rows that are run at all. All are identified, because equal rows are told apart by their order."""
+    for row in reader:
+        identity = intake.identify(row)
+        if all(part.has(row.number, identity) for part in parts):
+            yield row, identity
 
 
 class _Earlier:

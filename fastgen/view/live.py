@@ -18,6 +18,8 @@ MOST_WORKERS = 12
 """More of them are counted in one line."""
 GAP, MIN_BUCKET = 2, 6
 """Columns of the terminal between two columns of the table, and of a bucket where there is little room."""
+LINES_EVERY_S = 10.0
+"""Between two lines where nobody watches."""
 NOTEBOOK_EVERY_S = 0.5
 NOTEBOOK_COLUMNS = 100
 
@@ -52,8 +54,10 @@ def pace(facts: dict[str, Any], passed_s: float = 0.0) -> str:
     """Rate, time left, failures and cost. `passed_s`: seconds since the facts were told."""
     made = made_by(facts)
     rate, eta_s = facts.get(f"{made}_per_second"), facts.get("eta_seconds")
-    loading = all(worker["state"] == "loading" for worker in facts["workers"])
-    parts = [f"{rate:.2f} {made}/s" if rate else "loading" if loading else "working"]
+    parts = [f"{rate:.2f} {made}/s"] if rate else []
+    if not rate and facts["workers"]:
+        loading = all(worker["state"] == "loading" for worker in facts["workers"])
+        parts = ["loading" if loading else "working"]
     if eta_s is not None:
         parts.append(f"{duration(max(0.0, eta_s - passed_s))} left")
     if facts["failed"]:
@@ -66,7 +70,7 @@ def pace(facts: dict[str, Any], passed_s: float = 0.0) -> str:
 def line(facts: dict[str, Any]) -> str:
     """All of it in one line, for a log."""
     share = f" ({facts['rows'] / facts['total']:.0%})" if facts["total"] else ""
-    return f"{rows(facts)}{share}, {pace(facts).replace(' · ', ', ')}"
+    return ", ".join([f"{rows(facts)}{share}", *filter(None, pace(facts).split(" · "))])
 
 
 def workers(facts: dict[str, Any], width: int) -> Table:
@@ -118,12 +122,18 @@ class Live:
     def start(self) -> None:
         from rich.live import Live as RichLive
 
-        self._live = RichLive(console=self.console, get_renderable=self.drawn, refresh_per_second=4, transient=True)
+        self._live = RichLive(
+            console=self.console,
+            get_renderable=self.drawn,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file or a pipe stays there
+        )
         self._live.start()
 
     def take(self, facts: dict[str, Any]) -> None:
         """The facts of an event "progress"."""
-        self._facts, self._told = facts, self._clock()
+        self._facts, self._told = dict(facts), self._clock()
 
     def count(self, counts: dict[str, int]) -> None:
         """Rows that were settled since the last event."""
@@ -149,9 +159,8 @@ class Live:
         share = f"{facts['rows'] / facts['total']:.0%}" if facts["total"] else ""
         bar = ProgressBar(total=facts["total"] or None, completed=facts["rows"], pulse=not facts["total"])
         head.add_row(bar, Text(f"{rows(facts)}  {share}".rstrip()))
-        return Group(
-            head, Text(pace(facts, self._clock() - self._told), overflow="ellipsis"), workers(facts, self.console.width)
-        )
+        below = Text(pace(facts, self._clock() - self._told), overflow="ellipsis")
+        return Group(head, below, *([workers(facts, self.console.width)] if facts["workers"] else []))
 
     def stop(self) -> None:
         if self._live is not None:
@@ -198,6 +207,26 @@ class Notebook(Live):
         self.console.print(self.drawn())
         form = "<pre style='line-height:1.3'>{code}</pre>"
         return self.console.export_html(inline_styles=True, code_format=form)
+
+
+class Lines:
+    """The same as lines on stderr, now and then, where nobody watches. Args: what: the first word of each line."""
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic):
+        self._what, self._clock = what, clock
+        self._said, self._line = clock(), ""
+
+    def start(self) -> None: ...
+
+    def take(self, facts: dict[str, Any]) -> None:
+        now = self._clock()
+        if now - self._said >= LINES_EVERY_S and (said := line(facts)) != self._line:
+            self._said, self._line = now, said
+            print(f"{self._what}: {said}", file=sys.stderr, flush=True)
+
+    def count(self, counts: dict[str, int]) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 def display() -> Live | None:

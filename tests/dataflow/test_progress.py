@@ -1,17 +1,15 @@
-"""The bar, as tqdm draws it, and how lines of the log pass it."""
+"""How far a call is, as fastgen shows it, and lines of the log beside it."""
 
 from __future__ import annotations
 
 import io
 import logging
-import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from fastgen.dataflow import get_logger, logger
-from fastgen.dataflow.progress import Progress
 from fastgen.dataflow.serving.api_vlm_serving_openai import APIVLMServing_openai
 
 
@@ -20,59 +18,20 @@ class Terminal(io.StringIO):
         return True
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_a_bar_looks_as_tqdms():
-    clock = Clock()
-    bar = Progress("captions", 2000, clock=clock)
-    assert bar.line() == "captions:   0%|          | 0/2000 [00:00<?, ?it/s]"
-    clock.now, bar.done = 2.0, 900
-    assert bar.line() == "captions:  45%|████▌     | 900/2000 [00:02<00:02, 450.00it/s]"
-    clock.now, bar.done = 3700.0, 1000
-    assert bar.line() == "captions:  50%|█████     | 1000/2000 [1:01:40<1:01:40, 3.70s/it]"
-
-
-def test_on_a_terminal_it_stays_on_the_last_line_and_lines_of_the_log_stand_above(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr("shutil.get_terminal_size", lambda fallback: os.terminal_size((60, 24)))
-    clock = Clock()
-    with Progress("edits", 4, clock=clock) as bar:
-        for _ in range(4):
-            clock.now += 0.06
-            bar.step()
-        get_logger().warning("one row")
-    drawn = terminal.getvalue().split("\r\x1b[K")
-    assert [line.split("|")[0] for line in drawn[1:4]] == ["edits:   0%", "edits:  50%", "edits: 100%"]
-    assert drawn[4] == "" or drawn[4].endswith("one row\n")
-    assert "WARNING | one row\n" in terminal.getvalue() and terminal.getvalue().endswith("\n")
-    assert max(len(line.rstrip("\n")) for line in drawn if "|" in line and "row" not in line) == 59
-    assert not logger.shown
-
-
-def test_elsewhere_it_is_a_line_now_and_then_and_one_at_the_end(capsys):
-    clock = Clock()
-    with Progress("edits", 3, clock=clock) as bar:
-        for seconds in (5.0, 20.0, 40.0):  # the last one is said once
-            clock.now = seconds
-            bar.step()
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split("|")[0] for line in lines] == ["edits:  66%", "edits: 100%"]
-    with Progress("edits", 3, visible=False) as bar:
-        bar.step()
-    assert capsys.readouterr().err == ""
-
-
 def test_a_call_says_how_far_it_is_and_can_be_told_not_to(server, capsys):
     for wanted in (True, False):
         serving = APIVLMServing_openai(server.openai_url, model_name="a-vlm", progress=wanted)
         assert serving.generate_from_input(["What?"] * 3, image_inputs=["image.png"] * 3)[2]
-        assert ("texts: 100%|██████████| 3/3 [" in capsys.readouterr().err) == wanted
+        assert ("caption: 3 of 3 rows (100%)" in capsys.readouterr().err) == wanted
+
+
+def test_lines_of_the_log_stand_above_what_a_terminal_shows(drawn, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert drawn(progress=True).generate_from_input(["refuse", "a"])
+    shown = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search(r"(^|[\r\n])\S+ \S+ \| ERROR   \| refuse: [^\r\n]*\n", shown), shown
+    assert shown.endswith(", 1 failed\n") and "t2i: 2 of 2 rows (100%)" in shown
 
 
 LOGS = """

@@ -96,3 +96,14 @@ def test_a_private_network_is_no_place_for_pictures_and_a_plan_fetches_none(serv
     (failed,) = fastgen.generate(settings)
     assert "its address is in a private network" in failed.message and not Pictures.asked
     assert json.loads((tmp_path / "out/failures.jsonl").read_text())["fastgen"]["error"]["field"] == "image"
+
+
+def test_only_pictures_that_the_run_needs_are_fetched(server, rows_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(http_client, "is_public", lambda address: True)
+    rows = [{"id": name, "image": f"{server}/{name}.png", "prompt": "p"} for name in "abcd"]
+    rows[3]["caption"] = "there already"
+    (tmp_path / "picks.txt").write_text("b\nd\n")
+    given, out = rows_file(rows), tmp_path / "out"
+    settings = fastgen.resolve("caption", given, out=out, backend="fake", gpus="cpu", only_rows=tmp_path / "picks.txt")
+    assert {result.id: result.error for result in fastgen.generate(settings)} == {"b": None, "d": None}
+    assert Pictures.asked == ["/b.png"], "not those of rows that are not picked, and not those of filled rows"

@@ -30,7 +30,7 @@ class APIImageGenServing(PictureServing):
         timeout: seconds for one request.
         stream: where pictures come out of chats, because the address has no images endpoints: ask for streams.
         strict: raise an error if inputs failed, after all others are done.
-        progress: show a bar on stderr.
+        progress: show how far a call is, on stderr or in a notebook.
         flags: of `fastgen.resolve`, such as max_cost=5.0, max_inflight=8 or fallback="gemini".
 
     Raises:

@@ -42,7 +42,7 @@ class APIVLMServing_openai(TextServing):
         max_workers: maximum number of requests in flight.
         timeout: seconds for one request.
         strict: raise an error if inputs failed, after all others are done.
-        progress: show a bar on stderr.
+        progress: show how far a call is, on stderr or in a notebook.
         flags: of `fastgen.resolve`, such as max_tokens, temperature or max_cost.
 
     Raises:

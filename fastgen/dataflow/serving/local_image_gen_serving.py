@@ -25,7 +25,7 @@ class LocalImageGenServing(PictureServing):
         batch_size: images that go through the model together on each GPU.
         diffuser_image_height, diffuser_image_width: at their defaults an edit keeps the shape of its input instead.
         strict: raise an error if inputs failed, after all others are done.
-        progress: show a bar on stderr.
+        progress: show how far a call is, on stderr or in a notebook.
         flags: of `fastgen.resolve`, such as gpus="0,1" or seed=7.
     """
 

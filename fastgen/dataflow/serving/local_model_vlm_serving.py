@@ -25,7 +25,7 @@ class LocalModelVLMServing_vllm(TextServing):
         vllm_max_model_len, vllm_gpu_memory_utilization: at their defaults, the values of the model and of fastgen's
             profile are used.
         strict: raise an error if inputs failed, after all others are done.
-        progress: show a bar on stderr.
+        progress: show how far a call is, on stderr or in a notebook.
         flags: of `fastgen.resolve`, such as gpus="0,1" or base_url (of a running vLLM server).
     """
 

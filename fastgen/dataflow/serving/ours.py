@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import fastgen
 from fastgen.dataflow import get_logger
 from fastgen.dataflow.calls import Answer, ask, check
-from fastgen.dataflow.progress import Progress
 from fastgen.dataflow.serving.wording import in_parameters
 
 MOST_NAMED = 20
@@ -19,7 +18,7 @@ MOST_NAMED = 20
 
 class OurServing:
     """A mixin for servings. Args: strict: whether a call with failed inputs raises, after all others are done.
-    progress: whether a call shows a bar.
+    progress: whether a call shows how far it is.
     """
 
     parameters: ClassVar[dict[str, str]] = {}
@@ -47,7 +46,6 @@ class OurServing:
     def _run(
         self,
         task: str,
-        what: str,
         rows: list[dict],
         keys: list[str],
         settle: Callable[[int, Answer], None],
@@ -56,7 +54,6 @@ class OurServing:
         """Run the rows of a call.
 
         Args:
-            what: what is made, for the bar.
             keys: the name of each input, in messages.
             settle: gets the number and the answer of each input as they come.
             more: arguments of `calls.ask`.
@@ -66,16 +63,14 @@ class OurServing:
         """
         self.failures = []
 
-        with self._in_our_words(), Progress(what, len(rows), visible=self.progress) as bar:
+        def tell(place: int, answer: Answer) -> None:
+            if answer.kind:
+                answer = Answer(answer.value, answer.kind, self._worded(answer.message))
+                self._note(keys[place], answer)
+            settle(place, answer)
 
-            def tell(place: int, answer: Answer) -> None:
-                if answer.kind:
-                    answer = Answer(answer.value, answer.kind, self._worded(answer.message))
-                    self._note(keys[place], answer)
-                settle(place, answer)
-                bar.step()
-
-            ask(self._session, task, rows, tell=tell, worded=self._worded, **more)
+        with self._in_our_words():
+            ask(self._session, task, rows, tell=tell, worded=self._worded, progress=self.progress, **more)
         self._end(len(rows))
 
     def _note(self, key: str, answer: Answer) -> None:

@@ -21,7 +21,6 @@ from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.serving.ours import OurServing
 
 TASKS = {"text2image": "t2i", "imageedit": "edit"}
-WHAT = {"t2i": "pictures", "edit": "edits"}
 WORDS = ("size", "quality", "background", "aspect_ratio", "resolution")
 IMAGES = ("image_path", "image", "input_image", "images")
 MASKS = ("mask", "mask_path")
@@ -113,7 +112,7 @@ class PictureServing(OurServing, LLMServingABC):
 
         task, folder = TASKS[self.image_gen_task], Path(self.image_io.save_path)
         more = {"folder": folder, "key": self._key, "stream": self._stream, **self._flags}
-        self._run(task, WHAT[task], rows, keys, settle, **more)
+        self._run(task, rows, keys, settle, **more)
         return found
 
     # Inputs

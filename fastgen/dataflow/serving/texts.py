@@ -105,7 +105,7 @@ class TextServing(OurServing, VLMServingABC):
             folder = folder or self._folder or stack.enter_context(TemporaryDirectory(prefix="fastgen-"))
             flags = {**self._flags, "system": system_prompt or "", **flags}
             more = flags | {"folder": Path(folder), "key": self._key, "server": self._server, "stream": self._stream}
-            self._run("caption", "texts", rows, [f"sample_{i}" for i in range(len(rows))], settle, **more)
+            self._run("caption", rows, [f"sample_{i}" for i in range(len(rows))], settle, **more)
         return found
 
 
