@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -82,6 +83,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="no CUDA GPU is visible here"))
     if hasattr(config, "workerinput"):  # long ones first; at the very front those that may have to make vLLM's place
         items.sort(key=lambda item: ("scenarios/test_vllm.py" not in item.nodeid, not item.get_closest_marker("slow")))
+
+
+def pytest_collection_finish(session):
+    """Thousands of tests and all libraries stay until the end: not looked through again each time for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def read_lines(path: Path) -> list[dict]:

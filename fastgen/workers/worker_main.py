@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from fastgen.backends import registry
 from fastgen.backends.base import Backend, told_before_paying
 from fastgen.config import backends
 from fastgen.config.device_errors import device_fault
+from fastgen.config.hardware import Device
+from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input import stamps
 from fastgen.output.sent import SentMarks
@@ -91,7 +94,7 @@ class Child:
 
     def _open(self) -> None:
         try:
-            backend = registry.create(self._settings, self._hello.device)
+            backend = _create(self._settings, self._hello.device)
             facts = backend.open()
             self._backend = backend
             self._send(Ready({**facts, "pid": os.getpid()}))
@@ -163,6 +166,17 @@ def main(descriptor: int) -> NoReturn:
     assert isinstance(hello, Hello)
     backends.adopt(link.backend for link in hello.settings.route)
     Child(connection, hello).listen()
+
+
+def _create(settings: Settings, device: Device) -> Backend:
+    """The backend, whose libraries make some hundred thousand objects that stay for good. Looking through them for
+    garbage, again and again while they are imported, is a quarter of the time that the imports take (bench/LOG.md)."""
+    gc.disable()
+    try:
+        return registry.create(settings, device)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _results(backend: Backend, batch: Batch) -> list[Result]:

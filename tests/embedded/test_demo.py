@@ -1,22 +1,10 @@
-"""`fastgen demo`: prompts, edits, captions and verdicts, on a sheet."""
+"""`fastgen demo`: what it refuses, and its sheet. tests/scenarios/test_quiet.py has a whole one."""
 
 from __future__ import annotations
 
-import pytest
 from PIL import Image
 
 from fastgen.embedded.demo import Panel, contact_sheet
-
-
-@pytest.mark.slow
-def test_the_demo_makes_its_sheet(cli, tmp_path):
-    result = cli("demo", "-o", "here", "--count", "3")
-    assert result.returncode == 0, result.stderr
-    assert "of 3 images" in result.stdout and "of 6 captions are right" in result.stdout
-    with Image.open(tmp_path / "here" / "sheet.png") as sheet:
-        assert sheet.width > 600 and sheet.height > 600
-    for task in ("t2i", "edit"):
-        assert (tmp_path / "here" / task / "results.jsonl").exists()
 
 
 def test_a_wrong_count_is_refused(cli):

@@ -6,10 +6,11 @@ import logging
 import re
 
 import pytest
+from PIL import Image
 
 DEMO = (
     r".* \.\.\.",
-    "judged by the scene reader: [01] of 1 images and [01] of 1 edits .* [012] of 2 captions are right",
+    "judged by the scene reader: [0-3] of 3 images and [0-3] of 3 edits .* [0-6] of 6 captions are right",
     ".*sheet.png",
 )
 RUN = (r"(note:|t2i:|edit:|backend|speed:|out:|relative|cpu|cpu:|table:|\d+) .*",)
@@ -20,9 +21,15 @@ def foreign(text: str, own: tuple[str, ...]) -> list[str]:
     return [line for line in text.splitlines() if not any(re.fullmatch(words, line) for words in own)]
 
 
-def test_demo(cli):
-    done = cli("demo", "--count", "1", "-o", "demo")
+@pytest.mark.slow
+def test_demo(cli, tmp_path):
+    done = cli("demo", "--count", "3", "-o", "here")
     assert done.returncode == 0 and not done.stderr and not foreign(done.stdout, DEMO), done.stdout
+    assert "of 3 images" in done.stdout and "of 6 captions are right" in done.stdout
+    with Image.open(tmp_path / "here" / "sheet.png") as sheet:
+        assert sheet.width > 600 and sheet.height > 600
+    for task in ("t2i", "edit"):
+        assert (tmp_path / "here" / task / "results.jsonl").exists()
 
 
 @pytest.mark.parametrize(("task", "kind"), [("t2i", "8bit"), ("edit", "int8,text:8bit"), ("t2i", "nvfp4,text:mxfp8")])
