@@ -5,7 +5,7 @@ computed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
@@ -46,6 +46,18 @@ class Room:
         if sample.negative is not None:  # it goes through twice
             most = max(1, most // 2)
         return min(most, self._fits.get(self._kind(sample), most)) if self._fits else most
+
+    def fit(self, samples: Sequence[Sample]) -> bool:
+        """Whether these go through the model together, where each is filled up to the size of the largest. One alone
+        does."""
+        if len(samples) == 1:
+            return True
+        rows = len(samples) + sum(sample.negative is not None for sample in samples)  # these go through twice
+        if any(rows > self._batch_for(pixels) for pixels in {sample.width * sample.height for sample in samples}):
+            return False
+        return not self._fits or all(
+            len(samples) <= self._fits.get(self._kind(sample), len(samples)) for sample in samples
+        )
 
     def shrink(self, sample: Sample, count: int, doing: str) -> int:
         """So many samples like this one were too many. Returns how many to try from now on.

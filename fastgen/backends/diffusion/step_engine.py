@@ -11,6 +11,7 @@ some of the cores.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
@@ -23,11 +24,12 @@ from fastgen.backends.diffusion.clock import Clock, Span
 from fastgen.backends.diffusion.family import Family, Sample
 from fastgen.backends.diffusion.graphs import StepGraphs
 from fastgen.backends.diffusion.group import Group, Member
-from fastgen.backends.diffusion.memory import OutOfMemory, Room
+from fastgen.backends.diffusion.memory import Room
 from fastgen.backends.diffusion.own_streams import OwnStreams
-from fastgen.config.device_errors import is_out_of_memory
+from fastgen.config.device_errors import device_fault, is_out_of_memory
 from fastgen.opt.offload import onload
 
+log = logging.getLogger(__name__)
 AHEAD = 2
 """Steps that are enqueued before the device has reached them, while a place in the group is free: what comes in the
 meantime can only join behind them."""
@@ -43,6 +45,8 @@ class _Ticket:
     future: Future = field(default_factory=Future)
     member: Member | None = None
     """From its first step on."""
+    alone: bool = False
+    """Whether it shares no pass, because one that it shared failed."""
 
 
 class _Stream:
@@ -78,6 +82,8 @@ class StepEngine:
     form: makes a group of these members; `ranks.Lead.group` where several processes step it together.
     apart: whether each stream has a thread, and the device's streams, of its own: where a step makes the host wait and
         others could go on meanwhile.
+    blames: whether the samples of a pass that failed are tried again, each alone, so that only the cause fails: where
+        they are of different rows.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class StepEngine:
         graphs: StepGraphs | None = None,
         form: Callable[[Family, list[Member], StepGraphs | None], Group] = Group,
         apart: bool = False,
+        blames: bool = True,
     ):
         self.family = family
         self.room = room
@@ -95,6 +102,7 @@ class StepEngine:
         """Called when a sample was submitted: someone should step."""
         self.graphs = graphs or (StepGraphs() if family.modules.cuda_graphs else None)
         self._group = form
+        self._blames = blames
         devices = family.modules.devices if apart else ()
         self._streams = [_Stream(OwnStreams(devices)) for _ in range(streams)]
         self._waiting: deque[_Ticket] = deque()
@@ -128,21 +136,14 @@ class StepEngine:
     @torch.inference_mode()
     def step(self, stream: int = 0) -> None:
         """Let waiting samples join the stream's group, and enqueue one step of it. Nothing if there are none. One
-        thread at a time may call it for a stream."""
+        thread at a time may call it for a stream. It raises nothing: errors are in the futures."""
         now = self._streams[stream]
-        self._join(now)
-        if not now.tickets:
-            return
-        error: BaseException | None = None
+        error: Exception | None = None
         full = False
         try:
-            with Span(self.family.modules.device) as span, onload(self.family.modules, "transformer"):
-                if now.group is None:
-                    now.group = self._form(now.tickets)
-                    now.own.begin()
-                with now.own.inside():
-                    now.group.step()
-                    span.end()
+            self._join(now)
+            if now.tickets:
+                self._take_step(now)
         except Exception as raised:
             full = is_out_of_memory(raised)
             error = None if full else raised
@@ -150,9 +151,7 @@ class StepEngine:
         if full:
             self._make_room(now)
         elif error is not None:
-            self._end(now, now.tickets, error)
-        else:
-            self._took_step(now, span)
+            self._find_cause(now, error)
 
     def run(self, samples: Iterable[Sample]) -> None:
         """Give every sample its `latents` here and now, apart from all others.
@@ -160,7 +159,7 @@ class StepEngine:
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        alone = StepEngine(self.family, self.room, graphs=self.graphs, form=self._group)
+        alone = StepEngine(self.family, self.room, graphs=self.graphs, form=self._group, blames=False)
         futures = alone.submit_all(samples)
         while alone.has_work():
             alone.step()
@@ -189,18 +188,32 @@ class StepEngine:
             if first is None:
                 return False, []
             together = len(self._waiting) + sum(len(other.tickets) for other in self._streams)
-            most = self.room.most(first.sample)
-            places = min(most, -(-together // len(self._streams))) - len(stream.tickets)
+            share = -(-together // len(self._streams))
             joining: list[_Ticket] = []
-            while len(joining) < places and self._waiting and self._waiting[0].key == first.key:
-                inside = len(stream.tickets) + len(joining)
-                if inside and self.room.most(self._waiting[0].sample) <= inside:  # larger than those that are inside
+            while len(stream.tickets) + len(joining) < share and self._waiting:
+                if not self._fit([*stream.tickets, *joining, self._waiting[0]]):
                     break
                 joining.append(self._waiting.popleft())
             if any(ticket.member is not None and ticket.member.left for ticket in stream.tickets):
                 self._counts.joins += len(joining)
             stream.tickets += joining
-            return len(stream.tickets) >= most, joining
+            return not self._fit([*stream.tickets, first]), joining
+
+    def _fit(self, tickets: list[_Ticket]) -> bool:
+        """Whether they may share a forward pass."""
+        if len(tickets) > 1 and any(ticket.alone or ticket.key != tickets[0].key for ticket in tickets):
+            return False
+        return self.room.fit([ticket.sample for ticket in tickets])
+
+    def _take_step(self, stream: _Stream) -> None:
+        with Span(self.family.modules.device) as span, onload(self.family.modules, "transformer"):
+            if stream.group is None:
+                stream.group = self._form(stream.tickets)
+                stream.own.begin()
+            with stream.own.inside():
+                stream.group.step()
+                span.end()
+        self._took_step(stream, span)
 
     def _form(self, tickets: list[_Ticket]) -> Group:
         members = []
@@ -233,12 +246,33 @@ class StepEngine:
     def _make_room(self, stream: _Stream) -> None:
         """The memory is full: fewer samples share a pass from now on, and those of this one begin again."""
         tickets, stream.group = stream.tickets, None
-        stream.own.end()
         try:
-            self.room.shrink(tickets[0].sample, len(tickets), "denoising")
-        except OutOfMemory as error:
+            stream.own.end()
+            largest = max((ticket.sample for ticket in tickets), key=lambda sample: sample.width * sample.height)
+            self.room.shrink(largest, len(tickets), "denoising")
+        except Exception as error:  # not even one fits, or the device has failed
+            self._end(stream, tickets, error)
+        else:
+            self._begin_again(stream)
+
+    def _find_cause(self, stream: _Stream, error: Exception) -> None:
+        """A pass failed, and one of its samples may be the cause: each begins again, alone. Who is alone fails."""
+        tickets, stream.group = stream.tickets, None
+        try:
+            stream.own.end()
+        except Exception as fault:  # the device has failed
+            error = fault
+        if not self._blames or len(tickets) == 1 or device_fault(error):
             self._end(stream, tickets, error)
             return
+        log.warning("a pass of %d samples failed; each of them is tried alone", len(tickets), exc_info=error)
+        error.with_traceback(None)  # it holds the tensors of the pass
+        for ticket in tickets:
+            ticket.alone = True
+        self._begin_again(stream)
+
+    def _begin_again(self, stream: _Stream) -> None:
+        tickets = stream.tickets
         for ticket in tickets:
             ticket.member = None
         with self._lock:
@@ -247,9 +281,6 @@ class StepEngine:
 
     def _end(self, stream: _Stream, tickets: list[_Ticket], error: BaseException | None = None) -> None:
         """These samples leave."""
-        if stream.group is not None:  # after an error
-            stream.own.end()
-            stream.group = None
         with self._lock:
             stream.tickets = [ticket for ticket in stream.tickets if ticket not in tickets]
         for ticket in tickets:

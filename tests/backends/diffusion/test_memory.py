@@ -65,3 +65,18 @@ def test_a_sample_that_goes_through_twice_counts_twice():
     family = SimpleNamespace(key=lambda sample: 0)
     assert [Room(family, lambda pixels: 4).most(sample) for sample in (once, twice)] == [4, 2]
     assert Room(family, lambda pixels: 1).most(twice) == 1
+
+
+def test_the_largest_sample_of_a_pass_decides_how_many_share_it():
+    small, large, twice = (
+        Sample(None, side, side, 1, 1.0, torch.zeros(16, 64), negative=negative)
+        for side, negative in ((64, None), (96, None), (64, "a"))
+    )
+    family = SimpleNamespace(key=lambda sample: 0, modules=SimpleNamespace(device=torch.device("cpu")))
+    room = Room(family, lambda pixels: 8 if pixels == 64 * 64 else 4)
+    assert room.fit([small] * 8) and not room.fit([small] * 9)
+    assert room.fit([small, large, small, small]) and not room.fit([small, large, small, small, small])
+    assert room.fit([small] * 2 + [twice] * 3) and not room.fit([small] * 3 + [twice] * 3)
+    assert room.shrink(large, 4, "denoising") == 2
+    assert room.fit([small] * 8) and not room.fit([small, small, large])
+    assert Room(family, lambda pixels: 1).fit([twice]), "one alone"

@@ -8,11 +8,12 @@ import threading
 import pytest
 import torch
 
-from fastgen.backends.diffusion.clock import Clock
+from fastgen.backends.diffusion.clock import Clock, Span
 from fastgen.backends.diffusion.families.flux1.latents import make_noise
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.group import Group
 from fastgen.backends.diffusion.memory import OutOfMemory, Room
+from fastgen.backends.diffusion.own_streams import OwnStreams
 from fastgen.backends.diffusion.step_engine import StepEngine, denoise
 from fastgen.types import Batch, Bucket, Done
 from tests.backends.diffusion.conftest import picture
@@ -140,20 +141,86 @@ def test_who_does_not_fit_alone_fails_alone(make, engine, monkeypatch):
     assert futures[0].exception() is None and futures[2].exception() is None
 
 
-def test_an_error_reaches_those_who_were_in_the_pass(make, engine, monkeypatch):
-    one = engine(2)
-    futures = one.submit_all([make(i, 2) for i in range(3)])
+def test_a_failed_pass_harms_only_the_sample_that_is_the_cause(make, engine, sizes, monkeypatch):
+    """Samples of several rows share it, so the others are made as if nothing had happened."""
+    one, real = engine(), Group.step
+    samples, want = [[make(i, 3 + i) for i in range(4)] for _ in range(2)]
+    denoise(one.family, want, 1)
+    sizes.clear()
 
-    def broken(group):
-        raise ValueError("no")
+    def step(group):
+        if any(member.sample is samples[1] and member.at + group.taken == 2 for member in group.members):
+            raise ValueError("no")
+        real(group)
 
-    with monkeypatch.context() as context:
-        context.setattr(Group, "step", broken)
+    monkeypatch.setattr(Group, "step", step)
+    futures = one.submit_all(samples)
+    while one.has_work():
         one.step()
-    assert [future.done() for future in futures] == [True, True, False]
+    assert [str(future.exception()) for future in futures] == ["None", "no", "None", "None"]
+    assert sizes == [4] * 2 + [1] * (3 + 2 + 5 + 6), "after it each of them is alone"
+    assert all((samples[i].latents - want[i].latents).abs().max() < 1e-3 for i in (0, 2, 3))
+    late = one.submit_all([make(0, 2), make(1, 2)])
     one.step()
     one.step()
-    assert isinstance(futures[0].exception(), ValueError) and futures[2].result() is None
+    assert sizes[-2:] == [2, 2] and all(future.done() for future in late), "who comes later is not"
+
+
+def test_a_failed_pass_of_one_caller_is_an_error(make, engine, monkeypatch):
+    """So that the warm-up finds out that groups do not work."""
+    one, real = engine(), Group.step
+
+    def step(group):
+        if len(group.members) > 1:
+            raise ValueError("no groups")
+        real(group)
+
+    monkeypatch.setattr(Group, "step", step)
+    with pytest.raises(ValueError, match="no groups"):
+        one.run([make(0, 2), make(1, 2)])
+
+
+def no_device(*_):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def no_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [(Group, "step", no_device)],
+        [(Group, "dissolve", no_device)],
+        [(Span, "wait", no_device)],
+        [(OwnStreams, "end", no_device)],
+        [(Group, "step", no_memory), (Room, "empty_cache", no_device)],
+    ],
+    ids=lambda broken: broken[-1][1],
+)
+def test_a_device_that_fails_leaves_nobody_waiting(make, engine, monkeypatch, broken):
+    """Wherever the host learns of it: nobody is tried again, and the thread that steps goes on."""
+    one = engine()
+    for owner, name, call in broken:
+        monkeypatch.setattr(owner, name, call)
+    futures = one.submit_all([make(i, 5) for i in range(2)])
+    for _ in range(5):
+        one.step()
+    assert ["CUDA error" in str(future.exception(timeout=0)) for future in futures] == [True, True]
+    assert not one.has_work()
+
+
+def test_with_and_without_a_second_pass_they_fill_the_device_together(make, engine, sizes):
+    """A sample with a negative prompt takes two places, whoever came first."""
+    one = engine(4)
+    samples = [make(i, 1) for i in range(6)]
+    for at in (1, 2):
+        samples[at].negative, samples[at].cfg = samples[0].prompt, 2.0
+    futures = one.submit_all(samples)
+    while one.has_work():
+        one.step()
+    assert sizes == [2, 3, 1] and all(future.result() is None for future in futures)
 
 
 def test_batches_share_the_time_of_their_passes(make, engine):
