@@ -34,6 +34,7 @@ _HOMES = {
     "EngineError": "fastgen.errors",
     "BudgetError": "fastgen.errors",
     "DiskError": "fastgen.errors",
+    "StorageError": "fastgen.errors",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -7,7 +7,8 @@ FastgenError               exit code 1
 ├── InputError             one row is bad: names the field and the fix; never ends a run
 ├── EngineError            no worker can continue: an engine cannot start or keeps dying, a service takes no more
 ├── BudgetError            --max-cost is reached; what is done is safe
-└── DiskError              the output disk refuses writes; what is done is safe
+├── DiskError              the output disk refuses writes; what is done is safe
+└── StorageError           object storage does not answer, or refuses; what is done is safe
 """
 
 from __future__ import annotations
@@ -137,5 +138,14 @@ class DiskError(FastgenError):
 
     >>> import fastgen
     >>> fastgen.DiskError.exit_code, issubclass(fastgen.DiskError, fastgen.FastgenError)
+    (1, True)
+    """
+
+
+class StorageError(FastgenError):
+    """Object storage (s3:// and the like) does not answer or refuses. What is done is safe; run the same command again.
+
+    >>> import fastgen
+    >>> fastgen.StorageError.exit_code, issubclass(fastgen.StorageError, fastgen.FastgenError)
     (1, True)
     """

@@ -360,6 +360,7 @@ def test_the_public_names_are_frozen():
         "EngineError",
         "BudgetError",
         "DiskError",
+        "StorageError",
         "__version__",
     }
     assert all(getattr(fastgen, name) is not None for name in fastgen.__all__)

@@ -34,8 +34,8 @@ Input = Annotated[
         parser=rows_given,
         metavar="INPUT",
         help="The rows: .jsonl, .json, .csv, .tsv, .txt, .parquet, a WebDataset's .tar (all also .gz, .zst), a folder, "
-        "a pattern such as 'part-*.parquet', hf://OWNER/NAME, - for standard input, or for t2i a prompt. Without it, "
-        "bundled examples run.",
+        "a pattern such as 'part-*.parquet', s3://BUCKET/FILE, hf://OWNER/NAME, - for standard input, or for t2i a "
+        "prompt. Without it, bundled examples run.",
     ),
 ]
 Out = Annotated[
@@ -266,8 +266,8 @@ Pictures = Annotated[
         parser=rows_given,
         metavar="INPUT",
         help="The rows: a folder of images, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also .gz, "
-        ".zst), a pattern such as 'part-*.tar', hf://OWNER/NAME, or - for standard input. Without it, bundled examples "
-        "run.",
+        ".zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. Without "
+        "it, bundled examples run.",
     ),
 ]
 VlmModel = Annotated[
@@ -387,7 +387,7 @@ ImageRoot = Annotated[
     typer.Option(
         parser=path,
         metavar="<path>",
-        help="The folder where relative image paths start.  [default: the folder of INPUT]",
+        help="The folder where relative image paths start, also s3://...  [default: the folder of INPUT]",
     ),
 ]
 Lora = Annotated[

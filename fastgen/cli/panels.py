@@ -45,7 +45,7 @@ NOT_TAKEN = {"t2i": ("image_key", "mask_key", "image_root")}
 """Flags that a task shares with others and has no use for; `--help` leaves them out."""
 
 _FILES = ".jsonl, .json, .csv, .tsv, .txt, .parquet, a WebDataset's .tar (all also .gz, .zst)"
-_MORE = "a pattern such as 'part-*.parquet', hf://OWNER/NAME, - for standard input"
+_MORE = "a pattern such as 'part-*.parquet', s3://BUCKET/FILE, hf://OWNER/NAME, - for standard input"
 _MODEL = "Hub id or local folder of a model in diffusers format, a short name such as 'klein' (docs/models.md), 'tiny' "
 _URL = "Address of the API; may be repeated, for several servers of one model.  [default: the vendor's own]"
 WORDS = {

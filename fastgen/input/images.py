@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import re
 import stat
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fastgen.errors import InputError, quoted
-from fastgen.input import color_profiles
+from fastgen.errors import InputError, SettingsError, quoted
+from fastgen.input import color_profiles, storage
 from fastgen.input.color_profiles import Colors
 from fastgen.input.embedded_pictures import NAME, Store, decoded, in_text, is_url, url_name
 
@@ -46,7 +48,7 @@ class Places:
     """Where the images of rows are."""
 
     root: str
-    """The folder where relative paths start."""
+    """The folder where relative paths start, on a disk or in object storage."""
     other: str = ""
     """The folder where those start that lead to nothing from `root`."""
     out: str = ""
@@ -64,10 +66,10 @@ class Places:
             return locate(value, self.root, name)
         if NAME.fullmatch(value) and self.out and os.path.exists(os.path.join(self.out, value)):
             return os.path.join(self.out, value)
-        if is_url(value):
-            path = os.path.join(self.out or self.root, url_name(value))
+        if url := self.address(value, name):
+            path = os.path.join(self.out or self.root, url_name(url))
             if self.out and not os.path.exists(path):
-                reason = self.unfetched.get(value)
+                reason = self.unfetched.get(url)
                 raise InputError(
                     f"{quoted(value)} cannot be fetched: {reason}; give an address that can, or a file"
                     if reason
@@ -89,6 +91,30 @@ class Places:
             elsewhere = locate(value, self.other, name)
             return elsewhere if os.path.exists(elsewhere) else path
         return path
+
+    def address(self, value: str, name: str = "") -> str:
+        """Where an image is fetched from; "" if it is on a disk, or inside the row. Raises InputError."""
+        if is_url(value):
+            return value
+        if storage.is_address(value):
+            try:
+                return storage.address(value)
+            except SettingsError as error:
+                raise InputError(str(error), name) from None
+        if not storage.is_address(self.root) or NAME.fullmatch(value) or value.startswith(("/", "~")):
+            return ""
+        with suppress(ValueError):
+            if _ADDRESS.match(value) or in_text(value) is not None:
+                return ""
+        scheme, _, root = self.root.partition("://")
+        path = posixpath.normpath(f"{root}/{value}")
+        if not value.strip() or not path.startswith(f"{root}/"):
+            raise InputError(
+                f"{quoted(value)} leads out of {quoted(self.root)}, where relative paths start; give an address or "
+                "another --image-root",
+                name,
+            )
+        return f"{scheme}://{path}"
 
 
 def locate(text: object, root: str, field: str) -> str:

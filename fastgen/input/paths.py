@@ -6,6 +6,7 @@ It asks `os.path` whether something is there, because `Path` raises OSError for 
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -16,15 +17,15 @@ from typing import Any
 
 from fastgen.config.settings import IMAGE_FIELDS
 from fastgen.errors import InputError, SettingsError, quoted
-from fastgen.input.readers import folder, formats, rows
+from fastgen.input import storage
+from fastgen.input.readers import folder, formats, rows, stored_folder
 
 MAX_SCHEMA = 16 << 20
 """Bytes of a schema: a device has no end."""
 
 
-_STORE = re.compile(r"(s3|gs|gcs|az|abfss?|hdfs|hf):/", re.IGNORECASE)
-_COPY = {"s3": "aws s3 sync", "gs": "gcloud storage rsync", "gcs": "gcloud storage rsync", "hf": "hf download"}
-"""Scheme of an address -> the command that copies from and to it."""
+_OTHER_STORE = re.compile(r"(adl|hdfs|webhdfs|sftp|ssh|ftps?|smb|oci|https?):/", re.IGNORECASE)
+"""Schemes that are neither read nor written."""
 
 
 def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> str:
@@ -32,32 +33,50 @@ def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = Fa
     none. `has_prompt`: whether --prompt is given. Raises SettingsError."""
     if input is not None and rows.is_on_hub(os.fspath(input)):
         return os.fspath(input)
+    if input is not None and rows.is_stored(input):
+        return _stored(storage.address(input), task, has_prompt)
     path = rows_file(input, task, has_prompt)
     return str(path.resolve()) if path else ""
 
 
-def refuse_store(flag: str, given: str | os.PathLike, why: str) -> None:
-    """Raise SettingsError if a path is an address in an object store, which would name a folder of this disk.
-
-    Args:
-        flag: that has it, for the message.
-        why: it must be on a disk, and what to do instead; {copy} stands for the command that copies.
-    """
-    if found := _STORE.match(os.fspath(given)):
-        copy = _COPY.get(found[1].lower(), "a tool of that store")
+def refuse_other_store(flag: str, given: str | os.PathLike) -> None:
+    """Raise SettingsError if a path is an address of a kind that cannot be used: it would name a folder of this
+    disk. `flag`: that has it, for the message."""
+    if _OTHER_STORE.match(os.fspath(given)):
         address = re.sub(":/+", "://", os.fspath(given), count=1)  # a Path has dropped one slash
-        raise SettingsError(f"{flag} {address}: {why.format(copy=copy)}")
+        known = ", ".join(f"{scheme}://" for scheme in storage.SCHEMES if scheme != "memory")
+        raise SettingsError(f"{flag} {address}: must be on a disk, or in one of {known}")
+
+
+def _stored(address: str, task: str, has_prompt: bool) -> str:
+    """INPUT in object storage, which is there and has rows. Raises SettingsError, StorageError."""
+    try:
+        files = storage.expand(address)
+        for name, size in files:
+            if formats.of(Path(name)) is None:
+                raise SettingsError(f"INPUT {name}: the name must end in {formats.suffixes()}, also with .gz or .zst")
+            if not size:
+                raise SettingsError(f"INPUT {name}: the file is empty; it needs one row at least")
+        if files:
+            return address
+        listed = stored_folder.listed(address)
+        holds = stored_folder.contents(address, listed)
+    except PermissionError as error:
+        raise SettingsError(f"INPUT {address}: {storage.reason(error)}") from None
+    if not listed:
+        raise SettingsError(f"INPUT {address}: no such file or folder there; check the address")
+    _check_contents(address, holds, task, has_prompt)
+    return address
 
 
 def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = False) -> Path | None:
     """INPUT, which is readable and not empty: a file, a pattern of files, or a folder. Raises SettingsError."""
     if input is None:
         return None
-    if not rows.is_on_hub(os.fspath(input)):
-        refuse_store("INPUT", input, "is not on this machine; copy it here first, such as with `{copy}`")
+    refuse_other_store("INPUT", input)
     path = Path(input).expanduser()
     if os.path.isdir(path):
-        _check_folder(path, task, has_prompt)
+        _check_contents(path, folder.contents(path), task, has_prompt)
         return path
     if not os.path.exists(path):
         if not (found := rows.files(str(path))):
@@ -70,9 +89,8 @@ def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = Fal
     return path
 
 
-def _check_folder(path: Path, task: str, has_prompt: bool) -> None:
-    """Raise SettingsError if a folder has no rows for the task."""
-    holds = folder.contents(path)
+def _check_contents(path: Path | str, holds: str, task: str, has_prompt: bool) -> None:
+    """Raise SettingsError if a folder has no rows for the task. `holds`: what `folder.contents` says."""
     if task == "caption" or holds not in ("pictures", ""):
         return
     if task == "edit" and holds:
@@ -109,6 +127,24 @@ def of_earlier_run(path: Path | None) -> str:
         return root if isinstance(root, str) else ""
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
+
+
+def stored_image_root(given: str | os.PathLike | None, input: str) -> str:
+    """Where relative image paths start, if that is in object storage; "" if it is not. Raises SettingsError.
+
+    Args:
+        given: --image-root.
+        input: INPUT, as `rows_input` gives it.
+    """
+    if given is not None:
+        return storage.address(given) if storage.is_address(given) else ""
+    if not rows.is_stored(input):
+        return ""
+    is_folder = formats.of(Path(input)) is None and not glob.has_magic(input)
+    start = input if is_folder else input.rpartition("/")[0]
+    while glob.has_magic(start):
+        start = start.rpartition("/")[0]
+    return start
 
 
 def image_root(given: str | os.PathLike | None, path: Path | None, task: str) -> tuple[Path, list[str]]:

@@ -13,9 +13,9 @@ from fastgen.config.checks import FORMATS, MAX_N, MAX_SEED, number, real
 from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
 from fastgen.errors import SettingsError, quoted
-from fastgen.input import masks, paths
+from fastgen.input import masks, paths, storage
 from fastgen.input.picked import picked_ids
-from fastgen.input.readers.rows import is_on_hub
+from fastgen.input.readers.rows import is_on_hub, is_stored
 from fastgen.output import names, shards
 from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags, called
@@ -42,11 +42,12 @@ def run_options(flags: Flags) -> RunOptions:
     """Raises SettingsError."""
     has_prompt = flags.task != "caption" and flags.prompt != PROMPT
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
-    paths.refuse_store(
-        *("-o", out),
-        why="a run folder is on a disk, where it is locked and its journal grows line by line; give a folder, and copy "
-        "it when the run is done, such as with `{copy}`",
-    )
+    paths.refuse_other_store("-o", out)
+    if storage.is_address(out):
+        raise SettingsError(
+            f"-o {storage.address(out)}: a run folder is on a disk, where it is locked and its journal grows line by "
+            "line; give a folder, and copy it when the run is done"
+        )
     if not 0 <= flags.max_cost < 1e9:
         raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
     input, out, shard = paths.rows_input(flags.input, flags.task, has_prompt), out.expanduser().absolute(), None
@@ -116,8 +117,11 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
     for name in ("image_key", "mask_key"):
         if task == "t2i" and getattr(flags, name):
             raise SettingsError(f"{called(name)} {getattr(flags, name)}: t2i reads no images; leave it out")
-    file = Path(input) if input and not is_on_hub(input) else None
-    root, notes = paths.image_root(flags.image_root, file, task)
+    file = Path(input) if input and not (is_on_hub(input) or is_stored(input)) else None
+    root: Path | str
+    notes: list[str] = []
+    if not (root := paths.stored_image_root(flags.image_root, input)):
+        root, notes = paths.image_root(flags.image_root, file, task)
     other = "" if task == "t2i" or flags.image_root is not None else paths.of_earlier_run(file)
     return Rows(
         output_key=key,

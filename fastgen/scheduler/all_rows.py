@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError
-from fastgen.input.readers.rows import Row
+from fastgen.input.readers.rows import Row, is_stored
 from fastgen.input.requests import Prefilled
 from fastgen.output.row_spool import RowSpool, SpooledRow
 from fastgen.scheduler.triage import Skipped
@@ -65,5 +65,7 @@ def _start(settings: Settings) -> str:
     """Where the paths start that a user wrote."""
     if settings.rows.image_root:
         return settings.rows.image_root
+    if is_stored(settings.run.input):
+        return settings.run.input.rpartition("/")[0]
     given = Path(settings.run.input)
     return os.path.abspath(given if given.is_dir() else given.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fastgen.errors import DiskError, EngineError, SettingsError
+from fastgen.errors import DiskError, EngineError, SettingsError, StorageError
 from fastgen.input.requests import Prefilled
 from fastgen.scheduler.progress import Progress
 from fastgen.scheduler.retries import Retries
@@ -17,6 +17,13 @@ READ_AHEAD = 256
 """Rows that are read before the loop looks at its messages again."""
 
 
+class _End:
+    """INPUT has no more rows."""
+
+
+_END = _End()
+
+
 class RowsIn:
     """Args:
     items: what `triage` says about each row, in order.
@@ -25,7 +32,7 @@ class RowsIn:
 
     def __init__(
         self,
-        items: Iterator[Request | Failed | Prefilled | Skipped],
+        items: Iterator[Request | Failed | Prefilled | Skipped | None],
         route: Route,
         retries: Retries,
         progress: Progress,
@@ -55,11 +62,13 @@ class RowsIn:
                 break
             read += 1
             try:
-                item = next(self._items, None)
-            except DiskError as error:  # of the place where rows are kept for the tables
+                item = next(self._items, _END)
+            except (DiskError, StorageError) as error:  # of the place where rows are kept for the tables, or of INPUT
                 self._progress.end(error)
                 break
             if item is None:
+                break
+            if isinstance(item, _End):
                 self.close()
                 if not counts["rows"] and self._progress.settings.run.shard is None:
                     name, picked = self._progress.settings.run.input, self._progress.settings.run.only_rows

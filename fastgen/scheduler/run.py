@@ -142,7 +142,7 @@ class Run:
     def _say(self, message: str) -> None:
         self.emit("warning", message=message)
 
-    def _triage(self) -> Iterator[Request | Failed | Prefilled | Skipped]:
+    def _triage(self) -> Iterator[Request | Failed | Prefilled | Skipped | None]:
         settings = self.settings
         unread = UnreadFields(settings.task, self._say, settings.rows.strict, more_read(settings))
         self.folder.notes = unread.notes

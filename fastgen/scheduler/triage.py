@@ -48,8 +48,8 @@ def triage(
     fetches: bool = False,
     share: Share | None = None,
     picked: Picked | None = None,
-) -> Iterator[Request | Failed | Prefilled | Skipped]:
-    """What to do with each row, in order, given the journal.
+) -> Iterator[Request | Failed | Prefilled | Skipped | None]:
+    """What to do with each row, in order, given the journal. None: the next row is not ready; ask again.
 
     A done row whose images are unchanged is skipped; so is a failed row, unless --retry-failed is given. Rows that
     failed as bad input are checked again each time, since that costs nothing; a fixed row becomes a Request. So do rows
@@ -72,7 +72,11 @@ def triage(
     try:
         items = _of_this_run(reader, intake, [part for part in (share, picked) if part is not None])
         key = settings.rows.output_key
-        for row, identity in fetched(items, intake.places, key) if fetches else items:
+        for ready in fetched(items, intake.places, key, warn) if fetches else items:
+            if ready is None:
+                yield None
+                continue
+            row, identity = ready
             if unread is not None:
                 unread.note(identity.fields, identity.columns.values())
             if spool is not None:
@@ -83,9 +87,7 @@ def triage(
                 continue
             item = intake.read(row, identity)
             if earlier and isinstance(item, Request) and item.task != "caption":
-                own_id = item.id.partition("#")[0] != item.content
-                how = (identity.fields, settings.rows.name, layout or Layout())
-                item = earlier.named(item, names.stem(item.id, own_id, item.row, item.image_params, *how))
+                item = earlier.named(item, _usual_stem(item, identity, settings, layout or Layout()))
             yield Skipped(item) if isinstance(item, Failed) and item == known else item
     finally:  # also for a run that is interrupted
         if unread is not None:
@@ -100,6 +102,11 @@ def _of_this_run(reader: RowReader, intake: Intake, parts: Sequence[Share | Pick
         identity = intake.identify(row)
         if all(part.has(row.number, identity) for part in parts):
             yield row, identity
+
+
+def _usual_stem(item: Request, identity: Identity, settings: Settings, layout: Layout) -> str:
+    own_id = item.id.partition("#")[0] != item.content
+    return names.stem(item.id, own_id, item.row, item.image_params, identity.fields, settings.rows.name, layout)
 
 
 class _Earlier:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastgen.errors import RunFolderError
-from fastgen.input.readers.rows import Row, is_on_hub, read
+from fastgen.input.readers.rows import Row, is_on_hub, is_stored, read
 from fastgen.output import shards
 from fastgen.output.journal import Journal
 from fastgen.output.row_spool import SpooledRow
@@ -75,7 +75,7 @@ def _rows_given(run: Path, said: dict[str, Any]) -> Iterable[Row] | None:
     if not given:  # rows from Python are in the run folder
         spools = sorted(run.glob("rows*.jsonl"), key=lambda path: path.stat().st_mtime)
         given = str(spools[-1]) if spools else ""
-    if not given or is_on_hub(given) or not (Path(given).exists() or "*" in given):
+    if not given or is_on_hub(given) or is_stored(given) or not (Path(given).exists() or "*" in given):
         return None
     rows = read(given, int(said.get("limit") or 0))
     if (named := shards.named(run)) is None:

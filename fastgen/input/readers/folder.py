@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 MOST_NAMED = 5
 """Files left out that a note names."""
-_STATE, _SPLITS = "state.json", "dataset_dict.json"
+SAVED = _STATE, _SPLITS = "state.json", "dataset_dict.json"
+"""Files of what `datasets` saved."""
 
 
 def read(folder: Source) -> Iterator[Row]:
@@ -67,12 +67,19 @@ def _metadata(path: Path) -> list[Path]:
 def _with_metadata(folder: Source) -> Iterator[Row]:
     number = 0
     for file in _metadata(folder.path):
-        format = formats.of(file)
-        assert format is not None
-        for row in format.read(Source(file, folder.store, folder.say)):
+        below = os.path.relpath(file.parent, folder.path)
+        for row in from_file(Source(file, folder.store, folder.say), below if below != "." else ""):
             number += 1
-            below = os.path.relpath(file.parent, folder.path)
-            yield Row(number, row.raw if below == "." else _moved(row, below), row.problem)
+            yield Row(number, row.raw, row.problem)
+
+
+def from_file(file: Source, below: str = "") -> Iterator[Row]:
+    """The rows of one file of a folder. `below`: the subfolder that it is in, if paths in its rows start there. Raises
+    OSError, ValueError, SettingsError."""
+    format = formats.of(Path(file.address))
+    assert format is not None
+    for row in format.read(file):
+        yield Row(row.number, _moved(row, below), row.problem) if below else row
 
 
 def _moved(row: Row, below: str) -> bytes:
@@ -108,8 +115,8 @@ def _saved(folder: Source) -> Iterator[Row]:
 def _files_of_rows(folder: Source) -> Iterator[Row]:
     number = 0
     for name in sorted(os.listdir(folder.path)):
-        if not name.startswith(".") and (format := formats.of(folder.path / name)):
-            for row in format.read(Source(folder.path / name, folder.store, folder.say)):
+        if not name.startswith(".") and formats.of(folder.path / name):
+            for row in from_file(Source(folder.path / name, folder.store, folder.say)):
                 number += 1
                 yield Row(number, row.raw, row.problem)
 
@@ -117,7 +124,7 @@ def _files_of_rows(folder: Source) -> Iterator[Row]:
 def _pictures(folder: Source) -> Iterator[Row]:
     """One row per picture in a folder and its subfolders, in the order of their names: {"image": relative path}. A
     link to a folder is followed once; other files are left out, and said."""
-    number, others = 0, Counter[str]()
+    number, others = 0, 0
     named: list[str] = []
     seen: set[tuple[int, int]] = set()
     for place, below, names in os.walk(folder.path, followlinks=True):
@@ -136,9 +143,14 @@ def _pictures(folder: Source) -> Iterator[Row]:
                 number += 1
                 yield Row(number, written({"image": relative}))
             else:
-                others[os.path.splitext(name)[1].lower() or name] += 1
+                others += 1
                 named += [relative] if len(named) < MOST_NAMED else []
-    if left := sum(others.values()):
+    say_left_out(folder, others, named)
+
+
+def say_left_out(folder: Source, left: int, named: list[str]) -> None:
+    """Tell the user of files that are no rows. `named`: the first `MOST_NAMED` of them."""
+    if left:
         more = f" and {left - len(named)} more" if left > len(named) else ""
         are = "files are no pictures and" if left > 1 else "file is no picture and is"
         folder.say(f"{left} {are} left out: {quoted(', '.join(named))}{more}")

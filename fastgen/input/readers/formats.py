@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fastgen.input.readers.source import PACKED, Source
@@ -54,17 +54,18 @@ FORMATS = [
     Format("webdataset", (".tar",), "fastgen.input.readers.webdataset:read", "a shard of a WebDataset"),
 ]
 FOLDER = Format("folder", (), "fastgen.input.readers.folder:read", "a folder")
+STORED_FOLDER = Format("stored folder", (), "fastgen.input.readers.stored_folder:read", "a folder in object storage")
 HUB = Format("hub", (), "fastgen.input.readers.hub:read", "a data set of the Hugging Face hub")
 HUB_PREFIX = "hf://"
 
 
-def of(path: Path) -> Format | None:
+def of(path: PurePath) -> Format | None:
     """The format of a file by its suffix, before which there may be .gz or .zst; None if it has no known one."""
     suffix = plain(path).suffix.lower()
     return next((format for format in FORMATS if suffix in format.suffixes), None)
 
 
-def plain(path: Path) -> Path:
+def plain(path: PurePath) -> PurePath:
     """The path without the suffix of a compressed file."""
     return path.with_suffix("") if path.suffix.lower() in PACKED else path
 

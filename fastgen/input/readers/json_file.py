@@ -37,7 +37,7 @@ def read_several(file: Source) -> Iterator[Row]:
             value, at = decode(text, at)
         except (ValueError, RecursionError) as error:
             raise SettingsError(
-                f"INPUT {file.path}: not valid JSON after row {number}: {error}; fix the file"
+                f"INPUT {file.address}: not valid JSON after row {number}: {error}; fix the file"
             ) from None
         while at < len(text) and text[at] in " \t\r\n,":
             at += 1
@@ -52,19 +52,19 @@ def _items(file: Source, data: bytes) -> Iterable[bytes | msgspec.Raw]:
     except RecursionError:
         items = _split(data)
         if items is None:
-            raise SettingsError(f"INPUT {file.path}: not valid JSON: it is nested too deep; {_MEND}") from None
+            raise SettingsError(f"INPUT {file.address}: not valid JSON: it is nested too deep; {_MEND}") from None
         return items
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"INPUT {file.path}: not valid JSON: {error}; {_MEND}") from None
+        raise SettingsError(f"INPUT {file.address}: not valid JSON: {error}; {_MEND}") from None
     if isinstance(value, list):
         return [written(item) for item in value]
     if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
         return [written({"id": id, **item}) for id, item in value.items()]
-    raise SettingsError(f"INPUT {file.path}: {_MEND}")
+    raise SettingsError(f"INPUT {file.address}: {_MEND}")
 
 
 def _split(data: bytes) -> list[bytes] | None:

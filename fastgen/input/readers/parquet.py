@@ -27,7 +27,7 @@ def read(file: Source) -> Iterator[Row]:
     from pyarrow.parquet import ParquetFile
 
     with file.open() as opened:
-        packed = file.path.suffix.lower() in PACKED  # its end comes first, so all of it is unpacked
+        packed = file.suffix in PACKED  # its end comes first, so all of it is unpacked
         table = ParquetFile(io.BytesIO(opened.read()) if packed else opened)
         schema = table.schema_arrow
         size = BATCH_OF_PICTURES if has_bytes(schema) else BATCH

@@ -1,5 +1,5 @@
-"""The rows of INPUT, whatever its format: a file, several files, a folder, or a data set of the hub. Does not know what
-the fields mean; `formats` says who reads which format."""
+"""The rows of INPUT, whatever its format: a file, several files, a folder, or a data set of the hub; on a disk or in
+object storage. Does not know what the fields mean; `formats` says who reads which format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from fastgen.errors import InputError, SettingsError, quoted
+from fastgen.errors import InputError, SettingsError, StorageError, quoted
+from fastgen.input import storage
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.readers import formats
 from fastgen.input.readers.source import PACKED, Source
@@ -161,7 +162,7 @@ def estimate(path: str | Path, limit: int = 0) -> int:
         reader = RowReader(path, limit)
         for _ in itertools.islice(reader, SAMPLED):
             seen += 1
-    except (OSError, SettingsError):  # the run will say so
+    except (OSError, SettingsError, StorageError):  # the run will say so
         return 0
     return max(seen, reader.expected)
 
@@ -171,13 +172,20 @@ def read(path: str | Path, limit: int = 0) -> Iterator[Row]:
     data set of the hub. If `limit` is not 0, only the first `limit` rows.
 
     Raises:
-        SettingsError: a file is not what its name says (a broken row only fails itself).
+        SettingsError: a file is not what its name says (a broken row only fails itself). StorageError.
     """
     yield from _read(sources(path), limit)
 
 
-def is_on_hub(path: str | Path) -> bool:
-    return str(path).startswith(formats.HUB_PREFIX)
+def is_on_hub(path: str | os.PathLike) -> bool:
+    """Whether INPUT is a data set of the hub; a single file in one is read like any in object storage."""
+    text = str(path)
+    return text.startswith(formats.HUB_PREFIX) and not (glob.has_magic(text) or formats.of(Path(text)))
+
+
+def is_stored(path: str | os.PathLike) -> bool:
+    """Whether INPUT is in object storage."""
+    return storage.is_address(path) and not is_on_hub(path)
 
 
 def files(pattern: str) -> list[str]:
@@ -188,7 +196,11 @@ def files(pattern: str) -> list[str]:
 
 
 def sources(path: str | Path) -> list[Source]:
-    """What INPUT stands for: one file or folder, or each file that matches a pattern."""
+    """What INPUT stands for: one file or folder, or each file that matches a pattern. Raises StorageError,
+    SettingsError."""
+    if is_stored(path):
+        address = storage.address(path)
+        return [Source(one, size=size) for one, size in storage.expand(address)] or [Source(address)]
     if not is_on_hub(path) and not os.path.exists(path) and (found := files(str(path))):
         return [Source(one) for one in found]
     return [Source(path)]
@@ -197,6 +209,8 @@ def sources(path: str | Path) -> list[Source]:
 def _format(source: Source) -> formats.Format:
     if is_on_hub(source.address):
         return formats.HUB
+    if source.is_stored:
+        return formats.of(Path(source.address)) or formats.STORED_FOLDER
     return formats.FOLDER if source.path.is_dir() else formats.of(source.path) or formats.FORMATS[0]
 
 
@@ -221,9 +235,9 @@ def _size(sources: list[Source]) -> tuple[int, int]:
     for source in sources:
         format = _format(source)
         try:
-            if format.by_line and source.path.suffix.lower() not in PACKED:
-                size += source.path.stat().st_size
-            elif format.counter and source.path.suffix.lower() not in PACKED:
+            if format.by_line and source.suffix not in PACKED:
+                size += source.size if source.is_stored else source.path.stat().st_size
+            elif format.counter and source.suffix not in PACKED and (not source.is_stored or len(sources) == 1):
                 known += format.count(source.path)
             else:
                 return 0, 0

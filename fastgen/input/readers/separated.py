@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from fastgen.errors import SettingsError
 from fastgen.input.readers import formats, source
@@ -30,14 +31,14 @@ def read(file: Source) -> Iterator[Row]:
     csv.field_size_limit(source.MAX_LINE)
     texts = _texts(file)
     first = next((line for line in texts if line.strip()), "")
-    tabs = formats.plain(file.path).suffix.lower() == ".tsv"
+    tabs = formats.plain(Path(file.address)).suffix.lower() == ".tsv"
     cut = "\t" if tabs else next((mark for mark in (",", ";", "\t") if mark in first), ",")
     lines = csv.reader(_with(first, texts), delimiter=cut)
     names = [name.strip() for name in next(lines, [])]
     if not any(names):
-        raise SettingsError(f"INPUT {file.path}: holds no rows; its first line must name the columns")
+        raise SettingsError(f"INPUT {file.address}: holds no rows; its first line must name the columns")
     if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), ""):
-        raise SettingsError(f"INPUT {file.path}: two columns are called {twice!r}; rename one of them")
+        raise SettingsError(f"INPUT {file.address}: two columns are called {twice!r}; rename one of them")
     number = 0
     while True:
         number += 1

@@ -6,9 +6,11 @@ import codecs
 import gzip
 import io
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
+from fastgen.input import storage
 from fastgen.input.embedded_pictures import Store
 
 MAX_LINE = 64 << 20
@@ -29,20 +31,38 @@ _ENCODINGS = (
 
 class Source:
     """Args:
-    address: the path of the file or folder, or the address of a data set.
+    address: the path of the file or folder, or an address of the hub or of object storage.
     store: keeps pictures that are inside the rows.
     say: is called with notes for the user, such as what was left out.
+    size: bytes of a file in object storage.
     """
 
     def __init__(
-        self, address: str | Path, store: Store | None = None, say: Callable[[str], None] = lambda message: None
+        self,
+        address: str | Path,
+        store: Store | None = None,
+        say: Callable[[str], None] = lambda message: None,
+        size: int = 0,
     ):
         self.address = str(address)
-        self.path = Path(address)
+        self.is_stored = storage.is_address(self.address)
+        """Whether it is in object storage."""
+        self.size = size
         self.store = store or Store()
         self.say = say
         self.used = 0
         """Bytes of whole lines that were read."""
+
+    @cached_property
+    def path(self) -> Path:
+        """The file or folder on this machine: of a file in object storage a copy. Raises OSError, StorageError,
+        SettingsError."""
+        return storage.local_copy(self.address) if self.is_stored else Path(self.address)
+
+    @property
+    def suffix(self) -> str:
+        """The last suffix of its name, in lower case."""
+        return Path(self.address).suffix.lower()
 
     @property
     def too_long(self) -> str:
@@ -51,7 +71,7 @@ class Source:
 
     def open(self) -> io.BufferedReader:
         """The file, unpacked. Raises OSError."""
-        match self.path.suffix.lower():
+        match self.suffix:
             case ".gz":
                 return io.BufferedReader(gzip.open(self.path, "rb"), 1 << 20)
             case ".zst":

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from fastgen.errors import DiskError, RunFolderError
 from fastgen.input.picked import picked_ids
-from fastgen.input.readers.rows import is_on_hub, read
+from fastgen.input.readers.rows import is_on_hub, is_stored, read
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL, LOCK, RUN
@@ -50,7 +50,7 @@ def make_tables(out: Path) -> Counter[str]:
     """
     said = about(out)
     settings, given = said["settings"], str(said.get("input", ""))
-    if not is_on_hub(given) and not Path(given).exists() and "*" not in given:
+    if not (is_on_hub(given) or is_stored(given)) and not Path(given).exists() and "*" not in given:
         raise RunFolderError(f"RUN {out}: its INPUT {given} is no longer there; the table has the rows of it")
     shape = Shape.of_run(out, settings)
     lock = FileLock(out / LOCK)
