@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,20 @@ class Backend(Protocol):
 
 
 _here = threading.local()
+_tell: Callable[[str], None] | None = None
+
+
+def warn(message: str) -> None:
+    """A backend calls this, from any thread, to tell the user something that is about no row."""
+    print(message, file=sys.stderr, flush=True)
+    if _tell is not None:
+        _tell(message)
+
+
+def warnings_to(tell: Callable[[str], None]) -> None:
+    """From now on `tell` gets what the backends of this process have to say; otherwise it is only printed."""
+    global _tell
+    _tell = tell
 
 
 @contextmanager

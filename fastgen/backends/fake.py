@@ -6,6 +6,7 @@ slow         takes 0.2 s                 refuse       is refused
 slow:1.5     takes 1.5 s                 broken       raises an unexpected exception unless alone
 flaky        fails twice, then works     disk         finds the disk full
 pay          says that it sends something that may cost money
+warn         has a warning for the user
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import signal
 import time
 from pathlib import Path
 
-from fastgen.backends.base import before_paying
+from fastgen.backends.base import before_paying, warn
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, ModelError
 from fastgen.output import artifacts
 from fastgen.types import Batch, Done, Failed, Kind, Request, Result
 
-_WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk|pay)\b(?::([\w.]+))?")
+_WORDS = re.compile(r"\b(crash|oom|slow|refuse|broken|flaky|disk|pay|warn)\b(?::([\w.]+))?")
 
 
 class FakeBackend:
@@ -55,6 +56,8 @@ class FakeBackend:
             words = self._words(request)
             if "pay" in words:
                 before_paying()
+            if "warn" in words:
+                warn(f"{request.id} was told to warn")
             if "crash" in words:
                 self._crash(request, words["crash"])
             if "slow" in words:

@@ -167,10 +167,13 @@ class WorkerPool:
                 self._kill(state, reason)
 
     def watch(self, now: float) -> None:
-        """Report which worker has been silent for how long, and end those that hang; their batches come back as
-        lost."""
+        """Pass on what workers have to say, report which one has been silent for how long, and end those that hang;
+        their batches come back as lost."""
         passed_s, self._looked_at = now - self._looked_at, now
         for state in self.states:
+            warnings = getattr(state.worker, "warnings", ())
+            while warnings:
+                self.emit("warning", message=f"{state.worker.name}: {warnings.popleft()}")
             for batch, took_s in state.answers:
                 state.watch.answered(batch, took_s)
             state.answers.clear()

@@ -39,7 +39,8 @@ class Worker(Protocol):
 
     A class whose backends run on the machine of the run folder, and that adds every request of a paid service to
     `output.sent.SentMarks` before it is sent, may say so with `records_sent = True`. Then only those count as possibly
-    paid after a kill. One that knows how much main memory its backend has may say so with `memory_mib`.
+    paid after a kill. One that knows how much main memory its backend has may say so with `memory_mib`, and one with
+    something to tell the user may put it into `warnings`, a deque that the pool empties.
     """
 
     name: str

@@ -62,6 +62,12 @@ class Beat(msgspec.Struct, tag=True):
     """Main memory that the child has; 0 if it does not say."""
 
 
+class Warned(msgspec.Struct, tag=True):
+    """What the user should know; it is about no batch."""
+
+    message: str
+
+
 class Paying(msgspec.Struct, tag=True):
     """What is sent next for this batch may cost money. This message comes before it is sent."""
 
@@ -85,7 +91,7 @@ class DiskFull(msgspec.Struct, tag=True):
 
 
 ToChild = Hello | Work | Reconfigure | CancelPending
-FromChild = Ready | CannotStart | Beat | Paying | DeviceFault | Finished | DiskFull
+FromChild = Ready | CannotStart | Beat | Warned | Paying | DeviceFault | Finished | DiskFull
 encode = msgspec.msgpack.Encoder().encode
 decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
 decode_from_child = msgspec.msgpack.Decoder(FromChild).decode

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,7 @@ from fastgen.workers.messages import (
     Ready,
     Reconfigure,
     ToChild,
+    Warned,
     Work,
     decode_from_child,
     encode,
@@ -83,6 +85,7 @@ class MessagingWorker:
         self._channel: Channel | None = None
         self.beats = 0
         self.memory_mib = 0
+        self.warnings: deque[str] = deque()
         self._pending: dict[int, Future] = {}
         self._paying: set[int] = set()
         """Batches for which something that costs money may have been sent."""
@@ -206,6 +209,8 @@ class MessagingWorker:
                         ready.set_exception(ModelError(text) if by_user else EngineError(f"{text} (log: {self.log})"))
                     case Beat(memory_mib):
                         self.memory_mib = memory_mib or self.memory_mib
+                    case Warned(text):
+                        self.warnings.append(text)
                     case DeviceFault(text):
                         self._fault = text
                     case Paying(number):

@@ -18,7 +18,7 @@ from typing import NoReturn
 from msgspec.structs import replace
 
 from fastgen.backends import registry
-from fastgen.backends.base import Backend, told_before_paying
+from fastgen.backends.base import Backend, told_before_paying, warnings_to
 from fastgen.config import backends
 from fastgen.config.device_errors import device_fault
 from fastgen.config.hardware import Device
@@ -40,6 +40,7 @@ from fastgen.workers.messages import (
     Paying,
     Ready,
     Reconfigure,
+    Warned,
     Work,
     decode_to_child,
     encode,
@@ -64,6 +65,7 @@ class Child:
     def listen(self) -> NoReturn:
         """Do what the parent says until it ends. This thread only listens, even while the backend opens, so that it
         notices the parent's end at once."""
+        warnings_to(lambda message: self._send(Warned(message)))
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         pool = ThreadPoolExecutor(self._hello.slots, "slot")
         pool.submit(self._open)

@@ -8,14 +8,17 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fastgen.resolver import resolve
 from fastgen.scheduler import watchdog, wind_down
 from fastgen.scheduler.run import Run
 from fastgen.types import Done
+from tests.backends.remote.conftest import chat_answer, serving
 from tests.simulator import Simulator
 
 KEY = "test-key"
@@ -154,3 +157,38 @@ def test_a_crash_counts_what_had_gone_out_once_and_nothing_else(service, rows_fi
     # Whichever row went out first; if it is the one that was answered later, it is known what the lost request cost.
     counted = done.cost if lost["id"] == done.id else lost["spent"]
     assert lost["spent"] > done.cost and lines[-1]["total"] == pytest.approx(done.cost + counted)
+
+
+def test_a_connection_that_falls_silent_costs_one_timeout_and_its_rows_are_done_once(tmp_path, go, table, rows_file):
+    """One server accepts a request and says nothing, or stops in the middle of an answer, as long as the run goes on;
+    the others of its connections are answered."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    names = ["silent", "half", *(f"sound {i}" for i in range(6))]
+    path = rows_file([{"id": name, "image": "a.png", "prompt": f"say {name}"} for name in names])
+    over, lock, asked = threading.Event(), threading.Lock(), Counter()
+
+    def answer(handler, body):
+        name = next(name for name in names if f"say {name}".encode() in body)
+        with lock:
+            asked[name] += 1
+            hangs = name in ("silent", "half") and asked[name] == 1
+        if hangs and name == "half":
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000")
+            handler.end_headers()
+            handler.wfile.write(chat_answer()[:40])
+            handler.wfile.flush()
+        if hangs:
+            over.wait(120)
+        else:
+            handler.reply(200, chat_answer(f"an answer to {name}"))
+
+    with serving(answer) as server:
+        base = f"{server.url}/v1"
+        run = go(resolve("caption", path, out=tmp_path / "out", base_url=base, model="m", max_inflight=4, timeout=1))
+        assert run.counts["done"] == len(names) and not run.failures
+        over.set()
+    assert [row["caption"] for row in run.table] == [f"an answer to {name}" for name in names]
+    assert asked == Counter({name: 2 if name in ("silent", "half") else 1 for name in names})
+    made = [line["rec"]["id"] for line in table(tmp_path / "out/journal.jsonl")]
+    assert sorted(made) == sorted(names)

@@ -14,9 +14,10 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from fastgen.backends.remote.vllm_server import Server
+from fastgen.backends.remote import vllm, vllm_health
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 from fastgen.resolver import resolve
+from fastgen.types import Batch, Bucket, Done, Request, TextParams
 from tests.processes import command, ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
@@ -106,7 +107,11 @@ def test_a_server_that_does_not_come_up_says_why(environment, tmp_path, cli):
     assert result.returncode == 1 and "vLLM did not come up" in result.stderr and "cheese" in result.stderr
 
 
-def test_two_api_servers_end_with_their_main_process(environment, tmp_path):
+def test_two_api_servers_end_with_their_main_process_and_when_their_engine_hangs(environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm_health, "LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr(vllm_health, "STILL_S", 5.0)
+    monkeypatch.setattr(vllm_health, "TIMES", 0.0)
+    monkeypatch.setattr(vllm, "MOST_RESTARTS", 0)
     settings = resolve("caption", None, model="tiny", gpus="cpu", out=tmp_path)
     profile = settings.placement.profile
     settings = replace(
@@ -117,14 +122,29 @@ def test_two_api_servers_end_with_their_main_process(environment, tmp_path):
         run=replace(settings.run, pictures_repeat=False),
     )
     (tmp_path / "logs").mkdir()
-    server = Server(settings, settings.placement.devices[0])
+    backend = vllm.VllmBackend(settings, settings.placement.devices[0])
+    server = backend.server
+    request = Request("a", "caption", (), TextParams(20, 0.0, 0), dialogue=(("user", "what is this?"),))
+    row = Batch(Bucket.of(request), (request,))
+
+    def kill(titles) -> None:
+        os.kill(family(server._leash.pid)[0].pid, signal.SIGKILL)
+
+    def hang(titles) -> None:
+        """Its engine is stopped; those who take the requests go on, and say that it is healthy."""
+        (before,) = backend.run(row)
+        os.kill(titles["VLLM::EngineCore"], signal.SIGSTOP)
+        (failed,) = backend.run(row)
+        assert isinstance(before, Done) and failed.kind == "gone", (before, failed)
+
     try:
-        server.start()
-        children = family(server._leash.pid)
-        titles = [command(child)[0].strip() for child in children if not ended(child)]
-        assert {"VLLM::APIServer_0", "VLLM::APIServer_1", "VLLM::EngineCore"} <= set(titles), titles
-        os.kill(children[0].pid, signal.SIGKILL)
-        gone, left = psutil.wait_procs(children, timeout=20)
-        assert len(gone) >= 5 and not [p for p in left if not ended(p)]
+        for start, end in ((server.start, kill), (backend.open, hang)):
+            start()
+            children = family(server._leash.pid)
+            titles = {command(child)[0].strip(): child.pid for child in children if not ended(child)}
+            assert {"VLLM::APIServer_0", "VLLM::APIServer_1", "VLLM::EngineCore"} <= set(titles), titles
+            end(titles)
+            gone, left = psutil.wait_procs(children, timeout=20)
+            assert len(gone) >= 5 and not [p for p in left if not ended(p)]
     finally:
-        server.stop()
+        backend.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Barrier
@@ -151,6 +152,14 @@ def test_a_silent_worker_is_named_then_ended_and_its_rows_run_alone(pool):
     lost = pool.handle_death(state, future.exception(), restart=True)
     assert state is silent and ids(lost.suspects) == [["a"], ["b"]] and silent.worker.starts == 2
     assert [facts["reason"] for event, facts in pool.said if event == "lane_died"] == [reason]
+
+
+def test_what_a_backend_has_to_say_is_a_warning_once(pool):
+    first, _ = pool.states
+    first.worker.warnings = deque(["its server was started again"])
+    for second in range(2):
+        pool.watch(pool._looked_at + second)
+    assert pool.said == [("warning", {"message": f"{first.worker.name}: its server was started again"})]
 
 
 def test_workers_are_stopped_side_by_side(pool, monkeypatch):

@@ -70,6 +70,11 @@ def test_an_unforeseen_error_fails_its_batch_alone(worker, pid):
     assert "Traceback" in worker.log.read_text()
 
 
+def test_a_warning_comes_before_the_results(worker, pid):
+    worker.submit(batch("warn", "b")).result(PATIENCE_S)
+    assert list(worker.warnings) == ["r0 was told to warn"]
+
+
 def test_a_full_disk_comes_back_as_such(worker, pid):
     with pytest.raises(DiskError, match="No space left"):
         worker.submit(batch("disk")).result(PATIENCE_S)

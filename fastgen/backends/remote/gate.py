@@ -44,6 +44,8 @@ class Gate:
         self.inflight = 0
         self.epoch = 0
         self.peak = 0
+        self.answers = 0
+        """Requests that were answered, whatever the answer was."""
         self._doubling = True
         self._paused_until = 0.0
         self._pause_s = 0.0
@@ -77,6 +79,7 @@ class Gate:
             if now:
                 self._probes -= 1
             if outcome in ("answered", "neither"):
+                self.answers += 1
                 self._unanswered = 0
                 if now:
                     self._proving, self._pause_s = False, 0.0

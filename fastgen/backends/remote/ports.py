@@ -52,13 +52,26 @@ def is_served_by(parent: int, port: int) -> bool | None:
     listening = _listening(port)
     if not listening:
         return None
-    found = [(pid, *_parent_and_session(pid)) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))]
+    found = _processes()
     leaders = {pid for pid, above, session in found if above == parent and session == pid}
     own: set[str] = set()
     for pid, _, session in found:
         if session in leaders:
             own |= _sockets(pid)
     return listening <= own
+
+
+def sessions_of(parent: int) -> set[int]:
+    """The sessions that children of a process lead; empty if this system does not say."""
+    try:
+        return {pid for pid, above, session in _processes() if above == parent and session == pid}
+    except OSError:
+        return set()
+
+
+def _processes() -> list[tuple[int, int, int]]:
+    """Process id, parent and session of all processes."""
+    return [(pid, *_parent_and_session(pid)) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))]
 
 
 def _listening(port: int) -> set[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fastgen import providers
+from fastgen.backends.base import warn
 from fastgen.backends.remote import responses
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.captions import Captions
@@ -25,6 +26,7 @@ from fastgen.backends.remote.http_client import Client
 from fastgen.backends.remote.openai_answers import error_of, tokens
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.vllm_command import raising
+from fastgen.backends.remote.vllm_health import Health
 from fastgen.backends.remote.vllm_server import Server
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
@@ -51,6 +53,7 @@ class VllmBackend:
         self.gate = Gate(-(-endpoint.max_inflight // workers), -(-endpoint.rpm // workers))
         self._restarts = 0
         self._revival = threading.Lock()
+        self._health: Health | None = None
 
     # Open and close
 
@@ -71,6 +74,7 @@ class VllmBackend:
         self.captions = Captions(self.chat, self.model, self._clean, more=more, count=_usage, raising=limits)
         if self.server:
             self.chat.url = f"{self.server.url}/chat/completions"
+            self._watch(self.server)
             if not self.settings.text.schema:  # whether its grammar has all of it is known after the first row
                 self.captions.learned.release()
         return {
@@ -89,8 +93,11 @@ class VllmBackend:
         self._restarts = 0
         if self.server:
             self.server.settings = settings
+            self._watch(self.server)
 
     def close(self) -> None:
+        if self._health:
+            self._health.stop()
         if self.server:
             self.server.stop()
 
@@ -125,9 +132,25 @@ class VllmBackend:
         return more | msgspec.json.decode(self.settings.rows.extra_body or "{}")
 
     def _look_after(self) -> None:
-        """Restart our server if it has ended. Raises ProviderError if it is lost."""
-        if self.server and not self.server.alive:
+        """Restart our server if it has ended or is being ended. Raises ProviderError if it is lost."""
+        if self.server and (self._revival.locked() or not self.server.alive):
             self._revive(self.server)
+
+    def _watch(self, server: Server) -> None:
+        """From now on notice if our server hangs."""
+        if self._health:
+            self._health.stop()
+        url, hangs = server.url.removesuffix("/v1"), partial(self._end_hung, server, server.starts)
+        gate = self.gate
+        self._health = Health(url, self.settings.endpoint.timeout_s, lambda: gate.inflight, lambda: gate.answers, hangs)
+
+    def _end_hung(self, server: Server, start: int, why: str) -> None:
+        """End our server, which hangs. The requests that it has fail, and the first of them starts it again."""
+        with self._revival:
+            if server.starts == start and server.alive:
+                again = "; it is started again" if self._restarts < MOST_RESTARTS else ""
+                warn(f"vLLM's server hangs ({why}), so it was ended{again}")
+                server.stop()
 
     def _revive(self, server: Server) -> None:
         """Restart our server, once. Raises ProviderError if it is lost."""
@@ -141,6 +164,7 @@ class VllmBackend:
             try:
                 server.start()
                 self.chat.url = f"{server.url}/chat/completions"
+                self._watch(server)
             except EngineError as error:
                 raise ProviderError("gone", str(error)) from None
 

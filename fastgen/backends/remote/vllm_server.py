@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from fastgen.backends.remote import vllm_command, vllm_log
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Client
-from fastgen.backends.remote.ports import Port, is_served_by
+from fastgen.backends.remote.ports import Port, is_served_by, sessions_of
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import EngineError
@@ -39,10 +40,12 @@ class Server:
         self.key = secrets.token_hex(16)
         self.url = ""
         self._log_start = 0
+        self.starts = 0
         self._leash: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises EngineError with its last lines."""
+        self.starts += 1
         for attempt in range(1, MOST_PORTS + 1):
             with Port(hold=attempt < MOST_PORTS) as port:  # the last without: a program may insist on a free one
                 self._launch(port.number)
@@ -128,7 +131,8 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        return self._leash is not None and self._leash.poll() is None
+        leash = self._leash  # another thread may end it meanwhile
+        return leash is not None and leash.poll() is None
 
     def _said(self) -> str:
         """The log since the server was started."""
@@ -153,7 +157,10 @@ class Server:
         self._leash.stdin.close()
         try:
             self._leash.wait(STOP_IN_S)
-        except subprocess.TimeoutExpired:
-            self._leash.kill()  # this ends the server too; see supervisor.py
+        except subprocess.TimeoutExpired:  # it was stopped itself (SIGSTOP)
+            for leader in sessions_of(self._leash.pid):
+                with suppress(OSError):
+                    os.killpg(leader, signal.SIGKILL)
+            self._leash.kill()
             self._leash.wait()
         self._leash = None

@@ -260,7 +260,7 @@ def test_a_server_that_dies_again_ends_the_run(tmp_path, cli, rows_file, table):
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "dying.py"} "$@"\n')
     program.chmod(0o755)
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
-    rows = rows_file([{"id": str(i), "image": "red.png"} for i in range(40)])
+    rows = rows_file([{"id": str(i), "image": "red.png"} for i in range(16)])
     command = (
         "caption",
         rows,
@@ -279,9 +279,9 @@ def test_a_server_that_dies_again_ends_the_run(tmp_path, cli, rows_file, table):
     done = cli(*command)
     assert done.returncode == 1 and "ended again" in done.stderr and "out of everything" in done.stderr, done.stderr
     assert time.monotonic() - started < 100
-    for _ in range(9):
+    for _ in range(4):
         if (done := cli(*command)).returncode == 0:
             break
         assert done.returncode in (1, 3), done.stderr
     assert done.returncode == 0, done.stderr
-    assert [row["caption"] for row in table(tmp_path / "out/results.jsonl")] == ["a picture"] * 40
+    assert [row["caption"] for row in table(tmp_path / "out/results.jsonl")] == ["a picture"] * 16
