@@ -54,15 +54,19 @@ class Watched:
 
     @property
     def phase(self) -> str:
-        """What it is writing now."""
-        for name in TABLES:
-            if (self.out / ".partial" / f"{self.process.pid}-{name}").exists():
-                return name
-        shards = (self.out / "webdataset" / ".shards").glob("*.partial")
-        try:
-            return "shards" if any(path.stat().st_mtime >= self.began for path in shards) else "images"
-        except FileNotFoundError:  # one was finished meanwhile
+        """What it is writing now, or about to write."""
+        if (self.out / ".partial" / f"{self.process.pid}-{TABLES[0]}").exists():
+            return TABLES[0]
+        if self._is_ours(TABLES[1]):
             return "shards"
+        return TABLES[1] if self._is_ours(TABLES[0]) else "images"
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether this start of the command has written that table."""
+        try:
+            return (self.out / name).stat().st_mtime >= self.began
+        except FileNotFoundError:
+            return False
 
     def wait(self, seconds: float, late: bool = False) -> bool:
         """Wait for its end. Returns whether it came within that time, which with `late` begins with the tables."""

@@ -118,3 +118,23 @@ def test_the_plan_matches_the_run(settings, rows_file):
     }
     # The last rows are spread over what computes side by side, so the exact number depends on the cores.
     assert all(2 <= b["batches"] <= 5 for b in plan["buckets"])
+
+
+def test_the_time_of_a_plan_is_measured_or_not_told(rows_file, tmp_path):
+    """By the last run of the folder, else by the profile, for what is left to do; else nobody knows."""
+    rows = rows_file([{"prompt": "a", "n": 3, "size": "128x128"}, {"prompt": "b", "size": "256x256", "steps": 6}])
+
+    def plan(**flags):
+        settings = fastgen.resolve("t2i", rows, out=tmp_path / "out", gpus="cpu", steps=12, **flags)
+        return explain(settings), settings.placement.profile.rate
+
+    found, rate = plan(model="tiny")
+    work = (3 * 128**2 * 12 + 256**2 * 6) / 1e6
+    assert (found["seconds"], found["seconds_by"]) == (round(work / rate.exact, 1), "profile")
+    assert plan(model="tiny", quality="fast")[0]["seconds"] == round(work / rate.fast, 1) < found["seconds"]
+    found, _ = plan(backend="fake")
+    assert (found["seconds"], found["seconds_by"]) == (None, "")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"images_per_second": 0.5}')
+    found, _ = plan(model="tiny")
+    assert (found["seconds"], found["seconds_by"]) == (8.0, "run")

@@ -161,6 +161,8 @@ def explain(settings: Settings) -> dict:
         "unread": which fields of the rows are not read,
         "usd": the most that rows still to be run may cost at the first backend; None if its prices are not known, or if
         nothing is paid,
-        "seconds": how long they take at the rate of the last run in this folder; None if there was none}
+        "seconds": how long they take, without loading; None if that is not known,
+        "seconds_by": at whose rate: "run", the last one in this folder, or "profile", as measured for it; "" if nobody
+        knows}
     """
     return plan_of(settings)

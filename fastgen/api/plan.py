@@ -32,7 +32,7 @@ def plan_of(settings: Settings) -> dict:
     if not settings.run.input:
         raise SettingsError("no rows: explain() needs the file that resolve() gets as `input`")
     window = Group(settings, 0).window
-    usd, to_make = 0.0, 0
+    usd, work, to_make = 0.0, 0.0, 0
     counts: Counter[str] = Counter(rows=0, kept=0, done=0, failed=0)
     bad, plan = list[Failed](), dict[Bucket, Counter[str]]()
 
@@ -55,7 +55,7 @@ def plan_of(settings: Settings) -> dict:
             match item:
                 case Request():
                     usd += providers.estimate(settings, item)
-                    to_make += item.samples
+                    to_make, work = to_make + item.samples, work + item.work
                     window.add(item)
                     if window.full:
                         draw(ended=False)
@@ -73,7 +73,8 @@ def plan_of(settings: Settings) -> dict:
                     bad.append(item)
     draw(ended=True)
     priced = settings.backend.provider and providers.price(settings) is not None
-    more = {"usd": round(usd, 6) if priced else None, "seconds": _seconds(settings, to_make)}
+    seconds, by = _seconds(settings, to_make, work)
+    more = {"usd": round(usd, 6) if priced else None, "seconds": seconds, "seconds_by": by}
     about = {"buckets": _buckets(settings, plan), "warnings": warnings, "unread": unread.notes}
     return {**counts, "bad": bad, **about, **more}
 
@@ -85,11 +86,23 @@ def _buckets(settings: Settings, plan: dict[Bucket, Counter[str]]) -> list[dict]
     ]
 
 
-def _seconds(settings: Settings, to_make: int) -> float | None:
-    """How long it takes to make so many images or texts, by the last run in this folder."""
+def _seconds(settings: Settings, to_make: int, work: float) -> tuple[float | None, str]:
+    """How long the rows still to be run take, without loading, and whose rate that is; (None, "") if nobody knows.
+
+    Args:
+        to_make: images or texts.
+        work: pixels times steps of images, summed.
+    """
     made = "captions" if settings.task == "caption" else "images"
     try:
         rate = json.loads((Path(settings.run.out) / RUN).read_text("utf-8")).get(f"{made}_per_second")
     except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    return round(to_make / rate, 1) if isinstance(rate, int | float) and rate > 0 else None
+        rate = None
+    if isinstance(rate, int | float) and rate > 0:
+        return round(to_make / rate, 1), "run"
+    devices, quality = settings.placement.devices, settings.optimizations.quality
+    if settings.task == "caption" or settings.backend.is_remote or not devices:
+        return None, ""
+    each = getattr(settings.placement.profile.rate, quality)
+    at_once = len(devices) if devices[0].gpu else 1  # a CPU has the same cores, however they are divided
+    return (round(work / 1e6 / (each * at_once), 1), "profile") if each else (None, "")

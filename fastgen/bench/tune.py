@@ -70,6 +70,8 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
     table = tuple((profile.pixels(name), batch) for name, batch in batches.items())
     placement = replace(settings.placement, profile=replace(settings.placement.profile, batch=table))
     best = replace(settings, placement=placement, run=replace(settings.run, batch_size=0))
+    speeds: dict[str, float] = {}
+    """Images per second, by arm; "" is the plain model."""
 
     def measure(names: list[str], part: str) -> list[Figures]:
         """Relative to plain fastgen, which comes first."""
@@ -80,10 +82,14 @@ def search(settings: Settings, out: Path, rounds: int, rows: int, facts: dict, s
         enough = max(rows, -(-JUDGED // rounds)) if work.is_judged else rows
         measurement = Measurement(contestants, work, out / "tune" / part, rounds=rounds, rows=enough, say=say)
         measurement.run()
+        found = {one.arm.name: one.rates for one in measurement.figures[1:] if one.rates and not one.failed}
+        for name, rates in {"": measurement.figures[0].rates, **found}.items():
+            speeds[name] = statistics.median(rates) if rates else 0.0
         return measurement.figures
 
     chosen = _choose(measure, Work(best, out).is_judged)
-    (out / "profile.toml").write_text(_profile(settings, chosen, batches, facts), "utf-8")
+    rate = _rate(speeds, chosen, best)
+    (out / "profile.toml").write_text(_profile(settings, chosen, batches, rate, facts), "utf-8")
     say(f"wrote {out / 'profile.toml'}: use it with --profile, or put it into {profile.FOLDER}")
     return {"batch": batches, "ratio_to_one_at_a_time": tried, "chosen": chosen, "profile": str(out / "profile.toml")}
 
@@ -105,7 +111,17 @@ def _choose(measure: Callable[[list[str], str], list[Figures]], is_judged: bool)
     return {"exact": exact, "high": high, "fast": fast}
 
 
-def _profile(settings: Settings, chosen: dict[str, str], batches: dict[str, int], facts: dict) -> str:
+def _rate(speeds: dict[str, float], chosen: dict[str, str], settings: Settings) -> profile.Rate:
+    """What a plan estimates by. A quality that was not measured has none."""
+    devices, usual = settings.placement.devices, settings.model.defaults
+    width, height = settings.image.size or (usual.width, usual.height)
+    each = width * height * settings.image.steps / 1e6 / (len(devices) if devices[0].gpu else 1)
+    return profile.Rate(**{quality: round(speeds.get(name, 0.0) * each, 3) for quality, name in chosen.items()})
+
+
+def _profile(
+    settings: Settings, chosen: dict[str, str], batches: dict[str, int], rate: profile.Rate, facts: dict
+) -> str:
     """What was found as TOML; qualities that were not measured are those of the profile in use."""
     device, model, used = settings.placement.devices[0], settings.model, settings.placement.profile
     sets = replace(used.opt, **{quality: optimizations.Options(**parse(name)[1]) for quality, name in chosen.items()})
@@ -120,7 +136,7 @@ def _profile(settings: Settings, chosen: dict[str, str], batches: dict[str, int]
     if "high" not in chosen:
         note += f"; high and fast as in {used.name}, not measured"
     measured = profile.Measured("measured", time.strftime("%Y-%m-%d"), facts["hardware"], facts["command"], note)
-    return profile.dump(match, batches, sets, measured)
+    return profile.dump(match, batches, sets, measured, rate)
 
 
 def _batch(

@@ -250,7 +250,10 @@ def _costs(plan: dict, settings: Settings) -> list[str]:
     elif settings.backend.service:
         lines.append("cost: not known, because this model has no price here (docs/apis.md)")
     if plan.get("seconds") is not None:
-        lines.append(f"time: about {_duration(plan['seconds'])}, at the rate of the last run in this folder")
+        profile = settings.placement.profile
+        whose = f"profile '{profile.name}', measured on {profile.measured.hardware}"
+        rate = "of the last run in this folder" if plan["seconds_by"] == "run" else f"of {whose}, without loading"
+        lines.append(f"time: about {_duration(plan['seconds'])}, at the rate {rate}")
     elif not settings.backend.hidden:
         lines.append("time: not known before the first run here; `fastgen bench` measures this machine")
     return lines

@@ -3,7 +3,7 @@
 A profile has [match] (family, model, device, compute_capability, least_memory_gib), [batch] (size -> samples that go
 through the model together; a size not listed takes the next larger one, beyond the last it is 1) or, for a VLM that
 vLLM serves, [serve]; [opt.exact], [opt.high] and [opt.fast] (what --quality chooses: `optimizations.Options`);
-[compile] (when compiling pays); and [measured]. To add a GPU, add a file.
+[compile] (when compiling pays); [rate] (how fast it is, for estimates); and [measured]. To add a GPU, add a file.
 """
 
 from __future__ import annotations
@@ -89,6 +89,15 @@ class Payback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Seconds that compiled blocks save per step and megapixel."""
 
 
+class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """[rate]: megapixels of images times steps per second, by quality, of one GPU or of all cores of a CPU. Other sizes
+    and steps than those that were measured make it less true. 0 means not measured."""
+
+    exact: float = 0.0
+    high: float = 0.0
+    fast: float = 0.0
+
+
 class Profile(msgspec.Struct, frozen=True):
     name: str
     why: str
@@ -98,6 +107,7 @@ class Profile(msgspec.Struct, frozen=True):
     serve: Serve = Serve()
     opt: Sets = Sets()
     compile: Payback = Payback()
+    rate: Rate = Rate()
 
     def batch_for(self, pixels: int) -> int:
         return next((samples for most, samples in self.batch if pixels <= most), 1)
@@ -110,6 +120,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     serve: Serve = Serve()
     opt: Sets = Sets()
     compile: Payback = Payback()
+    rate: Rate = Rate()
 
 
 warm(_File, Profile)
@@ -139,7 +150,8 @@ def load(path: Path, said: str = "") -> tuple[Match, Profile]:
         raise SettingsError(f"{said}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # msgspec's and tomllib's are ValueErrors too
         raise SettingsError(f"{said}: {error}; see the profiles in {FOLDER}") from None
-    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, raw.serve, raw.opt, raw.compile)
+    more = (raw.serve, raw.opt, raw.compile, raw.rate)
+    return raw.match, Profile(path.stem, raw.match.explain(), batch, raw.measured, *more)
 
 
 def pixels(size: str) -> int:
@@ -149,12 +161,13 @@ def pixels(size: str) -> int:
     return int(width) * int(height)
 
 
-def dump(match: Match, batch: dict[str, int], sets: Sets, measured: Measured) -> str:
+def dump(match: Match, batch: dict[str, int], sets: Sets, measured: Measured, rate: Rate = Rate()) -> str:  # noqa: B008
     """A profile as TOML. Batch sizes go by size, such as "512x512"."""
     tables = {
         "match": match,
         "batch": batch,
         **{f"opt.{word}": getattr(sets, word) for word in QUALITIES},
+        "rate": rate,
         "measured": measured,
     }
     text = []

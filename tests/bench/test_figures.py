@@ -19,7 +19,7 @@ from fastgen.bench.rounds import Round
 from fastgen.bench.tune import _best, _joined
 from fastgen.bench.work import Work
 from fastgen.config.optimizations import Options, Sets
-from fastgen.config.profile import Match, Measured, dump, from_file
+from fastgen.config.profile import Match, Measured, Rate, dump, from_file
 from fastgen.errors import EngineError
 from fastgen.resolver import resolve
 
@@ -135,9 +135,10 @@ def test_a_profile_is_written_as_it_is_read(tmp_path):
     sets = Sets(exact=Options(compile=True, attention="cudnn"), fast=Options(quantize="fp8", cache="first-block:0.12"))
     measured = Measured("measured", "2026-11-25", 'a "GPU"', "fastgen bench --tune", "a note")
     path = tmp_path / "mine.toml"
-    path.write_text(dump(Match(family="flux", device="cuda"), {"512x512": 4, "1024x1024": 1}, sets, measured), "utf-8")
+    table, rate = {"512x512": 4, "1024x1024": 1}, Rate(exact=1.5)
+    path.write_text(dump(Match(family="flux", device="cuda"), table, sets, measured, rate), "utf-8")
     found = from_file(path)
-    assert found.opt == sets and found.measured == measured
+    assert found.opt == sets and found.measured == measured and found.rate == rate
     assert [found.batch_for(side * side) for side in (256, 512, 768, 1024, 2048)] == [4, 4, 1, 1, 1]
 
 

@@ -42,7 +42,7 @@ class Measured:
             assert arm.name == f"batch {size}"
             ratio = min(size, 4) * (1.01 if size > 4 else 1)  # beyond 4 it is noise
         judge = SimpleNamespace(right=min(RIGHT.get(name, 199) for name in names), judged=200)
-        return SimpleNamespace(arm=arm, failed=False, ratios=[ratio], judge=judge)
+        return SimpleNamespace(arm=arm, failed=False, ratios=[ratio], rates=[10 * ratio], judge=judge)
 
 
 @pytest.fixture
@@ -73,6 +73,8 @@ def test_batches_and_qualities(found):
     assert written.opt.fast == Options(fuse_qkv=True, compile=True, cache="first-block:0.4")
     assert (match.model, match.device, written.measured.status) == ("tiny", "cpu", "measured")
     assert written.batch_for(192 * 192) == 4
+    one = 0.128 * 0.128 * 12  # 14.7, 26.46 and 36.75 images of 128x128 with 12 steps per second
+    assert written.rate == profile.Rate(*(round(images * one, 3) for images in (14.7, 26.46, 36.75)))
 
 
 def test_qualities_that_cannot_be_judged_are_taken_over(found):
@@ -80,4 +82,5 @@ def test_qualities_that_cannot_be_judged_are_taken_over(found):
     assert list(said["chosen"]) == ["exact"] and written.opt.exact == Options(fuse_qkv=True, compile=True)
     used = resolve("t2i", model="tiny", gpus="cpu").placement.profile
     assert (written.opt.high, written.opt.fast) == (used.opt.high, used.opt.fast)
+    assert written.rate.exact > 0 and (written.rate.high, written.rate.fast) == (0, 0)
     assert "high and fast as in cpu-tiny, not measured" in written.measured.note

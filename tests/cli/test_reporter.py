@@ -6,10 +6,12 @@ import io
 import json
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from fastgen.cli import reporter
 from fastgen.cli.reporter import MOST_FAILURES_SHOWN, Report, plural, say_plan
+from fastgen.config.profile import Measured
 from fastgen.types import Done, Failed, ImageParams, TextParams
 from fastgen.view import live
 
@@ -217,3 +219,20 @@ def test_the_plan_of_many_bad_rows_stays_short(settings, capsys):
     say_plan(plan, settings("t2i"), "json")
     [event] = events(capsys.readouterr().out)
     assert event["event"] == "plan" and len(event["bad"]) == len(bad)
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("run", "time: about 2 min, at the rate of the last run in this folder\n"),
+        ("profile", "time: about 2 min, at the rate of profile 'default', measured on a card, without loading\n"),
+    ],
+)
+def test_the_plan_says_whose_rate_its_time_is_from(settings, capsys, by, said):
+    own = settings("t2i")
+    profile = replace(own.placement.profile, measured=Measured("measured", hardware="a card"))
+    own = replace(own, placement=replace(own.placement, profile=profile))
+    counts = {"rows": 30, "done": 0, "failed": 0, "kept": 0}
+    plan = {**counts, "bad": [], "buckets": [], "warnings": [], "unread": [], "seconds": 120.0, "seconds_by": by}
+    say_plan(plan, own, "human")
+    assert said in capsys.readouterr().out

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from bench import terminal_pictures
 from fastgen.view import live
 from fastgen.view.live import Live, Notebook, duration, line
 
@@ -117,3 +120,26 @@ def test_a_notebook_has_it_as_an_output_that_is_drawn_in_place(monkeypatch):
 def test_without_a_terminal_there_is_none(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     assert live.display() is None
+
+
+def lines_of(picture: str) -> list[str]:
+    """What a picture shows of a terminal, line by line."""
+    cell, found = 12.2, dict[str, str]()
+    for x, y, text in re.findall(r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', picture):
+        found[y] = found.get(y, "").ljust(round(float(x) / cell)) + html.unescape(text).replace("\xa0", " ").rstrip(
+            "\n"
+        )
+    return [found[y] for y in sorted(found, key=float) if found[y].strip()]
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_pictures_of_the_documentation_fit(width, tmp_path):
+    terminal_pictures.draw("fastgen t2i", "t2i: rows\n", facts(*TWO), [width], tmp_path)
+    committed = Path(terminal_pictures.__file__).parents[1] / "docs" / "pictures"
+    for folder, workers in ((tmp_path, ("cuda:0", "cuda:1")), (committed, ("cpu:0", "cpu:1"))):
+        lines = lines_of((folder / f"terminal-{width}.svg").read_text("utf-8"))
+        assert lines[0].startswith("$ fastgen t2i") and max(map(len, lines)) <= width, lines
+        bar = next(number for number, line in enumerate(lines) if line.startswith("━"))
+        assert re.search(r"[\d,]+ of [\d,]+ rows +\d+%$", lines[bar].rstrip()) and "left" in lines[bar + 1]
+        assert lines[bar + 2].split()[:2] == ["worker", "state"]
+        assert tuple(line.split()[0] for line in lines[bar + 3 :]) == workers
