@@ -108,7 +108,7 @@ def test_edits_that_true_guidance_masks_and_references_tell_apart_are_the_same_a
         {"image": ["b.png", "a.png"], "guidance": 2.0},
         {"image": "b.png", "true_cfg_scale": 1.0, "steps": 5},
     ]
-    row = {"prompt": "make it blue", "image": "a.png", "steps": 3, "size": "64x64"}
+    row = {"prompt": "make it blue", "image": "a.png", "steps": 3, "size": "64x64", "n": 3}
     rows = [row | {"id": f"row {number}"} | one for number, one in enumerate(own)]
     with Session() as session:
 
@@ -121,7 +121,7 @@ def test_edits_that_true_guidance_masks_and_references_tell_apart_are_the_same_a
         resumed = run("resumed", random.Random(2).sample(rows, len(rows)), 8)
     summary = json.loads((tmp_path / "resumed" / "run.json").read_text("utf-8"))
     assert summary["mean_group"] > 1
-    assert len(first) == 3 and resumed.keys() == alone.keys() and len(alone) == len(rows)
+    assert len(first) == 9 and resumed.keys() == alone.keys() and len(alone) == 3 * len(rows)
     for key, pixels in alone.items():
         assert np.abs(resumed[key] - pixels).max() <= 2, key
     assert all(np.array_equal(resumed[key], pixels) for key, pixels in first.items())
