@@ -85,6 +85,8 @@ class Parts(msgspec.Struct, frozen=True):
     """What prepares the images that the text encoder reads with a prompt; "" if it reads text only."""
     text_layers: int = 0
     """Layers of the text encoder that are kept, because later ones are never read; 0: all."""
+    text_unused: tuple[str, ...] = ()
+    """What else of the text encoder is left out, by words in the names of its weights."""
     embeds: str = "x_embedder"
     """The transformer's layer that image tokens enter by."""
     contrasts: bool = True
@@ -132,6 +134,12 @@ FLUX2 = Parts(
     embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
     text_layers=28,  # klein reads the hidden states after layers 9, 18 and 27, not normalized
 )
+FLUX2_DEV = msgspec.structs.replace(
+    FLUX2,
+    text_layers=31,  # it reads those after layers 10, 20 and 30
+    text_unused=("vision_tower", "multi_modal_projector", "lm_head"),
+    contrasts=False,
+)
 Z_IMAGE = Parts(
     blocks=("layers",),
     after=("all_final_layer",),
@@ -154,6 +162,7 @@ QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
 PARTS: dict[str, Parts] = {
     "flux": FLUX1,
     "flux2": FLUX2,
+    "flux2_dev": FLUX2_DEV,
     "z_image": Z_IMAGE,
     "qwen_image": QWEN_IMAGE,
     "qwen_image_edit": QWEN_IMAGE_EDIT,
@@ -201,6 +210,11 @@ def _klein(transformer: dict, index: dict) -> Defaults:
     )
 
 
+def _flux2_dev(transformer: dict, index: dict) -> Defaults:
+    """FLUX.2-dev: 50 steps, guidance of 4 in the model; diffusers' Flux2Pipeline and the model card."""
+    return Defaults(steps=50, guidance=4.0, edits=True, references_apart=True, max_references=10, true_cfg=False)
+
+
 def _z_image(transformer: dict, index: dict) -> Defaults:
     """Z-Image-Turbo: 9 steps without guidance, by its model card."""
     return Defaults(steps=9, guidance=0.0, max_references=0)
@@ -243,9 +257,16 @@ PIPELINES = {
     "FluxPipeline": Pipeline("flux", _flux),
     "FluxKontextPipeline": Pipeline("flux", _kontext),
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
+    "Flux2Pipeline": Pipeline("flux2_dev", _flux2_dev),
     "ZImagePipeline": Pipeline("z_image", _z_image),
     "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
     "QwenImageEditPipeline": Pipeline("qwen_image_edit", _qwen_image_edit),
     "QwenImageEditPlusPipeline": Pipeline("qwen_image_edit", _qwen_image_edit_plus),
 }
 """`_class_name` in `model_index.json` -> what it is."""
+
+REFUSED = {
+    "QwenImageLayeredPipeline": "which takes an image apart into layers with an alpha channel; fastgen makes opaque "
+    "images, and one from each edit",
+}
+"""Pipelines that could be taken for one of these, and why they are none."""

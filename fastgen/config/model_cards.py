@@ -15,7 +15,7 @@ import msgspec
 
 from fastgen.config import downloads, hardware, stamps
 from fastgen.config.backends import BackendSpec
-from fastgen.config.families import PARTS, PIPELINES, Defaults, usual
+from fastgen.config.families import PARTS, PIPELINES, REFUSED, Defaults, usual
 from fastgen.config.short_names import AUTO, SHORT_NAMES
 from fastgen.errors import ModelError
 from fastgen.types import Task, warm
@@ -154,9 +154,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
             raise ModelError(f"--model {name}: cannot read {path}: {error}. Download the model again") from None
 
     index = read(folder / "model_index.json")
-    pipeline = index.get("_class_name")
-    if pipeline not in PIPELINES:
-        raise ModelError(f"--model {name}: its pipeline is {pipeline}; supported are {', '.join(PIPELINES)}")
+    pipeline = _pipeline(name, index)
     parts = PARTS[PIPELINES[pipeline].family]
     configs = {part: read(folder / part / "config.json") for part in parts.modules}
     for part in parts.folders:
@@ -182,6 +180,7 @@ def read_card(name: str, folder: Path) -> ModelCard:
         )
     except msgspec.ValidationError as error:
         raise ModelError(f"--model {name}: {folder / 'fastgen.json'}: {error}") from None
+    _check_channels(name, configs["vae"])
     grid = _grid(configs["vae"])
     if not grid:
         raise ModelError(f"--model {name}: vae/config.json names no block_out_channels. Download the model again")
@@ -204,6 +203,23 @@ def _grid(vae: dict) -> int:
     if isinstance(halved, list):  # Qwen-Image's VAE, for videos
         return 2 * 2 ** len(halved)
     return 2 * 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else 0
+
+
+def _pipeline(name: str, index: dict) -> str:
+    found = index.get("_class_name")
+    if found in PIPELINES:
+        return str(found)
+    why = f", {REFUSED[str(found)]}" if found in REFUSED else ""
+    raise ModelError(f"--model {name}: its pipeline is {found}{why}; supported are {', '.join(PIPELINES)}")
+
+
+def _check_channels(name: str, vae: dict) -> None:
+    channels = vae.get("input_channels", vae.get("out_channels", 3))  # the first is Qwen-Image's
+    if channels != 3:
+        raise ModelError(
+            f"--model {name}: its VAE has {channels} channels, such as those of images with an alpha channel; fastgen "
+            "makes RGB images. Use a model whose VAE has 3"
+        )
 
 
 def _check_weights(name: str, part: Path, read: Callable[[Path], dict]) -> None:

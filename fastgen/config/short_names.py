@@ -30,6 +30,7 @@ SHORT_NAMES = {
     "flux-dev": Known("black-forest-labs/FLUX.1-dev", NON_COMMERCIAL, 31.4, "FluxPipeline"),
     "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4, "FluxPipeline"),
     "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4, "FluxKontextPipeline"),
+    "flux2-dev": Known("black-forest-labs/FLUX.2-dev", NON_COMMERCIAL, 93.5, "Flux2Pipeline"),
 }
 
 AUTO = {"t2i": ((22.5, "z-image"), (0.0, "klein")), "edit": ((0.0, "klein"),)}

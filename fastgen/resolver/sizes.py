@@ -45,13 +45,14 @@ def read(card: ModelCard) -> Sizes | None:
 
 def of_shapes(parts: Parts, transformer: Shapes, vae: Shapes, text: Shapes) -> Sizes:
     """A model with one text encoder, from the shapes of its parameters."""
+    text = {name: shape for name, shape in text.items() if not set(name.split(".")) & set(parts.text_unused)}
     if parts.text_layers:
         text = {name: shape for name, shape in text.items() if _layer_of(name) < parts.text_layers}
-    linear = sum(prod(shape) for name, shape in text.items() if len(shape) == 2 and "embed_tokens" not in name)
+    layers = [prod(shape) for name, shape in text.items() if len(shape) == 2 and "embed_tokens" not in name]
     inner = [shape[0] for name, shape in text.items() if name.endswith("mlp.gate_proj.weight")]
     return Sizes(
         _transformer(transformer, parts),
-        Part(_count(text), linear, linear),
+        Part(_count(text), sum(layers), sum(layers), largest_layer=max(layers, default=0)),
         Part(0),
         Part(_count(vae)),
         width=transformer[f"{parts.embeds}.weight"][0],
@@ -81,12 +82,14 @@ def of_flux(transformer: dict[str, Any], clip: dict[str, Any], t5: dict[str, Any
 def _transformer(shapes: Shapes, parts: Parts = FLUX1) -> Part:
     blocks: Counter[str] = Counter()
     linear: Counter[str] = Counter()
+    largest = 0
     for name, shape in shapes.items():
         first, _, rest = name.partition(".")
         if first in parts.blocks:
             blocks[f"{first}.{rest.partition('.')[0]}"] += prod(shape)
         if first in (*parts.quantized, *parts.embedders) and len(shape) == 2 and shape[1] % GROUP == 0:
             linear[first] += prod(shape)
+            largest = max(largest, prod(shape))
     quantized = linear.total()
     in_order = sorted(
         blocks, key=lambda name: (parts.blocks.index(name.partition(".")[0]), int(name.partition(".")[2]))
@@ -99,13 +102,15 @@ def _transformer(shapes: Shapes, parts: Parts = FLUX1) -> Part:
         blocks.total(),
         max(blocks.values(), default=0),
         tuple(blocks[name] for name in in_order),
+        largest,
     )
 
 
 def _text(shapes: Shapes) -> Part:
     linear = {name: prod(shape) for name, shape in shapes.items() if name.split(".")[-2] in _T5_LINEAR}
     kept = sum(count for name, count in linear.items() if name.endswith(KEPT_BY_BITSANDBYTES))
-    return Part(_count(shapes), sum(linear.values()), sum(linear.values()) - kept)
+    largest = max((count for name, count in linear.items() if not name.endswith(KEPT_BY_BITSANDBYTES)), default=0)
+    return Part(_count(shapes), sum(linear.values()), sum(linear.values()) - kept, largest_layer=largest)
 
 
 def _count(shapes: Shapes) -> int:

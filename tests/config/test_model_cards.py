@@ -91,6 +91,15 @@ def test_another_family_is_refused(folder):
         read_card("m", folder)
 
 
+def test_images_with_an_alpha_channel_are_refused_by_name(folder):
+    edit_json(folder / "vae/config.json", input_channels=4)
+    with pytest.raises(ModelError, match="its VAE has 4 channels, such as those of images with an alpha channel"):
+        read_card("m", folder)
+    edit_json(folder / "model_index.json", _class_name="QwenImageLayeredPipeline")
+    with pytest.raises(ModelError, match="QwenImageLayeredPipeline, which takes an image apart into layers"):
+        read_card("m", folder)
+
+
 def test_the_fingerprint_changes_with_the_files(folder):
     before = read_card("m", folder)
     assert read_card("other name", folder).fingerprint == before.fingerprint

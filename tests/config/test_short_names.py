@@ -90,6 +90,9 @@ MODELS = {
         ("AutoencoderKLFlux2", {}),
         4,
     ),
+    "FLUX.2-dev": Model(
+        "flux2_dev", ("Flux2Transformer2DModel", {}), {}, ("AutoencoderKLFlux2", {}), 50, 1, "flux2-dev"
+    ),
     "Z-Image-Turbo": Model("z_image", ("ZImageTransformer2DModel", {}), QWEN3_4B, FLUX1_VAE, 9, 1, "z-image"),
     "Qwen-Image": Model(
         "qwen_image", ("QwenImageTransformer2DModel", {}), {}, ("AutoencoderKLQwenImage", {}), 50, 2, "qwen-image"
@@ -162,8 +165,17 @@ def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _text_encoder(model: Model) -> Any:
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3Model
+    from transformers import (
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen3Config,
+        Qwen3Model,
+    )
 
+    if model.family == "flux2_dev":  # Mistral Small 3.1, whose sizes are the defaults of the class
+        return Mistral3ForConditionalGeneration(Mistral3Config())
     if model.family.startswith("qwen_image"):
         text = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
         text |= {"num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False}

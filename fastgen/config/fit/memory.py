@@ -65,6 +65,8 @@ class Part(msgspec.Struct, frozen=True):
     largest_block: int = 0
     by_block: tuple[int, ...] = ()
     """In each of these blocks, in the order in which they run."""
+    largest_layer: int = 0
+    """In the largest layer that can be quantized."""
 
     def gib(self, kind: str, dtype_bytes: int) -> float:
         """Weights if its layers are quantized as `kind`, "none" for none; the rest has `dtype_bytes` a parameter."""
@@ -74,6 +76,10 @@ class Part(msgspec.Struct, frozen=True):
         eight = self.embedder if kind in EIGHT_BITS else 0
         own = (quantized - eight) * QUANTIZED_BYTES[kind] + eight * QUANTIZED_BYTES[EIGHT_BITS.get(kind, kind)]
         return (own + (self.all - quantized) * dtype_bytes) / GIB
+
+    def unpacked_gib(self, kind: str, dtype_bytes: int) -> float:
+        """What a product with quantized weights takes besides: bitsandbytes unpacks the 4 bits of a whole layer."""
+        return self.largest_layer * dtype_bytes / GIB if kind == "4bit" else 0.0
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -189,8 +195,10 @@ def _activations(sizes: Sizes, work: Work, choices: Optimizations, dtype_bytes: 
         cached = kept * work.image_tokens * sizes.width / GIB
     tokens = work.text_tokens + work.image_tokens + work.reference_tokens
     values = dtype_bytes / GIB
+    text = sizes.text.unpacked_gib(choices.quantize.text, dtype_bytes)
+    cached += sizes.transformer.unpacked_gib(choices.quantize.transformer, dtype_bytes)
     return {
-        "encoding prompts": PROMPTS_TOGETHER * work.text_tokens * TEXT_VALUES * sizes.text_width * values,
+        "encoding prompts": PROMPTS_TOGETHER * work.text_tokens * TEXT_VALUES * sizes.text_width * values + text,
         "denoising": work.batch * tokens * STEP_VALUES * sizes.width * values + cached,
         "decoding": work.pixels * PIXEL_VALUES * values,
     }

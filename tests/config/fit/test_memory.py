@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from fastgen.bench import synthetic
 from fastgen.config.fit import memory
 from fastgen.config.fit.memory import GIB, Work, need
+from fastgen.config.fit.published import SIZES
 from fastgen.config.optimizations import Compile, Offload, Optimizations, Quantize, StepCache
 from fastgen.resolver.sizes import of_flux
 
@@ -60,6 +61,17 @@ def test_each_term():
     cached = need(DEV, replace(ONE, batch=8), choices(stepcache=StepCache.parse("taylorseer")), 2)
     states = (2 * 2 * 8 * 2 + 8) * 4096 * 3072 / GIB
     assert cached.terms["activations"] - many.terms["activations"] == pytest.approx(states)
+
+
+def test_4_bits_are_unpacked_a_layer_at_a_time():
+    """As bitsandbytes does: 6144 x 55296 weights of FLUX.2-dev's widest layer are 0.63 GiB in bfloat16."""
+    sizes = SIZES["black-forest-labs/FLUX.2-dev"]
+    found = need(sizes, ONE, choices("4bit,text:4bit", "model"), 2)
+    assert found.phase == "denoising"
+    assert found.terms["activations"] == pytest.approx((4608 * 18 * 6144 + 6144 * 55296) * 2 / GIB)
+    text = [need(sizes, replace(ONE, pixels=1), choices(f"4bit,text:{kind}", "none"), 2) for kind in ("4bit", "8bit")]
+    assert {one.phase for one in text} == {"encoding prompts"}
+    assert text[0].terms["activations"] - text[1].terms["activations"] == pytest.approx(5120 * 32768 * 2 / GIB)
 
 
 def test_the_rehearsed_peak_is_covered():

@@ -200,7 +200,7 @@ def test_a_refusal_says_what_is_needed_and_what_fits():
         SettingsError, match=r"4\.0 GiB free: .*which is the least; .*other programs hold 19\.5 GiB"
     ) as none:
         Planner(model(), space, refuse, {}).plan(PLAIN)
-    assert "--quantize 4bit,text:4bit with --offload model needs 7.7 GiB" in str(none.value)
+    assert "--quantize 4bit,text:4bit with --offload model needs 7.8 GiB" in str(none.value)
 
 
 def test_flags_may_use_the_margin_and_no_more():

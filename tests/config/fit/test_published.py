@@ -21,6 +21,8 @@ def test_they_are_counted(name):
     for part in ("text", "clip", "vae"):
         assert getattr(said, part).all == getattr(found, part).all, part
     assert (said.transformer.all, said.transformer.by_block) == (found.transformer.all, found.transformer.by_block)
+    for part in ("transformer", "text"):
+        assert getattr(said, part).largest_layer == getattr(found, part).largest_layer, part
     assert (said.width, said.text_width) == (found.width, found.text_width)
     parts = (said.transformer, said.text, said.clip, said.vae)
     assert sum(part.gib("none", 2) for part in parts) == pytest.approx(found_gib(name), abs=0.06)

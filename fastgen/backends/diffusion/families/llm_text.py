@@ -34,6 +34,7 @@ def hidden_states(
     encoder: Any,
     before: tuple[int, ...] = (),
     padding: bool | str = True,
+    adds_tokens: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Hidden states (B, tokens, width), in main memory if the encoder must make way; the attention mask (B, tokens), in
     main memory; and how many tokens each text has before it is cut to `length`.
@@ -44,9 +45,17 @@ def hidden_states(
         encoder: the language model, without its head.
         before: the layers whose inputs are taken, side by side; (): the last hidden state, normalized. Those of all
             layers, as transformers gives them, would be more than a gigabyte for 16 prompts.
+        adds_tokens: whether the tokenizer may add tokens of its own, such as one that begins a text.
     """
-    lengths = [len(ids) for ids in m.tokenizer(texts, verbose=False).input_ids]
-    tokens = m.tokenizer(texts, return_tensors="pt", padding=padding, truncation=True, max_length=length)
+    lengths = [len(ids) for ids in m.tokenizer(texts, verbose=False, add_special_tokens=adds_tokens).input_ids]
+    tokens = m.tokenizer(
+        texts,
+        return_tensors="pt",
+        padding=padding,
+        truncation=True,
+        max_length=length,
+        add_special_tokens=adds_tokens,
+    )
     with working_on(m.text_device), _inputs(encoder, before) as inputs:
         last = encoder(
             input_ids=upload(tokens.input_ids, m.text_device),

@@ -17,6 +17,11 @@ TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 VOCABULARY = 256 + len(SPECIAL)
+MISTRAL = ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"]
+DEV_TEMPLATE = (
+    "<s>{% for message in messages %}{% set mark = 'SYSTEM_PROMPT' if message['role'] == 'system' else 'INST' %}"
+    "[{{ mark }}]{% for block in message['content'] %}{{ block['text'] }}{% endfor %}[/{{ mark }}]{% endfor %}"
+)
 
 
 def tokenizer() -> Any:
@@ -33,6 +38,23 @@ def tokenizer() -> Any:
         tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096
     )
     found.chat_template = TEMPLATE
+    return found
+
+
+def mistral_tokenizer() -> Any:
+    """One token per byte, in the form of Mistral's: it begins a text with a token of its own."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens([AddedToken(word, special=True) for word in MISTRAL])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="</s>", padding_side="left"
+    )
+    found.chat_template = DEV_TEMPLATE
     return found
 
 
@@ -63,6 +85,18 @@ def qwen3(layers: int, width: int = 32) -> Any:
         max_position_embeddings=1024,
     )
     return drawn(Qwen3Model(config), 1)
+
+
+def mistral3(layers: int, width: int = 32) -> Any:
+    """It sees images, which FLUX.2-dev does not use."""
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    text = {"vocab_size": VOCABULARY, "hidden_size": width, "intermediate_size": 2 * width, "head_dim": 16}
+    text |= {"num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": None}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vision |= {"head_dim": 16, "image_size": 28, "patch_size": 14, "vocab_size": VOCABULARY}
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=262, tie_word_embeddings=False)
+    return drawn(Mistral3ForConditionalGeneration(config), 1)
 
 
 def scheduler(**config: Any) -> Any:
@@ -119,12 +153,29 @@ def transformer(family: str, **config: Any) -> Any:
     import diffusers
 
     name, usual = TRANSFORMERS[family]
-    return drawn(getattr(diffusers, name)(**usual, **config))
+    return drawn(getattr(diffusers, name)(**(usual | config)))
 
 
 def flux2(folder: Path, distilled: bool) -> Any:
     """Saves a FLUX.2 klein and returns diffusers' pipeline of it."""
-    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
+    from diffusers import Flux2KleinPipeline
+
+    return _saved(
+        Flux2KleinPipeline(**_flux2_parts(), text_encoder=qwen3(30), tokenizer=tokenizer(), is_distilled=distilled),
+        folder,
+    )
+
+
+def flux2_dev(folder: Path) -> Any:
+    """Saves a FLUX.2-dev and returns diffusers' pipeline of it."""
+    from diffusers import Flux2Pipeline
+
+    parts = _flux2_parts(guidance_embeds=True)
+    return _saved(Flux2Pipeline(**parts, text_encoder=mistral3(33), tokenizer=mistral_tokenizer()), folder)
+
+
+def _flux2_parts(**config: Any) -> dict[str, Any]:
+    from diffusers import AutoencoderKLFlux2
 
     vae = drawn(
         AutoencoderKLFlux2(
@@ -135,15 +186,11 @@ def flux2(folder: Path, distilled: bool) -> Any:
     generator = torch.Generator().manual_seed(3)
     vae.bn.running_mean.copy_(torch.randn(16, generator=generator) * 0.2)
     vae.bn.running_var.copy_(torch.rand(16, generator=generator) + 0.5)
-    pipeline = Flux2KleinPipeline(
-        scheduler=scheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
-        vae=vae,
-        text_encoder=qwen3(30),
-        tokenizer=tokenizer(),
-        transformer=transformer("flux2"),
-        is_distilled=distilled,
-    )
-    return _saved(pipeline, folder)
+    return {
+        "scheduler": scheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
+        "vae": vae,
+        "transformer": transformer("flux2", **config),
+    }
 
 
 def z_image(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""FLUX.2 klein as a `Family`: what each method does is in the files beside this one."""
+"""FLUX.2 as a `Family`, here klein: what each method does is in the files beside this one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_ROPES = 64
 class Flux2:
     """Args:
     max_sequence_length: tokens of a prompt.
-    distilled: whether it has no use for guidance.
+    distilled: whether a second pass for guidance is of no use.
     """
 
     text_parts = FLUX2.text
@@ -111,10 +111,12 @@ def load(settings: Settings, device: torch.device) -> Flux2:
 
 
 def _shorten(modules: dict[str, Any]) -> None:
-    """Leave out the text encoder's layers after the last one that is read. The one after it stays, because the last
+    cut_layers(modules["text_encoder"], FLUX2.text_layers)
+
+
+def cut_layers(encoder: Any, needed: int) -> None:
+    """Leave out a language model's layers after the last one that is read. The one after it stays, because the last
     hidden state of all would be normalized."""
-    encoder = modules["text_encoder"]
-    needed = FLUX2.text_layers
     if len(encoder.layers) > needed:
         encoder.layers = encoder.layers[:needed]
         encoder.config.num_hidden_layers = needed
