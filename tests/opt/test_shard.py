@@ -53,7 +53,7 @@ def test_nothing_else_moves_what_was_placed(tiny):
 
 def test_more_devices_than_blocks_are_refused(flux):
     modules = SimpleNamespace(**vars(flux), devices=(torch.device("cpu"),) * 58)
-    with pytest.raises(SettingsError, match="58: the model has 57 blocks.*use --gpus-per-replica 57 or fewer"):
+    with pytest.raises(SettingsError, match=r"58: the model has 57 blocks.*use --gpus-per-replica 57 or fewer"):
         shard.apply(modules, Shard("shard"))
 
 
