@@ -50,10 +50,16 @@ def apply(modules: Modules, choice: Shard) -> dict:
     """Place every part. `offload` then moves nothing.
 
     Raises:
-        SettingsError: it does not fit.
+        SettingsError: it does not fit, or there are more devices than blocks.
     """
     if choice.kind == "context":
         return context.apply(modules)
+    blocks, size = len(list(blocks_of(modules))), len(modules.devices)
+    if blocks < size:
+        raise SettingsError(
+            f"--gpus-per-replica {size}: the model has {blocks} blocks, and each device needs at least one; use "
+            f"--gpus-per-replica {blocks} or fewer"
+        )
     parts = [getattr(modules, name) for name in modules.parts.text]
     rooms = [room - spare * GIB for room, spare in zip(_rooms(modules.devices), _spare(choice), strict=False)]
     found = _cut(modules, rooms, choice, sum(map(weight_bytes, parts)))

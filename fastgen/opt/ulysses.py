@@ -141,7 +141,8 @@ class UlyssesProcessor(FluxAttnProcessor):  # type: ignore[misc,unused-ignore]
             own = (attn.norm_added_q(of_text[0]), attn.norm_added_k(of_text[1]), of_text[2])
             joined = zip(own, (query, key, value), strict=True)
             query, key, value = (torch.cat(pair, dim=1) for pair in joined)
-        query, key = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=1) for x in (query, key))
+        if query.shape[1]:  # of very few tokens a process may have none
+            query, key = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=1) for x in (query, key))
         backend = self._attention_backend
         made = attention_of_all(query, key, value, str(getattr(backend, "value", backend) or ""))
         made = made.flatten(2, 3).to(query.dtype)

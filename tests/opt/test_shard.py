@@ -9,6 +9,8 @@ import torch
 
 from fastgen.config.families import FLUX1
 from fastgen.config.fit.stages import Cut
+from fastgen.config.optimizations import Shard
+from fastgen.errors import SettingsError
 from fastgen.opt import shard
 from tests.opt.conftest import draw
 
@@ -47,6 +49,12 @@ def test_nothing_else_moves_what_was_placed(tiny):
     assert [(one.start, one.stop) for one in made.modules.stages] == [(0, 3), (3, 6)]
     assert made.facts["offload"] == {"away": []}
     assert torch.equal(draw(made), draw(tiny()))
+
+
+def test_more_devices_than_blocks_are_refused(flux):
+    modules = SimpleNamespace(**vars(flux), devices=(torch.device("cpu"),) * 58)
+    with pytest.raises(SettingsError, match=r"58: the model has 57 blocks.*use --gpus-per-replica 57 or fewer"):
+        shard.apply(modules, Shard("shard"))
 
 
 def test_with_a_step_cache_steps_end_on_the_first_device(tiny):

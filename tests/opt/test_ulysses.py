@@ -46,24 +46,25 @@ def latents(ranks: Ranks) -> dict[str, torch.Tensor]:
     modules = Modules(transformer, *none, scheduler, torch.device("cpu"), torch.float32, FLUX1, ranks=ranks)
     assert context.apply(modules) == {"ranks": ranks.count}
     family, found = Flux1(modules), {}
-    for name, size, edited, cache in (
-        ("t2i", (48, 80), False, StepCache()),
-        ("one token", (16, 16), False, StepCache()),
-        ("edit", (64, 48), True, StepCache()),
-        ("cache", (48, 80), True, StepCache.parse("first-block:0.4")),
+    for name, size, text, edited, cache in (
+        ("t2i", (48, 80), TEXT, False, StepCache()),
+        ("one token", (16, 16), TEXT, False, StepCache()),
+        ("none at all for some", (16, 16), 1, False, StepCache()),
+        ("edit", (64, 48), TEXT, True, StepCache()),
+        ("cache", (48, 80), TEXT, True, StepCache.parse("first-block:0.4")),
     ):
         modules.step_cache = cache if cache.kind != "none" else None
-        samples = [_sample(transformer.config, number, size, edited) for number in range(3)]
+        samples = [_sample(transformer.config, number, size, text, edited) for number in range(3)]
         denoise(family, samples, 2)
         found[name] = torch.cat([sample.latents for sample in samples])
         found[f"{name} pattern"] = torch.tensor([[c == "1" for c in one.pattern.ljust(9)] for one in samples]).float()
     return found
 
 
-def _sample(config: SimpleNamespace, number: int, size: tuple[int, int], edited: bool) -> Sample:
+def _sample(config: SimpleNamespace, number: int, size: tuple[int, int], text: int, edited: bool) -> Sample:
     generator = torch.Generator().manual_seed(number)
-    embeds = torch.randn(TEXT, config.joint_attention_dim, generator=generator)
-    prompt = Prompt(embeds, torch.randn(config.pooled_projection_dim, generator=generator), TEXT)
+    embeds = torch.randn(text, config.joint_attention_dim, generator=generator)
+    prompt = Prompt(embeds, torch.randn(config.pooled_projection_dim, generator=generator), text)
     sample = Sample(prompt, *size, 4 + 2 * number, 2.0 + number, make_noise(number, *size))
     if edited:
         sample.reference, sample.reference_sizes = torch.randn(15, 64, generator=generator), (REFERENCE,)

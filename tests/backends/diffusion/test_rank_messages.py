@@ -44,6 +44,7 @@ def leading(monkeypatch, tmp_path):
         did = SimpleNamespace(get=messages.Did)
         return SimpleNamespace(tell=ours.send, process=SimpleNamespace(pid=1), loaded=Future(), hello=hello, did=did)
 
+    monkeypatch.setattr(lead.tempfile, "tempdir", str(tmp_path))  # no folders are left behind
     monkeypatch.setattr(lead, "Other", other)
     monkeypatch.setattr(lead.Lead, "_listen", lambda *_: None)
     settings = resolve("t2i", out=tmp_path, model="tiny", gpus="cpu:2", gpus_per_replica=2, parallel="context")
