@@ -40,7 +40,22 @@ Input = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", parser=path, metavar="<path>", help="Run folder.  [default: fastgen-runs/<task>]"),
+    typer.Option(
+        "-o",
+        "--out",
+        parser=path,
+        metavar="<path>",
+        help="Run folder, or an address in object storage such as s3://BUCKET/RUN.  [default: fastgen-runs/<task>]",
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path,
+        metavar="<path>",
+        help="With -o s3://... and the like: the folder on this machine for the journal, logs, and results that are "
+        "not sent yet.  [default: one in ~/.cache/fastgen/runs]",
+    ),
 ]
 Model = Annotated[
     str,

@@ -17,9 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, stop_after_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 from tenacity import wait_exponential as growing
-from tenacity.stop import stop_when_event_set
 
 from fastgen.config.cache import cache_folder
 from fastgen.errors import SettingsError, StorageError
@@ -121,7 +120,7 @@ class Patience:
     """How long calls wait for a server that is away. Several threads may share one.
 
     Args:
-        deadline_s: without an answer for so long, a call gives up.
+        deadline_s: without an answer for so long, a call gives up. It may change meanwhile.
     """
 
     def __init__(self, deadline_s: float = FIRST_DEADLINE_S):
@@ -140,7 +139,7 @@ class Patience:
         """
         retrying = Retrying(
             retry=retry_if_exception(is_passing),
-            stop=stop_after_delay(self.deadline_s) | stop_when_event_set(self.given_up),
+            stop=self._is_over,
             wait=growing(multiplier=0.2, max=LONGEST_PAUSE_S),
             sleep=sleep_using_event(self.given_up),
             before_sleep=self._note,
@@ -154,6 +153,9 @@ class Patience:
             raise StorageError(f"{what}: {reason(error)}") from error
         self.waiting = ""
         return found
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        return self.given_up.is_set() or (state.seconds_since_start or 0.0) >= self.deadline_s
 
     def _note(self, state: RetryCallState) -> None:
         if state.outcome and (error := state.outcome.exception()):

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 
-import fsspec
 import pytest
 from PIL import Image
 
@@ -16,17 +15,6 @@ from fastgen.input.embedded_pictures import url_name
 from fastgen.input.images import Places
 from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, is_stored, read
 from fastgen.resolver import resolve
-
-
-@pytest.fixture
-def memory(monkeypatch, tmp_path):
-    """An empty storage in memory; copies go to a cache folder of their own."""
-    monkeypatch.setenv("FASTGEN_HOME", str(tmp_path / "home"))
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    yield system
-    system.store.clear()
 
 
 def picture() -> bytes:
