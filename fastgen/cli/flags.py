@@ -22,6 +22,18 @@ def path(given: str) -> Path:
     return Path(given)
 
 
+def run_folder(given: str) -> Path:
+    """A run folder on a disk. Raises BadParameter."""
+    from fastgen.input import storage
+
+    if given and storage.is_address(given):
+        raise typer.BadParameter(
+            f"{storage.address(given)} is in object storage; copy it here first, such as with aws s3 sync, and give "
+            "the copy"
+        )
+    return path(given)
+
+
 def rows_given(given: str) -> str:
     """INPUT, which may also be an address, a pattern or a prompt. Raises BadParameter for an empty one."""
     path(given)

@@ -93,6 +93,7 @@ def file_system(url: str) -> tuple[Any, str]:
 @cache
 def _system(scheme: str) -> Any:
     import fsspec
+    import fsspec.asyn
 
     more: dict[str, Any] = {}
     if scheme in ("s3", "s3a"):  # the waiting is done here
@@ -100,6 +101,8 @@ def _system(scheme: str) -> Any:
     system = fsspec.filesystem(scheme, use_listings_cache=False, **more)
     if hasattr(system, "retries"):
         system.retries = 2
+    if getattr(system, "async_impl", False):  # what a lost connection leaves behind in its loop is no news
+        fsspec.asyn.get_loop().set_exception_handler(lambda loop, context: None)
     return system
 
 

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fastgen.cli import main
 from fastgen.errors import FastgenError, RunFolderError, SettingsError, StorageError
 from fastgen.input import storage
 from fastgen.input.storage import Patience
@@ -298,3 +300,30 @@ def test_a_run_into_storage_and_again_from_elsewhere(memory, settings, go, tmp_p
         go(settings("t2i", given, out=URL, state=tmp_path / "third", fresh=True))
     with pytest.raises(RunFolderError, match="contains a run with other settings"):
         go(settings("t2i", given, out=URL, state=tmp_path / "fourth", steps=7))
+
+
+def test_commands_that_look_at_a_run_in_storage(memory, settings, go, tmp_path, rows_file):
+    """check, table and status, asked as their functions are; the others say how to copy it."""
+    given = rows_file([{"id": "a", "prompt": "x"}, {"id": "b", "prompt": "y"}, {"id": "c", "prompt": "refuse"}])
+    go(settings("t2i", given, out=URL, state=tmp_path / "state"))
+    run = CliRunner()
+
+    def asked(*arguments: str) -> tuple[int, str]:
+        done = run.invoke(main.app, list(arguments))
+        return done.exit_code, done.output
+
+    assert asked("check", URL) == (0, "2 done rows with 2 files checked: all is well\n")
+    code, said = asked("status", URL)
+    assert code == 0 and said.startswith(f"{URL}: finished, 2 done, 1 failed (said at 20")
+    memory.pipe("/bkt/run/images/a_0.png", b"no picture")
+    memory.rm("/bkt/run/images/b_0.png")
+    code, said = asked("check", URL)
+    assert code == 3 and "a_0.png has 10 bytes" in said and "row b: images/b_0.png is missing" in said
+    memory.rm("/bkt/run/results.jsonl")
+    assert asked("table", URL, "--to", "csv") == (0, f"{URL}/results.csv: 2 done, 1 failed\n")
+    assert memory.cat("/bkt/run/results.jsonl").count(b"\n") == 3 and memory.exists("/bkt/run/results.csv")
+    for command in (("export", URL, "--to", "hf"), ("view", URL), ("merge", URL)):
+        code, said = asked(*command)
+        assert code == 2 and "is in object storage; copy it here first" in " ".join(said.replace("│", "").split())
+    code, said = asked("check", "memory://bkt/none")
+    assert code == 2 and "RUN memory://bkt/none: there is no run.json" in said

@@ -9,4 +9,5 @@ join       brings the state folder up to date with what is there, at the start
 uploads    files of results, then their journal lines in numbered segments
 listing    which files of earlier results are there
 mirror     all of that for one run
+pulled     such a run, for commands that look at it
 """

@@ -32,7 +32,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 def join(place: Place, out: Path, state: Sent, fresh: bool) -> None:
     """Raises RunFolderError, StorageError, DiskError, OSError."""
     there = place.sizes()
-    numbers = _segments(place)
+    numbers = segments(place)
     has_run = previous.RUN in there
     if fresh and numbers:
         raise RunFolderError(
@@ -60,7 +60,7 @@ def join(place: Place, out: Path, state: Sent, fresh: bool) -> None:
         _take(place, out, state, len(numbers))
 
 
-def _segments(place: Place) -> list[int]:
+def segments(place: Place) -> list[int]:
     """The numbers of the segments, from 1 without a gap. Raises RunFolderError, StorageError."""
     names = sorted(name for name in place.sizes(sent.FOLDER) if name.endswith(".jsonl"))
     for number, name in enumerate(names, 1):

@@ -108,7 +108,7 @@ class Uploads:
                 ending = self._ending.is_set()
                 unread = self._follow()
                 self._collect()
-                if self._ready and (ending or time.monotonic() >= self._segment_due or len(self._ready) >= MOST_LINES):
+                if self._ready and self._is_due(ending):
                     self._write_segment()
                 if ending and not (unread or self._queue or self._ready):
                     return
@@ -166,6 +166,12 @@ class Uploads:
                     return
                 job.result()
             self._ready.append(self._queue.popleft())
+
+    def _is_due(self, ending: bool) -> bool:
+        """Whether a segment is to be written now."""
+        if len(self._ready) >= MOST_LINES or time.monotonic() >= self._segment_due:
+            return True
+        return ending and not self._queue
 
     def _write_segment(self) -> None:
         """Raises StorageError, DiskError."""
