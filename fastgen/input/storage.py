@@ -6,6 +6,7 @@ Keys come from where each file system looks for them, such as AWS_* in the envir
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets
@@ -130,8 +131,14 @@ class Patience:
         self.deadline_s = deadline_s
         self.given_up = threading.Event()
         """Set it, and no call waits any more."""
-        self.waiting = ""
-        """Why calls are waiting now; "" if none is."""
+        self._reasons: dict[int, str] = {}
+        """Number of a call that waits -> why."""
+        self._calls = itertools.count()
+
+    @property
+    def waiting(self) -> str:
+        """Why a call is waiting now; "" if none is."""
+        return next(iter(list(self._reasons.values())), "")
 
     def call(self, what: str, function: Callable[..., _T], *args: Any, **more: Any) -> _T:
         """The function's result. Raises StorageError once the deadline is over or waiting is of no use;
@@ -140,29 +147,32 @@ class Patience:
         Args:
             what: an address, for the message.
         """
+        number = next(self._calls)
+
+        def note(state: RetryCallState) -> None:
+            if state.outcome and (error := state.outcome.exception()):
+                self._reasons[number] = reason(error)
+
         retrying = Retrying(
             retry=retry_if_exception(is_passing),
             stop=self._is_over,
             wait=growing(multiplier=0.2, max=LONGEST_PAUSE_S),
             sleep=sleep_using_event(self.given_up),
-            before_sleep=self._note,
+            before_sleep=note,
             reraise=True,
         )
         try:
-            found = retrying(function, *args, **more)
+            return retrying(function, *args, **more)
         except (FileNotFoundError, FileExistsError, SettingsError):
             raise
         except Exception as error:
-            raise StorageError(f"{what}: {reason(error)}") from error
-        self.waiting = ""
-        return found
+            silent = f" does not answer (waited {self.deadline_s:.0f} s)" if is_passing(error) else ""
+            raise StorageError(f"{what}{silent}: {reason(error)}") from error
+        finally:
+            self._reasons.pop(number, None)
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self.given_up.is_set() or (state.seconds_since_start or 0.0) >= self.deadline_s
-
-    def _note(self, state: RetryCallState) -> None:
-        if state.outcome and (error := state.outcome.exception()):
-            self.waiting = reason(error)
 
 
 def expand(url: str) -> list[tuple[str, int]]:

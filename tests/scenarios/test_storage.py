@@ -3,6 +3,7 @@ command itself is killed and started again. The same as on a disk comes out."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -38,8 +39,6 @@ def files(prefix: str) -> dict[str, bytes]:
         "found = fs.cat(fs.find(prefix)) if fs.find(prefix) else {}\n"
         "print(json.dumps({n[len(prefix) + 1 :]: base64.b64encode(d).decode() for n, d in found.items()}))\n"
     )
-    import base64
-
     done = subprocess.run([sys.executable, "-c", code, prefix], capture_output=True, text=True, check=True)
     return {name: base64.b64decode(data) for name, data in json.loads(done.stdout).items()}
 
@@ -113,7 +112,3 @@ def test_server_and_command_are_killed(server, cli, cli_process, tmp_path):
     assert "lock.json" not in there
     everything = [*there.values(), *(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())]
     assert not any(b"hush" in data or b"key-of-a-test" in data for data in everything)
-
-    elsewhere = cli(*command, "--state", tmp_path / "another machine")
-    counts = json.loads(elsewhere.stdout.splitlines()[-1])["counts"]
-    assert counts.get("new", 0) == 0 and counts["done"] == ROWS - 2

@@ -121,17 +121,17 @@ class Mirror:
 
     def close(self) -> None:
         """Stop sending, and let other machines in."""
+        is_away = bool(self._patience.waiting)
         if self._uploads is not None:
             self._uploads.stop()
-        self._release()
+        if not (is_away or self.error):  # else it does not answer, or is no longer ours
+            self._release()
 
     def hurry(self) -> None:
         """From now on wait for a server that is away only for some seconds: the run ends."""
         self._patience.deadline_s = LAST_S
 
     def _release(self) -> None:
-        if self._patience.waiting or self.error:
-            return  # it does not answer, or is no longer ours
         patience = self._place.patience = Patience(LAST_S)
         with suppress(FastgenError, OSError):
             self._lease.release()

@@ -28,7 +28,8 @@ def refuse(url: str) -> None:
     scheme, _, rest = url.partition("://")
     if scheme in READ_ONLY:
         raise SettingsError(
-            f"-o {url}: each image would be a commit; give a folder, and make a data set with fastgen export --to hf"
+            f"-o {url}: each image would be a commit; give a folder, and make a data set of it with fastgen export "
+            "RUN --to hf"
         )
     if "/" not in rest:
         raise SettingsError(f"-o {url}: name a folder in the bucket, such as {url}/run")
