@@ -98,10 +98,10 @@ def _system(scheme: str) -> Any:
 
     more: dict[str, Any] = {}
     if scheme in ("s3", "s3a"):  # the waiting is done here
-        more = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}}
+        more = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 0}}}
     system = fsspec.filesystem(scheme, use_listings_cache=False, **more)
     if hasattr(system, "retries"):
-        system.retries = 2
+        system.retries = 1
     if getattr(system, "async_impl", False):  # what a lost connection leaves behind in its loop is no news
         fsspec.asyn.get_loop().set_exception_handler(lambda loop, context: None)
     return system

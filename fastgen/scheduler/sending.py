@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from fastgen.errors import FastgenError, StorageError
+from fastgen.errors import FastgenError
 from fastgen.output.mirror.mirror import LAST_S, Mirror, tables_to_send
 from fastgen.scheduler.progress import Progress
 
@@ -61,7 +61,7 @@ class Sending:
 
     def publish_if_possible(self) -> None:
         """Send the tables of a run that ended early, if the storage answers at once."""
-        if self._mirror is not None and not isinstance(self._mirror.error, StorageError):
+        if self._mirror is not None and not (self._mirror.error or self._mirror.is_away):
             self._mirror.hurry()
             with suppress(FastgenError, OSError):
                 self.publish()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import fastgen
 from fastgen.cli import main
 from fastgen.errors import FastgenError, RunFolderError, SettingsError, StorageError
 from fastgen.input import storage
@@ -329,3 +330,44 @@ def test_commands_that_look_at_a_run_in_storage(memory, settings, go, tmp_path, 
         assert code == 2 and "is in object storage; copy it here first" in " ".join(said.replace("│", "").split())
     code, said = asked("check", "memory://bkt/none")
     assert code == 2 and "RUN memory://bkt/none: there is no run.json" in said
+
+
+def test_a_run_whose_storage_stays_away_goes_on_later(memory, settings, go, tmp_path, rows_file, monkeypatch):
+    given = rows_file([{"id": f"r{i}", "prompt": "x"} for i in range(4)])
+    chosen = settings("t2i", given, out=URL, state=tmp_path / "state")
+    put, system = type(memory).put_file, type(memory)
+
+    def away(self, local, remote, **more):
+        if "/images/" in remote:
+            raise ConnectionError("refused")
+        return put(self, local, remote, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "DEADLINE_S", 0)
+        patched.setattr(system, "put_file", away)
+        with pytest.raises(StorageError, match=r"memory://bkt/run/images/.* does not answer"):
+            go(chosen)
+    assert len(list((tmp_path / "state/images").glob("*.png"))) == 4
+    again = go(chosen)
+    assert again.state == "finished" and again.counts["new"] == 0, "made once, sent later"
+    assert len(memory.ls("/bkt/run/images")) == 4 and not list((tmp_path / "state/images").glob("*.png"))
+
+
+def test_no_image_in_storage_is_overwritten_by_another_row(memory, settings, go, tmp_path, rows_file):
+    """Rows without an id are named by their number, and these have moved; the images are no longer here to be seen."""
+    rows = [{"prompt": f"a {i}", "size": f"{64 + 16 * i}x64"} for i in range(3)]
+    first = go(settings("t2i", rows_file(rows), out=URL, state=tmp_path / "state"))
+    before = {path: memory.cat(f"/bkt/run/{path}") for row in first.table for path in row["images"]}
+    moved = rows_file([{"prompt": "new", "size": "128x64"}, *rows])
+    second = go(settings("t2i", moved, out=URL, state=tmp_path / "state"))
+    assert second.counts["new"] == 1 and [row["images"] for row in second.table[1:]] == [
+        r["images"] for r in first.table
+    ]
+    assert {path: memory.cat(f"/bkt/run/{path}") for path in before} == before
+    assert second.table[0]["images"][0] not in before
+
+
+def test_python_has_the_images_here(memory, settings, tmp_path):
+    chosen = settings("t2i", out=URL, state=tmp_path / "state")
+    [done] = fastgen.generate(chosen, [{"id": "a", "prompt": "x", "size": "64x64"}])
+    assert done.images[0].size == (64, 64) and memory.exists("/bkt/run/images/a_0.png")

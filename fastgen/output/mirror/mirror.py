@@ -69,6 +69,11 @@ class Mirror:
         return self._uploads is not None and self._uploads.is_full
 
     @property
+    def is_away(self) -> bool:
+        """Whether the storage does not answer now."""
+        return bool(self._patience.waiting)
+
+    @property
     def error(self) -> FastgenError | None:
         """Why nothing more can be sent."""
         return self._uploads.error if self._uploads else None
@@ -121,7 +126,7 @@ class Mirror:
 
     def close(self) -> None:
         """Stop sending, and let other machines in."""
-        is_away = bool(self._patience.waiting)
+        is_away = self.is_away
         if self._uploads is not None:
             self._uploads.stop()
         if not (is_away or self.error):  # else it does not answer, or is no longer ours
