@@ -23,7 +23,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.picked import Picked
-from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
+from fastgen.input.readers.rows import RowReader, estimate, is_on_hub
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output import shards
@@ -301,9 +301,8 @@ class Run:
             self.emit("warning", message=f"fastgen table {self.folder.path} writes the table of what is done")
             return
         with suppress(FastgenError, OSError):
-            rows = read(settings.run.input, settings.run.limit)
             only = self._picked.ids if self._picked else None
-            write_partial_tables(Shape.of(settings), rows, self._journal, only)
+            write_partial_tables(Shape.of(settings), self._reader.again(), self._journal, only)
             table_formats.write(self.folder.path, settings.run.table)
 
     def _write_tables(self) -> dict:

@@ -186,3 +186,12 @@ def test_a_run_reads_rows_and_pictures_from_storage(memory, settings, go, tmp_pa
     assert "row 3, field image: 'memory" not in said["none"] and "there is no memory://in/none.png" in said["none"]
     assert "what is there is no picture" in said["broken"]
     assert (tmp_path / "out" / url_name("memory://in/a/one.png")).read_bytes() == picture()
+
+
+def test_rows_are_read_again_from_their_copies(memory):
+    """At the end of a run that is interrupted, nobody waits for a server that is away."""
+    memory.pipe("/b/rows.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}\n')
+    reader = RowReader("memory://b/rows.jsonl")
+    rows = list(reader)
+    memory.rm("/b/rows.jsonl")
+    assert list(reader.again()) == rows and reader.expected == 2

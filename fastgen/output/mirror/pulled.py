@@ -14,8 +14,7 @@ from fastgen.input import storage
 from fastgen.input.storage import Patience
 from fastgen.output import previous
 from fastgen.output.journal import Journal
-from fastgen.output.mirror import sent
-from fastgen.output.mirror.join import segments
+from fastgen.output.mirror.join import read_segments, segments
 from fastgen.output.mirror.lease import Lease
 from fastgen.output.mirror.place import Place
 from fastgen.output.writers.from_journal import about
@@ -43,8 +42,8 @@ def opened(run: Path) -> Iterator[tuple[Path, Place | None]]:
         except FileNotFoundError:
             raise RunFolderError(f"RUN {place.url}: there is no {previous.RUN}; give what -o of the run was") from None
         with (folder / previous.JOURNAL).open("wb") as journal:
-            for number in segments(place):
-                journal.write(place.read(sent.segment(number)) or b"")
+            for data in read_segments(place, segments(place)):
+                journal.write(data)
         yield folder, place
 
 

@@ -38,15 +38,13 @@ _decode = msgspec.json.Decoder(Sent).decode
 
 
 def read(out: Path, url: str) -> Sent:
-    """That of a state folder; a new one if it has none. Raises RunFolderError, OSError."""
+    """That of a state folder; a new one if it has none, or a damaged one. Raises RunFolderError, OSError."""
     try:
         found = _decode((out / NAME).read_bytes())
     except FileNotFoundError:
         return Sent(url, secrets.token_hex(8))
-    except msgspec.MsgspecError:
-        raise RunFolderError(
-            f"--state {out}: {NAME} is damaged; remove the folder, and the run goes on from {url}"
-        ) from None
+    except msgspec.MsgspecError:  # a power cut; joining again costs time only
+        return Sent(url, secrets.token_hex(8))
     if found.url != url:
         raise RunFolderError(f"--state {out}: belongs to {found.url}; give another folder")
     return found
@@ -56,10 +54,7 @@ def write(out: Path, sent: Sent) -> None:
     """Raises DiskError."""
     temporary = out / f".{NAME}"
     try:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(sent))
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(msgspec.json.encode(sent))
         os.replace(temporary, out / NAME)
     except OSError as error:
         raise DiskError(f"cannot write {out / NAME}: {error.strerror}") from None

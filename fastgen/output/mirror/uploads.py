@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +20,11 @@ import msgspec
 
 from fastgen.errors import FastgenError, StorageError
 from fastgen.output import previous
+from fastgen.output.artifacts import IMAGES
 from fastgen.output.journal import checked
 from fastgen.output.mirror import lease, sent
 from fastgen.output.mirror.lease import Lease
+from fastgen.output.mirror.listing import Listing
 from fastgen.output.mirror.place import Place
 from fastgen.output.mirror.sent import Sent
 from fastgen.types import FileStamp
@@ -31,8 +33,8 @@ AT_ONCE = 16
 """Results whose files are sent at the same time."""
 POLL_S = 0.2
 SEGMENT_EVERY_S = 5.0
-MOST_LINES = 10_000
-"""Of a segment."""
+MOST_LINES = 1000
+"""Of a segment. Far fewer than may wait, or the run would pause for the next segment."""
 MOST_WAITING = 4096
 """Results that wait; with more, the run pauses."""
 MOST_WAITING_BYTES = 4 << 30
@@ -104,6 +106,8 @@ class Uploads:
 
     def _work(self) -> None:
         try:
+            if not self._keeps:
+                self._remove(list(self._sent_before()))
             while True:
                 ending = self._ending.is_set()
                 unread = self._follow()
@@ -111,6 +115,7 @@ class Uploads:
                 if self._ready and self._is_due(ending):
                     self._write_segment()
                 if ending and not (unread or self._queue or self._ready):
+                    self._pool.shutdown()  # once all files are removed
                     return
                 self._lease.renew()
                 self._pause(ending)
@@ -118,6 +123,19 @@ class Uploads:
             self.error = error
         except Exception as error:  # a fault of ours must end the run, too
             self.error = StorageError(f"{self._place.url}: {type(error).__name__}: {error}")
+
+    def _sent_before(self) -> Iterator[str]:
+        """Images that a run sent and was killed before it could remove them."""
+        with (self._out / previous.JOURNAL).open("rb") as journal:
+            journal.seek(self._state.offset)
+            bodies = (checked(line) for line in journal)
+            unsent = {path for body in bodies if body is not None for path in _decode_head(body).paths}
+        there = Listing(self._place)
+        for folder, _, names in os.walk(self._out / IMAGES):
+            for name in names:
+                path = os.path.relpath(os.path.join(folder, name), self._out)
+                if path not in unsent and there.has(path, os.path.getsize(self._out / path)):
+                    yield path
 
     def _pause(self, ending: bool) -> None:
         """Until the next look."""
@@ -157,6 +175,12 @@ class Uploads:
             else:
                 self._added(path)
 
+    def _remove(self, paths: list[str]) -> None:
+        """Remove files from this machine."""
+        for path in paths:
+            with suppress(OSError):
+                os.unlink(self._out / path)
+
     def _collect(self) -> None:
         """Results from the front of the queue whose files are there are ready for a segment. Raises StorageError."""
         while self._queue and len(self._ready) < MOST_LINES:
@@ -183,10 +207,7 @@ class Uploads:
         state.segments, state.offset = number, self._ready[-1].end
         sent.write(self._out, state)
         if not self._keeps:
-            for item in self._ready:
-                for path in item.paths:
-                    with suppress(FileNotFoundError):
-                        os.unlink(self._out / path)
+            self._pool.submit(self._remove, [path for item in self._ready for path in item.paths])
         self.waiting -= len(self._ready)
         self.waiting_bytes -= sum(item.size for item in self._ready)
         self._ready = []
