@@ -84,7 +84,7 @@ def file_system(url: str) -> tuple[Any, str]:
         system = _system(scheme)
     except ImportError as error:
         extra = EXTRAS.get(scheme)
-        fix = f"install it with pip install 'fastgen-mm[{extra}]'" if extra else f"install it: {error}"
+        fix = f"add it with pip install 'fastgen-mm[{extra}]'" if extra else f"add it: {error}"
         raise SettingsError(f"{url}: the package for {scheme}:// is missing; {fix}") from None
     except ValueError as error:
         raise SettingsError(f"{url}: {scheme}:// cannot be opened: {error}; copy the files to a disk") from None

@@ -83,7 +83,7 @@ def _places(flags: Flags, out: Path) -> tuple[Path, str]:
         if flags.state is not None:
             raise SettingsError(f"--state {flags.state}: only with -o s3://... and the like; leave it out")
         return out, ""
-    store = storage.address(out)
+    store = paths.stored_address("-o", out)
     place.refuse(store)
     for name, given in (("shard", flags.shard), ("batch_api", flags.batch_api), ("webdataset", flags.webdataset)):
         if given:

@@ -168,10 +168,10 @@ def _fetch(client: Client, url: str, places: Places, patience: storage.Patience)
             reason = f"there is no {url}"
             break
         except (ValueError, SettingsError) as error:
-            reason = str(error)
+            reason = str(error).removeprefix(f"{url}: ")
             break
         except StorageError as error:
-            if not isinstance(error.__cause__, PermissionError):
+            if error.__cause__ is None or storage.is_passing(error.__cause__):
                 raise
             reason = storage.reason(error.__cause__)
             break

@@ -99,7 +99,7 @@ def test_a_file_is_copied_again_only_if_it_has_changed(memory):
         ("memory://b/rows.doc", "the name must end in"),
         ("memory://pics", "is a folder"),
         ("memory://saved", "saved by `datasets`"),
-        ("hdfs://b/rows.jsonl", "must be on a disk, or in one of s3://"),
+        ("hdfs://b/rows.jsonl", "must be on a disk, or on s3://"),
     ],
 )
 def test_input_that_is_refused(memory, given, words):

@@ -145,3 +145,14 @@ def test_storage_that_stays_away_ends_the_run_and_fails_no_row(memory, tmp_path,
     with pytest.raises(StorageError, match=r"memory://in/a.png does not answer"):
         list(fetching.fetched(items, places, "caption"))
     assert not places.unfetched
+
+
+def test_a_row_that_names_a_closed_bucket_fails_alone(memory, tmp_path, monkeypatch):
+    def closed(self, path, **more):
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(type(memory), "info", closed)
+    places = Places(str(tmp_path), out=str(tmp_path))
+    items = [(Row(1, b'{"image": "memory://b/a.png"}'), Identity("", "", {"image": "memory://b/a.png"}))]
+    assert [row.number for row, _ in fetching.fetched(items, places, "caption")] == [1]
+    assert places.unfetched == {"memory://b/a.png": "access is denied: Forbidden"}

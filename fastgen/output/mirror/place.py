@@ -33,7 +33,6 @@ def refuse(url: str) -> None:
         )
     if "/" not in rest:
         raise SettingsError(f"-o {url}: name a folder in the bucket, such as {url}/run")
-    storage.file_system(url)
 
 
 class Place:
