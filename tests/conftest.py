@@ -118,6 +118,19 @@ def rows_file(tmp_path):
 
 
 @pytest.fixture
+def memory(monkeypatch, tmp_path):
+    """An empty storage in memory; copies go to a cache folder of their own."""
+    monkeypatch.setenv("FASTGEN_HOME", str(tmp_path / "home"))
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
 def settings(tmp_path):
     """settings(task, input, **flags): resolved for the fake backend on one CPU process, run folder tmp_path/out."""
     from fastgen.resolver import resolve

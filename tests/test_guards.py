@@ -215,6 +215,7 @@ API_FLAGS = {
 }
 RUN_FLAGS = {
     "--out",
+    "--state",
     "-o",
     "--model",
     "--gpus",

@@ -113,6 +113,8 @@ ELSEWHERE = {
     "input/readers/": "input/readers/test_formats.py",
     "opt/": "opt/test_pairs.py",
     "output/export.py": "scenarios/test_exports.py",
+    "output/mirror/": "output/test_mirror.py",
+    "scheduler/sending.py": "output/test_mirror.py",
     "output/row_spool.py": "output/writers/test_tables.py",
     "output/writers/": "scenarios/test_exports.py",
     "resolver/": "resolver/test_resolve.py",

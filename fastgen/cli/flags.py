@@ -22,6 +22,18 @@ def path(given: str) -> Path:
     return Path(given)
 
 
+def run_folder(given: str) -> Path:
+    """A run folder on a disk. Raises BadParameter."""
+    from fastgen.input import storage
+
+    if given and storage.is_address(given):
+        raise typer.BadParameter(
+            f"{storage.address(given)} is in object storage; copy it here first, such as with aws s3 sync, and give "
+            "the copy"
+        )
+    return path(given)
+
+
 def rows_given(given: str) -> str:
     """INPUT, which may also be an address, a pattern or a prompt. Raises BadParameter for an empty one."""
     path(given)
@@ -40,7 +52,22 @@ Input = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", parser=path, metavar="<path>", help="Run folder.  [default: fastgen-runs/<task>]"),
+    typer.Option(
+        "-o",
+        "--out",
+        parser=path,
+        metavar="<path>",
+        help="Run folder, or an address in object storage such as s3://BUCKET/RUN.  [default: fastgen-runs/<task>]",
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path,
+        metavar="<path>",
+        help="With -o s3://... and the like: the folder on this machine for the journal, logs, and results that are "
+        "not sent yet.  [default: one in ~/.cache/fastgen/runs]",
+    ),
 ]
 Model = Annotated[
     str,

@@ -14,9 +14,11 @@ from typing import BinaryIO
 
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
+from fastgen.input import storage
 from fastgen.input.embedded_pictures import FOLDER
 from fastgen.input.readers import formats, rows
 from fastgen.input.readers.rows import written
+from fastgen.output.mirror.place import state_folder
 
 STDIN = ("-", "/dev/stdin")
 _COLUMNS = ("prompt", "text", "caption", "instruction", "image", "images", "file_name", "id", "question")
@@ -54,7 +56,7 @@ def as_file(task: str, flags: dict, scratch: str) -> str:
         flags["out"] = Path("fastgen-runs") / f"t2i-{_slug(prompt)}-{_digest(flags)}"
     if given in STDIN and flags.get("image_root") is None and task != "t2i":
         flags["image_root"] = Path.cwd()
-    out = Path(scratch or flags["out"] or Path("fastgen-runs") / task).expanduser()
+    out = Path(scratch or _run_folder(flags) or Path("fastgen-runs") / task).expanduser()
     try:
         folder = out / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,13 @@ def as_file(task: str, flags: dict, scratch: str) -> str:
     except OSError as error:
         raise SettingsError(f"INPUT {given}: cannot be kept in {out}: {error.strerror}; choose another -o") from None
     return here
+
+
+def _run_folder(flags: dict) -> Path | None:
+    """The run folder on this machine, if -o is given."""
+    if flags["out"] is None or not storage.is_address(flags["out"]):
+        return flags["out"]
+    return flags.get("state") or state_folder(storage.address(flags["out"]))
 
 
 def copy_here(prompt: str, settings: Settings) -> list[str]:

@@ -93,6 +93,7 @@ from fastgen.cli.flags import (
     Seed,
     Shard,
     Size,
+    State,
     Steps,
     Strict,
     Synthetic,
@@ -143,6 +144,7 @@ def _command(task: Task, help: str) -> Callable[..., None]:
     def command(
         input: Input = None,
         out: Out = None,
+        state: State = None,
         model: Model = "auto",
         gpus: Gpus = "",
         gpus_per_replica: GpusPerReplica = None,
@@ -221,6 +223,7 @@ edit = _command("edit", "Edit images by instruction: in one or several turns, wi
 def caption(
     input: Pictures = None,
     out: Out = None,
+    state: State = None,
     backend: CaptionBackend = "",
     model: VlmModel = "auto",
     gpus: Gpus = "",

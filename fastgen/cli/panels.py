@@ -17,7 +17,19 @@ FLAGS = {
         *("only_rows", "strict"),
     ),
     "Output": (
-        *("out", "output_key", "format", "name", "table", "webdataset", "fresh", "retry_failed", "to", "keep_failed"),
+        *(
+            "out",
+            "state",
+            "output_key",
+            "format",
+            "name",
+            "table",
+            "webdataset",
+            "fresh",
+            "retry_failed",
+            "to",
+            "keep_failed",
+        ),
     ),
     "For rows that do not set it themselves": (
         *("size", "steps", "guidance", "n", "seed", "system", "max_tokens", "temperature"),

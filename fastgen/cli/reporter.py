@@ -34,6 +34,7 @@ class Report:
     def __init__(self, voice: str, settings: Settings):
         self.voice = voice
         self.settings = settings
+        self._out = settings.run.store or settings.run.out
         self.failures = 0
         self._kinds: Counter[str] = Counter()
         self.rows = 0
@@ -53,7 +54,7 @@ class Report:
                 "start",
                 task=settings.task,
                 input=settings.run.input,
-                out=settings.run.out,
+                out=self._out,
                 model=settings.model.name,
                 devices=[d.name for d in settings.placement.devices],
                 settings=settings.fingerprint(),
@@ -86,7 +87,8 @@ class Report:
             self._say(f"fallback for rows that it cannot do: {link.backend}, model {link.model.name}")
         if settings.task != "t2i":
             self._say(f"relative image paths start at {settings.rows.image_root}")
-        self._say(f"out: {settings.run.out}")
+        state = f" (on the way there: {settings.run.out})" if settings.run.store else ""
+        self._say(f"out: {self._out}{state}")
         self._live = live.display()
         if self._live is not None:
             self._live.start()
@@ -136,9 +138,7 @@ class Report:
             self._live = None
         counts = summary.get("counts", {})
         if self.voice == "json":
-            self._json(
-                "summary", state=state, exit_code=exit_code, message=message, out=self.settings.run.out, **summary
-            )
+            self._json("summary", state=state, exit_code=exit_code, message=message, out=self._out, **summary)
             return
         if self.voice == "human" and state in ("finished", "interrupted"):
             made = "captions" if self.settings.task == "caption" else "images"
@@ -164,13 +164,13 @@ class Report:
                 key = self.settings.rows.output_key
                 self._say(f"kept rows have `{key}` already; --output-key NAME makes them anew, into another field")
             if state == "finished":
-                self._say(f"table: {self.settings.run.out}/results.jsonl")
+                self._say(f"table: {self._out}/results.jsonl")
                 if counts.get("failed"):
-                    self._say(f"failed rows: {self.settings.run.out}/failures.jsonl ({advice.about(self._kinds)})")
+                    self._say(f"failed rows: {self._out}/failures.jsonl ({advice.about(self._kinds)})")
             else:
                 self._say("interrupted; nothing is lost: run the same command to continue")
                 if os.path.exists(f"{self.settings.run.out}/results.jsonl"):
-                    self._say(f"table of what is done so far: {self.settings.run.out}/results.jsonl")
+                    self._say(f"table of what is done so far: {self._out}/results.jsonl")
         if message:
             self._say(message, error=True)
 

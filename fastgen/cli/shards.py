@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
-from fastgen.cli.check import Run
+from fastgen.cli.check import OnDisk, Run
 
 
 def status(run: Run) -> None:
     """Say how far each part of a run is (--shard), and which batches are at a service (--batch-api)."""
     from fastgen.errors import FastgenError
+    from fastgen.input import storage
     from fastgen.output import parcels, shards
 
+    if storage.is_address(run):
+        _status_there(run)
+        return
     batches = parcels.at_service(run)
     for batch in batches:
         print(f"batch {batch.id or batch.name}: {batch.requests} requests, {batch.done} done {batch.trouble}".rstrip())
@@ -32,7 +37,19 @@ def status(run: Run) -> None:
             print(f"part {name}: {parcels.described(held)}")
 
 
-def merge(run: Run) -> None:
+def _status_there(run: Path) -> None:
+    """How far a run in object storage is."""
+    from fastgen.errors import FastgenError
+    from fastgen.output.mirror.pulled import status
+
+    try:
+        print(status(run))
+    except FastgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+
+
+def merge(run: OnDisk) -> None:
     """Make one table and one journal of all parts of a run. The last part to finish does it by itself.
 
     Exit code 0 if every row is done, 3 if some failed or have no result yet.

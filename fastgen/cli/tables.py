@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fastgen.cli import complete
-from fastgen.cli.check import Run
+from fastgen.cli.check import OnDisk, Run
 from fastgen.cli.flags import path
 
 
@@ -24,21 +24,28 @@ def table(
     Rows without a result have the status "pending".
     """
     from fastgen.errors import FastgenError
+    from fastgen.input import storage
+    from fastgen.output.mirror.pulled import opened, send
+    from fastgen.output.previous import FAILURES, RESULTS
     from fastgen.output.writers import from_journal, table_formats
 
     try:
         table_formats.check("--to", to)
-        counts = from_journal.make_tables(run)
-        place = table_formats.write(run, to)
+        with opened(run) as (folder, place):
+            counts = from_journal.make_tables(folder)
+            made = table_formats.write(folder, to)
+            if place is not None:
+                send(place, folder, list(dict.fromkeys((RESULTS, FAILURES, made.name))))
     except FastgenError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     said = ", ".join(f"{counts[status]} {status}" for status in ("done", "failed", "kept", "pending") if counts[status])
-    print(f"{place}: {said or 'no rows'}")
+    where = f"{storage.address(run)}/{made.name}" if storage.is_address(run) else made
+    print(f"{where}: {said or 'no rows'}")
 
 
 def export(
-    run: Run,
+    run: OnDisk,
     to: Annotated[
         str,
         typer.Option(autocompletion=complete.tables, metavar="FORMAT", help="parquet, webdataset, imagefolder or hf."),

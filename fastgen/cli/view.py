@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from fastgen.cli.flags import path
+from fastgen.cli.flags import path, run_folder
 
 Runs = Annotated[
     list[Path],
-    typer.Argument(parser=path, metavar="RUN", help="Run folders; several are compared row by row."),
+    typer.Argument(parser=run_folder, metavar="RUN", help="Run folders; several are compared row by row."),
 ]
 
 

@@ -194,6 +194,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """The file of rows, or a folder of images; "" if rows come from Python."""
     out: str
     """The run folder."""
+    store: str = ""
+    """The address in object storage where results go, as well as to the run folder; "": nowhere."""
     limit: int = 0
     """Number of input rows to run; 0: all."""
     only_rows: str = ""

@@ -34,7 +34,7 @@ def rows_input(input: str | os.PathLike | None, task: str, has_prompt: bool = Fa
     if input is not None and rows.is_on_hub(os.fspath(input)):
         return os.fspath(input)
     if input is not None and rows.is_stored(input):
-        return _stored(storage.address(input), task, has_prompt)
+        return _stored(stored_address("INPUT", input), task, has_prompt)
     path = rows_file(input, task, has_prompt)
     return str(path.resolve()) if path else ""
 
@@ -44,8 +44,17 @@ def refuse_other_store(flag: str, given: str | os.PathLike) -> None:
     disk. `flag`: that has it, for the message."""
     if _OTHER_STORE.match(os.fspath(given)):
         address = re.sub(":/+", "://", os.fspath(given), count=1)  # a Path has dropped one slash
-        known = ", ".join(f"{scheme}://" for scheme in storage.SCHEMES if scheme != "memory")
-        raise SettingsError(f"{flag} {address}: must be on a disk, or in one of {known}")
+        raise SettingsError(f"{flag} {address}: must be on a disk, or on s3://, gs://, az:// or oss://")
+
+
+def stored_address(flag: str, given: str | os.PathLike) -> str:
+    """An address in object storage, whose file system is installed. Raises SettingsError, which names the flag."""
+    try:
+        address = storage.address(given)
+        storage.file_system(address)
+    except SettingsError as error:
+        raise SettingsError(f"{flag} {error}") from None
+    return address
 
 
 def _stored(address: str, task: str, has_prompt: bool) -> str:
@@ -137,7 +146,7 @@ def stored_image_root(given: str | os.PathLike | None, input: str) -> str:
         input: INPUT, as `rows_input` gives it.
     """
     if given is not None:
-        return storage.address(given) if storage.is_address(given) else ""
+        return stored_address("--image-root", given) if storage.is_address(given) else ""
     if not rows.is_stored(input):
         return ""
     is_folder = formats.of(Path(input)) is None and not glob.has_magic(input)

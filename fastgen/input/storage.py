@@ -6,6 +6,7 @@ Keys come from where each file system looks for them, such as AWS_* in the envir
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets
@@ -17,9 +18,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, stop_after_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 from tenacity import wait_exponential as growing
-from tenacity.stop import stop_when_event_set
 
 from fastgen.config.cache import cache_folder
 from fastgen.errors import SettingsError, StorageError
@@ -84,7 +84,7 @@ def file_system(url: str) -> tuple[Any, str]:
         system = _system(scheme)
     except ImportError as error:
         extra = EXTRAS.get(scheme)
-        fix = f"install it with pip install 'fastgen-mm[{extra}]'" if extra else f"install it: {error}"
+        fix = f"add it with pip install 'fastgen-mm[{extra}]'" if extra else f"add it: {error}"
         raise SettingsError(f"{url}: the package for {scheme}:// is missing; {fix}") from None
     except ValueError as error:
         raise SettingsError(f"{url}: {scheme}:// cannot be opened: {error}; copy the files to a disk") from None
@@ -94,13 +94,16 @@ def file_system(url: str) -> tuple[Any, str]:
 @cache
 def _system(scheme: str) -> Any:
     import fsspec
+    import fsspec.asyn
 
     more: dict[str, Any] = {}
     if scheme in ("s3", "s3a"):  # the waiting is done here
-        more = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}}
+        more = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 0}}}
     system = fsspec.filesystem(scheme, use_listings_cache=False, **more)
     if hasattr(system, "retries"):
-        system.retries = 2
+        system.retries = 1
+    if getattr(system, "async_impl", False):  # what a lost connection leaves behind in its loop is no news
+        fsspec.asyn.get_loop().set_exception_handler(lambda loop, context: None)
     return system
 
 
@@ -121,15 +124,21 @@ class Patience:
     """How long calls wait for a server that is away. Several threads may share one.
 
     Args:
-        deadline_s: without an answer for so long, a call gives up.
+        deadline_s: without an answer for so long, a call gives up. It may change meanwhile.
     """
 
     def __init__(self, deadline_s: float = FIRST_DEADLINE_S):
         self.deadline_s = deadline_s
         self.given_up = threading.Event()
         """Set it, and no call waits any more."""
-        self.waiting = ""
-        """Why calls are waiting now; "" if none is."""
+        self._reasons: dict[int, str] = {}
+        """Number of a call that waits -> why."""
+        self._calls = itertools.count()
+
+    @property
+    def waiting(self) -> str:
+        """Why a call is waiting now; "" if none is."""
+        return next(iter(list(self._reasons.values())), "")
 
     def call(self, what: str, function: Callable[..., _T], *args: Any, **more: Any) -> _T:
         """The function's result. Raises StorageError once the deadline is over or waiting is of no use;
@@ -138,26 +147,32 @@ class Patience:
         Args:
             what: an address, for the message.
         """
+        number = next(self._calls)
+
+        def note(state: RetryCallState) -> None:
+            if state.outcome and (error := state.outcome.exception()):
+                self._reasons[number] = reason(error)
+
         retrying = Retrying(
             retry=retry_if_exception(is_passing),
-            stop=stop_after_delay(self.deadline_s) | stop_when_event_set(self.given_up),
+            stop=self._is_over,
             wait=growing(multiplier=0.2, max=LONGEST_PAUSE_S),
             sleep=sleep_using_event(self.given_up),
-            before_sleep=self._note,
+            before_sleep=note,
             reraise=True,
         )
         try:
-            found = retrying(function, *args, **more)
+            return retrying(function, *args, **more)
         except (FileNotFoundError, FileExistsError, SettingsError):
             raise
         except Exception as error:
-            raise StorageError(f"{what}: {reason(error)}") from error
-        self.waiting = ""
-        return found
+            silent = f" does not answer (waited {self.deadline_s:.0f} s)" if is_passing(error) else ""
+            raise StorageError(f"{what}{silent}: {reason(error)}") from error
+        finally:
+            self._reasons.pop(number, None)
 
-    def _note(self, state: RetryCallState) -> None:
-        if state.outcome and (error := state.outcome.exception()):
-            self.waiting = reason(error)
+    def _is_over(self, state: RetryCallState) -> bool:
+        return self.given_up.is_set() or (state.seconds_since_start or 0.0) >= self.deadline_s
 
 
 def expand(url: str) -> list[tuple[str, int]]:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import msgspec
 
 from fastgen.errors import RunFolderError
 from fastgen.output import intact, previous
 from fastgen.output.journal import Journal
+from fastgen.output.mirror.place import Place
 from fastgen.types import Done, FileStamp
 
 WINDOW = 256
@@ -34,13 +36,15 @@ class Check:
 
     Args:
         out: a run folder, or one that --fresh moved aside.
+        place: where its images are, if that is object storage.
 
     Raises:
         RunFolderError: there is no journal.
     """
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, place: Place | None = None):
         self.out = out
+        self._place = place
         self.rows = self.files = self.without_hash = self.wrong = 0
         """Counts: results that are done; their files; files from a version without hashes; findings."""
         try:
@@ -65,10 +69,21 @@ class Check:
         files = self._files()
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             while window := list(islice(files, WINDOW)):
-                problems = pool.map(lambda file: intact.fault(self.out / file[1], file[2]), window)
+                problems = pool.map(lambda file: self._fault(file[1], file[2]), window)
                 for (id, path, _), problem in zip(window, problems, strict=True):
                     if problem:
                         yield Finding(id, path, problem)
+
+    def _fault(self, path: str, written: FileStamp | None) -> str:
+        """What is wrong with an image, "" if nothing. Raises StorageError."""
+        if self._place is None:
+            return intact.fault(self.out / path, written)
+        with NamedTemporaryFile(dir=self.out, suffix=Path(path).suffix) as copy:
+            try:
+                self._place.get(path, Path(copy.name))
+            except FileNotFoundError:
+                return "is missing"
+            return intact.fault(Path(copy.name), written)
 
     def _files(self) -> Iterator[tuple[str, str, FileStamp | None]]:
         """(id, path, stamp) of every file that counts: those of the newest results, and of earlier results that a table

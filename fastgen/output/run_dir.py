@@ -22,6 +22,7 @@ from fastgen.input.readers.python_rows import write_jsonl
 from fastgen.input.readers.rows import estimate
 from fastgen.output import artifacts, journal, names, previous
 from fastgen.output.artifacts import IMAGES, LOGS, PARTIAL
+from fastgen.output.mirror.mirror import Mirror
 from fastgen.output.names import Layout
 from fastgen.output.other_settings import differences, read_run
 from fastgen.output.previous import FAILURES, JOURNAL, RESULTS, RUN
@@ -60,7 +61,11 @@ class RunFolder:
         self._lock = self._claim()
         self.layout = Layout()
         """How it names its images."""
+        self.mirror: Mirror | None = None
+        """Of a run whose results go to object storage."""
         with self._or_let_go():
+            if settings.run.store:
+                self.mirror = Mirror(settings.run.store, self.path, settings.run.fresh, bool(settings.rows.name))
             self._before = self._check()
             self._served.update(self._served_before())
             self.layout = self._layout()
@@ -154,6 +159,8 @@ class RunFolder:
         if self._state in ("starting", "running"):
             with suppress(DiskError):
                 self.write_run(state="stopped")
+        if self.mirror is not None:
+            self.mirror.close()
         artifacts.remove_partial(self.path)
         self._lock.release()
 
@@ -172,6 +179,8 @@ class RunFolder:
             yield
         except BaseException as error:
             self._state = ""
+            if self.mirror is not None:
+                self.mirror.close()
             with suppress(OSError):
                 artifacts.remove_partial(self.path)
             self._lock.release()
@@ -184,10 +193,13 @@ class RunFolder:
     def _refuse_own_files(self) -> None:
         """Raise RunFolderError if INPUT is a file that the run writes."""
         real = os.path.realpath(self.path)
+        run = self.settings.run
         written = [os.path.join(real, name) for name in (RESULTS, FAILURES, JOURNAL, RUN)]
-        if self.settings.run.input and os.path.realpath(self.settings.run.input) in written:
+        written += [f"{run.store}/{name}" for name in (RESULTS, FAILURES) if run.store]
+        if run.input in written or (run.input and os.path.realpath(run.input) in written):
             raise RunFolderError(
-                f"-o {self.path}: INPUT is a table of this run and would be overwritten; use another folder with -o"
+                f"-o {run.store or self.path}: INPUT is a table of this run and would be overwritten; use another "
+                "folder with -o"
             )
 
     def _claim(self) -> FileLock:

@@ -32,6 +32,7 @@ def resolve(
     input: str | os.PathLike | None = None,
     *,
     out: str | os.PathLike | None = None,
+    state: str | os.PathLike | None = None,
     model: str = "auto",
     backend: str = "",
     gpus: str = "",
@@ -118,7 +119,18 @@ def resolve(
 _DEFAULTS = {name: argument.default for name, argument in inspect.signature(resolve).parameters.items()}
 
 
-_NEVER_EMPTY = ("model", "base_url", "input", "out", "image_root", "transformer", "profile", "ray_address", "only_rows")
+_NEVER_EMPTY = (
+    "model",
+    "base_url",
+    "input",
+    "out",
+    "state",
+    "image_root",
+    "transformer",
+    "profile",
+    "ray_address",
+    "only_rows",
+)
 """Flags that are refused if they are "", as from a variable of the shell that is not set."""
 
 

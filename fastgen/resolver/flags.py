@@ -28,6 +28,7 @@ class Flags:
     task: Task
     input: str | os.PathLike | None
     out: str | os.PathLike | None
+    state: str | os.PathLike | None
     model: str
     backend: str
     gpus: str

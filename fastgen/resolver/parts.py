@@ -17,6 +17,7 @@ from fastgen.input import masks, paths, storage
 from fastgen.input.picked import picked_ids
 from fastgen.input.readers.rows import is_on_hub, is_stored
 from fastgen.output import names, shards
+from fastgen.output.mirror import place
 from fastgen.output.writers import table_formats
 from fastgen.resolver.flags import Flags, called
 
@@ -43,11 +44,7 @@ def run_options(flags: Flags) -> RunOptions:
     has_prompt = flags.task != "caption" and flags.prompt != PROMPT
     out = Path(flags.out if flags.out is not None else Path("fastgen-runs") / flags.task)
     paths.refuse_other_store("-o", out)
-    if storage.is_address(out):
-        raise SettingsError(
-            f"-o {storage.address(out)}: a run folder is on a disk, where it is locked and its journal grows line by "
-            "line; give a folder, and copy it when the run is done"
-        )
+    out, store = _places(flags, out)
     if not 0 <= flags.max_cost < 1e9:
         raise SettingsError(f"--max-cost {flags.max_cost}: must be an amount in USD; 0 means no limit")
     input, out, shard = paths.rows_input(flags.input, flags.task, has_prompt), out.expanduser().absolute(), None
@@ -61,6 +58,7 @@ def run_options(flags: Flags) -> RunOptions:
     return RunOptions(
         input=input,
         out=str(out),
+        store=store,
         only_rows=only_rows,
         shard=shard,
         limit=0 if flags.limit is None else number("--limit", flags.limit, 1, 2**62),
@@ -77,6 +75,20 @@ def run_options(flags: Flags) -> RunOptions:
         max_cost=float(flags.max_cost),
         batch_rows=flags.batch_rows or 0,
     )
+
+
+def _places(flags: Flags, out: Path) -> tuple[Path, str]:
+    """The run folder, and the address in object storage where results go, "" for none. Raises SettingsError."""
+    if not storage.is_address(out):
+        if flags.state is not None:
+            raise SettingsError(f"--state {flags.state}: only with -o s3://... and the like; leave it out")
+        return out, ""
+    store = paths.stored_address("-o", out)
+    place.refuse(store)
+    for name, given in (("shard", flags.shard), ("batch_api", flags.batch_api), ("webdataset", flags.webdataset)):
+        if given:
+            raise SettingsError(f"{called(name)}: needs a run folder on a disk, not -o {store}; give a folder with -o")
+    return Path(flags.state) if flags.state is not None else place.state_folder(store), store
 
 
 def _shard(given: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -53,16 +54,14 @@ def fetched(
     patience = storage.Patience(storage.DEADLINE_S)
     said = ""
     waiting: deque[Waiting] = deque()
-    pool: ThreadPoolExecutor | None = None
-    client: Client | None = None
+    fetcher: Fetcher | None = None
     try:
         for item in items:
             urls = _urls(*item, places) if not filled(item[1].fields.get(output_key)) else []
             missing = [url for url in urls if not os.path.exists(os.path.join(places.out, url_name(url)))]
-            if missing and client is None:
-                client, pool = Client(NOWHERE, TIMEOUT_S, AT_ONCE), ThreadPoolExecutor(AT_ONCE, "fetch")
-            jobs = [pool.submit(_fetch, client, url, places, patience) for url in missing] if pool and client else []
-            waiting.append((item, jobs))
+            if missing and fetcher is None:
+                fetcher = Fetcher(places, patience)
+            waiting.append((item, [fetcher.fetch(url) for url in missing] if fetcher else []))
             while waiting and (len(waiting) >= AHEAD or not waiting[0][1]):
                 yield _whole(waiting)
                 said = _say_waiting(patience, said, say)
@@ -71,8 +70,31 @@ def fetched(
             said = _say_waiting(patience, said, say)
     finally:
         patience.given_up.set()
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        if fetcher is not None:
+            fetcher.close()
+
+
+class Fetcher:
+    """Fetches pictures in threads, each once at a time: many rows may name the same one."""
+
+    def __init__(self, places: Places, patience: storage.Patience):
+        self._places, self._patience = places, patience
+        self._client = Client(NOWHERE, TIMEOUT_S, AT_ONCE)
+        self._pool = ThreadPoolExecutor(AT_ONCE, "fetch")
+        self._under_way: dict[str, Future[None]] = {}
+
+    def fetch(self, url: str) -> Future[None]:
+        """Done once the picture is there, or it is known why not."""
+        job = self._under_way.get(url)
+        if job is None or job.done():
+            if len(self._under_way) > 2 * AHEAD:
+                self._under_way = {url: job for url, job in self._under_way.items() if not job.done()}
+            job = self._under_way[url] = self._pool.submit(_fetch, self._client, url, self._places, self._patience)
+        return job
+
+    def close(self) -> None:
+        """Begin no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _say_waiting(patience: storage.Patience, said: str, say: Callable[[str], None]) -> str:
@@ -133,7 +155,7 @@ def _fetch(client: Client, url: str, places: Places, patience: storage.Patience)
                 break
             path = os.path.join(places.out, url_name(url))
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            partial = f"{path}.{os.getpid()}"
+            partial = f"{path}.{os.getpid()}-{threading.get_ident()}"
             with open(partial, "wb") as file:
                 file.write(data)
             os.replace(partial, path)
@@ -146,10 +168,10 @@ def _fetch(client: Client, url: str, places: Places, patience: storage.Patience)
             reason = f"there is no {url}"
             break
         except (ValueError, SettingsError) as error:
-            reason = str(error)
+            reason = str(error).removeprefix(f"{url}: ")
             break
         except StorageError as error:
-            if not isinstance(error.__cause__, PermissionError):
+            if error.__cause__ is None or storage.is_passing(error.__cause__):
                 raise
             reason = storage.reason(error.__cause__)
             break

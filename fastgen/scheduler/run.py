@@ -23,7 +23,7 @@ from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, FastgenError, SettingsError
 from fastgen.input.embedded_pictures import Store
 from fastgen.input.picked import Picked
-from fastgen.input.readers.rows import RowReader, estimate, is_on_hub, read
+from fastgen.input.readers.rows import RowReader, estimate, is_on_hub
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output import shards
@@ -46,6 +46,7 @@ from fastgen.scheduler.results_back import ResultsBack
 from fastgen.scheduler.retries import Retries
 from fastgen.scheduler.routing import Route
 from fastgen.scheduler.rows_in import RowsIn
+from fastgen.scheduler.sending import Sending
 from fastgen.scheduler.share import Share
 from fastgen.scheduler.status import facts
 from fastgen.scheduler.triage import Skipped, triage
@@ -135,6 +136,8 @@ class Run:
             self._progress,
             self.folder.check_served,
         )
+        self._sending = Sending(self.folder.mirror, self._progress)
+        self._tells_all = tells_all
         self._at_service = AtService(self.folder.path, self._journal, emit) if durable else None
         self._wind_down = WindDown(self._pool, self._progress)
         self._ticked = self._told_progress = time.monotonic()
@@ -149,6 +152,7 @@ class Run:
         return triage(
             *(settings, self._reader, self._journal, self._spool, self._say, unread),
             layout=self.folder.layout,
+            stored=self.folder.mirror.listing if self.folder.mirror else None,
             fetches=settings.task != "t2i",
             share=self._share,
             picked=self._picked,
@@ -204,6 +208,7 @@ class Run:
         progress = self._progress
         try:
             self.folder.write_run(state="running")
+            self._sending.begin(keeps=self._tells_all)
             self._warn()
             if self._at_service is not None:
                 self._at_service.begin()
@@ -214,6 +219,7 @@ class Run:
             self._rows.close()
             self._pool.release()
             self._sync()
+            self._sending.finish()
             if self._at_service is not None:
                 self._at_service.end()
             if progress.ending is not None:
@@ -226,6 +232,10 @@ class Run:
                 tables = self._write_tables()
                 progress.state = "finished"
             self.folder.write_run(state=progress.state, **self.summary(), **tables)
+            if progress.state == "finished":
+                self._sending.publish()
+            else:
+                self._sending.publish_if_possible()
             self._merge()
         except FastgenError as error:
             progress.state = "stopped"
@@ -233,6 +243,7 @@ class Run:
                 self._write_partial_tables()
             with suppress(DiskError, OSError):
                 self.folder.write_run(state=progress.state, error=str(error), **self.summary())
+            self._sending.publish_if_possible()
             raise
         finally:
             if os.getpid() == self._owner:  # in a forked process these belong to the parent
@@ -290,9 +301,8 @@ class Run:
             self.emit("warning", message=f"fastgen table {self.folder.path} writes the table of what is done")
             return
         with suppress(FastgenError, OSError):
-            rows = read(settings.run.input, settings.run.limit)
             only = self._picked.ids if self._picked else None
-            write_partial_tables(Shape.of(settings), rows, self._journal, only)
+            write_partial_tables(Shape.of(settings), self._reader.again(), self._journal, only)
             table_formats.write(self.folder.path, settings.run.table)
 
     def _write_tables(self) -> dict:
@@ -345,7 +355,7 @@ class Run:
         progress = self._progress
         while True:
             yield from self._rows.read(time.monotonic(), wanted_elsewhere=self._is_wanted)
-            if not progress.winding_down:
+            if not (progress.winding_down or self._sending.is_behind):
                 self._out.give(ended=not self._rows.left)
             if self._wind_down.is_over(time.monotonic()) if progress.winding_down else self._nothing_left:
                 break
@@ -373,6 +383,7 @@ class Run:
             self._pool.watch(now)
             self._tell_progress(now)
             self._sync(SYNC_EVERY_S)
+            self._sending.look()
             if self._at_service is not None:
                 self._at_service.look(now)
         reserve = self._reserve

@@ -19,6 +19,7 @@ from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact, names
 from fastgen.output.journal import Journal
+from fastgen.output.mirror.listing import Listing
 from fastgen.output.names import Layout
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.writers.tables import spooled
@@ -48,6 +49,7 @@ def triage(
     fetches: bool = False,
     share: Share | None = None,
     picked: Picked | None = None,
+    stored: Listing | None = None,
 ) -> Iterator[Request | Failed | Prefilled | Skipped | None]:
     """What to do with each row, in order, given the journal. None: the next row is not ready; ask again.
 
@@ -63,12 +65,12 @@ def triage(
         warn: is called at the end with what became of earlier results.
         unread: if given, it is shown the fields of every row.
         fetches: whether images on servers are fetched; else their rows fail.
-        layout: how the run folder names its images.
+        layout, stored: how the run folder names its images; those that are in object storage.
         share, picked: which rows are run at all; None: all.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
-    earlier = _Earlier(settings, journal, intake.places) if journal else None
+    earlier = _Earlier(settings, journal, intake.places, stored) if journal else None
     try:
         items = _of_this_run(reader, intake, [part for part in (share, picked) if part is not None])
         key = settings.rows.output_key
@@ -112,8 +114,9 @@ def _usual_stem(item: Request, identity: Identity, settings: Settings, layout: L
 class _Earlier:
     """The results of earlier runs for a row, judged by the files that exist now."""
 
-    def __init__(self, settings: Settings, journal: Journal, places: Places):
+    def __init__(self, settings: Settings, journal: Journal, places: Places, stored: Listing | None):
         self._settings = settings
+        self._stored = stored
         self._places = places
         self._journal = journal
         self._out = settings.run.out
@@ -154,11 +157,7 @@ class _Earlier:
         if not made and not (request.input_paths and self._reads(request, usual or artifacts.stem(request.id))):
             return replace(request, stem=usual) if usual else request
         last = made[0] if made else None
-        if (
-            last
-            and last.content == request.content
-            and not any(intact.is_whole(f"{self._out}/{p}") or os.path.isdir(f"{self._out}/{p}") for p in last.paths)
-        ):
+        if last and last.content == request.content and not any(self._is_whole(path) for path in last.paths):
             own = _stem_of(last.paths[0])
             if all(other.content == last.content or not set(other.paths) & set(last.paths) for other in made):
                 return replace(request, stem=own)
@@ -182,9 +181,15 @@ class _Earlier:
     def _has_its_files(self, done: Done) -> bool:
         return all(
             intact.is_intact(f"{self._out}/{path}", written)
+            or (self._stored is not None and self._stored.has(path, written[0] if written else None))
             for path, written in zip_longest(done.paths, done.files)
             if path
         )
+
+    def _is_whole(self, path: str) -> bool:
+        """Whether there may be something of value."""
+        here = f"{self._out}/{path}"
+        return intact.is_whole(here) or os.path.isdir(here) or (self._stored is not None and self._stored.has(path))
 
     def _reads_something_else(self, known: Done | Failed, identity: Identity) -> bool:
         try:
@@ -201,7 +206,11 @@ class _Earlier:
 
     def _belongs_to_another(self, request: Request, stem: str) -> bool:
         """Whether another row has committed images of that name: rows without an id of their own may have moved."""
-        if not self._any or not any(os.path.lexists(f"{self._images}/{stem}_0.{suffix}") for suffix in SUFFIXES):
+        names = [f"{stem}_0.{suffix}" for suffix in SUFFIXES]
+        if not self._any or not (
+            any(os.path.lexists(f"{self._images}/{name}") for name in names)
+            or (self._stored is not None and any(self._stored.has(f"{artifacts.IMAGES}/{name}") for name in names))
+        ):
             return False
         if self._taken is None:
             done = (result for result, _ in self._journal.results() if isinstance(result, Done))

@@ -159,6 +159,6 @@ def test_a_first_row_with_a_picture_in_place_of_a_path_ends_no_run(tmp_path, mon
 @pytest.mark.parametrize("given", ["sftp://host/run", "hdfs:/host/run"])
 def test_a_store_that_cannot_be_used_names_no_folder(settings, given):
     with pytest.raises(
-        SettingsError, match=rf"-o {given.partition(':')[0]}://host/run: must be on a disk, or in one of s3://"
+        SettingsError, match=rf"-o {given.partition(':')[0]}://host/run: must be on a disk, or on s3://"
     ):
         settings("t2i", out=given)

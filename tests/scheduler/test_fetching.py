@@ -12,7 +12,12 @@ from PIL import Image
 
 import fastgen
 from fastgen.backends.remote import http_client
+from fastgen.errors import StorageError
 from fastgen.input.embedded_pictures import url_name
+from fastgen.input.identities import Identity
+from fastgen.input.images import Places
+from fastgen.input.readers.rows import Row
+from fastgen.scheduler import fetching
 from tests.conftest import read_lines
 
 
@@ -107,3 +112,47 @@ def test_only_pictures_that_the_run_needs_are_fetched(server, rows_file, tmp_pat
     settings = fastgen.resolve("caption", given, out=out, backend="fake", gpus="cpu", only_rows=tmp_path / "picks.txt")
     assert {result.id: result.error for result in fastgen.generate(settings)} == {"b": None, "d": None}
     assert Pictures.asked == ["/b.png"], "not those of rows that are not picked, and not those of filled rows"
+
+
+def test_many_rows_of_one_picture_fetch_it_once_and_all_wait_for_it(memory, tmp_path, monkeypatch):
+    """Two threads that wrote the same file at the same time would give a third row half of it."""
+    memory.pipe("/in/a.png", picture())
+    go_on, asked = threading.Event(), []
+
+    def read(url, most_bytes, patience):
+        asked.append(url)
+        assert go_on.wait(30)
+        return picture()
+
+    monkeypatch.setattr(fetching.storage, "read", read)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.01)
+    places = Places("memory://in", out=str(tmp_path))
+    rows = [Row(i, b'{"image": "a.png"}') for i in range(1, 9)]
+    items = [(row, Identity("", "", {"image": "a.png"})) for row in rows]
+    found = fetching.fetched(items, places, "caption")
+    assert next(found) is None, "not there yet; the caller may do something else meanwhile"
+    go_on.set()
+    ready = [item for item in found if item is not None]
+    assert [row.number for row, _ in ready] == list(range(1, 9)) and asked == ["memory://in/a.png"]
+    assert (tmp_path / url_name("memory://in/a.png")).read_bytes() == picture() and not places.unfetched
+
+
+def test_storage_that_stays_away_ends_the_run_and_fails_no_row(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching.storage, "DEADLINE_S", 0)
+    monkeypatch.setattr(type(memory), "info", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("refused")))
+    places = Places("memory://in", out=str(tmp_path))
+    items = [(Row(1, b'{"image": "a.png"}'), Identity("", "", {"image": "a.png"}))]
+    with pytest.raises(StorageError, match=r"memory://in/a.png does not answer"):
+        list(fetching.fetched(items, places, "caption"))
+    assert not places.unfetched
+
+
+def test_a_row_that_names_a_closed_bucket_fails_alone(memory, tmp_path, monkeypatch):
+    def closed(self, path, **more):
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(type(memory), "info", closed)
+    places = Places(str(tmp_path), out=str(tmp_path))
+    items = [(Row(1, b'{"image": "memory://b/a.png"}'), Identity("", "", {"image": "memory://b/a.png"}))]
+    assert [row.number for row, _ in fetching.fetched(items, places, "caption")] == [1]
+    assert places.unfetched == {"memory://b/a.png": "access is denied: Forbidden"}

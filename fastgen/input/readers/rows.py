@@ -137,6 +137,11 @@ class RowReader:
             yield row
         self._ended = True
 
+    def again(self) -> Iterator[Row]:
+        """The rows from the start, without being counted. Of files in object storage the copies that were read before
+        are read again."""
+        yield from _read(self._sources, self.limit)
+
     @property
     def expected(self) -> int:
         """Roughly how many rows there are in all, estimated from those read so far; exact at the end; 0 if not yet

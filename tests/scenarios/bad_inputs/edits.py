@@ -78,7 +78,7 @@ PICTURES = [
     picture("an address in a private network", "http://169.254.169.254/latest/meta-data", "in a private network"),
     picture("an address by ftp", "ftp://example.com/a.png", "works offline"),
     picture("an address by file", "file:///etc/passwd", "works offline"),
-    picture("an address of a bucket", "s3://bucket/a.png", "works offline"),
+    picture("an address of a bucket", "gs://bucket/a.png", "cannot be fetched"),
     picture("a path out of the folder", "../" * 50 + "etc/passwd", "leads out of"),
     picture("signs that a terminal obeys", "\x1b[2J\x07\r\n.png", "no such file"),
     picture("a path of Windows", ".\\good.png", "write it with /"),
