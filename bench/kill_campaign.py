@@ -1,6 +1,7 @@
 """Runs of every kind, killed again and again at random moments: is a row lost, made twice, altered or paid twice?
 
     python -m bench.kill_campaign [--kills 1000] [--seed 0] [--kinds t2i edit caption api ray shards] [--out FOLDER]
+    python -m bench.kill_campaign --kills 513 --seed 1 --after FOLDER/kill_campaign.json --out FOLDER     # goes on
 
 Each episode is a command on a cheap backend (and for `api` a loopback service that counts what it is asked). A killer
 sends SIGKILL to the command or to one of its workers. A command that was killed is started again, and so is one that
@@ -244,6 +245,26 @@ def campaign(
     }
 
 
+def added(earlier: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The figures of two campaigns, of which one went on after the other; `seed` has the seeds of both."""
+    kinds = dict.fromkeys((*earlier["by_kind"], *found["by_kind"]))
+    parts = [[one["by_kind"].get(kind, {}) for kind in kinds] for one in (earlier, found)]
+    counts = {name for name, value in found.items() if isinstance(value, int) and name != "seed"}
+    return {
+        "seed": [*_list(earlier["seed"]), *_list(found["seed"])],
+        **{name: earlier[name] + found[name] for name in found if name in counts},
+        "by_kind": {
+            kind: {name: one.get(name, 0) + two.get(name, 0) for name in (two or one)}
+            for kind, one, two in zip(kinds, *parts, strict=True)
+        },
+        "seconds": round(earlier["seconds"] + found["seconds"], 1),
+    }
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _undisturbed(kind: Kind, out: Path) -> dict[str, tuple]:
     for command in kind.commands(out):
         process = start(command)
@@ -261,9 +282,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--out", type=Path, help="folder for kill_campaign.json")
+    parser.add_argument("--after", type=Path, help="what an earlier campaign wrote; its figures are added")
     args = parser.parse_args()
+    earlier = json.loads(args.after.read_text()) if args.after else None
     with tempfile.TemporaryDirectory() as name:
         found = campaign(Path(name), args.kills, args.seed, tuple(args.kinds), args.rows, args.each, 60 * args.minutes)
+    found = added(earlier, found) if earlier else found
     found = {
         "date": time.strftime("%Y-%m-%d"),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import os
 import platform
 import tempfile
@@ -137,6 +138,7 @@ def simulate(
         batch: rows of a batch.
     Returns:
         efficiency: ideal time / time, where ideal is as if the work could be divided at will.
+        switches, least: how often workers had another size than before, and the least if all are to end together.
     """
     registry.PLACES[PLACE] = "bench.scaling:Simulated"
     path, out = scratch / "rows.jsonl", scratch / f"run-{workers}-{slow:g}-{sizes}"
@@ -163,7 +165,11 @@ def simulate(
         "seconds": round(last_s, 2),
         "efficiency": round(ideal_s / last_s, 4),
         **({"main_process_busy": round(clock.computed_s / last_s, 3)} if charge else {}),
-        **({"switches": sum(Simulated.switches.values()), "least": max(0, sizes - workers)} if sizes > 1 else {}),
+        **(
+            {"switches": sum(Simulated.switches.values()), "least": sizes - math.gcd(sizes, workers)}
+            if sizes > 1
+            else {}
+        ),
     }
 
 

@@ -6,7 +6,7 @@
     for result in fastgen.generate(settings):
         print(result.row, result.error or result.image_paths)
 
-The public names are imported when first used, so that `import fastgen` costs nothing.
+The public names are imported when first used, so that `import fastgen` costs nothing. `fastgen.ray` is for Ray Data.
 """
 
 from importlib import import_module
@@ -40,6 +40,8 @@ __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ray":
+        return import_module("fastgen.api.ray_data")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fastgen' has no attribute {name!r}")

@@ -326,7 +326,7 @@ def test_the_flags_are_frozen():
     command = typer.main.get_command(main.app)
     assert set(command.commands) == {
         *("t2i", "edit", "caption", "check", "doctor", "table", "export", "status", "merge", "bench", "demo", "setup"),
-        "view",
+        *("view", "submit"),
         *("dataflow", "init"),
     }
     frozen = {"t2i": PICTURE_FLAGS, "edit": PICTURE_FLAGS, "caption": CAPTION_FLAGS, "bench": BENCH_FLAGS}

@@ -77,6 +77,7 @@ ELSEWHERE = {
     "cli/dataflow.py": "dataflow/test_pipelines.py",
     "cli/run_task.py": "cli/test_main.py",
     "cli/tables.py": "cli/test_check.py",
+    "cli/job_files.py": "cli/test_submit.py",
     "backends/base.py": "backends/test_recipe_backend.py",
     "backends/diffusion/": "backends/diffusion/test_engine.py",
     "backends/fake.py": "scheduler/test_run.py",

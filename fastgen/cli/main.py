@@ -113,6 +113,7 @@ from fastgen.cli.flags import (
 )
 from fastgen.cli.help import Command, Group
 from fastgen.cli.run_task import fail, run_task
+from fastgen.cli.submit import submit
 from fastgen.cli.view import view
 from fastgen.config.prompts import PROMPT, SYSTEM
 
@@ -398,6 +399,7 @@ app.command("init", cls=Command)(init)
 app.command("check", cls=Command)(check)
 app.command("doctor", cls=Command)(doctor)
 app.command("status", cls=Command)(shards.status)
+app.command("submit", cls=Command, context_settings={"allow_interspersed_args": False})(submit)
 app.command("merge", cls=Command)(shards.merge)
 app.command("table", cls=Command)(tables.table)
 app.command("export", cls=Command)(tables.export)

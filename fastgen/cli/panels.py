@@ -6,7 +6,7 @@ COMMANDS = {
     "Make data": ("t2i", "edit", "caption"),
     "Look at results": ("view", "table", "export", "check"),
     "This machine": ("doctor", "setup", "bench", "demo"),
-    "Parts of a run (--shard)": ("status", "merge"),
+    "Several machines": ("submit", "status", "merge"),
     "DataFlow-MM": ("init", "dataflow"),
 }
 """Panel -> commands of `fastgen --help`."""
@@ -130,6 +130,14 @@ EXAMPLES = {
     "export": (
         ("fastgen export run --to hf", "for datasets.load_dataset"),
         ("fastgen export run --to webdataset -o shards --keep-failed", "tar shards, failed rows included"),
+    ),
+    "submit": (
+        ("fastgen submit --to slurm --parts 16 t2i prompts.jsonl -o run > run.sbatch", "then: sbatch run.sbatch"),
+        ("fastgen submit --to ray caption photos/ -o run --max-workers 8 > run.sh", "then: bash run.sh"),
+        (
+            "fastgen submit --to kuberay --image IMAGE --claim NAME t2i prompts.jsonl > run.yaml",
+            "then: kubectl apply -f run.yaml",
+        ),
     ),
     "status": (("fastgen status run", "how far each part is"),),
     "merge": (("fastgen merge run", "one table of all parts"),),

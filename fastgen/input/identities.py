@@ -61,7 +61,8 @@ class Identities:
             error = python_rows.problem(own)
         except InputError as broken:
             digest = blake2b(row.raw, digest_size=8).digest()
-            id, error = digest.hex(), broken
+            id = content_digest = digest.hex()
+            error = broken
         else:
             names, content = self._no_content, own
             if not names.isdisjoint(own):
@@ -69,11 +70,11 @@ class Identities:
                 content = {k: v for k, v in own.items() if k not in names or (filled_in and k == self._output_key)}
             digest = blake2b(_canonical(content), digest_size=8).digest()
             fields = own
+            content_digest = digest.hex()
             try:
-                id = _own_id(fields, self._id_key) or digest.hex()
+                id = _own_id(fields, self._id_key) or content_digest
             except InputError as bad_id:
-                id, error = digest.hex(), error or bad_id
-        content_digest = digest.hex()
+                id, error = content_digest, error or bad_id
         content_hash = int.from_bytes(digest, "big")
         said = 0 if id == content_digest else content_hash
         if self._seen.get(hash(id), said) != said:

@@ -81,9 +81,10 @@ class BatchesOut:
                 if not last[group].should_have(state.pace):
                     continue
             may_try = partial(self._pool.may_try, state)
-            batch, suspect = group.next_batch(not state.in_flight, ended, may_try, state.worker.name)
+            busy = self._busy(group, last[group]) if group in last else ()
+            batch, suspect = group.next_batch(not state.in_flight, ended, may_try, state.worker.name, busy)
             if batch is None:
-                if not group.suspects:  # these depend on the worker that asks
+                if not (group.suspects or busy):  # then it depends on the worker that asks
                     empty.add(group)
                 continue
             if (batch := self._afforded(group, batch, over_budget)) is None:
@@ -92,6 +93,18 @@ class BatchesOut:
             self._pool.submit(state, batch)
             given = True
         return given
+
+    def _busy(self, group: Group, last: LastBatches) -> list[str]:
+        """The workers that have batches and will get another one."""
+        return [
+            s.worker.name
+            for s in self._pool.states
+            if s.group is group
+            and s.in_flight
+            and s.ready
+            and not (s.exclusive or s.killed)
+            and last.should_have(s.pace)
+        ]
 
     def _last_batches(self, group: Group) -> LastBatches:
         paces = [s.pace for s in self._pool.states if s.group is group and s.ready and not s.exclusive and not s.killed]

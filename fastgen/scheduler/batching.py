@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from fastgen.types import Batch, Bucket, Request
@@ -18,6 +18,8 @@ from fastgen.types import Batch, Bucket, Request
 WINDOW = 4096
 """Requests held at once: enough to fill batches from mixed sizes, few enough not to matter in memory."""
 
+LEFT_TO_ITS_WORKER = 0.5
+"""Batches. For so few rows no other worker changes its size: all would end at most that much sooner."""
 FEW = 16
 """Putting one request in its place compares it with about this many others."""
 
@@ -84,16 +86,18 @@ class Window:
         self._samples[bucket] = self._samples.get(bucket, 0) + samples
         self.requests += 1
 
-    def draw(self, ended: bool, worker: str = "") -> Batch | None:
+    def draw(self, ended: bool, worker: str = "", busy: Collection[str] = ()) -> Batch | None:
         """The next batch, or None while it is better to wait for more rows: for this worker, and so for any.
 
         Args:
             worker: the name of the one that gets it.
             ended: no more rows will come, so what is left is sent, spread over the workers.
+            busy: other workers that have batches and will ask again. With `ended`, the last rows of a bucket that one
+                of them has are left to it, if they are at most half a batch: then None is for this worker only.
         """
         if not self.requests:
             return None
-        bucket = self._choose(ended or self.full, worker)
+        bucket = self._choose(ended or self.full, worker, busy if ended else ())
         if bucket is None:
             return None
         most = self.batch_for(bucket.width * bucket.height)
@@ -101,7 +105,7 @@ class Window:
             most = max(1, min(most, -(-self.samples // self.workers)))
         return self._take(bucket, most)
 
-    def _choose(self, must: bool, worker: str) -> Bucket | None:
+    def _choose(self, must: bool, worker: str, busy: Collection[str]) -> Bucket | None:
         """The worker's bucket while it can fill a batch, else the one that can fill most for each worker that has
         it."""
 
@@ -115,7 +119,11 @@ class Window:
             def share(bucket: Bucket) -> tuple[bool, float, Bucket]:
                 return batches(bucket) >= 1, batches(bucket) / (1 + have[bucket]), bucket
 
-            current = max(self._buckets, key=share)
+            held = {bucket for name, bucket in self._current.items() if name in busy}
+            free = [bucket for bucket in self._buckets if bucket not in held or batches(bucket) > LEFT_TO_ITS_WORKER]
+            if not free:
+                return None
+            current = max(free, key=share)
         self._current[worker] = current
         return current if must or batches(current) >= 1 else None
 

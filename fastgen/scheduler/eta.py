@@ -57,9 +57,9 @@ class Estimate:
         self._waiting: dict[str, float] = {}
         """id -> units of each row that was read and has no result."""
 
-    def skipped(self) -> None:
-        """A row was read for which nothing is to be done."""
-        self._skipped += 1
+    def skipped(self, rows: int = 1) -> None:
+        """Rows were read for which nothing is to be done."""
+        self._skipped += rows
 
     def read(self, id: str, units: float) -> None:
         """A row was read that is to be done."""

@@ -5,7 +5,7 @@ nothing; does not know workers or the clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from msgspec.structs import replace
 
@@ -72,7 +72,12 @@ class Group:
         return replace(request, params=replace(request.params, width=width, height=height, quality=quality))
 
     def next_batch(
-        self, alone: bool, ended: bool, may_try: Callable[[Batch], bool], worker: str = ""
+        self,
+        alone: bool,
+        ended: bool,
+        may_try: Callable[[Batch], bool],
+        worker: str = "",
+        busy: Collection[str] = (),
     ) -> tuple[Batch | None, bool]:
         """The next batch, and whether it is a suspect.
 
@@ -81,13 +86,14 @@ class Group:
             ended: whether no more rows will come.
             may_try: whether the worker may have a suspect.
             worker: its name.
+            busy: see `Window.draw`.
         """
         if (suspect := next(filter(may_try, self.suspects), None)) is not None:
             if not alone:
                 return None, False
             self.suspects.remove(suspect)
             return suspect, True
-        return (self.queue.popleft() if self.queue else self.window.draw(ended, worker)), False
+        return (self.queue.popleft() if self.queue else self.window.draw(ended, worker, busy)), False
 
     def take_back(self) -> Iterator[Request]:
         """Remove everything that waits, for another group."""

@@ -22,6 +22,9 @@ class _End:
 
 
 _END = _End()
+PASSED_OVER = 64
+"""Rows that are done already and are read between two looks at whether the run should do something else."""
+Item = Request | Failed | Prefilled | Skipped | _End | None
 
 
 class RowsIn:
@@ -56,13 +59,15 @@ class RowsIn:
         failed: list[Result] = []
         for request, group in self._retries.due(now):
             failed += self.assign(request, group.position)
-        read, counts = 0, self._progress.counts
+        counts = self._progress.counts
+        begun = counts["rows"]
         while self.left and not (self._route.full or self._route.to_start or self._progress.winding_down):
-            if read >= READ_AHEAD and wanted_elsewhere():
+            if counts["rows"] - begun >= READ_AHEAD and wanted_elsewhere():
                 break
-            read += 1
             try:
                 item = next(self._items, _END)
+                if not self._tells_all:
+                    item = self._pass_over(item)
             except (DiskError, StorageError) as error:  # of the place where rows are kept for the tables, or of INPUT
                 self._progress.end(error)
                 break
@@ -83,6 +88,22 @@ class RowsIn:
             if self._tells_all and isinstance(item, Skipped | Prefilled):
                 yield item
         yield from self._progress.commit(failed)
+
+    def _pass_over(self, item: Item) -> Item:
+        """Count rows for which nothing is to be done, some at a time: there may be a million of them. Returns the last
+        of them, or the first item that is another."""
+        counts, passed = self._progress.counts, 0
+        try:
+            while passed < PASSED_OVER and isinstance(item, Skipped) and isinstance(item.result, Done):
+                following = next(self._items, _END)
+                if following is _END:
+                    break
+                item, passed = following, passed + 1
+        finally:
+            counts["rows"] += passed
+            counts["done"] += passed
+            self._progress.estimate.skipped(passed)
+        return item
 
     def assign(self, request: Request, position: int = 0, failure: Failed | None = None) -> list[Result]:
         """Give a row to a backend, like `Route.assign`. Returns the failure of a row that no backend takes."""

@@ -156,6 +156,7 @@ class Run:
             fetches=settings.task != "t2i",
             share=self._share,
             picked=self._picked,
+            brief=self._all is None,
         )
 
     @property

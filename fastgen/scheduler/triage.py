@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
 
 import msgspec
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from fastgen.input.requests import Identity, Intake, Prefilled, input_paths
 from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact, names
 from fastgen.output.journal import Journal
+from fastgen.output.lookahead import Lookahead
 from fastgen.output.mirror.listing import Listing
 from fastgen.output.names import Layout
 from fastgen.output.row_spool import RowSpool
@@ -26,15 +26,20 @@ from fastgen.output.writers.tables import spooled
 from fastgen.scheduler import failure_policy
 from fastgen.scheduler.fetching import fetched
 from fastgen.scheduler.share import Share
-from fastgen.types import Done, Failed, Request
+from fastgen.types import Done, Failed, FileStamp, Request, TextParams
 
 SUFFIXES = ("png", "jpg", "webp")
+_encode = msgspec.json.Encoder().encode
 
 
 class Skipped(msgspec.Struct, frozen=True):
     """A row that already has a valid result: nothing is to be done."""
 
     result: Done | Failed
+
+
+DONE_BEFORE = Skipped(Done("", "", "", (), TextParams(0, 0.0, 0), 0.0))
+"""Some row that was done before."""
 
 
 def triage(
@@ -50,13 +55,13 @@ def triage(
     share: Share | None = None,
     picked: Picked | None = None,
     stored: Listing | None = None,
+    brief: bool = False,
 ) -> Iterator[Request | Failed | Prefilled | Skipped | None]:
     """What to do with each row, in order, given the journal. None: the next row is not ready; ask again.
 
     A done row whose images are unchanged is skipped; so is a failed row, unless --retry-failed is given. Rows that
-    failed as bad input are checked again each time, since that costs nothing; a fixed row becomes a Request. So do rows
-    that a service turned away for a reason that was not their fault (`failure_policy.AGAIN`), and rows whose input
-    images have changed.
+    failed as bad input are checked again each time; a fixed row becomes a Request. So do rows that a service turned
+    away for a reason that was not their fault (`failure_policy.AGAIN`), and rows whose input images have changed.
 
     Args:
         reader: the rows, which are read once and each identified once.
@@ -67,6 +72,7 @@ def triage(
         fetches: whether images on servers are fetched; else their rows fail.
         layout, stored: how the run folder names its images; those that are in object storage.
         share, picked: which rows are run at all; None: all.
+        brief: `DONE_BEFORE` may stand for the result of a row.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
@@ -79,10 +85,10 @@ def triage(
                 yield None
                 continue
             row, identity = ready
-            if unread is not None:
-                unread.note(identity.fields, identity.columns.values())
-            if spool is not None:
-                spool.add(spooled(row, identity, key))
+            _note(row, identity, unread, spool, key)
+            if brief and earlier and earlier.is_done(identity):
+                yield DONE_BEFORE
+                continue
             known = journal.get(identity.id, identity.content) if journal else None
             if earlier and known and earlier.stands(known, identity):
                 yield Skipped(known)
@@ -98,11 +104,19 @@ def triage(
             warn(message)
 
 
+def _note(row: Row, identity: Identity, unread: UnreadFields | None, spool: RowSpool | None, output_key: str) -> None:
+    """Raises DiskError."""
+    if unread is not None:
+        unread.note(identity.fields, identity.columns.values())
+    if spool is not None:
+        spool.add(spooled(row, identity, output_key))
+
+
 def _of_this_run(reader: RowReader, intake: Intake, parts: Sequence[Share | Picked]) -> Iterator[tuple[Row, Identity]]:
     """The rows that are run at all. All are identified, because equal rows are told apart by their order."""
     for row in reader:
         identity = intake.identify(row)
-        if all(part.has(row.number, identity) for part in parts):
+        if not parts or all(part.has(row.number, identity) for part in parts):
             yield row, identity
 
 
@@ -121,11 +135,20 @@ class _Earlier:
         self._journal = journal
         self._out = settings.run.out
         self._images = os.path.realpath(os.path.join(self._out, artifacts.IMAGES))
+        self._ahead = Lookahead(self._out, journal.path, settings.task != "caption")
         self._damaged = self._changed = 0
         self._any = bool(journal.index or settings.rows.name)
         """Whether a file may belong to another row: something was committed before, or --name may give equal names."""
         self._taken: dict[int, int] | None = None
         """hash(prefix of file names) -> hash of the id that has them; None until it is needed."""
+
+    def is_done(self, identity: Identity) -> bool:
+        """Whether the row is known to be done with a short look. False means that it takes a longer one."""
+        if identity.error:
+            return False
+        begins = b'{"status":"done","id":%b,' % _encode(identity.id)
+        position = self._journal.newest_is(identity.id, begins, identity.content)
+        return position is not None and self._ahead.found_intact(position)
 
     def stands(self, known: Done | Failed, identity: Identity) -> bool:
         """Whether the row's result is still valid."""
@@ -166,7 +189,8 @@ class _Earlier:
         return replace(request, stem=f"{folder}/{free}" if folder else free)
 
     def warnings(self) -> Iterator[str]:
-        """Notes for the user."""
+        """Notes for the user, at the end."""
+        self._ahead.close()
         if self._damaged:
             yield (
                 f"{_rows(self._damaged)} done before, but image files are missing, empty or damaged; "
@@ -179,12 +203,15 @@ class _Earlier:
             )
 
     def _has_its_files(self, done: Done) -> bool:
-        return all(
-            intact.is_intact(f"{self._out}/{path}", written)
-            or (self._stored is not None and self._stored.has(path, written[0] if written else None))
-            for path, written in zip_longest(done.paths, done.files)
-            if path
-        )
+        if done.files and self._ahead.found_intact(self._journal.position(done)):
+            return True
+        if len(done.files) != len(done.paths):  # version 0.1.0 wrote no stamps
+            return all(self._is_intact(path, None) for path in done.paths)
+        return all(map(self._is_intact, done.paths, done.files))
+
+    def _is_intact(self, path: str, written: FileStamp | None) -> bool:
+        here = intact.is_intact(f"{self._out}/{path}", written)
+        return here or (self._stored is not None and self._stored.has(path, written[0] if written else None))
 
     def _is_whole(self, path: str) -> bool:
         """Whether there may be something of value."""

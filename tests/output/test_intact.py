@@ -46,10 +46,12 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["picture", "picture.png", "picture.jpg"])
 @pytest.mark.parametrize("known", [True, False], ids=["stamp", "none"])
-def test_damage_is_seen(tmp_path, data, how, known):
+def test_damage_is_seen(tmp_path, data, how, known, name):
+    """Whatever the name says that it is."""
     change, words = DAMAGE[how]
-    path = tmp_path / "picture"
+    path = tmp_path / name
     if change:
         path.write_bytes(change(data))
     stamp = written(data) if known else None

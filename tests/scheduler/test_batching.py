@@ -109,6 +109,28 @@ def test_the_longest_go_first():
     assert drawn == list(range(19, 3, -1))
 
 
+def test_the_last_rows_of_a_size_are_left_to_the_worker_that_has_it():
+    """At most half a batch, and only while that worker has something to do, so that it will ask again."""
+
+    def window_with(left: int) -> Window:
+        window = Window(lambda pixels: 8, workers=2)
+        for i in range(16 + left):
+            window.add(request(i, (64, 64)))
+        for i in range(16):
+            window.add(request(100 + i, (96, 64)))
+        for _ in range(2):
+            assert {window.draw(False, name).bucket.width for name in "ab"} == {64, 96}
+        return window
+
+    name = "a" if window_with(4)._current["a"].width == 64 else "b"
+    other = "b" if name == "a" else "a"
+    assert window_with(4).draw(True, other, (name,)) is None
+    assert window_with(4).draw(True, name, (other,)).samples == 2, "it is spread, as ever"
+    assert window_with(4).draw(True, other, ()).bucket.width == 64, "that worker is gone"
+    assert window_with(5).draw(True, other, (name,)).bucket.width == 64, "more than half a batch"
+    assert window_with(4).draw(True, "c", (other,)).bucket.width == 64, "who is busy has another size"
+
+
 def test_the_last_rows_are_spread_over_the_workers():
     window = Window(lambda pixels: 8, workers=4)
     for i in range(4):
