@@ -58,7 +58,7 @@ _NO_FIELD = {
 }
 """Fields of image tasks that have no counterpart, and what to do instead."""
 _ALT_TEXT = "`prompt` is; if it is what to ask, add --prompt-key text"
-"""Of `text` in a row to caption: it is often the alt text, so it is neither asked nor an error."""
+"""Of `text` in a row to caption that is not asked (see `Columns`). It is no error: often it is the alt text."""
 _NO_TEXT_FIELD = {
     "text": _ALT_TEXT,
     **dict.fromkeys(("top_p", "top_k", "repetition_penalty", "num_beams"), "`temperature` is the only such field"),

@@ -95,7 +95,7 @@ def test_a_long_run_hears_of_it_at_once():
 
 
 def test_text_beside_a_picture_is_not_asked_in_silence():
-    """It may be the alt text, or the question: it is named, and never refused."""
+    """Where it is not asked, because --prompt is, or it is the data set's caption, it is named; it is never refused."""
     told = ["the field `text`, in 1 of 2 rows, is not read; `prompt` is; if it is what to ask, add --prompt-key text"]
     rows = {"image": "a.png", "text": "What colour is it?"}, {"image": "b.png", "text": "a cat", "prompt": "What?"}
     assert said("caption", *rows) == told

@@ -43,10 +43,52 @@ def test_captions_of_a_server_that_refuses_seed_temperature_system_and_max_token
     assert {"seed", "temperature"} <= set(run.table[0]["fastgen"]["not_sent"])
 
 
+def captions_under_a_schema(tmp_path, go, answer):
+    """A run of ROWS rows with --schema. `answer(sent)`: status and body for a request."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(i), "image": "a.png"}) + "\n" for i in range(ROWS)))
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}')
+    with serving(lambda handler, body: handler.reply(*answer(json.loads(body)))) as server:
+        flags = {"base_url": server.url, "model": "m", "max_inflight": 16, "schema": schema}
+        run = go(resolve("caption", rows, out=tmp_path / "out", **flags))
+    assert run.counts["done"] == ROWS and [row["caption"] for row in run.table] == [{"n": 1}] * ROWS
+    return run, server
+
+
+def is_told(sent) -> bool:
+    """Whether the prompt says the schema."""
+    return '"required": ["n"]' in sent["messages"][-1]["content"][-1]["text"]
+
+
+def test_captions_of_a_server_that_refuses_response_format(tmp_path, go):
+    """Without a schema in the prompt it answers with prose."""
+    refusal = json.dumps({"error": {"message": "'response_format' is not supported by this server"}}).encode()
+
+    def answer(sent):
+        if "response_format" in sent:
+            return 400, refusal
+        return 200, chat_answer('```json\n{"n": 1}\n```' if is_told(sent) else "One.")
+
+    run, server = captions_under_a_schema(tmp_path, go, answer)
+    assert len(server.seen) <= ROWS + MOST_WASTED
+    assert run.table[0]["fastgen"]["not_sent"] == ["response_format"]
+    (said,) = {event["message"] for event in run.events if "--schema" in str(event.get("message"))}
+    assert said == "vllm: m takes no response_format; --schema is in the prompt, and the answer checked here"
+
+
+def test_captions_of_a_server_that_ignores_response_format(tmp_path, go):
+    _, server = captions_under_a_schema(
+        tmp_path, go, lambda sent: (200, chat_answer('{"n": 1}' if is_told(sent) else "One."))
+    )
+    assert len(server.seen) < ROWS + 3 * 16, "only what was under way is asked again"
+
+
 def test_images_of_a_server_that_refuses_n_seed_and_response_format(tmp_path, go, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 2 + i % 2}) + "\n" for i in range(ROWS // 5)))
+    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 2 + i % 2}) + "\n" for i in range(ROWS)))
     refused: list[str] = []
 
     def answer(handler, body):
@@ -65,8 +107,8 @@ def test_images_of_a_server_that_refuses_n_seed_and_response_format(tmp_path, go
     with serving(answer) as server:
         flags = {"backend": "openai", "base_url": f"{server.url}/v1", "model": "m", "max_inflight": 16}
         run = go(resolve("t2i", rows, out=tmp_path / "out", **flags))
-    images = sum(2 + i % 2 for i in range(ROWS // 5))
-    assert run.counts["done"] == ROWS // 5 and sum(len(row["images"]) for row in run.table) == images
+    images = sum(2 + i % 2 for i in range(ROWS))
+    assert run.counts["done"] == ROWS and sum(len(row["images"]) for row in run.table) == images
     assert set(refused) == {"n", "seed", "response_format"}
     assert all(refused.count(name) <= MOST_WASTED for name in refused), refused
     assert len(server.seen) == images + len(refused)
