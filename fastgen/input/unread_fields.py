@@ -174,6 +174,18 @@ def misnamed_prompt(fields: dict) -> str:
     return next((n for n, v in fields.items() if isinstance(v, str) and v.strip() and _is_misnamed(n)), "")
 
 
+def misnamed_turns(fields: dict) -> str:
+    """The field of a row without prompt that plainly asks, in a form that is read only elsewhere: turns (Gemini's
+    `contents`), or a `question` that is no text. "" if there is none."""
+    return next((name for name, value in fields.items() if value and _asks(name, value)), "")
+
+
+def _asks(name: str, value: object) -> bool:
+    if isinstance(value, list) and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value):
+        return True
+    return isinstance(value, list | dict) and _plain(name) in _QUESTION
+
+
 @lru_cache(maxsize=1024)
 def _is_misnamed(name: str) -> bool:
     plain = _plain(name)

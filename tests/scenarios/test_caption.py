@@ -113,6 +113,7 @@ def test_a_folder_of_pictures(caption, pictures):
         ({"image": "red.png", "temperature": "hot"}, "temperature", "must be a number"),
         ({"image": "red.png", "promt": "Which colour?"}, "promt", "call it `prompt`"),
         ({"image": "red.png", "Question": "Which colour?"}, "Question", "call it `prompt`"),
+        ({"image": "red.png", "contents": [{"role": "user", "parts": [{"text": "?"}]}]}, "contents", "--prompt-key"),
     ],
 )
 def test_bad_rows_name_the_field_and_harm_no_other(caption, server, pictures, row, field, words):

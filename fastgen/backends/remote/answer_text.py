@@ -55,7 +55,7 @@ def text_of(
         accept_refusals: whether a text that refuses is taken as any other.
 
     Raises:
-        ProviderError: refused, truncated, empty, malformed, transient. Its `answer` has what came.
+        ProviderError: refused, truncated, empty, malformed, transient, unsupported. Its `answer` has what came.
     """
     said = content if isinstance(content, str) else "" if content is None else str(content)
     try:
@@ -87,7 +87,8 @@ def _text(
             )
         raise ProviderError("empty", "the answer has no text")
     if not isinstance(content, str):
-        raise ProviderError("malformed", f"the answer's content is {type(content).__name__}, not text")
+        # Another try would give the same, and this one is paid for.
+        raise ProviderError("unsupported", f"the answer's content is {type(content).__name__}, not text")
     found = markup.split(content)
     reasoning = printable("\n".join(filter(None, (reasoning.strip(), found.reasoning))))
     if found.is_cut:

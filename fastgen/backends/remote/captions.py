@@ -52,7 +52,7 @@ class Captions:
         reply = self._ask(attempt, words)
         attempt.bill((self._count or tokens)(reply.usage), attempt.at_most(()))
         if reply.nothing:
-            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
+            raise self._chat.no_chat(reply)
         warnings, gone = self.learned.notes(words)
         attempt.warnings += warnings
         attempt.not_sent += gone
