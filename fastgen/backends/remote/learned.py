@@ -26,7 +26,10 @@ _ALTERNATE = re.compile(
     r"roles must alternate|alternat\w+ (user|between)|consecutive (user|messages|roles)", re.IGNORECASE
 )
 
-_SCHEMA = re.compile(r"schema|grammar|response_format|structured|guided|keyword|multipleOf|uniqueItems", re.IGNORECASE)
+_SCHEMA = re.compile(
+    r"schema|grammar|response_format|json.?mode|response_mime_type|structured|guided|keyword|multipleOf|uniqueItems",
+    re.IGNORECASE,
+)
 _WHOLE, _SIMPLE, _SAID = range(3)
 """How the schema is sent: as it is, without what grammars lack, or in the prompt alone."""
 
