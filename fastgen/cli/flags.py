@@ -305,7 +305,7 @@ VlmModel = Annotated[
         "GPU, else 'tiny'; for an API its default model.",
     ),
 ]
-Prompt = Annotated[str, typer.Option(metavar="TEXT", help="The question for rows that have no text.")]
+Prompt = Annotated[str, typer.Option(metavar="TEXT", help="The question for rows that have none.")]
 RowPrompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="The prompt for rows that have none.")]
 PromptKey = Annotated[
     str, typer.Option(metavar="COLUMN", help="The column with the prompts.  [default: common names, see docs/rows.md]")

@@ -64,6 +64,8 @@ class Rows(msgspec.Struct, frozen=True):
     """More parameters for every request to a server in OpenAI's format, as a JSON object; "" for none."""
     strict: bool = False
     """Whether a field that is not read, and plainly should be, ends the run."""
+    asks_text: bool = False
+    """caption: whether `text` is the question of rows that have no other. It follows from the flags for prompts."""
 
     @property
     def output_is_input(self) -> bool:

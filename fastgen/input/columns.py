@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastgen.config.prompts import PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, PROMPT_FIELDS, Rows
 from fastgen.input import masks
+from fastgen.input.unread_fields import misnamed_prompt
 from fastgen.types import Task
 
 PROMPTS: dict[str, tuple[str, ...]] = {
@@ -26,6 +28,11 @@ PICTURES = (
 """Columns with the images in rows that have none of `IMAGE_FIELDS`."""
 INSTRUCTIONS = ("edit_prompt", "edit_instruction", "instruction", "edit")
 """Of these, those that say how to edit. Before the others, --prompt counts: they describe pictures more often."""
+CAPTIONED = ("__key__", "file_name")
+"""Columns of data sets whose `text` says what an image shows: shards of WebDataset, and Hugging Face's imagefolder."""
+TEXT_IS_ASKED = (
+    "the rows' `text` is asked as the question; if it is a caption or an alt text, --prompt-key prompt leaves it out"
+)
 DIFFUSERS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "num_images_per_prompt": "n"}
 """diffusers' names of fields."""
 _EMPTY: tuple[object, ...] = (None, "", [])
@@ -40,7 +47,7 @@ class Columns:
     def __init__(self, rows: Rows, task: Task, say: Callable[[str], None] = lambda message: None):
         self._rows, self._task, self._say = rows, task, say
         self._said: set[tuple[str, str]] = set()
-        self._prompts = PROMPTS[task]
+        self._prompts = (*PROMPTS[task], "text") if rows.asks_text else PROMPTS[task]
         self._diffusers = {} if task == "caption" else DIFFUSERS
         self._uncommon = {*self._prompts, *self._diffusers, *(PICTURES if task != "t2i" else ())}
         self._flags = bool(rows.prompt_key or rows.image_key or rows.mask_key or rows.id_key or rows.prompt)
@@ -104,6 +111,8 @@ class Columns:
         names = [name for name in self._prompts if isinstance(view.get(name), str) and view[name].strip()]
         if asks:
             names = [name for name in names if name in INSTRUCTIONS]
+        if self._task == "caption" and names[:1] == ["text"] and _is_described(view):
+            names = []
         if made == "picture" and (asks or self._task == "caption") and not had:
             used = next((name for name in PROMPTS["t2i"] if isinstance(view.get(name), str)), "")
             names = [name for name in names if name != used]  # it made the picture
@@ -115,12 +124,24 @@ class Columns:
     def _take(self, view: dict, columns: dict[str, str], field: str, column: str) -> None:
         if column:
             view[field], columns[field] = view[column], column
-            self._tell(field, f"`{field}` is read from the column `{column}`", column)
+            is_asked = self._task == "caption" and (field, column) == ("prompt", "text")
+            said = TEXT_IS_ASKED if is_asked else f"`{field}` is read from the column `{column}`"
+            self._tell(field, said, column)
 
     def _tell(self, field: str, message: str, column: str = "") -> None:
         if (field, column) not in self._said:
             self._said.add((field, column))
             self._say(message)
+
+
+def asks_text(task: Task, prompt: str, prompt_key: str) -> bool:
+    """Whether `text` may be a row's question: of a caption, unless a flag says what to ask."""
+    return task == "caption" and prompt == PROMPT and not prompt_key
+
+
+def _is_described(fields: dict) -> bool:
+    """Whether `text` is no question: by the data set's convention, or because another field plainly is meant as one."""
+    return any(_filled(fields, name) for name in CAPTIONED) or bool(misnamed_prompt(fields))
 
 
 def _filled(fields: dict, name: str) -> bool:

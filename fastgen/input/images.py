@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input import color_profiles, storage
@@ -33,6 +34,8 @@ UNFETCHED = "is fetched by the run"
 """Of a URL, in a plan."""
 _EXIF_ORIENTATION = 0x0112
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+FILE = ("file:///", "file://localhost/")
+"""How the address of a file of this machine begins."""
 _SIDEWAYS = (5, 6, 7, 8)
 _TURNED = ("TIFF",)
 """Formats that Pillow rotates itself; it reports the upright size from the start."""
@@ -125,6 +128,8 @@ def locate(text: object, root: str, field: str) -> str:
         raise InputError("the path is empty; give the path of an image", field)
     if "\0" in text:
         raise InputError("the path holds a NUL character; leave it out", field)
+    if text.startswith(FILE):
+        text = _of_address(text)
     if _ADDRESS.match(text):
         raise InputError(
             f"{quoted(text)} is not a file; fastgen works offline, so download it and give its path", field
@@ -139,6 +144,12 @@ def locate(text: object, root: str, field: str) -> str:
             field,
         )
     return path
+
+
+def _of_address(text: str) -> str:
+    """The path in the address of a file, which may be written as it is, as for Qwen-VL, or with signs such as %20."""
+    path = text[text.index("/", len("file://")) :]
+    return path if os.path.exists(path) else unquote(path)
 
 
 @dataclass(frozen=True)

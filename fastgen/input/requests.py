@@ -32,7 +32,7 @@ from fastgen.input.row_schema import (
     read_text,
     read_whole,
 )
-from fastgen.input.unread_fields import misnamed_prompt
+from fastgen.input.unread_fields import misnamed_prompt, misnamed_turns
 from fastgen.types import Failed, ImageParams, Request, TextParams
 
 
@@ -145,7 +145,11 @@ class Intake:
             read_real(fields, "temperature", text.temperature),
             self._seed(fields, identity.id) & 0x7FFFFFFF,
         )
-        if not any(fields.get(name) for name in PROMPT_FIELDS) and (named := misnamed_prompt(fields)):
+        has_prompt = settings.rows.prompt_key or any(fields.get(name) for name in PROMPT_FIELDS)
+        named = "" if has_prompt else misnamed_prompt(fields)
+        if not has_prompt and settings.rows.asks_text:
+            named = named or misnamed_turns(fields)
+        if named:
             raise InputError("it is not read; call it `prompt`, or give its name with --prompt-key", named)
         dialogue = read_dialogue(fields, len(paths), "" if text_only else text.prompt)
         if text_only and not dialogue[-1][1].strip():

@@ -120,16 +120,31 @@ def _has_turns(fields: dict, name: str) -> bool:
 
 
 def images_in(fields: dict) -> list[object]:
-    """The images in the parts of the user's turns, as in OpenAI's format or Qwen-VL's."""
+    """The images in the parts of the user's turns, as in OpenAI's format, Qwen-VL's or Anthropic's."""
     found: list[object] = []
     for name in filter(lambda name: name != "prompt" and _has_turns(fields, name), PROMPT_FIELDS):
         for turn in fields[name] if isinstance(fields[name], list) else ():
-            content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
+            content = _content(turn) if isinstance(turn, dict) else None
             for part in content if isinstance(content, list) else ():
-                place = part.get("image_url", part.get("image")) if isinstance(part, dict) else None
-                found += [place["url"] if isinstance(place, dict) and "url" in place else place] if place else []
+                found += [place] if isinstance(part, dict) and (place := _place(part)) else []
         break
     return found
+
+
+def _place(part: dict) -> object:
+    """Where the image of a part is; None if it has none."""
+    place = part.get("image_url", part.get("image")) or part.get("source")
+    if isinstance(place, dict) and isinstance(data := place.get("data"), str):
+        return f"data:{place.get('media_type', 'image/png')};base64,{data}"
+    return place["url"] if isinstance(place, dict) and "url" in place else place
+
+
+def _is_image(part: dict) -> bool:
+    return part.get("type") in ("image", "image_url", "input_image") or bool(part.get("image") or part.get("image_url"))
+
+
+def _content(turn: dict) -> object:
+    return next((turn[name] for name in ("content", "value", "parts") if name in turn), None)
 
 
 def _turns(value: object, name: str) -> list[tuple[str, object]]:
@@ -142,7 +157,7 @@ def _turns(value: object, name: str) -> list[tuple[str, object]]:
         role = turn.get("role", turn.get("from", "user"))
         if not isinstance(role, str):
             raise InputError(f"a turn's role must be a string: {shape}", name)
-        turns.append((role.lower(), turn.get("content", turn.get("value"))))
+        turns.append((role.lower(), _content(turn)))
     return turns
 
 
@@ -150,9 +165,7 @@ def _words(content: object, name: str, mark: str = "") -> str:
     """The text of a turn, which may be a list of parts as in OpenAI's format; `mark` replaces a part that is an
     image."""
     if isinstance(content, list):
-        parts = [
-            mark if p.get("type") in ("image", "image_url") else p.get("text") for p in content if isinstance(p, dict)
-        ]
+        parts = [mark if _is_image(part) else part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(part for part in parts if isinstance(part, str) and part)
     return read_text(content, name) if content is not None else ""
 

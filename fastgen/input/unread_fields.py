@@ -58,7 +58,7 @@ _NO_FIELD = {
 }
 """Fields of image tasks that have no counterpart, and what to do instead."""
 _ALT_TEXT = "`prompt` is; if it is what to ask, add --prompt-key text"
-"""Of `text` in a row to caption: it is often the alt text, so it is neither asked nor an error."""
+"""Of `text` in a row to caption that is not asked (see `Columns`). It is no error: often it is the alt text."""
 _NO_TEXT_FIELD = {
     "text": _ALT_TEXT,
     **dict.fromkeys(("top_p", "top_k", "repetition_penalty", "num_beams"), "`temperature` is the only such field"),
@@ -172,6 +172,18 @@ class UnreadFields:
 def misnamed_prompt(fields: dict) -> str:
     """The text field of a row without prompt that plainly is meant as one and is not read; "" if there is none."""
     return next((n for n, v in fields.items() if isinstance(v, str) and v.strip() and _is_misnamed(n)), "")
+
+
+def misnamed_turns(fields: dict) -> str:
+    """The field of a row without prompt that plainly asks, in a form that is read only elsewhere: turns (Gemini's
+    `contents`), or a `question` that is no text. "" if there is none."""
+    return next((name for name, value in fields.items() if value and _asks(name, value)), "")
+
+
+def _asks(name: str, value: object) -> bool:
+    if isinstance(value, list) and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value):
+        return True
+    return isinstance(value, list | dict) and _plain(name) in _QUESTION
 
 
 @lru_cache(maxsize=1024)

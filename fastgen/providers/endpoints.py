@@ -91,9 +91,12 @@ def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]
     return url, key_name, notes
 
 
+_ADDED = re.compile(r"(^|/)(chat/completions|images/(generations|edits|variations))$")
+
+
 def path_of(url: str, said: str) -> str:
-    """The path of an address, without slashes at its ends. `said`: where the address came from. Raises
-    SettingsError."""
+    """The path of an address, without slashes at its ends, and without the part that each request adds itself. `said`:
+    where the address came from. Raises SettingsError."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -107,7 +110,7 @@ def path_of(url: str, said: str) -> str:
         raise SettingsError(
             f"{said}: contains {found}, which would end up in run.json; set the key in the environment instead"
         )
-    return parts.path.strip("/")
+    return _ADDED.sub("", parts.path.strip("/"))
 
 
 def gemini_endpoint(base_url: str) -> tuple[str, str]:

@@ -55,8 +55,8 @@ def locate(
     """
     if base_url:
         path, notes = path_of(base_url, "--base-url"), []
+        base_url = urlsplit(base_url)._replace(path=f"/{path or 'v1'}").geturl()
         if not path:
-            base_url = urlsplit(base_url)._replace(path="/v1").geturl()
             notes.append(f"--base-url has no path; requests go to {base_url}")
         if command:
             raise SettingsError(

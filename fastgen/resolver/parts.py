@@ -14,6 +14,7 @@ from fastgen.config.prompts import MAX_PIXELS, PROMPT
 from fastgen.config.settings import IMAGE_FIELDS, OUTPUT_KEYS, PARAM_FIELDS, PROMPT_FIELDS, Rows, RunOptions, Text
 from fastgen.errors import SettingsError, quoted
 from fastgen.input import masks, paths, storage
+from fastgen.input.columns import asks_text
 from fastgen.input.picked import picked_ids
 from fastgen.input.readers.rows import is_on_hub, is_stored
 from fastgen.output import names, shards
@@ -148,6 +149,7 @@ def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:
         name=names.check_pattern(flags.name),
         extra_body=extra_body(flags),
         strict=flags.strict,
+        asks_text=asks_text(task, flags.prompt, flags.prompt_key),
     ), notes
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fastgen.config.prompts import PROMPT
 from fastgen.config.settings import Rows
 from fastgen.errors import InputError
-from fastgen.input.columns import Columns
+from fastgen.input.columns import TEXT_IS_ASKED, Columns, asks_text
 from fastgen.input.images import Places
 
 
@@ -51,7 +52,7 @@ def test_common_names_are_read_and_said_once(task, row, field, column):
         ("t2i", {"prompt": "p", "text": "t", "caption": "c"}),
         ("t2i", {"conversations": [{"role": "user", "content": "p"}], "text": "t"}),
         ("edit", {"prompt": "p", "image": "a.png", "input_image": "b.png"}),
-        ("caption", {"image": "a.png", "text": "alt text is no question"}),
+        ("caption", {"image": "a.png", "text": "alt text, where a flag says what to ask"}),
         ("t2i", {"prompt": "p", "steps": 3, "num_inference_steps": 4}),
         ("t2i", {"prompt": "p", "text": 5}),
     ],
@@ -110,6 +111,41 @@ def test_what_an_earlier_command_was_asked_is_not_asked_again():
 )
 def test_a_description_is_no_instruction_where_there_is_one(task, row, flags, prompt):
     assert read(task, row, **flags)[0].get("prompt") == prompt
+
+
+def asked(row, **flags):
+    """(the question that a caption row is asked, what is said) with these flags of `fastgen caption`."""
+    asks = asks_text("caption", flags.pop("prompt", PROMPT), flags.get("prompt_key", ""))
+    view, _, said = read("caption", row, asks_text=asks, **flags)
+    return view.get("prompt"), said
+
+
+QUESTION = {"image": "a.png", "text": "What colour is the circle?"}
+
+
+def test_text_beside_a_picture_is_asked_and_said():
+    assert asked(QUESTION) == ("What colour is the circle?", [TEXT_IS_ASKED])
+    assert asked(QUESTION | {"query": "How many?"})[0] == "How many?"
+    assert asked(QUESTION | {"prompt": "How many?"}) == ("How many?", [])
+    assert asked(QUESTION | {"text": ["a", "b"]}) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        (QUESTION, {"prompt": "Is there a dog?"}),
+        (QUESTION, {"prompt_key": "prompt"}),
+        ({"__key__": "000001", "image": "a.png", "text": "a red circle"}, {}),
+        ({"file_name": "a.png", "text": "a red circle"}, {}),
+        (QUESTION | {"promt": "Is there a dog?"}, {}),
+        (QUESTION | {"fastgen": PICTURE}, {}),
+    ],
+)
+def test_text_that_is_no_question_is_not_asked(row, flags):
+    """--prompt is asked of such a row, or it fails by the name of the other field."""
+    question, said = asked(row, **flags)
+    assert question is None and TEXT_IS_ASKED not in said
+    assert asked(row, **{**flags, "prompt_key": "text"})[0] == row["text"]
 
 
 def test_what_a_row_is_made_from_is_not_its_result():

@@ -43,7 +43,7 @@ def png_header(width: int, height: int) -> bytes:
         ("a\0b", "NUL"),
         ("http://x/a.png", "offline"),
         ("HTTP://169.254.169.254/a.png", "offline"),
-        ("file:///etc/passwd", "offline"),
+        ("file://host/etc/passwd", "offline"),
         ("ftp://x/a.png", "offline"),
         ("https://x/a.png", "offline"),
         ("data:image/png;base64,AA", "offline"),
@@ -56,6 +56,15 @@ def test_paths_that_are_refused(tmp_path, text, words):
     with pytest.raises(InputError, match=words) as caught:
         locate(text, str(tmp_path), "images")
     assert caught.value.field == "images"
+
+
+def test_addresses_of_files_are_paths(tmp_path):
+    for name in ("a b#1.png", "c%20d.png"):
+        (tmp_path / name).touch()
+    for start in ("file://", "file://localhost"):
+        assert locate(f"{start}{tmp_path}/a b#1.png", "/", "image") == f"{tmp_path}/a b#1.png"
+        assert locate(f"{start}{tmp_path}/a%20b%231.png", "/", "image") == f"{tmp_path}/a b#1.png"
+        assert locate(f"{start}{tmp_path}/c%20d.png", "/", "image") == f"{tmp_path}/c%20d.png", "a name as it is"
 
 
 def test_paths_start_at_the_root(tmp_path):

@@ -224,6 +224,27 @@ def test_images_in_the_parts_of_messages(part, tmp_path):
     assert (field, path) == ("messages", str(tmp_path / "a.png"))
 
 
+def test_parts_without_a_type_keep_the_places_of_their_images(tmp_path):
+    """Qwen-VL's form, with addresses of files."""
+    parts = [{"image": f"file://{tmp_path}/a.png"}, {"text": "or"}, {"image": "b.png", "max_pixels": 50176}]
+    row = {"messages": [{"role": "user", "content": parts}]}
+    found = row_schema.read_images(row, str(tmp_path), "caption")
+    assert found == ("messages", (f"{tmp_path}/a.png", f"{tmp_path}/b.png"))
+    assert row_schema.read_dialogue(row, 2, "x") == (("user", f"{MARK}\nor\n{MARK}"),)
+
+
+def test_parts_in_the_forms_of_other_services():
+    data = {"type": "base64", "media_type": "image/webp", "data": "UklGR"}
+    anthropic = [{"type": "image", "source": data}, {"type": "text", "text": "What?"}]
+    responses = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": "a.png"}]
+    gemini = {"conversations": [{"role": "user", "parts": [{"text": "What?"}]}]}
+    assert row_schema.images_in({"messages": [user(anthropic)]}) == ["data:image/webp;base64,UklGR"]
+    assert row_schema.images_in({"messages": [user(responses)]}) == ["a.png"]
+    assert read_dialogue({"messages": [user(anthropic)]}, 1, "x") == (("user", f"{MARK}\nWhat?"),)
+    assert read_dialogue({"messages": [user(responses)]}, 1, "x") == (("user", f"What?\n{MARK}"),)
+    assert read_dialogue(gemini, 1, "x") == (("user", "What?"),)
+
+
 @pytest.mark.parametrize("name", ["system", "system_prompt"])
 def test_the_rows_own_system_prompt(name):
     asked = (("system", "Be short."), ("user", "What?"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastgen.input.unread_fields import MOST_NAMES, SAID_AFTER, UnreadFields
+from fastgen.input.unread_fields import MOST_NAMES, SAID_AFTER, UnreadFields, misnamed_turns
 
 
 def said(task, *rows) -> list[str]:
@@ -95,11 +95,24 @@ def test_a_long_run_hears_of_it_at_once():
 
 
 def test_text_beside_a_picture_is_not_asked_in_silence():
-    """It may be the alt text, or the question: it is named, and never refused."""
+    """Where it is not asked, because --prompt is, or it is the data set's caption, it is named; it is never refused."""
     told = ["the field `text`, in 1 of 2 rows, is not read; `prompt` is; if it is what to ask, add --prompt-key text"]
     rows = {"image": "a.png", "text": "What colour is it?"}, {"image": "b.png", "text": "a cat", "prompt": "What?"}
     assert said("caption", *rows) == told
     UnreadFields("caption", print, strict=True).note(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"contents": [{"role": "user", "parts": [{"text": "How many?"}]}]}, "contents"),
+        ({"dialogue": [{"from": "human", "value": "How many?"}]}, "dialogue"),
+        ({"question": {"en": "How many?"}}, "question"),
+        ({"queries": ["a"], "objects": [{"name": "a"}], "contents": [], "question": ""}, ""),
+    ],
+)
+def test_a_question_in_a_form_that_is_not_read_is_found(fields, named):
+    assert misnamed_turns({"image": "a.png", **fields}) == named
 
 
 def test_names_without_end_fill_no_memory():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fastgen import providers
+from fastgen.config import backends
 from fastgen.errors import SettingsError
-from fastgen.providers import endpoints
+from fastgen.providers import endpoints, vllm
 from tests.providers.conftest import connect
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -116,6 +117,16 @@ def test_what_is_said_of_a_model(environment, backend, model, says):
     card, _, notes = connect(backend, model=model)
     said = [note for note in notes if note.startswith("--model")]
     assert card.name == model and (says in said[0] if says else not said)
+
+
+@pytest.mark.parametrize("end", ["/chat/completions", "/chat/completions/", "/images/generations", "/images/edits", ""])
+def test_the_part_that_requests_add_is_left_out_of_an_address(end):
+    assert endpoints.path_of(f"http://host/v1{end}", "--base-url") == "v1"
+    assert endpoints.path_of(f"http://host{end}", "--base-url") == ""
+    url = f"http://host/openai/deployments/m{end}?api-version=2024-10-21"
+    assert vllm.locate(backends.get("vllm"), "caption", "m", False, url, None)[1].base_url == (
+        "http://host/openai/deployments/m?api-version=2024-10-21"
+    )
 
 
 @pytest.mark.parametrize(

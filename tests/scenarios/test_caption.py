@@ -7,7 +7,9 @@ import json
 import pytest
 from PIL import Image
 
+from fastgen.api import explain
 from fastgen.errors import EngineError, SettingsError
+from fastgen.input.columns import TEXT_IS_ASKED
 from fastgen.resolver import resolve
 from tests.simulator import Simulator
 
@@ -76,6 +78,19 @@ def test_every_shape_of_row(caption, server, pictures):
     assert "<image>" not in texts
 
 
+def test_text_is_asked_and_the_run_says_so_when_it_starts(caption, server, pictures, tmp_path):
+    rows = [{"image": f"{name}.png", "text": "What colour is the circle?"} for name in ("red", "blue", "gray")]
+    told = [event["message"] for event in caption(rows).events if event["event"] == "warning"]
+    assert told == [TEXT_IS_ASKED]
+    assert all("What colour is the circle?" in request.texts for request in server.requests)
+    plan = explain(resolve("caption", tmp_path / "rows.jsonl", base_url=server.openai_url, gpus="cpu"))
+    assert plan["unread"] == [TEXT_IS_ASKED]
+    asked = len(server.requests)
+    left_out = caption(rows, prompt_key="prompt", out=tmp_path / "other")
+    assert TEXT_IS_ASKED not in str(left_out.events)
+    assert all("Describe the image." in request.texts for request in server.requests[asked:])
+
+
 def test_a_folder_of_pictures(caption, pictures):
     (pictures / "album" / "deep").mkdir(parents=True)
     (pictures / "red.png").rename(pictures / "album" / "b.png")
@@ -98,6 +113,7 @@ def test_a_folder_of_pictures(caption, pictures):
         ({"image": "red.png", "temperature": "hot"}, "temperature", "must be a number"),
         ({"image": "red.png", "promt": "Which colour?"}, "promt", "call it `prompt`"),
         ({"image": "red.png", "Question": "Which colour?"}, "Question", "call it `prompt`"),
+        ({"image": "red.png", "contents": [{"role": "user", "parts": [{"text": "?"}]}]}, "contents", "--prompt-key"),
     ],
 )
 def test_bad_rows_name_the_field_and_harm_no_other(caption, server, pictures, row, field, words):

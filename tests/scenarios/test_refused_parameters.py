@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from PIL import Image
 
 from fastgen.resolver import resolve
-from tests.backends.remote.conftest import chat_answer, image_answer, serving
+from tests.backends.remote.conftest import chat_answer, gemini_answer, image_answer, serving
 
 ROWS, MOST_WASTED = 200, 5
 
@@ -43,10 +44,82 @@ def test_captions_of_a_server_that_refuses_seed_temperature_system_and_max_token
     assert {"seed", "temperature"} <= set(run.table[0]["fastgen"]["not_sent"])
 
 
+def captions_under_a_schema(tmp_path, go, answer, **more):
+    """A run of ROWS rows with --schema. `answer(sent)`: status and body for a request."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(i), "image": "a.png"}) + "\n" for i in range(ROWS)))
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}')
+    with serving(
+        lambda handler, body: handler.reply(*answer(json.loads(body)), Content_Type="application/json")
+    ) as server:
+        flags = {"base_url": server.url, "model": "m", "max_inflight": 16, "schema": schema, **more}
+        run = go(resolve("caption", rows, out=tmp_path / "out", **flags))
+    assert run.counts["done"] == ROWS and [row["caption"] for row in run.table] == [{"n": 1}] * ROWS
+    return run, server
+
+
+def is_told(sent) -> bool:
+    """Whether the prompt says the schema."""
+    return '"required": ["n"]' in sent["messages"][-1]["content"][-1]["text"]
+
+
+def test_captions_of_a_server_that_refuses_response_format(tmp_path, go):
+    """Without a schema in the prompt it answers with prose."""
+    refusal = json.dumps({"error": {"message": "'response_format' is not supported by this server"}}).encode()
+
+    def answer(sent):
+        if "response_format" in sent:
+            return 400, refusal
+        return 200, chat_answer('```json\n{"n": 1}\n```' if is_told(sent) else "One.")
+
+    run, server = captions_under_a_schema(tmp_path, go, answer)
+    assert len(server.seen) <= ROWS + MOST_WASTED
+    assert run.table[0]["fastgen"]["not_sent"] == ["response_format"]
+    (said,) = {event["message"] for event in run.events if "--schema" in str(event.get("message"))}
+    assert said == "vllm: m takes no response_format; --schema is in the prompt, and the answer checked here"
+
+
+def test_captions_of_a_server_that_ignores_response_format(tmp_path, go):
+    _, server = captions_under_a_schema(
+        tmp_path, go, lambda sent: (200, chat_answer('{"n": 1}' if is_told(sent) else "One."))
+    )
+    assert len(server.seen) < ROWS + 3 * 16, "only what was under way is asked again"
+
+
+def test_captions_of_a_model_of_gemini_that_takes_no_system_instruction_json_or_thinking(tmp_path, go, monkeypatch):
+    """As Gemma: its system text begins the user's turn, and the schema is at its end."""
+    pytest.importorskip("google.genai")
+    monkeypatch.setenv("GEMINI_API_KEY", "x")
+    refused: list[str] = []
+
+    def answer(sent):
+        config = sent["generationConfig"]
+        if "systemInstruction" in sent:
+            said = "Developer instruction is not enabled for models/gemma-3-27b-it"
+        elif "responseMimeType" in config:
+            said = "JSON mode is not enabled for models/gemma-3-27b-it"
+        elif "thinkingConfig" in config:
+            said = "Thinking is not enabled for models/gemma-3-27b-it"
+        else:
+            first, *_, last = [part.get("text", "") for part in sent["contents"][0]["parts"]]
+            assert first.startswith("You are") and '"required": ["n"]' in last, sent
+            return 200, gemini_answer({"text": '{"n": 1}'})
+        refused.append(said)
+        return 400, json.dumps({"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}).encode()
+
+    flags = {"backend": "gemini", "model": "gemma-3-27b-it", "thinking": "off"}
+    run, server = captions_under_a_schema(tmp_path, go, answer, **flags)
+    assert len(set(refused)) == 3 and len(refused) <= MOST_WASTED and len(server.seen) == ROWS + len(refused)
+    assert run.table[0]["fastgen"]["not_sent"] == ["response_format", "thinking"]
+    assert any("no system role" in note for note in run.table[0]["fastgen"]["warnings"])
+
+
 def test_images_of_a_server_that_refuses_n_seed_and_response_format(tmp_path, go, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 2 + i % 2}) + "\n" for i in range(ROWS // 5)))
+    rows.write_text("".join(json.dumps({"prompt": f"picture {i}", "n": 2 + i % 2}) + "\n" for i in range(ROWS)))
     refused: list[str] = []
 
     def answer(handler, body):
@@ -65,8 +138,8 @@ def test_images_of_a_server_that_refuses_n_seed_and_response_format(tmp_path, go
     with serving(answer) as server:
         flags = {"backend": "openai", "base_url": f"{server.url}/v1", "model": "m", "max_inflight": 16}
         run = go(resolve("t2i", rows, out=tmp_path / "out", **flags))
-    images = sum(2 + i % 2 for i in range(ROWS // 5))
-    assert run.counts["done"] == ROWS // 5 and sum(len(row["images"]) for row in run.table) == images
+    images = sum(2 + i % 2 for i in range(ROWS))
+    assert run.counts["done"] == ROWS and sum(len(row["images"]) for row in run.table) == images
     assert set(refused) == {"n", "seed", "response_format"}
     assert all(refused.count(name) <= MOST_WASTED for name in refused), refused
     assert len(server.seen) == images + len(refused)

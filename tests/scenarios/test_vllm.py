@@ -14,7 +14,9 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from bench.vllm_fleet import CLOSED, IN_THOUGHTS, MARK, PAIRED, thinking_model
 from fastgen.backends.remote import vllm, vllm_health
+from fastgen.backends.remote.attempt import Attempt
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Request, TextParams
@@ -107,24 +109,40 @@ def test_a_server_that_does_not_come_up_says_why(environment, tmp_path, cli):
     assert result.returncode == 1 and "vLLM did not come up" in result.stderr and "cheese" in result.stderr
 
 
+def thoughts_are_told_apart(backend, row) -> None:
+    """By the server's parser, by the marks where the server is told that the model does not think, and where the
+    template has opened the thought, so that only its end is in the answer."""
+    captions = backend.captions
+    off = {"chat_template_kwargs": {"enable_thinking": False}}
+    for how, answer in ({}, PAIRED), (off, PAIRED), (off, CLOSED):
+        captions._more = {**captions._more, **how, "structured_outputs": {"regex": answer}}
+        (done,) = backend.run(row)
+        assert isinstance(done, Done) and done.text and done.reasoning and not MARK.search(done.text), done
+        words = captions._words(Attempt(backend.settings, row.requests[0], backend.gate))
+        reply = backend.chat.send(words, 0.0)
+        assert bool(reply.reasoning) == (not how) and ("</think>" in reply.content) == bool(how), reply
+
+
 def test_two_api_servers_end_with_their_main_process_and_when_their_engine_hangs(environment, tmp_path, monkeypatch):
+    """Their model thinks, and is asked once."""
     monkeypatch.setattr(vllm_health, "LOOK_EVERY_S", 0.5)
     monkeypatch.setattr(vllm_health, "STILL_S", 5.0)
     monkeypatch.setattr(vllm_health, "TIMES", 0.0)
     monkeypatch.setattr(vllm, "MOST_RESTARTS", 0)
-    settings = resolve("caption", None, model="tiny", gpus="cpu", out=tmp_path)
-    profile = settings.placement.profile
+    model = str(thinking_model(tmp_path))
+    settings = resolve("caption", None, model=model, thinking="on", gpus="cpu", out=tmp_path)
+    serve = settings.placement.profile.serve
+    arguments = (*serve.arguments, "--structured-outputs-config", IN_THOUGHTS)
+    profile = replace(settings.placement.profile, serve=replace(serve, api_server_count=2, arguments=arguments))
     settings = replace(
         settings,
-        placement=replace(
-            settings.placement, profile=replace(profile, serve=replace(profile.serve, api_server_count=2))
-        ),
+        placement=replace(settings.placement, profile=profile),
         run=replace(settings.run, pictures_repeat=False),
     )
     (tmp_path / "logs").mkdir()
     backend = vllm.VllmBackend(settings, settings.placement.devices[0])
     server = backend.server
-    request = Request("a", "caption", (), TextParams(20, 0.0, 0), dialogue=(("user", "what is this?"),))
+    request = Request("a", "caption", (), TextParams(96, 0.0, 0), dialogue=(("user", "what is this?"),))
     row = Batch(Bucket.of(request), (request,))
 
     def kill(titles) -> None:
@@ -132,10 +150,10 @@ def test_two_api_servers_end_with_their_main_process_and_when_their_engine_hangs
 
     def hang(titles) -> None:
         """Its engine is stopped; those who take the requests go on, and say that it is healthy."""
-        (before,) = backend.run(row)
+        thoughts_are_told_apart(backend, row)
         os.kill(titles["VLLM::EngineCore"], signal.SIGSTOP)
         (failed,) = backend.run(row)
-        assert isinstance(before, Done) and failed.kind == "gone", (before, failed)
+        assert failed.kind == "gone", failed
 
     try:
         for start, end in ((server.start, kill), (backend.open, hang)):

@@ -52,6 +52,13 @@ def test_the_prompt_of_a_flag_counts(tmp_path):
     assert reading(tmp_path, "edit", prompt="other").listed(line(fields)).prompt == "make it night"
 
 
+@pytest.mark.parametrize(("prompt", "asked"), [("Describe the image.", "How many?"), ("Is it red?", "Is it red?")])
+def test_the_text_of_a_row_is_its_question_unless_a_flag_asked(tmp_path, prompt, asked):
+    about = {"id": "a", "status": "done", "max_tokens": 8}
+    row = line({"image": "a.png", "text": "How many?", "caption": "Two.", "fastgen": about})
+    assert reading(tmp_path, "caption", prompt=prompt).listed(row).prompt == asked
+
+
 @pytest.mark.parametrize("caption", ["a red fox", {"animal": "fox"}])
 def test_a_caption_is_the_answer(tmp_path, caption):
     about = {"id": "a", "status": "done", "model": "v", "max_tokens": 9, "seconds": 1.5}

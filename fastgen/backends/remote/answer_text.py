@@ -26,6 +26,10 @@ _NO_REFUSAL = re.compile(
 """How a model begins that announces or describes an image and makes none; another try may give it."""
 
 
+class NotJson(ProviderError):
+    """An answer to a request with a schema that is no JSON."""
+
+
 @dataclass(frozen=True)
 class Text:
     """An answer, and what came with it."""
@@ -51,7 +55,7 @@ def text_of(
         accept_refusals: whether a text that refuses is taken as any other.
 
     Raises:
-        ProviderError: refused, truncated, empty, malformed, transient. Its `answer` has what came.
+        ProviderError: refused, truncated, empty, malformed, transient, unsupported. Its `answer` has what came.
     """
     said = content if isinstance(content, str) else "" if content is None else str(content)
     try:
@@ -83,7 +87,8 @@ def _text(
             )
         raise ProviderError("empty", "the answer has no text")
     if not isinstance(content, str):
-        raise ProviderError("malformed", f"the answer's content is {type(content).__name__}, not text")
+        # Another try would give the same, and this one is paid for.
+        raise ProviderError("unsupported", f"the answer's content is {type(content).__name__}, not text")
     found = markup.split(content)
     reasoning = printable("\n".join(filter(None, (reasoning.strip(), found.reasoning))))
     if found.is_cut:
@@ -117,21 +122,21 @@ def _under(schema: str, found: markup.Answer, accept_refusals: bool) -> str:
     import jsonschema
 
     value: object = found.text
-    text, wrong = found.text, ""
+    text, wrong, error = found.text, "", ProviderError
     try:
         value = markup.json_in(found.text, found.removed)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         jsonschema.validate(value, json.loads(schema))
     except (ValueError, RecursionError):
-        wrong = f"is not JSON: {shorten(found.text)}"
-    except jsonschema.ValidationError as error:
-        wrong = f"does not fit --schema: {shorten(error.message)}"
+        wrong, error = f"is not JSON: {shorten(found.text)}", NotJson
+    except jsonschema.ValidationError as problem:
+        wrong = f"does not fit --schema: {shorten(problem.message)}"
     # A refusal may come as an object, if no other form is allowed.
     longest = max(no_answers.strings(value), key=len, default="")
     if not accept_refusals and no_answers.kind_of(longest) == "refusal":
         raise ProviderError("refused", f"the model declined: {shorten(longest)}")
     if wrong:
-        raise ProviderError("malformed", f"the answer {wrong}")
+        raise error("malformed", f"the answer {wrong}")
     return text
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from fastgen import providers
 from fastgen.backends.remote import dialogue, pictures
-from fastgen.backends.remote.answer_text import text_of
+from fastgen.backends.remote.answer_text import NotJson, text_of
 from fastgen.backends.remote.attempt import Attempt
 from fastgen.backends.remote.chat import Chat, Reply
 from fastgen.backends.remote.learned import Learned
@@ -52,18 +52,20 @@ class Captions:
         reply = self._ask(attempt, words)
         attempt.bill((self._count or tokens)(reply.usage), attempt.at_most(()))
         if reply.nothing:
-            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
+            raise self._chat.no_chat(reply)
         warnings, gone = self.learned.notes(words)
         attempt.warnings += warnings
         attempt.not_sent += gone
-        attempt.answer = text_of(
-            reply.content,
-            reply.finish_reason,
-            reply.refusal,
-            text.schema,
-            reply.reasoning,
-            settings.run.accept_refusals,
-        )
+        accept = settings.run.accept_refusals
+        try:
+            attempt.answer = text_of(
+                reply.content, reply.finish_reason, reply.refusal, text.schema, reply.reasoning, accept
+            )
+        except NotJson:
+            self.learned.answered(is_json=False)
+            raise
+        if text.schema:
+            self.learned.answered(is_json=True)
 
     def _words(self, attempt: Attempt) -> dict[str, Any]:
         """The parameters that the row asks for."""
@@ -103,7 +105,7 @@ class Captions:
 
                 reply = attempt.call(send)
                 if isinstance(reply, Reply):
-                    self.learned.accepted()
+                    self.learned.accepted(sent)
                     return reply
                 if not self.learned.learn(reply, sent):
                     raise self._error(reply, at_most)

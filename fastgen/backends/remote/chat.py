@@ -7,6 +7,7 @@ Answers of servers that only resemble OpenAI's are read as far as they make sens
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from fastgen.backends.remote import responses
 from fastgen.backends.remote.faults import Fault
 from fastgen.backends.remote.http_client import Answer, Client
 from fastgen.backends.remote.openai_answers import Complaint, error_of
-from fastgen.backends.remote.responses import ProviderError
+from fastgen.backends.remote.responses import ProviderError, shorten
 from fastgen.backends.remote.unmasked import message_in, unmasked
 
 _encode = msgspec.json.Encoder().encode
@@ -26,8 +27,8 @@ _decode = msgspec.json.Decoder().decode
 STREAM = "text/event-stream"
 ABOUT_PARAMETERS = (400, 422)
 """Statuses of a complaint about what a request says."""
-BEGINNING = 600
-"""Bytes of an answer that are quoted in a message."""
+KEPT = 20_000
+"""Bytes that are kept of an answer that is none."""
 
 
 @dataclass
@@ -93,12 +94,19 @@ class Chat:
         try:
             reply = read(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            beginning = answer.data[:BEGINNING]
+            beginning = answer.data[:KEPT]
             what = f"cannot be read: {type(error).__name__}" if b"{" in beginning[:16] else "is not a chat completion"
-            raise ProviderError("malformed", f"the answer {what}: {self._clean(beginning)}", cost=at_most) from None
+            found = ProviderError("malformed", f"the answer {what}: {self._clean(beginning)}", cost=at_most)
+            found.answer = shorten(beginning.decode("utf-8", "replace"), KEPT)
+            raise found from None
         self._worked = self._worked or not reply.nothing
-        reply.nothing = self._clean(reply.nothing) if reply.nothing else ""
         return reply
+
+    def no_chat(self, reply: Reply) -> ProviderError:
+        """Of a reply that is nothing."""
+        error = ProviderError("malformed", f"the answer is not a chat completion: {self._clean(reply.nothing)}")
+        error.answer = shorten(reply.nothing, KEPT)
+        return error
 
 
 def read(answer: Answer) -> Reply:
@@ -107,11 +115,11 @@ def read(answer: Answer) -> Reply:
     if streamed or answer.data[:16].lstrip().startswith((b"data:", b"event:", b": ")):
         parts, ended = _events(answer.data)
     else:
-        parts, ended = [_decode(answer.data)], True
+        parts, ended = [_decode(answer.data.removeprefix(BOM_UTF8))], True
     reply = _put_together(parts)
     if reply is None:
         usage = next((part["usage"] for part in parts if isinstance(part, dict) and "usage" in part), None)
-        beginning = answer.data[:BEGINNING].decode("utf-8", "replace")
+        beginning = answer.data[:KEPT].decode("utf-8", "replace")
         return Reply(usage=usage if isinstance(usage, dict) else {}, nothing=beginning)
     broke_off = any(isinstance(part, dict) and part.get("error") for part in parts)
     if broke_off or (not ended and reply.finish_reason is None):
@@ -130,9 +138,7 @@ def complaint_of(answer: Answer, came_as: int = 0) -> Complaint:
         body = _decode(answer.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(body, dict) and not error:
-        error = message_in(body)
+    error = message_in(body) if isinstance(body, dict) else None
     if isinstance(error, list) and error and isinstance(error[0], dict):
         error = error[0]
     if not isinstance(error, dict):
@@ -167,6 +173,8 @@ def _put_together(parts: list[Any]) -> Reply | None:
         if not isinstance(choice, dict):
             continue
         said = choice.get("message") or choice.get("delta")
+        if said is None and isinstance(choice.get("text"), str):  # the form of completions, which are no chats
+            said = {"content": choice["text"]}
         any_choice = any_choice or isinstance(said, dict)
         reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
         if isinstance(said, dict):
@@ -206,10 +214,12 @@ def _text_in(part: dict) -> str:
 
 
 def _read_parts(texts: list[Any], reply: Reply) -> None:
-    """Take text, image addresses, reasoning and refusals from contents that are lists of parts; a content that has
-    anything else stays as it is."""
+    """Take text, image addresses, reasoning and refusals from contents that are lists of parts, and nothing from parts
+    of other kinds (references, calls of tools). A content that has none of it stays as it is."""
     words: list[str] = []
+    is_read = False
     for text in texts:
+        text = text["parts"] if isinstance(text, dict) and isinstance(text.get("parts"), list) else text
         for part in text if isinstance(text, list) else [text]:
             kind = str(part.get("type") or "") if isinstance(part, dict) else ""
             if isinstance(part, str):
@@ -218,14 +228,19 @@ def _read_parts(texts: list[Any], reply: Reply) -> None:
                 reply.reasoning += _text_in(part)
             elif kind == "refusal":
                 reply.refusal = str(part.get("refusal") or _text_in(part)) or reply.refusal
-            elif isinstance(part, dict) and isinstance(part.get("text"), str):
-                words.append(part["text"])
+            elif isinstance(part, dict) and isinstance(said := _value(part.get("text")), str):
+                words.append(said)
             elif found := _addresses([part]):
                 reply.pictures += found
             else:
-                reply.content = texts[0]
-                return
-    reply.content = "".join(words) or None
+                continue
+            is_read = True
+    reply.content = "".join(words) or None if is_read or not any(texts) else texts[0]
+
+
+def _value(text: Any) -> Any:
+    """A text, also from within an object, as in the Assistants API."""
+    return text.get("value") if isinstance(text, dict) else text
 
 
 def _addresses(images: Any) -> list[str]:

@@ -62,7 +62,7 @@ class ChatPictures:
         reply = self._ask(attempt, self._words(prompt, given), at_most)
         attempt.bill(tokens(reply.usage), at_most)
         if reply.nothing:
-            raise ProviderError("malformed", f"the answer is not a chat completion: {reply.nothing}")
+            raise self._chat.no_chat(reply)
         shown, named = addresses(reply)
         found = [Made.of(self._fetch(address, attempt)) for address in shown]
         last: ProviderError | None = None

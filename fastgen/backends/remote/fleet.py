@@ -22,7 +22,7 @@ THEIR_FAULT: frozenset[Kind] = frozenset({"unavailable", "rate_limited", "gone",
 LEFT_ALONE_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """How long a server is left alone after so many failures in a row; the last one from then on."""
 LOOK_AGAIN_S = 0.5
-FIRST_WINDOW = 4
+FIRST_WINDOW = 8
 """Rows that a server gets before it has done one."""
 MEMORY = 0.98
 """How much of what was measured is kept with each new row. A server finishes the rows of its slots almost at once and

@@ -6,19 +6,19 @@ several images take several calls. Knows the SDK's exceptions, but not retries."
 from __future__ import annotations
 
 import io
-import json
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from fastgen import providers
-from fastgen.backends.remote import dialogue, image_words, pictures, responses
-from fastgen.backends.remote.answer_text import text_of, words_instead
+from fastgen.backends.remote import image_words, pictures, responses
+from fastgen.backends.remote.answer_text import words_instead
 from fastgen.backends.remote.attempt import Attempt, Made
 from fastgen.backends.remote.deferred import each
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.gemini_answers import check, finish, parts_of, provider_error, tokens
+from fastgen.backends.remote.gemini_captions import GeminiCaptions
 from fastgen.backends.remote.http_client import Client
 from fastgen.backends.remote.responses import ProviderError
 from fastgen.backends.remote.sdk_transport import over
@@ -43,6 +43,7 @@ class GeminiBackend:
         self.gate = Gate(settings.endpoint.max_inflight, settings.endpoint.rpm, first=16)
         self.through: Callable[[Client], Client] = lambda http: http
         """What stands in for the client, if anything; see batch_api."""
+        self.captions = GeminiCaptions(self.model, self._ask)
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -82,6 +83,7 @@ class GeminiBackend:
 
     def cancel_pending(self) -> None:
         self.gate.close()
+        self.captions.learned.release()
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
@@ -91,7 +93,7 @@ class GeminiBackend:
             client.close()
 
     def run(self, batch: Batch) -> list[Result]:
-        work = {"t2i": self._draw, "edit": self._edit, "caption": self._caption}
+        work = {"t2i": self._draw, "edit": self._edit, "caption": self.captions.make}
         return [Attempt.run(self.settings, one, self.gate, work[one.task]) for one in batch.requests]
 
     # The three tasks
@@ -140,41 +142,6 @@ class GeminiBackend:
 
         each(edit for _ in range(request.image_params.n))
 
-    def _caption(self, attempt: Attempt) -> None:
-        from google.genai import types
-
-        request, text = attempt.request, self.settings.text
-
-        def picture(index: int) -> Any:
-            found = pictures.prepare(request.images[index], request.image_field, text.max_pixels)
-            attempt.warnings += found.notes
-            return types.Part.from_bytes(data=found.data, mime_type=found.mime)
-
-        turns = dialogue.messages(request, text.system, lambda words: types.Part.from_text(text=words), picture)
-        system = [part for role, parts in turns if role == "system" for part in parts]
-        roles = {"assistant": "model"}
-        contents = [types.Content(role=roles.get(r, r), parts=parts) for r, parts in turns if r != "system"]
-        form = (
-            {"response_mime_type": "application/json", "response_json_schema": json.loads(text.schema)}
-            if text.schema
-            else {}
-        )
-        config = types.GenerateContentConfig(
-            system_instruction=types.Content(parts=system) if system else None,
-            seed=self._seed(request),
-            max_output_tokens=request.text_params.max_tokens,
-            temperature=request.text_params.temperature,
-            thinking_config=types.ThinkingConfig(thinking_budget=0) if text.thinking == "off" else None,
-            **form,
-        )
-        answer = self._ask(attempt, contents, config, attempt.at_most(()))
-        parts = parts_of(answer)
-        words = "".join(part.text for part in parts if isinstance(part.text, str))
-        reason = "length" if finish(answer) == "MAX_TOKENS" else None
-        thoughts = "".join(part.text for part in parts_of(answer, thoughts=True) if isinstance(part.text, str))
-        accept = self.settings.run.accept_refusals
-        attempt.answer = text_of(words, reason, None, text.schema, thoughts, accept)
-
     # What is sent
 
     def _turn(self, prompt: str, blobs: Sequence[tuple[bytes, str]] = ()) -> Any:
@@ -193,9 +160,6 @@ class GeminiBackend:
         ratio, size = providers.shape(self.settings, request.image_params)
         image = types.ImageConfig(aspect_ratio=ratio or None, image_size=size or None) if ratio or size else None
         return types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"], image_config=image)
-
-    def _seed(self, request: Request) -> int:
-        return request.params.seed % 2**31  # the field has 32 bits, including the sign
 
     def _ask(self, attempt: Attempt, contents: list, config: Any, at_most: float) -> Any:
         """One answer with content, billed. `at_most`: USD that it may cost. Raises ProviderError."""

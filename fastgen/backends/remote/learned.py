@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from fastgen.backends.remote.openai_answers import LIMITS, Complaint, refused_word
-from fastgen.backends.remote.schema_form import simplified
+from fastgen.backends.remote.schema_form import put_into, simplified
 
 ALONE_S = 5.0
 """For so long the first request is alone. A complaint about parameters comes before the work begins."""
@@ -26,7 +26,12 @@ _ALTERNATE = re.compile(
     r"roles must alternate|alternat\w+ (user|between)|consecutive (user|messages|roles)", re.IGNORECASE
 )
 
-_SCHEMA = re.compile(r"schema|grammar|response_format|structured|guided|keyword|multipleOf|uniqueItems", re.IGNORECASE)
+_SCHEMA = re.compile(
+    r"schema|grammar|response_format|json.?mode|response_mime_type|structured|guided|keyword|multipleOf|uniqueItems",
+    re.IGNORECASE,
+)
+_WHOLE, _SIMPLE, _SAID = range(3)
+"""How the schema is sent: as it is, without what grammars lack, or in the prompt alone."""
 
 
 class Learned:
@@ -42,7 +47,12 @@ class Learned:
         self._refused: set[str] = set()
         self._has_system = True
         self._alternates = False
-        self._has_whole_schemas = True
+        self._schemas = _WHOLE
+        self._takes_schemas = False
+        """Whether a request with a schema was accepted. Later complaints are about their rows."""
+        self._obeys = False
+        """Whether an answer was JSON as a schema asked."""
+        self._ignores = False
         self._changed = threading.Condition()
         self._is_known = False
         self._asking = 0
@@ -71,10 +81,22 @@ class Learned:
                 self._asking -= 1
                 self._changed.notify_all()
 
-    def accepted(self) -> None:
-        """A request was answered, so its parameters are fine."""
+    def accepted(self, sent: Collection[str] = ()) -> None:
+        """A request was answered, so its parameters are fine.
+
+        Args:
+            sent: their names.
+        """
+        self._takes_schemas = self._takes_schemas or "response_format" in sent
         if not self._is_known:
             self.release()
+
+    def answered(self, is_json: bool) -> None:
+        """A request with a schema has an answer. If the first answers are no JSON, the server takes `response_format`
+        and does nothing with it; then the schema is said in the prompt too."""
+        with self._changed:
+            self._obeys = self._obeys or is_json
+            self._ignores = self._ignores or not self._obeys
 
     def release(self) -> None:
         """No request waits for another one any more."""
@@ -88,9 +110,14 @@ class Learned:
             sent = {word: value for word, value in words.items() if word not in self._refused or word in LIMITS}
             if LIMITS[0] in sent:
                 sent[self._limit] = sent.pop(LIMITS[0])
-            has_system, alternates, whole = self._has_system, self._alternates, self._has_whole_schemas
-        if not whole and "response_format" in sent:
-            sent["response_format"] = _simple(sent["response_format"])
+            has_system, alternates = self._has_system, self._alternates
+            schemas, ignores = self._schemas, self._ignores
+        if form := _form(sent):
+            sent["response_format"] = form if schemas == _WHOLE else _simple(form)
+            if schemas == _SAID:
+                del sent["response_format"]
+            if schemas == _SAID or ignores:
+                sent["messages"] = put_into(sent["messages"], form)
         if "messages" in sent:
             sent["messages"] = sent["messages"] if has_system else _without_system(sent["messages"])
             sent["messages"] = _merged(sent["messages"]) if alternates else sent["messages"]
@@ -103,6 +130,8 @@ class Learned:
             sent: the parameters that the server complains about.
         """
         word = refused_word(complaint, sent, self._may_go)
+        form = _form(sent)
+        word = "" if form and word == "response_format" else word  # a schema is not left out, but said
         said = f"{complaint.param} {complaint.message}"
         with self._changed:
             if word in LIMITS:
@@ -122,9 +151,8 @@ class Learned:
             if _ALTERNATE.search(said) and any(a == b for a, b in pairwise(roles)):
                 self._alternates = True
                 return True
-            form = sent.get("response_format")
-            if form and _SCHEMA.search(said) and _simple(form) != form:
-                self._has_whole_schemas = False
+            if form and _SCHEMA.search(said) and not self._takes_schemas:
+                self._schemas = max(self._schemas, _SIMPLE if _simple(form) != form else _SAID)
                 return True
         return False
 
@@ -132,14 +160,23 @@ class Learned:
         """(warnings, names of parameters that were not sent) for a row whose request has these parameters."""
         with self._changed:
             gone = sorted(word for word in self._refused - {*LIMITS, "stream_options"} if word in words)
-            system, alternates, whole = self._has_system, self._alternates, self._has_whole_schemas
+            system, alternates = self._has_system, self._alternates
+            schemas, ignores = self._schemas, self._ignores
         said = [f"{self._model} does not support {word}; it was left out" for word in gone]
         roles = [message["role"] for message in words.get("messages", ())]
         if not system and "system" in roles:
             said.append(f"{self._model} takes no system role; its text is at the beginning of the first user turn")
         if alternates and any(a == b for a, b in pairwise(roles)):
             said.append(f"{self._model} wants roles to alternate; turns of one role in a row were joined")
-        if not whole and _simple(form := words.get("response_format")) != form:
+        form = _form(words)
+        if form and schemas == _SAID:
+            said.append(
+                f"{self._model} takes no response_format; --schema is in the prompt, and the answer checked here"
+            )
+            gone = sorted({*gone, "response_format"})
+        elif form and ignores:
+            said.append(f"{self._model} does not keep to response_format; --schema is in the prompt too")
+        elif schemas == _SIMPLE and _simple(form) != form:
             said.append(f"{self._model} takes no such --schema; a simpler one was sent, and the answer checked here")
         return said, gone
 
@@ -156,9 +193,15 @@ def _without_system(messages: list[dict]) -> list[dict]:
     return [*others[:first], {"role": "user", "content": put}, *others[first + 1 :]]
 
 
-def _simple(form: Any) -> Any:
+def _form(words: dict[str, Any]) -> dict[str, Any]:
+    """The `response_format` of an answer in JSON; {} for none. Images have one of another kind."""
+    form = words.get("response_format")
+    return form if isinstance(form, dict) else {}
+
+
+def _simple(form: dict[str, Any]) -> dict[str, Any]:
     """A `response_format` with a schema that few grammars refuse."""
-    if not isinstance(form, dict) or "json_schema" not in form:
+    if "json_schema" not in form:
         return form
     wrapper = form["json_schema"]
     return {**form, "json_schema": {**wrapper, "schema": simplified(wrapper["schema"])}}

@@ -75,10 +75,10 @@ def complaint_of(error: Any) -> Complaint:
 
 _REFUSES = re.compile(
     r"unsupported|not (be )?support|unknown|unrecogni[sz]ed|unexpected|extra|"
-    r"not (be )?(permitted|allowed|accepted|recogni[sz]ed)|"
+    r"not (be )?(enabled|permitted|allowed|accepted|recogni[sz]ed)|"
     r"forbidden|additional propert|does not (accept|take|exist|have|know)|"
     r"invalid (parameter|argument|field|param)|no such|"
-    r"cannot (be )?(use|set|specif)|only the default|deprecated|"
+    r"cannot (be )?(use|set|specif)|only the default|only works|deprecated|"
     r"not (a )?valid|not available|use '?max_",
     re.IGNORECASE,
 )
@@ -91,7 +91,9 @@ def refused_word(error: Complaint, sent: Collection[str], may_go: Collection[str
     if error.code not in _REFUSING_CODES and not _REFUSES.search(said):
         return ""
     about = f"{error.param} {said}"
-    named = [word for word in may_go if word in sent and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", about)]
+    named = [
+        word for word in may_go if word in sent and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", about, re.IGNORECASE)
+    ]
     return error.param if error.param in named else named[0] if named else ""
 
 

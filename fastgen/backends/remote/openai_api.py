@@ -29,6 +29,7 @@ from fastgen.backends.remote.deferred import each
 from fastgen.backends.remote.faults import Fault, NotFetched
 from fastgen.backends.remote.gate import Gate
 from fastgen.backends.remote.http_client import Client, up_to
+from fastgen.backends.remote.image_answers import in_usual_form
 from fastgen.backends.remote.learned import Learned
 from fastgen.backends.remote.openai_answers import LIMITS, Complaint, complaint_of, provider_error, tokens
 from fastgen.backends.remote.responses import ProviderError
@@ -124,7 +125,7 @@ class OpenAIBackend:
                     base_url=http.base_url,
                     max_retries=0,
                     timeout=http.timeout_s,
-                    http_client=over(http),
+                    http_client=over(http, form=in_usual_form),
                 )
             return self._client
 
@@ -349,9 +350,7 @@ class OpenAIBackend:
             packed = url
         if isinstance(packed, str) and packed:
             try:
-                return base64.b64decode(
-                    packed.partition(",")[2] if packed.startswith("data:") else packed, validate=True
-                )
+                return _unpacked(packed.partition(",")[2] if packed.startswith("data:") else packed)
             except binascii.Error as error:
                 raise ProviderError("malformed", f"the image in the answer is not base64: {error}") from None
         if not isinstance(url, str) or not url:
@@ -367,6 +366,12 @@ class OpenAIBackend:
                 said = f"the image is not in the answer and cannot be fetched: {fault}: {url}; {INLINE}"
                 raise ProviderError("unsupported", self._clean(said)) from None
         raise AssertionError("the last try raises")
+
+
+def _unpacked(packed: str) -> bytes:
+    """Base64, also in lines, without padding, or in the form for addresses. Raises binascii.Error."""
+    plain = "".join(packed.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
 def _refuses_many(complaint: Complaint) -> bool:

@@ -24,7 +24,8 @@ GAVE_UP = (504, 524)
 _BLOCKED_CODES = ("moderation_blocked", "content_policy_violation", "content_filter", "data_inspection_failed")
 _BLOCKED_WORDS = re.compile(
     r"safety system|content (management )?policy|inappropriate content|(input|prompt|request|image|content) "
-    r"(was|has been|is) flagged"
+    r"(was|has been|is) flagged|\b(input|output|content) (new_|is )?sensitive|"
+    r"\bsensitive (content|information|words?)\b|敏感|违规"
 )
 """The same without a code, as gateways report it."""
 _LIMIT = re.compile(r"\blimit:? (\d[\d,]*)\b.{0,80}?\brequested:? (\d[\d,]*)\b")

@@ -3,6 +3,7 @@ is checked here anyway, when the answer has come. Sends nothing."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 LACKING = (
@@ -46,6 +47,18 @@ def simplified(schema: Any) -> Any:
         else:
             found[key] = value if key in ("enum", "const", "default", "examples") else simplified(value)
     return found
+
+
+def put_into(messages: list[dict], form: dict[str, Any]) -> list[dict]:
+    """The messages with the schema of a `response_format` at the end of the last user turn."""
+    if "json_schema" not in form:
+        return messages
+    schema = json.dumps(form["json_schema"]["schema"], ensure_ascii=False)
+    said = f"Answer with JSON that fits this JSON schema, and with nothing else: {schema}"
+    last = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    content = messages[last]["content"]
+    longer = f"{content}\n\n{said}" if isinstance(content, str) else [*content, {"type": "text", "text": said}]
+    return [*messages[:last], {**messages[last], "content": longer}, *messages[last + 1 :]]
 
 
 def is_strict(schema: object) -> bool:

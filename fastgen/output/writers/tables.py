@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from fastgen.config import backends
 from fastgen.config.settings import Rows, Settings
 from fastgen.errors import FastgenError
-from fastgen.input.columns import Columns
+from fastgen.input.columns import Columns, asks_text
 from fastgen.input.identities import Identities, Identity, filled
 from fastgen.input.readers.rows import Row, splice
 from fastgen.output import artifacts
@@ -44,7 +44,8 @@ class Shape(msgspec.Struct, frozen=True):
     def of_run(cls, out: Path, said: dict) -> Shape:
         """Args: said: the settings in run.json."""
         keys = {name: said.get(name, "") for name in ("prompt", "prompt_key", "image_key", "mask_key", "id_key")}
-        rows = Rows(str(said["output_key"]), str(said.get("image_root") or ""), 0, **keys)
+        asks = asks_text(said["task"], keys["prompt"], keys["prompt_key"])
+        rows = Rows(str(said["output_key"]), str(said.get("image_root") or ""), 0, asks_text=asks, **keys)
         return cls(out, said["task"], rows, bool(said.get("schema")))
 
     @property

@@ -8,10 +8,12 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from fastgen.backends.remote.answer_text import text_of
 from fastgen.backends.remote.chat import Reply, read
 from fastgen.backends.remote.chat_pictures import addresses
 from fastgen.backends.remote.http_client import Answer
 from fastgen.backends.remote.openai_api import OpenAIBackend
+from fastgen.backends.remote.responses import ProviderError
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, ImageParams, Request, TextParams
 from tests.backends.remote.conftest import serving
@@ -180,3 +182,34 @@ def test_a_stream_is_read_as_a_whole_and_one_that_breaks_off_is_none():
     assert nothing.nothing.startswith('{"object"') and nothing.usage == {"prompt_tokens": 5}
     parts = read(Answer(200, {}, b'{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":" b"}]}}]}'))
     assert parts.content == "a b"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": {"value": "A red house.", "annotations": []}}],
+        [None, {"type": "output_text", "text": "A red house."}, 3],
+        [{"type": "tool_use", "id": "x", "input": {}}, {"type": "text", "text": "A red house."}],
+        [{"type": "text", "text": "A red "}, {"type": "reference", "reference_ids": [1]}, {"text": "house."}],
+        {"type": "text", "text": "A red house."},
+        {"role": "model", "parts": [{"text": "A red house."}]},
+    ],
+)
+def test_parts_of_other_kinds_harm_no_text(content):
+    said = {"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
+    assert read(Answer(200, {}, json.dumps(said).encode())).content == "A red house."
+
+
+def test_answers_with_a_byte_order_mark_and_of_completions():
+    said = json.dumps({"choices": [{"index": 0, "text": "A red house.", "finish_reason": "stop"}]}).encode()
+    assert read(Answer(200, {}, b"\xef\xbb\xbf" + said)).content == "A red house."
+
+
+def test_content_without_text_is_not_asked_for_again():
+    sound = [{"type": "audio", "audio": {"id": "x"}}]
+    said = {"choices": [{"message": {"role": "assistant", "content": sound}, "finish_reason": "stop"}]}
+    found = read(Answer(200, {}, json.dumps(said).encode())).content
+    assert found == sound
+    with pytest.raises(ProviderError) as caught:
+        text_of(found, "stop", None)
+    assert caught.value.kind == "unsupported" and "audio" in caught.value.answer

@@ -101,16 +101,16 @@ def test_a_pause_between_two_rounds_of_its_slots_does_not_make_a_server_slow():
 
 
 def test_a_server_gets_more_as_it_answers_and_one_row_after_a_failure():
-    member = Member(None, "a", 8)
+    member = Member(None, "a", 16)
     while member.is_free(0.0):
         member.began(0.0)
-    assert member.running == 4
-    for _ in range(4):
+    assert member.running == 8
+    for _ in range(8):
         member.ended(1.0, failed=False)
     while member.is_free(1.0):
         member.began(1.0)
-    assert member.running == 8, "its most"
-    for _ in range(8):
+    assert member.running == 16, "its most"
+    for _ in range(16):
         member.ended(2.0, failed=True)
     assert not member.is_free(2.0 + LEFT_ALONE_S[-1] - 0.1) and member.is_free(2.0 + LEFT_ALONE_S[-1])
     member.began(99.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -89,7 +90,56 @@ def test_a_schema_that_the_grammar_lacks_is_sent_simpler():
     assert one.learn(Complaint(400, "", "", said), words)
     sent = one.fitted(words)["response_format"]["json_schema"]["schema"]
     assert sent == {"type": "object", "properties": {"format": {"type": "array", "maxItems": 3}}}
-    assert not one.learn(Complaint(400, "", "", said), one.fitted(words)) and "simpler" in one.notes(words)[0][0]
+    assert "simpler" in one.notes(words)[0][0]
+    assert one.learn(Complaint(400, "", "", said), words | {"messages": MESSAGES}), "sent before that was known"
+    assert one.fitted(words)["response_format"]["json_schema"]["schema"] == sent
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
+ASKS = WORDS | {"response_format": {"type": "json_schema", "json_schema": {"name": "c", "schema": SCHEMA}}}
+SAID = f"Answer with JSON that fits this JSON schema, and with nothing else: {json.dumps(SCHEMA)}"
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        Complaint(400, "unknown_parameter", "response_format", "Unknown parameter: 'response_format'."),
+        Complaint(422, "", "", "[{'type': 'extra_forbidden', 'loc': ['body', 'response_format']}]"),
+        Complaint(400, "", "", "This response_format type is unavailable now"),
+        Complaint(400, "", "", "Structured output is not supported by this model."),
+    ],
+)
+def test_a_schema_that_a_server_does_not_take_is_said_in_the_prompt(complaint):
+    one = Learned("m", "max_tokens", (*MAY_GO, "response_format"))  # it may come from --extra-body too
+    assert one.learn(complaint, one.fitted(ASKS))
+    sent = one.fitted(ASKS)
+    assert "response_format" not in sent and sent["messages"][0] == MESSAGES[0]
+    assert [part["text"] for part in sent["messages"][1]["content"]] == ["What?", SAID]
+    notes, gone = one.notes(ASKS)
+    assert gone == ["response_format"] and "--schema is in the prompt" in notes[0]
+    assert one.fitted(WORDS) == WORDS and one.notes(WORDS) == ([], [])
+    assert not one.learn(complaint, sent), "there is no other way"
+    plain = one.fitted(ASKS | {"messages": [{"role": "user", "content": "What?"}]})
+    assert plain["messages"] == [{"role": "user", "content": f"What?\n\n{SAID}"}]
+
+
+def test_a_schema_that_was_accepted_once_is_not_at_fault():
+    one = learned()
+    one.accepted(one.fitted(ASKS))
+    assert not one.learn(Complaint(400, "", "", "the row fits no grammar"), one.fitted(ASKS))
+    assert one.fitted(ASKS) == ASKS
+
+
+def test_a_server_that_ignores_a_schema_gets_it_in_the_prompt_too():
+    one = learned()
+    one.answered(is_json=False)
+    sent = one.fitted(ASKS)
+    assert sent["messages"][1]["content"][-1]["text"] == SAID and "response_format" in sent
+    assert "too" in one.notes(ASKS)[0][0]
+    another = learned()
+    another.answered(is_json=True)
+    another.answered(is_json=False)
+    assert another.fitted(ASKS) == ASKS, "an accident"
 
 
 @pytest.mark.parametrize(

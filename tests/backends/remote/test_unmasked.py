@@ -39,6 +39,8 @@ def kind_of(body, worked=True) -> str:
         ({"object": "error", "message": "Internal server error", "code": 500}, "unavailable"),
         ({"code": 401, "message": "Invalid API key"}, "unauthorized"),
         ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}, "choices": None}, "rate_limited"),
+        ({"base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}, "choices": None}, "refused"),
+        ({"code": 400, "message": "输入内容包含敏感信息"}, "refused"),
         ({"success": False, "errors": [{"code": 7003, "message": "model is overloaded"}]}, "unavailable"),
         ({"detail": "Too Many Requests"}, "rate_limited"),
         ({"error": {"message": "The model `x` does not exist", "type": "invalid_request_error"}}, "gone"),
@@ -95,3 +97,16 @@ def test_a_chat_reports_it(server):
     says["error"] = {"code": 400, "message": "unknown parameter: seed", "param": "seed"}
     complaint = chat.send({}, 0.0)
     assert (complaint.status, complaint.param) == (400, "seed")
+
+
+@pytest.mark.parametrize("said", ['{"id": "1", "result": "%s"}', '{"choices": "%s'])
+def test_an_answer_that_is_no_chat_stays_with_its_row(server, said):
+    """As far as it may be kept in a table."""
+    said %= " ".join(["A red house."] * 100)
+    running = server(lambda handler, body: handler.reply(200, said.encode()))
+    chat = Chat(Client(running.url, 5.0, 1), "", responses.shorten)
+    try:
+        error = chat.no_chat(chat.send({}, 0.0))
+    except ProviderError as caught:
+        error = caught
+    assert error.kind == "malformed" and error.answer == said and len(str(error)) < 400
