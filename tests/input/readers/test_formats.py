@@ -127,9 +127,37 @@ def test_cells_of_a_csv_that_are_numbers_flags_or_lists_are_read_as_such(tmp_pat
     assert [row.number for row in (first, second, short, long)] == [1, 2, 3, 4]
 
 
+def test_a_quote_that_nobody_closes_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,id\n5" nails,x\n"a red circle,y\na green star,z\n')
+    inch, open_ended = read(path)
+    assert inch.fields() == {"prompt": '5" nails', "id": "x"} and open_ended.number == 2
+    with pytest.raises(InputError, match="a quote is opened and never closed"):
+        open_ended.fields()
+    path.write_text('prompt,id\n"a red\ncircle","x"')
+    assert [row.fields() for row in read(path)] == [{"prompt": "a red\ncircle", "id": "x"}]
+
+
+def test_a_carriage_return_alone_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"prompt,id\na red\rcircle,x\na star,y\n")
+    broken, good = read(path)
+    assert good.fields() == {"prompt": "a star", "id": "y"}
+    with pytest.raises(InputError, match="not valid CSV: a carriage return stands in a cell without quotes"):
+        broken.fields()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "text"), [("p.tsv", "prompt\tid\r\nein Fuß\tx\r\n"), ("p.txt", "ein Fuß\r\n")])
+def test_tables_that_windows_writes_are_read(tmp_path, encoding, name, text):
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert [row.fields()["prompt"] for row in read(tmp_path / name)] == ["ein Fuß"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
+        ("old.csv", b"prompt,id\ra,x\r", "the header is not valid CSV: a carriage return"),
         ("none.csv", b"\n\n", "must name the columns"),
         ("twice.csv", b"a,b,a\n1,2,3\n", "two columns are called 'a'"),
         ("bad.parquet", b"PAR1 no", "cannot be read: "),
