@@ -93,6 +93,8 @@ def _check_contents(path: Path | str, holds: str, task: str, has_prompt: bool) -
     """Raise SettingsError if a folder has no rows for the task. `holds`: what `folder.contents` says."""
     if task == "caption" or holds not in ("pictures", ""):
         return
+    if task == "t2i" and all(os.path.isfile(f"{path}/{name}") for name in ("run.json", "results.jsonl")):
+        raise SettingsError(f"INPUT {path}: is the folder of a run; its rows are in {path}/results.jsonl")
     if task == "edit" and holds:
         if has_prompt:
             return

@@ -60,7 +60,7 @@ def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
     there = ", ".join(f"`{quoted(name)}`" for name in list(fields)[:8] if name not in _NO_COLUMNS)
     raise InputError(
         "no prompt: give `prompt`, `conversations` or `conversation`"
-        + (f"; the row has {there}, and --prompt-key names another column" if there else ""),
+        + (f"; the row has {there}, and --prompt-key says which one to use" if there else ""),
         "prompt",
     )
 

@@ -128,6 +128,8 @@ def test_4_results_are_input_of_the_next_command(session):
     captions = run("caption", "pics", "cap")
     run("caption", captions, "again", output_key="second")
     drawn = run("t2i", captions, "drawn", prompt_key="caption", size="64x64")
+    with pytest.raises(fastgen.SettingsError, match=r"is the folder of a run; its rows are in drawn/results\.jsonl"):
+        fastgen.resolve("t2i", "drawn", **FAKE)
     edited = run("edit", drawn, "edited", prompt="make it night", size="64x64")
     run("caption", edited, "last", image_key="edited_images", output_key="third")
 

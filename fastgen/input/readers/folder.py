@@ -49,11 +49,20 @@ def contents(path: Path) -> str:
         return "saved"
     if _metadata(path):
         return "metadata"
-    names = [name for name in os.listdir(path) if not name.startswith(".")]
-    found = {formats.of(path / name) for name in names}
+    if _folder_of_rows(path) is not None:
+        return "rows"
+    return "pictures" if any(not name.startswith(".") for name in os.listdir(path)) else ""
+
+
+def _folder_of_rows(path: Path) -> Path | None:
+    """Where files of rows of one format are, and nothing else: the folder, or its data/, as a data set of the hub has
+    them beside its card."""
+    beside = {name for name in os.listdir(path) if not name.startswith(".") and not name.endswith(".md")}
+    place = path / "data" if beside == {"data"} and (path / "data").is_dir() else path
+    found = {formats.of(place / name) for name in os.listdir(place) if not name.startswith(".")}
     if len(found) == 1 and (only := found.pop()) is not None and only.name not in ("txt", "json"):
-        return "rows"  # texts beside pictures and settings in JSON are found everywhere
-    return "pictures" if names else ""
+        return place  # texts beside pictures and settings in JSON are found everywhere
+    return None
 
 
 def _metadata(path: Path) -> list[Path]:
@@ -113,10 +122,11 @@ def _saved(folder: Source) -> Iterator[Row]:
 
 
 def _files_of_rows(folder: Source) -> Iterator[Row]:
-    number = 0
-    for name in sorted(os.listdir(folder.path)):
-        if not name.startswith(".") and formats.of(folder.path / name):
-            for row in from_file(Source(folder.path / name, folder.store, folder.say)):
+    number, place = 0, _folder_of_rows(folder.path)
+    assert place is not None
+    for name in sorted(os.listdir(place)):
+        if not name.startswith("."):
+            for row in from_file(Source(place / name, folder.store, folder.say)):
                 number += 1
                 yield Row(number, row.raw, row.problem)
 

@@ -242,6 +242,16 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
     assert said == ["1 file is no picture and is left out: notes.txt"]
 
 
+def test_a_folder_as_the_hub_has_it_is_its_rows(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("train-00000", "train-00001"):
+        (tmp_path / "data" / f"{name}.parquet").write_bytes(as_parquet([{"prompt": name}]))
+    (tmp_path / "README.md").write_text("a card")
+    assert [(row.number, row.fields()["prompt"]) for row in read(tmp_path)] == [(1, "train-00000"), (2, "train-00001")]
+    (tmp_path / "a.png").write_bytes(picture())
+    assert [row.fields() for row in read(tmp_path)] == [{"image": "a.png"}], "tables beside pictures are no rows"
+
+
 def test_a_folder_with_metadata_is_its_rows(tmp_path):
     for name, rows in (("train", ["a.png", "b.png"]), ("test", ["c.png"])):
         (tmp_path / name).mkdir()
