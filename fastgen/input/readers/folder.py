@@ -17,6 +17,8 @@ from fastgen.input.readers.source import Source
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files with these suffixes are rows even if their content is no picture: then the row fails and names them."""
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+OF_A_RUN = ("run.json", "rows.jsonl", "results.", "failures.", "journal.jsonl", f"logs{os.sep}")
+"""How the names of other files in a run folder begin; nobody takes them for pictures."""
 MOST_NAMED = 5
 """Files left out that a note names."""
 SAVED = _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -134,7 +136,7 @@ def _files_of_rows(folder: Source) -> Iterator[Row]:
 def _pictures(folder: Source) -> Iterator[Row]:
     """One row per picture in a folder and its subfolders, in the order of their names: {"image": relative path}. A
     link to a folder is followed once; other files are left out, and said."""
-    number, others = 0, 0
+    number, others, is_run = 0, 0, (folder.path / "run.json").is_file()
     named: list[str] = []
     seen: set[tuple[int, int]] = set()
     for place, below, names in os.walk(folder.path, followlinks=True):
@@ -152,7 +154,7 @@ def _pictures(folder: Source) -> Iterator[Row]:
             if name.lower().endswith(PICTURES) or _is_picture(path):
                 number += 1
                 yield Row(number, written({"image": relative}))
-            else:
+            elif not (is_run and relative.startswith(OF_A_RUN)):
                 others += 1
                 named += [relative] if len(named) < MOST_NAMED else []
     say_left_out(folder, others, named)

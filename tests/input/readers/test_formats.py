@@ -242,6 +242,24 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
     assert said == ["1 file is no picture and is left out: notes.txt"]
 
 
+def test_the_pictures_of_a_run_folder_are_read_without_a_word_about_its_tables(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for name in (
+        "run.json",
+        "results.jsonl",
+        "results.csv",
+        "failures.jsonl",
+        "journal.jsonl",
+        "logs/cpu.log",
+        "x.txt",
+    ):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "a.png").write_bytes(picture())
+    said: list[str] = []
+    assert [row.fields() for row in RowReader(tmp_path, say=said.append)] == [{"image": "a.png"}]
+    assert said == ["1 file is no picture and is left out: x.txt"]
+
+
 def test_a_folder_as_the_hub_has_it_is_its_rows(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("train-00000", "train-00001"):
