@@ -265,8 +265,8 @@ Pictures = Annotated[
     typer.Argument(
         parser=rows_given,
         metavar="INPUT",
-        help="The rows: a folder of images, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also .gz, "
-        ".zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. Without "
+        help="The rows: an image, a folder of them, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also "
+        ".gz, .zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. Without "
         "it, bundled examples run.",
     ),
 ]

@@ -128,7 +128,7 @@ def test_4_results_are_input_of_the_next_command(session):
     captions = run("caption", "pics", "cap")
     run("caption", captions, "again", output_key="second")
     drawn = run("t2i", captions, "drawn", prompt_key="caption", size="64x64")
-    with pytest.raises(fastgen.SettingsError, match=r"is the folder of a run; its rows are in drawn/results\.jsonl"):
+    with pytest.raises(fastgen.SettingsError, match=r"is the folder of a run; give its rows, drawn/results\.jsonl"):
         fastgen.resolve("t2i", "drawn", **FAKE)
     edited = run("edit", drawn, "edited", prompt="make it night", size="64x64")
     run("caption", edited, "last", image_key="edited_images", output_key="third")
@@ -147,7 +147,10 @@ def test_5_the_tables_that_people_have_are_read(monkeypatch):
         assert told.exit_code == 0 and "2 rows: " in told.stdout and "0 bad" in told.stdout, (name, told.output)
     assert "2 rows: " in fg("t2i", "-", *ON_FAKE, "--dry-run", given=Path("p.jsonl").read_bytes()).stdout
     assert "1 row: " in fg("t2i", "a red circle", *ON_FAKE, "--dry-run").stdout
-    assert "3 rows: " in fg("edit", "pics", "--prompt", "make it night", *ON_FAKE, "--dry-run").stdout
+    night = ("--prompt", "make it night", *ON_FAKE, "--dry-run")
+    for given, rows in (("pics", "3 rows"), ("pics/star.png", "1 row"), ("pics/s*.png", "2 rows")):
+        told = fg("edit", given, *night)
+        assert told.exit_code == 0 and f"{rows}: " in told.stdout and "0 bad" in told.stdout, told.output
 
 
 def test_6_there_is_a_table_after_ctrl_c_and_after_a_stop(here):

@@ -38,6 +38,15 @@ def read(folder: Source) -> Iterator[Row]:
             yield from _pictures(folder)
 
 
+def read_picture(file: Source) -> Iterator[Row]:
+    """One picture that INPUT names: one row. Its path is absolute, because several may match a pattern."""
+    yield Row(1, written({"image": str(file.path.absolute())}))
+
+
+def count_picture(path: Path) -> int:
+    return 1
+
+
 def contents(path: Path) -> str:
     """What a folder holds: "saved" (by `datasets`), "metadata" (and pictures), "rows" (files of one format), or
     "pictures" ("" if there are no files at all). Raises SettingsError for several splits."""
