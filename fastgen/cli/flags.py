@@ -266,8 +266,8 @@ Pictures = Annotated[
         parser=rows_given,
         metavar="INPUT",
         help="The rows: an image, a folder of them, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also "
-        ".gz, .zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. Without "
-        "it, bundled examples run.",
+        ".gz, .zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. "
+        "Without it, bundled examples run.",
     ),
 ]
 VlmModel = Annotated[
