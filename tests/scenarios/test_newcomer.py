@@ -284,8 +284,8 @@ def test_15_errors_of_services_name_the_row_the_host_and_the_fix(monkeypatch):
         told = fg("t2i", given, *service, "-o", "key")
         assert told.exit_code in (1, 3) and "check the key in OPENAI_API_KEY" in told.output, told.output
         assert "the same command" in told.output and "fix them" not in told.output
-        quiet = fg("t2i", rows_of({"prompt": "fault:refusal a"}, {"prompt": ""}), *service, "-q", "-o", "quiet")
-        assert quiet.exit_code == 3 and "row 2, field prompt" in quiet.output, "failed rows are told even so"
+    quiet = fg("t2i", rows_of({"prompt": "a"}, {"prompt": ""}), *ON_FAKE, "-q", "-o", "quiet")
+    assert quiet.exit_code == 3 and "row 2, field prompt" in quiet.output, "failed rows are told even so"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
