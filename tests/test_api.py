@@ -138,3 +138,9 @@ def test_the_time_of_a_plan_is_measured_or_not_told(rows_file, tmp_path):
     (tmp_path / "out" / "run.json").write_text('{"images_per_second": 0.5}')
     found, _ = plan(model="tiny")
     assert (found["seconds"], found["seconds_by"]) == (8.0, "run")
+
+
+def test_a_plan_of_no_rows_is_refused_as_its_run_would_be(settings, tmp_path):
+    (tmp_path / "head.csv").write_text("prompt,id\n")
+    with pytest.raises(fastgen.SettingsError, match="holds no rows"):
+        explain(settings("t2i", tmp_path / "head.csv"))

@@ -20,6 +20,7 @@ from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output.journal import Journal
 from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.scheduler.routing import Group
+from fastgen.scheduler.rows_in import no_rows
 from fastgen.scheduler.share import Share
 from fastgen.scheduler.triage import Skipped, triage
 from fastgen.types import Bucket, Done, Failed, Request
@@ -71,6 +72,8 @@ def plan_of(settings: Settings) -> dict:
                     counts["on_servers"] += 1
                 case Failed():
                     bad.append(item)
+    if not counts["rows"] and settings.run.shard is None:
+        raise no_rows(settings)
     draw(ended=True)
     priced = settings.backend.provider and providers.price(settings) is not None
     seconds, by = _seconds(settings, to_make, work)

@@ -292,9 +292,9 @@ Pictures = Annotated[
     typer.Argument(
         parser=rows_given,
         metavar="INPUT",
-        help="The rows: a folder of images, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also .gz, "
-        ".zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. Without "
-        "it, bundled examples run.",
+        help="The rows: an image, a folder of them, .jsonl, .json, .csv, .tsv, .parquet, a WebDataset's .tar (all also "
+        ".gz, .zst), a pattern such as 'part-*.tar', s3://BUCKET/FILE, hf://OWNER/NAME, or - for standard input. "
+        "Without it, bundled examples run.",
     ),
 ]
 VlmModel = Annotated[

@@ -25,6 +25,10 @@ FEW_FLAGS = 10
 """So many are shown in one panel."""
 
 
+TOO_MANY = "Got unexpected extra argument"
+ONE_INPUT = "INPUT is one file, a folder, or a pattern of files in quotes, such as '*.csv'"
+
+
 class Command(TyperCommand):
     """A command whose help is in panels and says what its own task takes."""
 
@@ -43,6 +47,10 @@ class Command(TyperCommand):
         except Exception as error:
             if hasattr(error, "possibilities"):  # no such option
                 error.message, error.possibilities = _no_such_flag(ctx, error.option_name), None  # type: ignore[attr-defined]
+            elif str(getattr(error, "message", "")).startswith(TOO_MANY) and any(
+                p.name == "input" for p in self.params
+            ):
+                error.message += f". {ONE_INPUT}"  # type: ignore[attr-defined]
             raise
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]

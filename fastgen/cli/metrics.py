@@ -33,7 +33,7 @@ def serve(given: str, overview: Callable[[], dict[str, Any] | None]) -> str:
     try:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError:
-        raise SettingsError("--metrics-port: prometheus_client is missing: pip install 'fastgen-mm[metrics]'") from None
+        raise SettingsError("--metrics-port: prometheus_client is missing: pip install prometheus-client") from None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(overview))
     try:

@@ -253,7 +253,8 @@ def _costs(plan: dict, settings: Settings) -> list[str]:
         profile = settings.placement.profile
         whose = f"profile '{profile.name}', measured on {profile.measured.hardware}"
         rate = "of the last run in this folder" if plan["seconds_by"] == "run" else f"of {whose}, without loading"
-        lines.append(f"time: about {_duration(plan['seconds'])}, at the rate {rate}")
+        how_long = f"about {_duration(plan['seconds'])}" if plan["seconds"] >= 1 else "less than a second"
+        lines.append(f"time: {how_long}, at the rate {rate}")
     elif not settings.backend.hidden:
         lines.append("time: not known before the first run here; `fastgen bench` measures this machine")
     return lines
@@ -305,7 +306,9 @@ def say_plan(plan: dict, settings: Settings, voice: str) -> None:
         "are equal:"
     )
     for bucket in plan["buckets"]:
+        spread = bucket["batches"] > -(-bucket["samples"] // bucket["batch_size"])
         print(
             f"  {bucket['bucket']}: {plural(bucket['requests'], 'row')}, {plural(bucket['samples'], 'image')}, "
             f"batch size {bucket['batch_size']} -> {plural(bucket['batches'], 'batch', 'es')}"
+            f"{', so that nothing idles at the end' if spread else ''}"
         )

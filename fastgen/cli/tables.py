@@ -61,6 +61,7 @@ def export(
     parquet: pictures inside; hf: the same, for load_dataset; imagefolder: pictures and metadata.jsonl; webdataset: tar
     shards. Rows that failed are left out.
     """
+    from fastgen.cli.reporter import plural
     from fastgen.errors import FastgenError
     from fastgen.output.export import export as write
 
@@ -70,4 +71,4 @@ def export(
     except FastgenError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    print(f"{folder}: {count} {'shards' if to == 'webdataset' else 'records'}")
+    print(f"{folder}: {plural(count, 'shard' if to == 'webdataset' else 'record')}")

@@ -22,8 +22,9 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 }
 """Columns with the prompt in rows that have none of `PROMPT_FIELDS`; the first that is filled counts."""
 PICTURES = (
-    *("input_image", "input_images", "original_image", "source_image", "file_name", "file_names", "image_path"),
-    *("image_paths", "image_file", "img_path", "img", "picture", "image_url", "url", "path", "filename"),
+    *("input_image", "input_images", "original_image", "source_image", "input_img", "original_img", "source_img"),
+    *("src_img", "file_name", "file_names", "image_path", "image_paths", "image_file", "img_path", "img", "picture"),
+    *("image_url", "url", "path", "filename"),
 )
 """Columns with the images in rows that have none of `IMAGE_FIELDS`."""
 INSTRUCTIONS = ("edit_prompt", "edit_instruction", "instruction", "edit")

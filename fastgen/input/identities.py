@@ -12,6 +12,7 @@ from hashlib import blake2b
 import msgspec
 
 from fastgen.errors import InputError, quoted
+from fastgen.input.int_map import IntMap
 from fastgen.input.readers import python_rows
 from fastgen.input.readers.rows import Row
 from fastgen.input.row_schema import is_unicode, read_text, type_name
@@ -47,9 +48,9 @@ class Identities:
         self._ids = {"id", "fastgen", self._id_key}
         self._no_content = {*self._ids, output_key}
         """Fields that may be no content."""
-        self._seen: dict[int, int] = {}
+        self._seen = IntMap()
         """hash(id) -> hash of the content that first had this id; 0 if the id itself is the hash, as it is without an
-        own one, so that a million rows need no second number each."""
+        own one."""
         self._repeats: dict[int, int] = {}
 
     def identify(self, row: Row) -> Identity:
@@ -75,9 +76,9 @@ class Identities:
                 id = _own_id(fields, self._id_key) or content_digest
             except InputError as bad_id:
                 id, error = content_digest, error or bad_id
-        content_hash = int.from_bytes(digest, "big")
+        content_hash = int.from_bytes(digest, "big") >> 1
         said = 0 if id == content_digest else content_hash
-        if self._seen.get(hash(id), said) != said:
+        if self._seen.get(hash(id)) not in (None, said):
             error = error or InputError(
                 f"the id '{quoted(id)}' was used by an earlier row with different content; give each row its own id, "
                 "or none",

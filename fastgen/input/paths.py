@@ -92,9 +92,9 @@ def rows_file(input: str | os.PathLike | None, task: str, has_prompt: bool = Fal
             word = "; a prompt of one word is given with --prompt" if task == "t2i" and path.name.isalpha() else ""
             raise SettingsError(f"INPUT {path}: no such file; check the path{word}")
         for one in found:
-            _check_file(Path(one))
+            _check_file(Path(one), task, has_prompt)
         return path
-    _check_file(path)
+    _check_file(path, task, has_prompt)
     return path
 
 
@@ -102,6 +102,8 @@ def _check_contents(path: Path | str, holds: str, task: str, has_prompt: bool) -
     """Raise SettingsError if a folder has no rows for the task. `holds`: what `folder.contents` says."""
     if task == "caption" or holds not in ("pictures", ""):
         return
+    if task == "t2i" and all(os.path.isfile(f"{path}/{name}") for name in ("run.json", "results.jsonl")):
+        raise SettingsError(f"INPUT {path}: is the folder of a run; give its rows, {path}/results.jsonl")
     if task == "edit" and holds:
         if has_prompt:
             return
@@ -115,9 +117,13 @@ def _check_contents(path: Path | str, holds: str, task: str, has_prompt: bool) -
     )
 
 
-def _check_file(path: Path) -> None:
-    """Raise SettingsError if a file cannot hold rows."""
-    if formats.of(path) is None:
+def _check_file(path: Path, task: str, has_prompt: bool) -> None:
+    """Raise SettingsError if a file cannot hold rows for the task."""
+    if formats.is_picture(path) and task == "t2i":
+        raise SettingsError(f"INPUT {path}: is a picture; use fastgen edit or fastgen caption for it")
+    if formats.is_picture(path) and task == "edit" and not has_prompt:
+        raise SettingsError(f"INPUT {path}: is a picture; say with --prompt how to edit it")
+    if formats.of(path) is None and not formats.is_picture(path):
         raise SettingsError(f"INPUT {path}: the name must end in {formats.suffixes()}, also with .gz or .zst")
     if not os.path.isfile(path):  # a pipe cannot be read twice, and waits forever if nobody writes into it
         raise SettingsError(f"INPUT {path}: not a regular file; write the rows into one")

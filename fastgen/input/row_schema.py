@@ -57,12 +57,14 @@ def read_prompts(fields: dict, task: str) -> tuple[str, ...]:
                     name,
                 )
         return prompts
+    there = _others(fields, "--prompt-key")
+    raise InputError(f"no prompt: give `prompt`, `conversations` or `conversation`{there}", "prompt")
+
+
+def _others(fields: dict, flag: str) -> str:
+    """Which columns the row has, one of which may be meant, and the flag that says so."""
     there = ", ".join(f"`{quoted(name)}`" for name in list(fields)[:8] if name not in _NO_COLUMNS)
-    raise InputError(
-        "no prompt: give `prompt`, `conversations` or `conversation`"
-        + (f"; the row has {there}, and --prompt-key names another column" if there else ""),
-        "prompt",
-    )
+    return f"; the row has {there}, and {flag} says which one to use" if there else ""
 
 
 def _without_marks(text: str) -> str:
@@ -246,7 +248,10 @@ def read_images(fields: dict, root: str | images.Places, task: str) -> tuple[str
     if found:
         name = next(one for one in PROMPT_FIELDS if one != "prompt" and _has_turns(fields, one))
     if name is None:
-        raise InputError(f"no image to {task}: give a path, or a list of paths, in `images` or `image`", "images")
+        others = _others({name: value for name, value in fields.items() if name not in IMAGE_FIELDS}, "--image-key")
+        raise InputError(
+            f"no image to {task}: give a path, or a list of paths, in `images` or `image`{others}", "images"
+        )
     value = found or fields[name]
     paths = value if isinstance(value, list) else [value]
     if len(paths) > MAX_IMAGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from fastgen.config.settings import Settings
 from fastgen.errors import DiskError, EngineError, SettingsError, StorageError
 from fastgen.input.requests import Prefilled
 from fastgen.scheduler.progress import Progress
@@ -76,12 +77,7 @@ class RowsIn:
             if isinstance(item, _End):
                 self.close()
                 if not counts["rows"] and self._progress.settings.run.shard is None:
-                    name, picked = self._progress.settings.run.input, self._progress.settings.run.only_rows
-                    if picked:
-                        raise SettingsError(
-                            f"--rows {picked}: none of its ids is of a row of INPUT {name}; give the ids of its rows"
-                        )
-                    raise SettingsError(f"INPUT {name}: holds no rows; check that it is the right file or folder")
+                    raise no_rows(self._progress.settings)
                 break
             counts["rows"] += 1
             failed += self._take(item)
@@ -138,3 +134,11 @@ class RowsIn:
             case Skipped(Failed() as failed):
                 self._progress.count_failed(failed)
         return []
+
+
+def no_rows(settings: Settings) -> SettingsError:
+    """What is wrong if there is nothing to do at all."""
+    name, picked = settings.run.input, settings.run.only_rows
+    if picked:
+        return SettingsError(f"--rows {picked}: none of its ids is of a row of INPUT {name}; give the ids of its rows")
+    return SettingsError(f"INPUT {name}: holds no rows; check that it is the right file or folder")

@@ -174,8 +174,11 @@ class Notebook(Live):
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         from rich.console import Console
 
-        # Colors and lines as HTML; nothing goes to the notebook's stdout.
-        super().__init__(Console(record=True, width=NOTEBOOK_COLUMNS, file=io.StringIO(), force_terminal=True), clock)
+        # Colors and lines as HTML. In a notebook rich would show each drawing as an output of its own.
+        console = Console(
+            record=True, width=NOTEBOOK_COLUMNS, file=io.StringIO(), force_terminal=True, force_jupyter=False
+        )
+        super().__init__(console, clock)
         self._handle: Any = None
         self._drawn = float("-inf")
 

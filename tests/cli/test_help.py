@@ -59,6 +59,7 @@ def test_help_of_a_task_says_what_that_task_takes():
         (("export", "run", "--format", "hf"), "Did you mean --to?"),
         (("--vresion",), "Did you mean --version?"),
         (("t2i", "--zzzz"), "No such option: --zzzz\n"),
+        (("t2i", "a.txt", "b.txt"), "or a pattern of files in quotes, such as '*.csv'"),
     ],
     ids=str,
 )

@@ -33,6 +33,7 @@ def read(task, row, **flags):
         ("edit", {"edit_prompt": "e", "text": "t", "images": ["a"]}, "prompt", "edit_prompt"),
         ("edit", {"prompt": "p", "input_image": "a.png"}, "images", "input_image"),
         ("edit", {"prompt": "p", "original_image": "a.png"}, "images", "original_image"),
+        ("edit", {"prompt": "p", "source_img": "a.png"}, "images", "source_img"),
         ("caption", {"file_name": "a.png"}, "images", "file_name"),
         ("caption", {"image": "a.png", "question": "what?"}, "prompt", "question"),
         ("t2i", {"prompt": "p", "num_inference_steps": 4}, "steps", "num_inference_steps"),

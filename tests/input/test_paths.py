@@ -9,6 +9,8 @@ from PIL import Image
 
 from fastgen.errors import SettingsError
 from fastgen.input import paths
+from fastgen.input.paths import rows_file
+from fastgen.input.readers.rows import estimate, read
 from fastgen.resolver import resolve
 
 
@@ -162,3 +164,13 @@ def test_a_store_that_cannot_be_used_names_no_folder(settings, given):
         SettingsError, match=rf"-o {given.partition(':')[0]}://host/run: must be on a disk, or on s3://"
     ):
         settings("t2i", out=given)
+
+
+def test_a_picture_is_input_of_the_tasks_that_take_pictures(tmp_path):
+    path = tmp_path / "a.PNG"
+    path.write_bytes(b"\x89PNG")
+    assert rows_file(path, "caption") == rows_file(path, "edit", has_prompt=True) == path
+    for task, words in (("t2i", "use fastgen edit or fastgen caption"), ("edit", "say with --prompt how to edit it")):
+        with pytest.raises(SettingsError, match=words):
+            rows_file(path, task)
+    assert [row.fields() for row in read(path)] == [{"image": str(path)}] and estimate(path) == 1

@@ -246,6 +246,7 @@ def test_references_are_one_edit_and_turns_are_steps(edit):
     [
         ({}, "images", "no image to edit"),
         ({"images": []}, "images", "no image to edit"),
+        ({"foto": "wide.png"}, "images", "`foto`, and --image-key says which one to use"),
         ({"images": [""]}, "images", "empty|no picture"),
         ({"image": "none.png"}, "image", "no such file"),
         ({"images": ["wide.png", "none.png"]}, "images", "no such file"),

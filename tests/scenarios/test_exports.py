@@ -97,7 +97,7 @@ def test_parquet_with_pictures_is_read_by_duckdb_and_by_fastgen(runs, tmp_path, 
     rows = duckdb.sql(f"select prompt, octet_length(image.bytes), image.path from '{tmp_path}/data/data/*.parquet'")
     found = {(prompt, bool(size)) for prompt, size, _ in rows.fetchall()}
     assert ("refuse", False) in found and ("night", True) in found
-    again = fastgen.resolve("caption", tmp_path / "data/data", out=tmp_path / "again", output_key="words", **FAKE)
+    again = fastgen.resolve("caption", tmp_path / "data", out=tmp_path / "again", output_key="words", **FAKE)
     results = list(session.generate(again))
     assert [type(result) for result in results].count(fastgen.Done) == 5, "and the row without a picture fails"
 

@@ -134,6 +134,14 @@ def hub(folder, task):
     return "hf://owner/name"
 
 
+def data_of_the_hub(folder, task):
+    """As a clone of a data set has it, and as `fastgen export --to parquet` writes it."""
+    (folder / "clone/data").mkdir(parents=True)
+    (folder / "clone/README.md").write_text("a card")
+    bytes_in_parquet(folder, task).rename(folder / "clone/data/train-00000.parquet")
+    return folder / "clone"
+
+
 def standard_input(folder, task):
     """The file that the command makes of what it is given."""
     flags = {"input": "-", "out": folder / "out", "image_root": folder}
@@ -159,13 +167,16 @@ KINDS = {
     "glob": glob,
     "txt": txt,
     "pictures": lambda folder, task: folder / "pictures",
+    "pictures by a pattern": lambda folder, task: folder / "pictures/*.png",
+    "data of the hub": data_of_the_hub,
     "webdataset.gz": lambda folder, task: gzipped(tar(folder, task)),
     "folder of files": folder_of_files,
     "data uris": data_uris,
     "hub": hub,
     "standard input": standard_input,
 }
-CANNOT = {("txt", "edit"), ("txt", "caption"), ("pictures", "t2i")}
+PICTURES = ("pictures", "pictures by a pattern")
+CANNOT = {("txt", "edit"), ("txt", "caption"), *((kind, "t2i") for kind in PICTURES)}
 """A prompt per line has no pictures, and a folder of pictures no prompts."""
 
 
@@ -179,7 +190,7 @@ def test_every_kind_of_input_through_every_task_fresh_and_resumed(session, folde
         datasets = pytest.importorskip("datasets")
         data = datasets.load_from_disk(str(folder / "saved"))
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data.to_iterable_dataset())
-    flags = {"prompt": "make it night"} if kind == "pictures" and task == "edit" else {}
+    flags = {"prompt": "make it night"} if kind in PICTURES and task == "edit" else {}
     flags |= {"output_key": "made"} | ({"image_root": folder} if kind == "standard input" else {})
 
     def run(**more) -> list:
@@ -197,7 +208,7 @@ def test_every_kind_of_input_through_every_task_fresh_and_resumed(session, folde
             assert row["made"] == "1 pictures"
         else:
             assert all((out / path).is_file() for path in row["made"])
-    if kind not in ("txt", "pictures", "imagefolder"):
+    if kind not in ("txt", "imagefolder", *PICTURES):
         assert [row["id"] for row in table] == (sorted(COLORS) if kind in ("glob", "folder of files") else list(COLORS))
     ids = {row["fastgen"]["id"] for row in table}
     assert len(ids) == 3 and len(list((out / "images").iterdir())) == (0 if task == "caption" else 3)

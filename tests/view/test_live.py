@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import html
 import io
 import re
@@ -106,6 +107,7 @@ def test_a_notebook_has_it_as_an_output_that_is_drawn_in_place(monkeypatch):
     ipython.get_ipython = type("ZMQInteractiveShell", (), {})
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(builtins, "get_ipython", ipython.get_ipython, raising=False)  # by which rich knows a notebook
     view = live.display()
     assert isinstance(view, Notebook)
     view.start()

@@ -17,6 +17,8 @@ from fastgen.input.readers.source import Source
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Files with these suffixes are rows even if their content is no picture: then the row fails and names them."""
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+OF_A_RUN = ("run.json", "rows.jsonl", "results.", "failures.", "journal.jsonl", f"logs{os.sep}")
+"""How the names of other files in a run folder begin; nobody takes them for pictures."""
 MOST_NAMED = 5
 """Files left out that a note names."""
 SAVED = _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -36,6 +38,15 @@ def read(folder: Source) -> Iterator[Row]:
             yield from _pictures(folder)
 
 
+def read_picture(file: Source) -> Iterator[Row]:
+    """One picture that INPUT names: one row. Its path is absolute, because several may match a pattern."""
+    yield Row(1, written({"image": str(file.path.absolute())}))
+
+
+def count_picture(path: Path) -> int:
+    return 1
+
+
 def contents(path: Path) -> str:
     """What a folder holds: "saved" (by `datasets`), "metadata" (and pictures), "rows" (files of one format), or
     "pictures" ("" if there are no files at all). Raises SettingsError for several splits."""
@@ -49,11 +60,20 @@ def contents(path: Path) -> str:
         return "saved"
     if _metadata(path):
         return "metadata"
-    names = [name for name in os.listdir(path) if not name.startswith(".")]
-    found = {formats.of(path / name) for name in names}
+    if _folder_of_rows(path) is not None:
+        return "rows"
+    return "pictures" if any(not name.startswith(".") for name in os.listdir(path)) else ""
+
+
+def _folder_of_rows(path: Path) -> Path | None:
+    """Where files of rows of one format are, and nothing else: the folder, or its data/, as a data set of the hub has
+    them beside its card."""
+    beside = {name for name in os.listdir(path) if not name.startswith(".") and not name.endswith(".md")}
+    place = path / "data" if beside == {"data"} and (path / "data").is_dir() else path
+    found = {formats.of(place / name) for name in os.listdir(place) if not name.startswith(".")}
     if len(found) == 1 and (only := found.pop()) is not None and only.name not in ("txt", "json"):
-        return "rows"  # texts beside pictures and settings in JSON are found everywhere
-    return "pictures" if names else ""
+        return place  # texts beside pictures and settings in JSON are found everywhere
+    return None
 
 
 def _metadata(path: Path) -> list[Path]:
@@ -113,10 +133,11 @@ def _saved(folder: Source) -> Iterator[Row]:
 
 
 def _files_of_rows(folder: Source) -> Iterator[Row]:
-    number = 0
-    for name in sorted(os.listdir(folder.path)):
-        if not name.startswith(".") and formats.of(folder.path / name):
-            for row in from_file(Source(folder.path / name, folder.store, folder.say)):
+    number, place = 0, _folder_of_rows(folder.path)
+    assert place is not None
+    for name in sorted(os.listdir(place)):
+        if not name.startswith("."):
+            for row in from_file(Source(place / name, folder.store, folder.say)):
                 number += 1
                 yield Row(number, row.raw, row.problem)
 
@@ -124,7 +145,7 @@ def _files_of_rows(folder: Source) -> Iterator[Row]:
 def _pictures(folder: Source) -> Iterator[Row]:
     """One row per picture in a folder and its subfolders, in the order of their names: {"image": relative path}. A
     link to a folder is followed once; other files are left out, and said."""
-    number, others = 0, 0
+    number, others, is_run = 0, 0, (folder.path / "run.json").is_file()
     named: list[str] = []
     seen: set[tuple[int, int]] = set()
     for place, below, names in os.walk(folder.path, followlinks=True):
@@ -142,7 +163,7 @@ def _pictures(folder: Source) -> Iterator[Row]:
             if name.lower().endswith(PICTURES) or _is_picture(path):
                 number += 1
                 yield Row(number, written({"image": relative}))
-            else:
+            elif not (is_run and relative.startswith(OF_A_RUN)):
                 others += 1
                 named += [relative] if len(named) < MOST_NAMED else []
     say_left_out(folder, others, named)

@@ -56,6 +56,14 @@ FORMATS = [
 FOLDER = Format("folder", (), "fastgen.input.readers.folder:read", "a folder")
 STORED_FOLDER = Format("stored folder", (), "fastgen.input.readers.stored_folder:read", "a folder in object storage")
 HUB = Format("hub", (), "fastgen.input.readers.hub:read", "a data set of the Hugging Face hub")
+PICTURE = Format(
+    "picture",
+    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"),
+    "fastgen.input.readers.folder:read_picture",
+    "a picture",
+    counter="fastgen.input.readers.folder:count_picture",
+)
+"""Of a file that INPUT itself names; in folders pictures are found by their content."""
 HUB_PREFIX = "hf://"
 
 
@@ -63,6 +71,11 @@ def of(path: PurePath) -> Format | None:
     """The format of a file by its suffix, before which there may be .gz or .zst; None if it has no known one."""
     suffix = plain(path).suffix.lower()
     return next((format for format in FORMATS if suffix in format.suffixes), None)
+
+
+def is_picture(path: PurePath) -> bool:
+    """Whether a file has the suffix of a picture."""
+    return path.suffix.lower() in PICTURE.suffixes
 
 
 def plain(path: PurePath) -> PurePath:

@@ -22,7 +22,7 @@ def read(source: Source) -> Iterator[Row]:
         import datasets
     except ImportError:
         raise SettingsError(
-            f"INPUT {address}: the package `datasets` is missing; install it with pip install 'fastgen-mm[datasets]'"
+            f"INPUT {address}: the package `datasets` is missing; install it with pip install datasets"
         ) from None
     try:
         rows = datasets.load_dataset(f"{owner}/{name}", split=split or "train", streaming=True)

@@ -216,7 +216,9 @@ def _format(source: Source) -> formats.Format:
         return formats.HUB
     if source.is_stored:
         return formats.of(Path(source.address)) or formats.STORED_FOLDER
-    return formats.FOLDER if source.path.is_dir() else formats.of(source.path) or formats.FORMATS[0]
+    if source.path.is_dir():
+        return formats.FOLDER
+    return formats.of(source.path) or (formats.PICTURE if formats.is_picture(source.path) else formats.FORMATS[0])
 
 
 def _read(sources: list[Source], limit: int) -> Iterator[Row]:

@@ -22,6 +22,10 @@ NUMBERS = frozenset(
 """Columns that fastgen reads as numbers."""
 FLAGS = frozenset(("keep_turns", "use_variations", "text_only"))
 """Columns that fastgen reads as true or false."""
+UNCLOSED = (
+    "a quote is opened and never closed, so the row goes on to the end of the file; close it. A quote inside a cell is "
+    'written ""'
+)
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,3})?")
 
 
@@ -33,8 +37,12 @@ def read(file: Source) -> Iterator[Row]:
     first = next((line for line in texts if line.strip()), "")
     tabs = formats.plain(Path(file.address)).suffix.lower() == ".tsv"
     cut = "\t" if tabs else next((mark for mark in (",", ";", "\t") if mark in first), ",")
-    lines = csv.reader(_with(first, texts), delimiter=cut)
-    names = [name.strip() for name in next(lines, [])]
+    ended: list[bool] = []
+    lines = csv.reader(_until(ended, first, texts), delimiter=cut)
+    try:
+        names = [name.strip() for name in next(lines, [])]
+    except csv.Error as error:
+        raise SettingsError(f"INPUT {file.address}: the header is not valid CSV: {_plain(error)}") from None
     if not any(names):
         raise SettingsError(f"INPUT {file.address}: holds no rows; its first line must name the columns")
     if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), ""):
@@ -47,9 +55,11 @@ def read(file: Source) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(number, b"", f"not valid CSV: {error}; fix the line")
+            yield Row(number, b"", f"not valid CSV: {_plain(error)}")
             continue
-        if cells:
+        if cells and ended:  # the reader looked for more
+            yield Row(number, written(dict(zip(names, cells, strict=False))), UNCLOSED)
+        elif cells:
             yield _row(number, names, cells)
         else:
             number -= 1
@@ -87,6 +97,17 @@ def _texts(file: Source) -> Iterator[str]:
         yield line.decode("utf-8", "surrogateescape")
 
 
-def _with(first: str, rest: Iterator[str]) -> Iterator[str]:
+def _until(ended: list[bool], first: str, rest: Iterator[str]) -> Iterator[str]:
+    """All lines. `ended` is no longer empty once somebody asks for more than there are."""
     yield first
     yield from rest
+    ended.append(True)
+
+
+def _plain(error: csv.Error) -> str:
+    """What is wrong, and the fix."""
+    if "new-line character" in str(error):
+        return (
+            "a carriage return stands in a cell without quotes; put the cell in quotes, or save it with other line ends"
+        )
+    return f"{error}; fix the line"

@@ -101,6 +101,10 @@ class Source:
 
 
 def _encoding(start: bytes) -> str:
+    """That of a text; "" for UTF-8. UTF-16 without a mark shows by the zeros of its first two characters."""
+    zeros = [not byte for byte in start]
+    if zeros in ([False, True, False, True], [True, False, True, False]):
+        return "utf-16-be" if zeros[0] else "utf-16-le"
     return next((name for mark, name in _ENCODINGS if start.startswith(mark)), "")
 
 

@@ -84,7 +84,7 @@ def _schema(records: Iterable[Record], decoded: bool) -> pyarrow.Schema:
         from datasets import Features, Image
     except ImportError:
         raise SettingsError(
-            "--to hf: the package `datasets` is missing; install it with pip install 'fastgen-mm[datasets]'"
+            "--to hf: the package `datasets` is missing; install it with pip install datasets"
         ) from None
     features = Features.from_arrow_schema(schema)
     for name in pictures:

@@ -127,9 +127,37 @@ def test_cells_of_a_csv_that_are_numbers_flags_or_lists_are_read_as_such(tmp_pat
     assert [row.number for row in (first, second, short, long)] == [1, 2, 3, 4]
 
 
+def test_a_quote_that_nobody_closes_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,id\n5" nails,x\n"a red circle,y\na green star,z\n')
+    inch, open_ended = read(path)
+    assert inch.fields() == {"prompt": '5" nails', "id": "x"} and open_ended.number == 2
+    with pytest.raises(InputError, match="a quote is opened and never closed"):
+        open_ended.fields()
+    path.write_text('prompt,id\n"a red\ncircle","x"')
+    assert [row.fields() for row in read(path)] == [{"prompt": "a red\ncircle", "id": "x"}]
+
+
+def test_a_carriage_return_alone_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"prompt,id\na red\rcircle,x\na star,y\n")
+    broken, good = read(path)
+    assert good.fields() == {"prompt": "a star", "id": "y"}
+    with pytest.raises(InputError, match="not valid CSV: a carriage return stands in a cell without quotes"):
+        broken.fields()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "text"), [("p.tsv", "prompt\tid\r\nein Fuß\tx\r\n"), ("p.txt", "ein Fuß\r\n")])
+def test_tables_that_windows_writes_are_read(tmp_path, encoding, name, text):
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert [row.fields()["prompt"] for row in read(tmp_path / name)] == ["ein Fuß"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
+        ("old.csv", b"prompt,id\ra,x\r", "the header is not valid CSV: a carriage return"),
         ("none.csv", b"\n\n", "must name the columns"),
         ("twice.csv", b"a,b,a\n1,2,3\n", "two columns are called 'a'"),
         ("bad.parquet", b"PAR1 no", "cannot be read: "),
@@ -212,6 +240,34 @@ def test_a_folder_of_pictures_is_read_by_content_and_says_what_it_leaves_out(tmp
     found = {row.fields()["image"] for row in RowReader(pictures, say=said.append)}
     assert found == {"a.png", "b.jfif", "c.avif", "d.tga", "f.jpg.unknown", "broken.png", "deep/none", "link/e.png"}
     assert said == ["1 file is no picture and is left out: notes.txt"]
+
+
+def test_the_pictures_of_a_run_folder_are_read_without_a_word_about_its_tables(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for name in (
+        "run.json",
+        "results.jsonl",
+        "results.csv",
+        "failures.jsonl",
+        "journal.jsonl",
+        "logs/cpu.log",
+        "x.txt",
+    ):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "a.png").write_bytes(picture())
+    said: list[str] = []
+    assert [row.fields() for row in RowReader(tmp_path, say=said.append)] == [{"image": "a.png"}]
+    assert said == ["1 file is no picture and is left out: x.txt"]
+
+
+def test_a_folder_as_the_hub_has_it_is_its_rows(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("train-00000", "train-00001"):
+        (tmp_path / "data" / f"{name}.parquet").write_bytes(as_parquet([{"prompt": name}]))
+    (tmp_path / "README.md").write_text("a card")
+    assert [(row.number, row.fields()["prompt"]) for row in read(tmp_path)] == [(1, "train-00000"), (2, "train-00001")]
+    (tmp_path / "a.png").write_bytes(picture())
+    assert [row.fields() for row in read(tmp_path)] == [{"image": "a.png"}], "tables beside pictures are no rows"
 
 
 def test_a_folder_with_metadata_is_its_rows(tmp_path):

@@ -37,7 +37,7 @@ INPUTS = [
     rows("a .csv file without a header", "none.csv", "must name the columns"),
     rows("a .parquet file of something else", "none.parquet", "cannot be read"),
     rows("a file without ending", "file", "must end in .jsonl"),
-    rows("an image", "good.png", "must end in .jsonl"),
+    rows("an image", "good.png", "use fastgen edit or fastgen caption"),
     rows("a pipe", "pipe.jsonl", "not a regular file"),
     rows("a device", "/dev/zero", "must end in .jsonl"),
     rows("an address", "https://example.com/rows.jsonl", "must be on a disk"),
