@@ -140,6 +140,14 @@ FLUX2_DEV = msgspec.structs.replace(
     text_unused=("vision_tower", "multi_modal_projector", "lm_head"),
     contrasts=False,
 )
+CHROMA = Parts(
+    blocks=_FLUX_BLOCKS,
+    after=("norm_out", "proj_out"),
+    quantized=_FLUX_BLOCKS,
+    embedders=("distilled_guidance_layer",),
+    whole_text=FLUX1.whole_text,
+    masks=True,
+)
 Z_IMAGE = Parts(
     blocks=("layers",),
     after=("all_final_layer",),
@@ -163,6 +171,7 @@ PARTS: dict[str, Parts] = {
     "flux": FLUX1,
     "flux2": FLUX2,
     "flux2_dev": FLUX2_DEV,
+    "chroma": CHROMA,
     "z_image": Z_IMAGE,
     "qwen_image": QWEN_IMAGE,
     "qwen_image_edit": QWEN_IMAGE_EDIT,
@@ -215,6 +224,11 @@ def _flux2_dev(transformer: dict, index: dict) -> Defaults:
     return Defaults(steps=50, guidance=4.0, edits=True, references_apart=True, max_references=10, true_cfg=False)
 
 
+def _chroma(transformer: dict, index: dict) -> Defaults:
+    """Chroma1-HD: 40 steps and true guidance of 3, by its model card."""
+    return Defaults(steps=40, guidance=3.0, max_references=0)
+
+
 def _z_image(transformer: dict, index: dict) -> Defaults:
     """Z-Image-Turbo: 9 steps without guidance, by its model card."""
     return Defaults(steps=9, guidance=0.0, max_references=0)
@@ -258,6 +272,7 @@ PIPELINES = {
     "FluxKontextPipeline": Pipeline("flux", _kontext),
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
     "Flux2Pipeline": Pipeline("flux2_dev", _flux2_dev),
+    "ChromaPipeline": Pipeline("chroma", _chroma),
     "ZImagePipeline": Pipeline("z_image", _z_image),
     "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
     "QwenImageEditPipeline": Pipeline("qwen_image_edit", _qwen_image_edit),

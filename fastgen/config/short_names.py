@@ -31,6 +31,7 @@ SHORT_NAMES = {
     "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4, "FluxPipeline"),
     "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4, "FluxKontextPipeline"),
     "flux2-dev": Known("black-forest-labs/FLUX.2-dev", NON_COMMERCIAL, 93.5, "Flux2Pipeline"),
+    "chroma": Known("lodestones/Chroma1-HD", "Apache 2.0", 25.6, "ChromaPipeline"),
 }
 
 AUTO = {"t2i": ((22.5, "z-image"), (0.0, "klein")), "edit": ((0.0, "klein"),)}

@@ -15,6 +15,7 @@ from tests.config.test_short_names import MODELS, Model, modules
 PUBLISHED = {
     "klein": "FLUX.2-klein-4B",
     "flux2-dev": "FLUX.2-dev",
+    "chroma": "Chroma1-HD",
     "z-image": "Z-Image-Turbo",
     "qwen-image": "Qwen-Image",
     "qwen-edit": "Qwen-Image-Edit-2511",
@@ -23,6 +24,7 @@ PUBLISHED = {
 SMALL = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=True),
     "flux2_dev": tiny.flux2_dev,
+    "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
     "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 1024**2),

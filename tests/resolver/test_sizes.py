@@ -78,7 +78,7 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
     assert quantize.weight_bytes(module) == pytest.approx(reckoned, rel=0.03)
 
 
-@pytest.mark.parametrize("family", ["flux2", "flux2_dev", "z_image", "qwen_image"])
+@pytest.mark.parametrize("family", ["flux2", "flux2_dev", "chroma", "z_image", "qwen_image"])
 def test_other_families_by_the_headers_of_their_weights(family, tmp_path):
     from tests.backends.diffusion.families import tiny
 

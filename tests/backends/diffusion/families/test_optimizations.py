@@ -25,6 +25,7 @@ from tests.backends.diffusion.families.alike import Case, draw
 
 MAKERS = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=False),
+    "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
     "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 64 * 64, zero_cond_t=True),
@@ -98,8 +99,8 @@ pass, but it computes the same there."""
     "name", [pytest.param(name, marks=pytest.mark.slow if name == COMPILED else ()) for name in TOGETHER]
 )
 def test_what_goes_together_does(opened, name):
-    if name == COMPILED and opened.family == "qwen_image":
-        pytest.skip("its blocks are those of Qwen-Image-Edit")
+    if name == COMPILED and opened.family in ("qwen_image", "chroma"):
+        pytest.skip("what is compiled here is shown by the others")
     chosen = TOGETHER[name]
     backend = opened(
         optimizations=chosen, **({"gpus": "cpu:2", "gpus_per_replica": 2} if not chosen.shard.is_plain else {})

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fastgen.config.model_cards import TINY
+
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 SPECIAL += ["<|video_pad|>", "<think>", "</think>"]
 TEMPLATE = (
@@ -119,6 +121,21 @@ TRANSFORMERS = {
             "guidance_embeds": False,
         },
     ),
+    "chroma": (
+        "ChromaTransformer2DModel",
+        {
+            "in_channels": 64,
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "attention_head_dim": 16,
+            "num_attention_heads": 2,
+            "joint_attention_dim": 32,
+            "axes_dims_rope": (4, 6, 6),
+            "approximator_num_channels": 16,
+            "approximator_hidden_dim": 32,
+            "approximator_layers": 2,
+        },
+    ),
     "z_image": (
         "ZImageTransformer2DModel",
         {
@@ -191,6 +208,24 @@ def _flux2_parts(**config: Any) -> dict[str, Any]:
         "vae": vae,
         "transformer": transformer("flux2", **config),
     }
+
+
+def chroma(folder: Path) -> Any:
+    """Saves a Chroma and returns diffusers' pipeline of it."""
+    from diffusers import ChromaPipeline
+    from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+    encoder = T5Config(
+        vocab_size=330, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    pipeline = ChromaPipeline(
+        scheduler=scheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
+        vae=drawn(vae(16), 2),
+        text_encoder=drawn(T5EncoderModel(encoder), 1),
+        tokenizer=AutoTokenizer.from_pretrained(TINY / "tokenizer_2"),
+        transformer=transformer("chroma"),
+    )
+    return _saved(pipeline, folder)
 
 
 def z_image(folder: Path) -> Any:
