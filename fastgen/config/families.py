@@ -164,9 +164,10 @@ QWEN_IMAGE = Parts(
     embedders=("time_text_embed",),
     embeds="img_in",
     per_sample=("img_mod", "txt_mod"),
+    text_unused=("lm_head", "visual"),
     masks=True,
 )
-QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
+QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor", text_unused=("lm_head",))
 PARTS: dict[str, Parts] = {
     "flux": FLUX1,
     "flux2": FLUX2,

@@ -26,6 +26,7 @@ MODELS = {
     "chroma": ("t2i", "t2i mixed"),
     "z-image": ("t2i", "t2i mixed"),
     "qwen-image": ("t2i", "t2i mixed"),
+    "qwen-edit": ("edit", "mask", "edit mixed"),
 }
 """Model -> what is asked of it. The first is the task of its run."""
 QUALITIES = ("exact", "high", "fast")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 
+from fastgen.backends.diffusion.families.qwen_image import seen
 from fastgen.config.families import FLUX1, PARTS
 from fastgen.config.fit.memory import Need, Work
 from fastgen.config.fit.memory import need as memory_need
@@ -143,7 +145,18 @@ def expected(outcome: Outcome) -> int:
     length, image, count = settings.engine.max_sequence_length, (width // 16) * (height // 16), len(outcome.ran.results)
     if modules.parts is FLUX1:
         return step_flops(modules.transformer.config, count, length, image, reference)
+    if modules.parts.processor:
+        length += _beside_the_text(outcome)
     return step_flops_by_layers(modules.transformer, modules.parts, _rows(outcome), length, image, reference)
+
+
+def _beside_the_text(outcome: Outcome) -> int:
+    """Tokens that a text encoder which sees the input image has of it, and of the words around it."""
+    family, modules = outcome.opened.backend.family, outcome.opened.backend.modules
+    side = 14 * modules.processor.merge_size
+    image = prod(round(length / side) for length in family.condition_size((1024, 1024)))
+    words = [seen.BEFORE, seen.PLACE.replace(seen.IMAGE, ""), "Picture 1: " if family.numbered else "", seen.AFTER]
+    return image + sum(len(modules.tokenizer(text).input_ids) for text in words) - seen.LEFT_OUT
 
 
 def _rows(outcome: Outcome) -> int:

@@ -21,13 +21,15 @@ PUBLISHED = {
     "qwen-edit": "Qwen-Image-Edit-2511",
 }
 """Name here -> the model in docs/models.md."""
+LOOKS = (56 * 56, 3584 * 3584)
+"""Pixels of an image that Qwen2.5-VL reads, by its published processor."""
 SMALL = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=True),
     "flux2_dev": tiny.flux2_dev,
     "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
-    "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 1024**2),
+    "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 1024**2, looks=LOOKS),
 }
 """Family -> what writes a folder of its form."""
 WIDTH_BYTES = 2
@@ -51,6 +53,8 @@ def write(model: Model, folder: Path) -> Path:
         whole = "model" if part.startswith("text") else "diffusion_pytorch_model"
         _hollow(folder / part / f"{whole}.safetensors", module)
         if part.startswith("text"):
+            if hasattr(module.config, "image_token_id"):
+                module.config.image_token_id = tiny.IMAGE_TOKEN  # the tokenizer is a tiny one
             module.config.save_pretrained(folder / part)
         else:
             module.save_config(folder / part)

@@ -76,14 +76,11 @@ _Z_IMAGE = Sizes(
     3840,
     9728,
 )
+_QWEN_TRANSFORMER = _transformer(20_430_401_088, 20_413_415_424, 10_223_616, (339_831_296,) * 60, 56_623_104)
 _QWEN_IMAGE = Sizes(
-    _transformer(20_430_401_088, 20_413_415_424, 10_223_616, (339_831_296,) * 60, 56_623_104),
-    _text(8_292_166_656, 7_744_815_104, 544_997_376),
-    _NO_CLIP,
-    _QWEN_VAE,
-    3072,
-    18944,
+    _QWEN_TRANSFORMER, _text(7_070_619_136, 6_525_288_448, 67_895_296), _NO_CLIP, _QWEN_VAE, 3072, 18944
 )
+_QWEN_EDIT = Sizes(_QWEN_TRANSFORMER, _text(7_747_169_280, 7_199_817_728, 67_895_296), _NO_CLIP, _QWEN_VAE, 3072, 18944)
 SIZES = {
     "black-forest-labs/FLUX.1-dev": _FLUX1,
     "black-forest-labs/FLUX.1-Krea-dev": _FLUX1,
@@ -96,6 +93,6 @@ SIZES = {
     "Tongyi-MAI/Z-Image-Turbo": _Z_IMAGE,
     "Qwen/Qwen-Image": _QWEN_IMAGE,
     "Qwen/Qwen-Image-2512": _QWEN_IMAGE,
-    "Qwen/Qwen-Image-Edit-2511": _QWEN_IMAGE,
+    "Qwen/Qwen-Image-Edit-2511": _QWEN_EDIT,
 }
 """Hub id -> sizes."""

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from fastgen.config.optimizations import (
     Attention,
     Compile,
+    Layout,
+    NormRope,
     Offload,
     Optimizations,
     Quantize,
@@ -18,7 +20,8 @@ from fastgen.config.optimizations import (
     StepCache,
 )
 from fastgen.errors import SettingsError
-from fastgen.opt import attention
+from fastgen.opt import attention, layout, norm_rope
+from fastgen.resolver.sharding import check_heads
 from tests.backends.diffusion.conftest import open_backend
 from tests.backends.diffusion.families import tiny
 from tests.backends.diffusion.families.alike import Case, draw
@@ -147,9 +150,12 @@ def test_a_transformer_in_one_file_and_a_lora(opened, tmp_path):
         assert (got - want).abs().max() > 0.01
 
 
-def test_fused_projections_are_refused(opened):
-    with pytest.raises(SettingsError, match=r"only for FLUX\.1"):
-        from fastgen import opt
-        from fastgen.config.optimizations import Layout, Optimizations
-
-        opt.apply_all(opened().modules, Optimizations(layout=Layout(fuse_qkv=True)))
+def test_what_is_for_flux1_alone_is_refused_by_name(opened):
+    backend = opened()
+    with pytest.raises(SettingsError, match=r"^fuse_qkv: only for FLUX\.1; leave it out with this model"):
+        layout.apply(backend.modules, Layout(fuse_qkv=True))
+    with pytest.raises(SettingsError, match=r"^norm_rope: its kernel is for FLUX\.1; leave it out with this model"):
+        norm_rope.apply(backend.modules, NormRope(True))
+    settings = backend.settings
+    with pytest.raises(SettingsError, match=r"--parallel context: only FLUX\.1 models, and .*use --parallel shard"):
+        check_heads(settings.model, Optimizations(shard=Shard("context")), settings.placement.devices)

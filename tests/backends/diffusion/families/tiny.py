@@ -19,6 +19,7 @@ TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 VOCABULARY = 256 + len(SPECIAL)
+IMAGE_TOKEN = 256 + SPECIAL.index("<|image_pad|>")
 MISTRAL = ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"]
 DEV_TEMPLATE = (
     "<s>{% for message in messages %}{% set mark = 'SYSTEM_PROMPT' if message['role'] == 'system' else 'INST' %}"
@@ -249,19 +250,22 @@ def qwen_image(folder: Path) -> Any:
     return _saved(QwenImagePipeline(**_qwen_parts()), folder)
 
 
-def qwen_edit(folder: Path, pixels: int, plus: bool = True, **config: Any) -> Any:
-    """Saves a Qwen-Image-Edit and returns diffusers' pipeline of it. `pixels`: of its input images; `config`: of its
-    transformer."""
+FEW = (28 * 28, 28 * 28 * 64)
+
+
+def qwen_edit(folder: Path, pixels: int, plus: bool = True, looks: tuple[int, int] = FEW, **config: Any) -> Any:
+    """Saves a Qwen-Image-Edit and returns diffusers' pipeline of it. `pixels`: of its input images; `looks`: how many
+    of them its text encoder sees, from and to; `config`: of its transformer."""
     from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 
     kind = QwenImageEditPlusPipeline if plus else QwenImageEditPipeline
-    pipeline = _saved(kind(**_qwen_parts(**config), processor=processor()), folder)
+    pipeline = _saved(kind(**_qwen_parts(**config), processor=processor(looks)), folder)
     own = {"pixels": pixels, "reference_pixels": pixels, "width": 64, "height": 64}
     (folder / "fastgen.json").write_text(json.dumps(own))
     return pipeline
 
 
-def processor() -> Any:
+def processor(looks: tuple[int, int] = FEW) -> Any:
     """Qwen2-VL's, without videos, for which it needs torchvision."""
     from transformers import Qwen2VLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -273,7 +277,7 @@ def processor() -> Any:
         def __init__(self, image_processor=None, tokenizer=None, **more):
             super().__init__(image_processor, tokenizer, **more)
 
-    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 64})
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": looks[0], "longest_edge": looks[1]})
     return Processor(images, tokenizer())
 
 
@@ -309,7 +313,7 @@ def _qwen_parts(**config: Any) -> dict[str, Any]:
             "out_hidden_size": 32,
             "fullatt_block_indexes": [0],
         },
-        image_token_id=256 + SPECIAL.index("<|image_pad|>"),
+        image_token_id=IMAGE_TOKEN,
         video_token_id=256 + SPECIAL.index("<|video_pad|>"),
         vision_start_token_id=256 + SPECIAL.index("<|vision_start|>"),
         vision_end_token_id=256 + SPECIAL.index("<|vision_end|>"),
