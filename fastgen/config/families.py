@@ -95,6 +95,8 @@ class Parts(msgspec.Struct, frozen=True):
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
 
+    keeps_references: bool = False
+    """Whether each sample keeps the keys and values of its references from step to step."""
     masks: bool = False
     """Whether prompts of different lengths share a pass, so that attention needs a mask. Not every kernel has one."""
     fuses: bool = False
@@ -134,6 +136,7 @@ FLUX2 = Parts(
     embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
     text_layers=28,  # klein reads the hidden states after layers 9, 18 and 27, not normalized
 )
+FLUX2_KEPT = msgspec.structs.replace(FLUX2, keeps_references=True)
 FLUX2_DEV = msgspec.structs.replace(
     FLUX2,
     text_layers=31,  # it reads those after layers 10, 20 and 30
@@ -171,6 +174,7 @@ QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor", tex
 PARTS: dict[str, Parts] = {
     "flux": FLUX1,
     "flux2": FLUX2,
+    "flux2_kept": FLUX2_KEPT,
     "flux2_dev": FLUX2_DEV,
     "chroma": CHROMA,
     "z_image": Z_IMAGE,
@@ -218,6 +222,11 @@ def _klein(transformer: dict, index: dict) -> Defaults:
         max_references=10,
         true_cfg=not distilled,
     )
+
+
+def _klein_kept(transformer: dict, index: dict) -> Defaults:
+    """FLUX.2 klein KV, which is distilled."""
+    return _klein(transformer, {"is_distilled": True})
 
 
 def _flux2_dev(transformer: dict, index: dict) -> Defaults:
@@ -272,6 +281,7 @@ PIPELINES = {
     "FluxPipeline": Pipeline("flux", _flux),
     "FluxKontextPipeline": Pipeline("flux", _kontext),
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
+    "Flux2KleinKVPipeline": Pipeline("flux2_kept", _klein_kept),
     "Flux2Pipeline": Pipeline("flux2_dev", _flux2_dev),
     "ChromaPipeline": Pipeline("chroma", _chroma),
     "ZImagePipeline": Pipeline("z_image", _z_image),

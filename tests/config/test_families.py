@@ -10,6 +10,7 @@ from fastgen.config.families import PARTS, PIPELINES, usual
 CLASSES = {
     "flux": "FluxTransformer2DModel",
     "flux2": "Flux2Transformer2DModel",
+    "flux2_kept": "Flux2Transformer2DModel",
     "flux2_dev": "Flux2Transformer2DModel",
     "chroma": "ChromaTransformer2DModel",
     "z_image": "ZImageTransformer2DModel",
@@ -43,6 +44,7 @@ def test_parts_are_there(family):
         ("FluxKontextPipeline", {"guidance_embeds": True}, {}, (28, 2.5, True)),
         ("Flux2KleinPipeline", {}, {"is_distilled": True}, (4, 1.0, False)),
         ("Flux2KleinPipeline", {}, {}, (50, 4.0, True)),
+        ("Flux2KleinKVPipeline", {}, {}, (4, 1.0, False)),
         ("Flux2Pipeline", {}, {}, (50, 4.0, False)),
         ("ChromaPipeline", {}, {}, (40, 3.0, True)),
         ("ZImagePipeline", {}, {}, (9, 0.0, True)),

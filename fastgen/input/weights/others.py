@@ -55,7 +55,7 @@ _Z_IMAGE_AROUND = {
     "final_layer.linear": "all_final_layer.2-1.linear",
     "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
 }
-FAMILIES = ("flux2", "flux2_dev", "chroma", "z_image", "qwen_image", "qwen_image_edit")
+FAMILIES = ("flux2", "flux2_kept", "flux2_dev", "chroma", "z_image", "qwen_image", "qwen_image_edit")
 _STILL = "__index_timestep_zero__"
 """ComfyUI's mark of Qwen-Image-Edit-2511, whose transformer sees input images without noise."""
 
@@ -68,7 +68,7 @@ def of(family: str, shapes: dict[str, Shape], config: dict[str, Any]) -> Model:
         config: of the transformer.
     """
     parts = {"transformer": shapes}
-    if family in ("flux2", "flux2_dev"):
+    if family in ("flux2", "flux2_kept", "flux2_dev"):
         return Model(parts, _flux2)
     if family == "chroma":
         return Model(parts, _chroma)

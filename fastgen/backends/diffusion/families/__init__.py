@@ -13,6 +13,7 @@ from fastgen.config.settings import Settings
 FAMILIES = {
     "flux": "fastgen.backends.diffusion.families.flux1.family",
     "flux2": "fastgen.backends.diffusion.families.flux2.family",
+    "flux2_kept": "fastgen.backends.diffusion.families.flux2.kept",
     "flux2_dev": "fastgen.backends.diffusion.families.flux2.dev",
     "chroma": "fastgen.backends.diffusion.families.chroma.family",
     "z_image": "fastgen.backends.diffusion.families.z_image.family",

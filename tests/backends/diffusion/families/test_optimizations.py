@@ -28,6 +28,7 @@ from tests.backends.diffusion.families.alike import Case, draw
 
 MAKERS = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=False),
+    "flux2_kept": tiny.flux2_kept,
     "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
@@ -35,7 +36,7 @@ MAKERS = {
 }
 T2I = [Case("a red circle", 4, 3.0, 1), Case("a dog on a blue background", 3, 0.0, 2)]
 EDITS = [replace(case, references=((64, 64), (32, 96))) for case in T2I]
-CASES = dict.fromkeys(MAKERS, T2I) | {"qwen_image_edit": EDITS}
+CASES = dict.fromkeys(MAKERS, T2I) | dict.fromkeys(("qwen_image_edit", "flux2_kept"), EDITS)
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -45,7 +46,7 @@ def opened(request, tmp_path_factory):
     backends = []
 
     def open_it(**flags):
-        task = "edit" if request.param == "qwen_image_edit" else "t2i"
+        task = "edit" if CASES[request.param] is EDITS else "t2i"
         backends.append(open_backend(task, folder / "out", model=str(folder / "model"), **flags))
         return backends[-1]
 
@@ -102,7 +103,7 @@ pass, but it computes the same there."""
     "name", [pytest.param(name, marks=pytest.mark.slow if name == COMPILED else ()) for name in TOGETHER]
 )
 def test_what_goes_together_does(opened, name):
-    if name == COMPILED and opened.family in ("qwen_image", "chroma"):
+    if name == COMPILED and opened.family in ("qwen_image", "chroma", "flux2_kept"):
         pytest.skip("what is compiled here is shown by the others")
     chosen = TOGETHER[name]
     backend = opened(
@@ -143,7 +144,8 @@ def test_a_transformer_in_one_file_and_a_lora(opened, tmp_path):
     path, name = tmp_path / "own.safetensors", next(name for name in state if name.endswith("to_out.0.weight"))
     save_file({f"model.diffusion_model.{key}": value.clone() for key, value in state.items()}, path)
     for got, want in zip(draw(opened(transformer=str(path)), opened.cases), opened.plain, strict=True):
-        assert torch.equal(got, want)
+        # Kept references are read alone, and the sums of so small products depend on where weights lie in memory.
+        assert torch.equal(got, want) or (opened.family == "flux2_kept" and (got - want).abs().max() < 1e-5)
     layer, width = name.removesuffix(".weight"), state[name].shape[0]
     save_file({f"{layer}.lora_A.weight": torch.ones(1, width), f"{layer}.lora_B.weight": torch.ones(width, 1)}, path)
     for got, want in zip(draw(opened(lora=[f"{path}:0.5"]), opened.cases), opened.plain, strict=True):

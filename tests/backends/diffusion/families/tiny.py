@@ -184,6 +184,13 @@ def flux2(folder: Path, distilled: bool) -> Any:
     )
 
 
+def flux2_kept(folder: Path) -> Any:
+    """Saves a FLUX.2 klein with kept references and returns diffusers' pipeline of it."""
+    from diffusers import Flux2KleinKVPipeline
+
+    return _saved(Flux2KleinKVPipeline(**_flux2_parts(), text_encoder=qwen3(30), tokenizer=tokenizer()), folder)
+
+
 def flux2_dev(folder: Path) -> Any:
     """Saves a FLUX.2-dev and returns diffusers' pipeline of it."""
     from diffusers import Flux2Pipeline
