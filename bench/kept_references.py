@@ -3,8 +3,8 @@
     python -m bench.kept_references [--side 256] [--references 1,3] [--steps 4] [--batch 4] [--rounds 5]
 
 A tiny FLUX.2 klein with random weights, as `Flux2KleinPipeline` and as `Flux2KleinKVPipeline`, on the CPU in one
-thread; denoising only. Image and references are squares of that many pixels. The arms take turns in each round. Prints the
-processor time relative to the first one (median of the rounds, and the least and most), and the tokens that go
+thread; denoising only. Image and references are squares of that many pixels. The arms take turns in each round. Prints
+the processor time relative to the first one (median of the rounds, and the least and most), and the tokens that go
 through the blocks.
 """
 
