@@ -21,6 +21,7 @@ MODELS = {
     "flux-kontext": ("edit", "mask", "edit mixed"),
     "klein": ("t2i", "t2i mixed"),
     "klein edit": ("edit", "mask", "edit mixed"),
+    "klein-kv edit": ("edit", "mask", "edit mixed"),
     "flux2-dev": ("t2i", "t2i mixed"),
     "flux2-dev edit": ("edit", "edit mixed"),
     "chroma": ("t2i", "t2i mixed"),

@@ -83,7 +83,8 @@ def reckoned(outcome: Outcome) -> Need:
         width, height = map(int, MIXED_SIZE.split("x"))
         tokens, text = width * height // 256, settings.engine.max_sequence_length
         reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
-        work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference))
+        kept = reference if PARTS[settings.model.family].keeps_references else 0
+        work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference), kept)
         own = memory_need(sizes.read(settings.model), work, settings.optimizations, 2)
         need = max(need, own, key=lambda one: one.gib)
     return need
@@ -147,7 +148,12 @@ def expected(outcome: Outcome) -> int:
         return step_flops(modules.transformer.config, count, length, image, reference)
     if modules.parts.processor:
         length += _beside_the_text(outcome)
-    return step_flops_by_layers(modules.transformer, modules.parts, _rows(outcome), length, image, reference)
+    rows = _rows(outcome)
+    if modules.parts.keeps_references:  # others attend to them, and that is all
+        own = sizes.read(settings.model)
+        attention = 4 * (length + image) * reference * own.width * rows * len(own.transformer.by_block)
+        return attention + step_flops_by_layers(modules.transformer, modules.parts, rows, length, image, 0)
+    return step_flops_by_layers(modules.transformer, modules.parts, rows, length, image, reference)
 
 
 def _beside_the_text(outcome: Outcome) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ PUBLISHED = {
     "qwen-edit": "Qwen-Image-Edit-2511",
 }
 """Name here -> the model in docs/models.md."""
+KEPT = "klein-kv"
+"""It has the sizes of klein 9B."""
 LOOKS = (56 * 56, 3584 * 3584)
 """Pixels of an image that Qwen2.5-VL reads, by its published processor."""
 SMALL = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=True),
+    "flux2_kept": tiny.flux2_kept,
     "flux2_dev": tiny.flux2_dev,
     "chroma": tiny.chroma,
     "z_image": tiny.z_image,
@@ -42,6 +46,8 @@ def make(name: str, folder: Path) -> Path:
         return folder
     if name in synthetic.NAMES:
         return synthetic.make(name, folder)
+    if name == KEPT:
+        return write(replace(MODELS["FLUX.2-klein-9B"], family="flux2_kept"), folder)
     return write(MODELS[PUBLISHED[name]], folder)
 
 
