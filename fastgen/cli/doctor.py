@@ -175,8 +175,9 @@ def _hub() -> Finding:
     from fastgen.config.short_names import SHORT_NAMES
 
     gated = [known.hub_id for known in SHORT_NAMES.values() if known.is_gated]
-    pages = " and ".join(f"https://huggingface.co/{name}" for name in gated)
-    text = f"only FLUX.1-dev and FLUX.1-Kontext-dev need one, and their licences accepted, at {pages}"
+    *first, last = (f"https://huggingface.co/{name}" for name in gated)
+    pages = f"{', '.join(first)} and {last}"
+    text = f"only FLUX.1-dev, FLUX.1-Kontext-dev and FLUX.2-dev need one, and their licences accepted, at {pages}"
     if get_token():
         return Finding("Hugging Face token", "ok", f"there is one; {text}")
     return Finding("Hugging Face token", "fact", f"none; {text}", "hf auth login, or HF_TOKEN")

@@ -81,7 +81,7 @@ _SPECS = (
         "local",
         PICTURES,
         dict.fromkeys(
-            ("flux", "flux2", "flux2_dev", "z_image", "qwen_image", "qwen_image_edit"),
+            ("flux", "flux2", "flux2_kept", "flux2_dev", "chroma", "z_image", "qwen_image", "qwen_image_edit"),
             "fastgen.backends.diffusion.backend:DiffusionBackend",
         ),
         "fastgen.config.model_cards:locate",

@@ -95,6 +95,8 @@ class Parts(msgspec.Struct, frozen=True):
     """Layers of a block that see one row per sample, by the beginning of their name in it. Classes whose name begins
     with AdaLayerNorm count anyway."""
 
+    keeps_references: bool = False
+    """Whether each sample keeps the keys and values of its references from step to step."""
     masks: bool = False
     """Whether prompts of different lengths share a pass, so that attention needs a mask. Not every kernel has one."""
     fuses: bool = False
@@ -134,11 +136,20 @@ FLUX2 = Parts(
     embedders=("time_guidance_embed", *_FLUX2_MODULATIONS),
     text_layers=28,  # klein reads the hidden states after layers 9, 18 and 27, not normalized
 )
+FLUX2_KEPT = msgspec.structs.replace(FLUX2, keeps_references=True)
 FLUX2_DEV = msgspec.structs.replace(
     FLUX2,
     text_layers=31,  # it reads those after layers 10, 20 and 30
     text_unused=("vision_tower", "multi_modal_projector", "lm_head"),
     contrasts=False,
+)
+CHROMA = Parts(
+    blocks=_FLUX_BLOCKS,
+    after=("norm_out", "proj_out"),
+    quantized=_FLUX_BLOCKS,
+    embedders=("distilled_guidance_layer",),
+    whole_text=FLUX1.whole_text,
+    masks=True,
 )
 Z_IMAGE = Parts(
     blocks=("layers",),
@@ -156,13 +167,16 @@ QWEN_IMAGE = Parts(
     embedders=("time_text_embed",),
     embeds="img_in",
     per_sample=("img_mod", "txt_mod"),
+    text_unused=("lm_head", "visual"),
     masks=True,
 )
-QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor")
+QWEN_IMAGE_EDIT = msgspec.structs.replace(QWEN_IMAGE, processor="processor", text_unused=("lm_head",))
 PARTS: dict[str, Parts] = {
     "flux": FLUX1,
     "flux2": FLUX2,
+    "flux2_kept": FLUX2_KEPT,
     "flux2_dev": FLUX2_DEV,
+    "chroma": CHROMA,
     "z_image": Z_IMAGE,
     "qwen_image": QWEN_IMAGE,
     "qwen_image_edit": QWEN_IMAGE_EDIT,
@@ -210,9 +224,19 @@ def _klein(transformer: dict, index: dict) -> Defaults:
     )
 
 
+def _klein_kept(transformer: dict, index: dict) -> Defaults:
+    """FLUX.2 klein KV, which is distilled."""
+    return _klein(transformer, {"is_distilled": True})
+
+
 def _flux2_dev(transformer: dict, index: dict) -> Defaults:
     """FLUX.2-dev: 50 steps, guidance of 4 in the model; diffusers' Flux2Pipeline and the model card."""
     return Defaults(steps=50, guidance=4.0, edits=True, references_apart=True, max_references=10, true_cfg=False)
+
+
+def _chroma(transformer: dict, index: dict) -> Defaults:
+    """Chroma1-HD: 40 steps and true guidance of 3, by its model card."""
+    return Defaults(steps=40, guidance=3.0, max_references=0)
 
 
 def _z_image(transformer: dict, index: dict) -> Defaults:
@@ -257,7 +281,9 @@ PIPELINES = {
     "FluxPipeline": Pipeline("flux", _flux),
     "FluxKontextPipeline": Pipeline("flux", _kontext),
     "Flux2KleinPipeline": Pipeline("flux2", _klein),
+    "Flux2KleinKVPipeline": Pipeline("flux2_kept", _klein_kept),
     "Flux2Pipeline": Pipeline("flux2_dev", _flux2_dev),
+    "ChromaPipeline": Pipeline("chroma", _chroma),
     "ZImagePipeline": Pipeline("z_image", _z_image),
     "QwenImagePipeline": Pipeline("qwen_image", _qwen_image),
     "QwenImageEditPipeline": Pipeline("qwen_image_edit", _qwen_image_edit),

@@ -25,12 +25,13 @@ class Known:
 SHORT_NAMES = {
     "klein": Known("black-forest-labs/FLUX.2-klein-4B", "Apache 2.0", 13.4, "Flux2KleinPipeline"),
     "z-image": Known("Tongyi-MAI/Z-Image-Turbo", "Apache 2.0", 19.1, "ZImagePipeline"),
-    "qwen-image": Known("Qwen/Qwen-Image-2512", "Apache 2.0", 53.7, "QwenImagePipeline"),
-    "qwen-edit": Known("Qwen/Qwen-Image-Edit-2511", "Apache 2.0", 53.7, "QwenImageEditPlusPipeline"),
+    "qwen-image": Known("Qwen/Qwen-Image-2512", "Apache 2.0", 51.5, "QwenImagePipeline"),
+    "qwen-edit": Known("Qwen/Qwen-Image-Edit-2511", "Apache 2.0", 52.7, "QwenImageEditPlusPipeline"),
     "flux-dev": Known("black-forest-labs/FLUX.1-dev", NON_COMMERCIAL, 31.4, "FluxPipeline"),
     "flux-schnell": Known("black-forest-labs/FLUX.1-schnell", "Apache 2.0", 31.4, "FluxPipeline"),
     "kontext": Known("black-forest-labs/FLUX.1-Kontext-dev", NON_COMMERCIAL, 31.4, "FluxKontextPipeline"),
     "flux2-dev": Known("black-forest-labs/FLUX.2-dev", NON_COMMERCIAL, 93.5, "Flux2Pipeline"),
+    "chroma": Known("lodestones/Chroma1-HD", "Apache 2.0", 25.6, "ChromaPipeline"),
 }
 
 AUTO = {"t2i": ((22.5, "z-image"), (0.0, "klein")), "edit": ((0.0, "klein"),)}

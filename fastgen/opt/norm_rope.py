@@ -30,7 +30,7 @@ def refuse(gpu: Gpu | None, choice: NormRope, others: Optimizations) -> str | No
 
 def apply(modules: Modules, choice: NormRope) -> dict:
     if type(modules.transformer).__name__ != "FluxTransformer2DModel":
-        raise SettingsError("--norm-rope: its kernel is for FLUX.1; leave it out with this model")
+        raise SettingsError(f"{choice.as_flag()}: its kernel is for FLUX.1; leave it out with this model")
     blocks: list[Any] = [block for _, block in blocks_of(modules)]
     for block in blocks:
         block.attn.processor = joined(block.attn.processor)

@@ -151,6 +151,7 @@ def _work(task: Task, card: ModelCard, engine: Engine, image: Image, run: RunOpt
         reference_tokens=reference // card.grid**2,
         text_tokens=engine.max_sequence_length,
         pixels=max(pixels, reference),
+        kept_tokens=reference // card.grid**2 if parts and parts.keeps_references else 0,
     )
 
 

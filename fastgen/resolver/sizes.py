@@ -48,11 +48,15 @@ def of_shapes(parts: Parts, transformer: Shapes, vae: Shapes, text: Shapes) -> S
     text = {name: shape for name, shape in text.items() if not set(name.split(".")) & set(parts.text_unused)}
     if parts.text_layers:
         text = {name: shape for name, shape in text.items() if _layer_of(name) < parts.text_layers}
+    if "shared.weight" in text:  # T5, which may have its table of tokens under two names
+        text = {name: shape for name, shape in text.items() if "embed_tokens" not in name}
     layers = [prod(shape) for name, shape in text.items() if len(shape) == 2 and "embed_tokens" not in name]
-    inner = [shape[0] for name, shape in text.items() if name.endswith("mlp.gate_proj.weight")]
+    inner = [shape[0] for name, shape in text.items() if name.endswith(("mlp.gate_proj.weight", ".wi_0.weight"))]
     return Sizes(
         _transformer(transformer, parts),
-        Part(_count(text), sum(layers), sum(layers), largest_layer=max(layers, default=0)),
+        _text(text)
+        if "shared.weight" in text
+        else Part(_count(text), sum(layers), sum(layers), largest_layer=max(layers, default=0)),
         Part(0),
         Part(_count(vae)),
         width=transformer[f"{parts.embeds}.weight"][0],

@@ -10,7 +10,9 @@ from fastgen.config.families import PARTS, PIPELINES, usual
 CLASSES = {
     "flux": "FluxTransformer2DModel",
     "flux2": "Flux2Transformer2DModel",
+    "flux2_kept": "Flux2Transformer2DModel",
     "flux2_dev": "Flux2Transformer2DModel",
+    "chroma": "ChromaTransformer2DModel",
     "z_image": "ZImageTransformer2DModel",
     "qwen_image": "QwenImageTransformer2DModel",
     "qwen_image_edit": "QwenImageTransformer2DModel",
@@ -22,7 +24,7 @@ def test_parts_are_there(family):
     import diffusers
 
     small = {"z_image": {"n_layers": 1, "n_refiner_layers": 1}}.get(family, {"num_layers": 1})
-    small |= {"num_single_layers": 1} if family.startswith("flux") else {}
+    small |= {"num_single_layers": 1} if family.startswith(("flux", "chroma")) else {}
     with torch.device("meta"):
         transformer = getattr(diffusers, CLASSES[family])(**small)
     parts = PARTS[family]
@@ -42,7 +44,9 @@ def test_parts_are_there(family):
         ("FluxKontextPipeline", {"guidance_embeds": True}, {}, (28, 2.5, True)),
         ("Flux2KleinPipeline", {}, {"is_distilled": True}, (4, 1.0, False)),
         ("Flux2KleinPipeline", {}, {}, (50, 4.0, True)),
+        ("Flux2KleinKVPipeline", {}, {}, (4, 1.0, False)),
         ("Flux2Pipeline", {}, {}, (50, 4.0, False)),
+        ("ChromaPipeline", {}, {}, (40, 3.0, True)),
         ("ZImagePipeline", {}, {}, (9, 0.0, True)),
         ("QwenImagePipeline", {}, {}, (50, 4.0, True)),
         ("QwenImageEditPipeline", {}, {}, (50, 4.0, True)),

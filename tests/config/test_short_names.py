@@ -93,6 +93,7 @@ MODELS = {
     "FLUX.2-dev": Model(
         "flux2_dev", ("Flux2Transformer2DModel", {}), {}, ("AutoencoderKLFlux2", {}), 50, 1, "flux2-dev"
     ),
+    "Chroma1-HD": Model("chroma", ("ChromaTransformer2DModel", {}), {}, FLUX1_VAE, 40, 2, "chroma"),
     "Z-Image-Turbo": Model("z_image", ("ZImageTransformer2DModel", {}), QWEN3_4B, FLUX1_VAE, 9, 1, "z-image"),
     "Qwen-Image": Model(
         "qwen_image", ("QwenImageTransformer2DModel", {}), {}, ("AutoencoderKLQwenImage", {}), 50, 2, "qwen-image"
@@ -172,8 +173,12 @@ def _text_encoder(model: Model) -> Any:
         Qwen2_5_VLForConditionalGeneration,
         Qwen3Config,
         Qwen3Model,
+        T5Config,
+        T5EncoderModel,
     )
 
+    if model.family == "chroma":
+        return T5EncoderModel(T5Config(**synthetic.T5))
     if model.family == "flux2_dev":  # Mistral Small 3.1, whose sizes are the defaults of the class
         return Mistral3ForConditionalGeneration(Mistral3Config())
     if model.family.startswith("qwen_image"):

@@ -21,16 +21,19 @@ MODELS = {
     "flux-kontext": ("edit", "mask", "edit mixed"),
     "klein": ("t2i", "t2i mixed"),
     "klein edit": ("edit", "mask", "edit mixed"),
+    "klein-kv edit": ("edit", "mask", "edit mixed"),
     "flux2-dev": ("t2i", "t2i mixed"),
     "flux2-dev edit": ("edit", "edit mixed"),
+    "chroma": ("t2i", "t2i mixed"),
     "z-image": ("t2i", "t2i mixed"),
     "qwen-image": ("t2i", "t2i mixed"),
+    "qwen-edit": ("edit", "mask", "edit mixed"),
 }
 """Model -> what is asked of it. The first is the task of its run."""
 QUALITIES = ("exact", "high", "fast")
 SIZE, MIXED_SIZE = "1024x1024", "512x512"
 STEPS = 3
-PROMPT = "a fox in the snow, " * 30
+PROMPT = "a fox in the snow, " * 90
 """As long as a prompt may be."""
 MIXED = ({"steps": 3}, {"steps": 3, "guidance": 2.0}, {"steps": 2}, {"steps": 4, "guidance": 5.0}, {"steps": 2})
 """Rows of one size that share a batch: some leave early, one joins."""

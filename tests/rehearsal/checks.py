@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 
+from fastgen.backends.diffusion.families.qwen_image import seen
 from fastgen.config.families import FLUX1, PARTS
 from fastgen.config.fit.memory import Need, Work
 from fastgen.config.fit.memory import need as memory_need
@@ -81,7 +83,8 @@ def reckoned(outcome: Outcome) -> Need:
         width, height = map(int, MIXED_SIZE.split("x"))
         tokens, text = width * height // 256, settings.engine.max_sequence_length
         reference = 0 if outcome.task.startswith("t2i") else REFERENCE**2
-        work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference))
+        kept = reference if PARTS[settings.model.family].keeps_references else 0
+        work = Work(_rows(outcome), tokens, reference, text, 256 * max(tokens, reference), kept)
         own = memory_need(sizes.read(settings.model), work, settings.optimizations, 2)
         need = max(need, own, key=lambda one: one.gib)
     return need
@@ -143,7 +146,23 @@ def expected(outcome: Outcome) -> int:
     length, image, count = settings.engine.max_sequence_length, (width // 16) * (height // 16), len(outcome.ran.results)
     if modules.parts is FLUX1:
         return step_flops(modules.transformer.config, count, length, image, reference)
-    return step_flops_by_layers(modules.transformer, modules.parts, _rows(outcome), length, image, reference)
+    if modules.parts.processor:
+        length += _beside_the_text(outcome)
+    rows = _rows(outcome)
+    if modules.parts.keeps_references:  # others attend to them, and that is all
+        own = sizes.read(settings.model)
+        attention = 4 * (length + image) * reference * own.width * rows * len(own.transformer.by_block)
+        return attention + step_flops_by_layers(modules.transformer, modules.parts, rows, length, image, 0)
+    return step_flops_by_layers(modules.transformer, modules.parts, rows, length, image, reference)
+
+
+def _beside_the_text(outcome: Outcome) -> int:
+    """Tokens that a text encoder which sees the input image has of it, and of the words around it."""
+    family, modules = outcome.opened.backend.family, outcome.opened.backend.modules
+    side = 14 * modules.processor.merge_size
+    image = prod(round(length / side) for length in family.condition_size((1024, 1024)))
+    words = [seen.BEFORE, seen.PLACE.replace(seen.IMAGE, ""), "Picture 1: " if family.numbered else "", seen.AFTER]
+    return image + sum(len(modules.tokenizer(text).input_ids) for text in words) - seen.LEFT_OUT
 
 
 def _rows(outcome: Outcome) -> int:

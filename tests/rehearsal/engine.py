@@ -129,6 +129,7 @@ def opened(
         facts = backend.open()
         if is_quick:
             replay.alike([block for _, block in blocks_of(backend.modules)], meter)
+            replay.alike(_layers(backend.modules.text_encoder), meter)
         seconds = time.monotonic() - started
         out = Path(settings.run.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -154,6 +155,12 @@ def run(opened: Opened, requests: list[Request]) -> Ran:
     middle = len(marks) // 2
     step = marks[middle] - marks[middle - 1] if len(marks) > 1 else Work()
     return Ran(results, meter.work - before, step, len(marks), meter.peak, meter.peak_at)
+
+
+def _layers(encoder: nn.Module) -> list[nn.Module]:
+    """Those of a language model, and of what looks at images for it."""
+    lists = [one for name, one in encoder.named_modules() if name.rpartition(".")[2] in ("layers", "blocks")]
+    return [layer for one in lists if isinstance(one, nn.ModuleList) for layer in one]
 
 
 def _last_layer(opened: Opened) -> nn.Module:

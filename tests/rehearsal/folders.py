@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,24 @@ from tests.config.test_short_names import MODELS, Model, modules
 PUBLISHED = {
     "klein": "FLUX.2-klein-4B",
     "flux2-dev": "FLUX.2-dev",
+    "chroma": "Chroma1-HD",
     "z-image": "Z-Image-Turbo",
     "qwen-image": "Qwen-Image",
     "qwen-edit": "Qwen-Image-Edit-2511",
 }
 """Name here -> the model in docs/models.md."""
+KEPT = "klein-kv"
+"""It has the sizes of klein 9B."""
+LOOKS = (56 * 56, 3584 * 3584)
+"""Pixels of an image that Qwen2.5-VL reads, by its published processor."""
 SMALL = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=True),
+    "flux2_kept": tiny.flux2_kept,
     "flux2_dev": tiny.flux2_dev,
+    "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
-    "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 1024**2),
+    "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 1024**2, looks=LOOKS),
 }
 """Family -> what writes a folder of its form."""
 WIDTH_BYTES = 2
@@ -38,6 +46,8 @@ def make(name: str, folder: Path) -> Path:
         return folder
     if name in synthetic.NAMES:
         return synthetic.make(name, folder)
+    if name == KEPT:
+        return write(replace(MODELS["FLUX.2-klein-9B"], family="flux2_kept"), folder)
     return write(MODELS[PUBLISHED[name]], folder)
 
 
@@ -49,6 +59,8 @@ def write(model: Model, folder: Path) -> Path:
         whole = "model" if part.startswith("text") else "diffusion_pytorch_model"
         _hollow(folder / part / f"{whole}.safetensors", module)
         if part.startswith("text"):
+            if hasattr(module.config, "image_token_id"):
+                module.config.image_token_id = tiny.IMAGE_TOKEN  # the tokenizer is a tiny one
             module.config.save_pretrained(folder / part)
         else:
             module.save_config(folder / part)

@@ -43,7 +43,6 @@ NOT_HERE = """
 * Several cards that share a model: `python -m tests.rehearsal.test_sharded` prints those.
 * {compile}. Named `compile*` in the table.
 * {bitsandbytes}. Named `8bit*` and `4bit*`.
-* Qwen-Image-Edit. Its text encoder reads the sizes of images back from the card, where there are no numbers here.
 * Attention kernels other than PyTorch's own, NaN, checks inside kernels, streams and their order, real times.
 """
 COLUMNS = (

@@ -16,7 +16,12 @@ PART = (
     ("flux-kontext", 24, "exact", ("mask",)),
     ("flux-kontext", 80, "fast", ("edit",)),  # the slowest by far: quantized layers take many operations
 )
-LATER = (("klein edit", 12, ("edit",)), ("z-image", 24, ("t2i",)), ("qwen-image", 80, ("t2i",)))
+LATER = (
+    ("klein edit", 12, ("edit",)),
+    ("z-image", 24, ("t2i",)),
+    ("qwen-image", 80, ("t2i",)),
+    ("qwen-edit", 24, ("edit",)),
+)
 """The families after FLUX.1, with blocks that are alike computed once."""
 
 

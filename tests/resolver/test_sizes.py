@@ -78,16 +78,17 @@ def test_quantized_weights_weigh_what_was_reckoned(model, kind):
     assert quantize.weight_bytes(module) == pytest.approx(reckoned, rel=0.03)
 
 
-@pytest.mark.parametrize("family", ["flux2", "flux2_dev", "z_image", "qwen_image"])
+@pytest.mark.parametrize("family", ["flux2", "flux2_dev", "chroma", "z_image", "qwen_image"])
 def test_other_families_by_the_headers_of_their_weights(family, tmp_path):
     from tests.backends.diffusion.families import tiny
 
     makers = {"flux2": partial(tiny.flux2, distilled=True)}
     pipeline = makers.get(family, getattr(tiny, family))(tmp_path)
     found = sizes.read(read_card("tiny", tmp_path))
-    parts = PARTS[family]
+    parts, text = PARTS[family], pipeline.text_encoder.state_dict()
     if parts.text_unused:
         pipeline.text_encoder = pipeline.text_encoder.model.language_model
+    assert all(word in str(list(text)) for word in parts.text_unused)
     if parts.text_layers:
         pipeline.text_encoder.layers = pipeline.text_encoder.layers[: parts.text_layers]
     counts = {name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in parts.modules}

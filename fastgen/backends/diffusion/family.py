@@ -55,6 +55,8 @@ class Sample:
     """(tokens, C): latents to keep where `repaint` is 0."""
     repaint: torch.Tensor | None = None
     """(tokens, C) of 0 and 1."""
+    memory: Any = None
+    """What its family keeps for it while it takes its steps."""
     latents: torch.Tensor | None = None
     """(tokens, C), float32: the result."""
     pattern: str = ""

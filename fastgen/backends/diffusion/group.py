@@ -162,7 +162,7 @@ class Group:
             member.x = x[: len(member.noise)]
             member.at += self.taken
             if not member.left:
-                member.sample.latents = member.x
+                member.sample.latents, member.sample.memory = member.x, None
                 member.sample.pattern = member.cache.pattern if member.cache is not None else ""
         return [member for member in self.members if member.left]
 

@@ -107,6 +107,8 @@ class Work(msgspec.Struct, frozen=True):
     text_tokens: int
     pixels: int
     """Of the largest image that the VAE decodes or encodes."""
+    kept_tokens: int = 0
+    """Of these of the reference, whose keys and values stay from step to step."""
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -193,6 +195,9 @@ def _activations(sizes: Sizes, work: Work, choices: Optimizations, dtype_bytes: 
     if choices.stepcache.kind != "none":  # what the first block and the others added, and a comparison in float32
         kept = 2 * (choices.stepcache.order + 1) * work.batch * dtype_bytes + 2 * 4
         cached = kept * work.image_tokens * sizes.width / GIB
+    # Twice, because they are joined anew whenever a sample comes or leaves.
+    kept = 2 * 2 * work.batch * work.kept_tokens * len(sizes.transformer.by_block) * sizes.width
+    cached += kept * dtype_bytes / GIB
     tokens = work.text_tokens + work.image_tokens + work.reference_tokens
     values = dtype_bytes / GIB
     text = sizes.text.unpacked_gib(choices.quantize.text, dtype_bytes)

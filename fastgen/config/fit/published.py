@@ -60,6 +60,14 @@ _FLUX2_DEV = Sizes(
     6144,
     32768,
 )
+_CHROMA = Sizes(
+    _transformer(8_899_983_424, 8_884_912_128, 278_200_320, (226_548_224,) * 19 + (113_271_040,) * 38, 47_185_920),
+    _FLUX1_TEXT,
+    _NO_CLIP,
+    _VAE,
+    3072,
+    10240,
+)
 _Z_IMAGE = Sizes(
     _transformer(6_154_908_736, 6_142_558_208, 524_288, (180_910_336,) * 30, 39_321_600),
     _text(4_022_468_096, 3_633_315_840, 24_903_680),
@@ -68,14 +76,11 @@ _Z_IMAGE = Sizes(
     3840,
     9728,
 )
+_QWEN_TRANSFORMER = _transformer(20_430_401_088, 20_413_415_424, 10_223_616, (339_831_296,) * 60, 56_623_104)
 _QWEN_IMAGE = Sizes(
-    _transformer(20_430_401_088, 20_413_415_424, 10_223_616, (339_831_296,) * 60, 56_623_104),
-    _text(8_292_166_656, 7_744_815_104, 544_997_376),
-    _NO_CLIP,
-    _QWEN_VAE,
-    3072,
-    18944,
+    _QWEN_TRANSFORMER, _text(7_070_619_136, 6_525_288_448, 67_895_296), _NO_CLIP, _QWEN_VAE, 3072, 18944
 )
+_QWEN_EDIT = Sizes(_QWEN_TRANSFORMER, _text(7_747_169_280, 7_199_817_728, 67_895_296), _NO_CLIP, _QWEN_VAE, 3072, 18944)
 SIZES = {
     "black-forest-labs/FLUX.1-dev": _FLUX1,
     "black-forest-labs/FLUX.1-Krea-dev": _FLUX1,
@@ -84,9 +89,10 @@ SIZES = {
     "black-forest-labs/FLUX.2-klein-4B": _KLEIN_4B,
     "black-forest-labs/FLUX.2-klein-9B": _KLEIN_9B,
     "black-forest-labs/FLUX.2-dev": _FLUX2_DEV,
+    "lodestones/Chroma1-HD": _CHROMA,
     "Tongyi-MAI/Z-Image-Turbo": _Z_IMAGE,
     "Qwen/Qwen-Image": _QWEN_IMAGE,
     "Qwen/Qwen-Image-2512": _QWEN_IMAGE,
-    "Qwen/Qwen-Image-Edit-2511": _QWEN_IMAGE,
+    "Qwen/Qwen-Image-Edit-2511": _QWEN_EDIT,
 }
 """Hub id -> sizes."""

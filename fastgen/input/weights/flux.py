@@ -32,8 +32,8 @@ def _names(shapes: dict[str, Shape]) -> layers.Names:
     found = {"final_layer.adaLN_modulation.1": layers.swapped(shapes, "norm_out.linear")}
     found["final_layer.linear"] = layers.whole(shapes, "proj_out")
     found |= {name: layers.whole(shapes, path) for name, path in _AROUND.items() if f"{path}.weight" in shapes}
-    found |= layers.blocks(shapes, "transformer_blocks", "double_blocks", _DOUBLE)
-    return found | layers.blocks(shapes, "single_transformer_blocks", "single_blocks", _SINGLE)
+    found |= layers.blocks(shapes, "transformer_blocks", "double_blocks", DOUBLE | _XLABS_DOUBLE)
+    return found | layers.blocks(shapes, "single_transformer_blocks", "single_blocks", SINGLE | _XLABS_SINGLE)
 
 
 _AROUND = {
@@ -46,7 +46,7 @@ _AROUND = {
     "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
     "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
 }
-_DOUBLE = {
+DOUBLE = {
     "img_mod.lin": ("norm1.linear",),
     "txt_mod.lin": ("norm1_context.linear",),
     "img_attn.qkv": QKV,
@@ -61,22 +61,21 @@ _DOUBLE = {
     "img_mlp.2": ("ff.net.2",),
     "txt_mlp.0": ("ff_context.net.0.proj",),
     "txt_mlp.2": ("ff_context.net.2",),
-    # XLabs
+}
+_XLABS_DOUBLE = {
     "processor.qkv_lora1": QKV,
     "processor.qkv_lora2": ADDED_QKV,
     "processor.proj_lora1": ("attn.to_out.0",),
     "processor.proj_lora2": ("attn.to_add_out",),
 }
-_SINGLE = {
+SINGLE = {
     "modulation.lin": ("norm.linear",),
     "linear1": (*QKV, "proj_mlp"),
     "linear2": ("proj_out",),
     "norm.query_norm": ("attn.norm_q",),
     "norm.key_norm": ("attn.norm_k",),
-    # XLabs
-    "processor.qkv_lora": QKV,
-    "processor.proj_lora": ("proj_out",),
 }
+_XLABS_SINGLE = {"processor.qkv_lora": QKV, "processor.proj_lora": ("proj_out",)}
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {

@@ -95,7 +95,8 @@ def blocks(shapes: dict[str, Shape], ours: str, theirs: str, names: Mapping[str,
         ours, theirs: names of the list.
         names: their name of a layer in a block -> ours.
     """
-    count = 1 + max((int(name.split(".")[1]) for name in shapes if name.startswith(f"{ours}.")), default=-1)
+    rest = [name.removeprefix(f"{ours}.") for name in shapes if name.startswith(f"{ours}.")]
+    count = 1 + max((int(name.partition(".")[0]) for name in rest), default=-1)
     found: Names = {}
     for number in range(count):
         for name, paths in names.items():

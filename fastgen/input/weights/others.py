@@ -1,4 +1,4 @@
-"""The layers of FLUX.2, Z-Image and Qwen-Image by the names of the programs that published them. Does not know files.
+"""The layers of the families after FLUX.1 by the names of the programs that published them. Does not know files.
 
 Qwen-Image's own names are those of diffusers.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastgen.input.weights import flux
 from fastgen.input.weights.layers import ADDED_QKV, QKV, Model, Names, Shape, blocks, swapped, whole
 
 _FLUX2_AROUND = {
@@ -41,6 +42,8 @@ _FLUX2_SINGLE = {
     "norm.query_norm": ("attn.norm_q",),
     "norm.key_norm": ("attn.norm_k",),
 }
+_CHROMA_AROUND = {"img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out"}
+_CHROMA_GUIDANCE = {"in_layer": ("linear_1",), "out_layer": ("linear_2",)}
 _Z_IMAGE_BLOCK = {
     "attention.qkv": ("attention.to_q", "attention.to_k", "attention.to_v"),
     "attention.out": ("attention.to_out.0",),
@@ -52,7 +55,7 @@ _Z_IMAGE_AROUND = {
     "final_layer.linear": "all_final_layer.2-1.linear",
     "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
 }
-FAMILIES = ("flux2", "flux2_dev", "z_image", "qwen_image", "qwen_image_edit")
+FAMILIES = ("flux2", "flux2_kept", "flux2_dev", "chroma", "z_image", "qwen_image", "qwen_image_edit")
 _STILL = "__index_timestep_zero__"
 """ComfyUI's mark of Qwen-Image-Edit-2511, whose transformer sees input images without noise."""
 
@@ -65,8 +68,10 @@ def of(family: str, shapes: dict[str, Shape], config: dict[str, Any]) -> Model:
         config: of the transformer.
     """
     parts = {"transformer": shapes}
-    if family in ("flux2", "flux2_dev"):
+    if family in ("flux2", "flux2_kept", "flux2_dev"):
         return Model(parts, _flux2)
+    if family == "chroma":
+        return Model(parts, _chroma)
     if family == "z_image":
         return Model(parts, _z_image, {"norm_final.weight": "Z-Image does not use it"})
     if config.get("zero_cond_t"):
@@ -80,6 +85,13 @@ def _flux2(shapes: dict[str, Shape]) -> Names:
     found |= {name: whole(shapes, path) for name, path in _FLUX2_AROUND.items() if f"{path}.weight" in shapes}
     found |= blocks(shapes, "transformer_blocks", "double_blocks", _FLUX2_DOUBLE)
     return found | blocks(shapes, "single_transformer_blocks", "single_blocks", _FLUX2_SINGLE)
+
+
+def _chroma(shapes: dict[str, Shape]) -> Names:
+    found = {name: whole(shapes, path) for name, path in _CHROMA_AROUND.items() if f"{path}.weight" in shapes}
+    found |= blocks(shapes, "distilled_guidance_layer.layers", "distilled_guidance_layer.layers", _CHROMA_GUIDANCE)
+    found |= blocks(shapes, "transformer_blocks", "double_blocks", flux.DOUBLE)
+    return found | blocks(shapes, "single_transformer_blocks", "single_blocks", flux.SINGLE)
 
 
 def _z_image(shapes: dict[str, Shape]) -> Names:

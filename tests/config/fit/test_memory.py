@@ -74,6 +74,15 @@ def test_4_bits_are_unpacked_a_layer_at_a_time():
     assert text[0].terms["activations"] - text[1].terms["activations"] == pytest.approx(5120 * 32768 * 2 / GIB)
 
 
+def test_kept_references_take_room_in_every_block():
+    """Keys and values, of 4096 tokens of 4096 in 32 blocks of FLUX.2-klein-9B; twice while they are joined anew."""
+    sizes, four = SIZES["black-forest-labs/FLUX.2-klein-9B"], replace(EDIT, batch=4)
+    plain, kept = (need(sizes, replace(four, kept_tokens=count), choices(), 2) for count in (0, 4096))
+    assert plain.phase == kept.phase == "denoising"
+    more = kept.terms["activations"] - plain.terms["activations"]
+    assert more == pytest.approx(4 * 2 * 2 * 4096 * 4096 * 32 * 2 / GIB)
+
+
 def test_the_rehearsed_peak_is_covered():
     """34.3 GiB for FLUX.1-dev in bfloat16 and 23.2 in fp8, with a context of 0.6, no workspaces and one prompt."""
     for quantize, peak in (("none", 34.3), ("fp8", 23.2)):

@@ -13,7 +13,9 @@ from fastgen.config.settings import Settings
 FAMILIES = {
     "flux": "fastgen.backends.diffusion.families.flux1.family",
     "flux2": "fastgen.backends.diffusion.families.flux2.family",
+    "flux2_kept": "fastgen.backends.diffusion.families.flux2.kept",
     "flux2_dev": "fastgen.backends.diffusion.families.flux2.dev",
+    "chroma": "fastgen.backends.diffusion.families.chroma.family",
     "z_image": "fastgen.backends.diffusion.families.z_image.family",
     "qwen_image": "fastgen.backends.diffusion.families.qwen_image.family",
     "qwen_image_edit": "fastgen.backends.diffusion.families.qwen_image.edit",

@@ -7,17 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
+from fastgen.backends.diffusion.families.flux2.kept import KeptForward
+from fastgen.backends.diffusion.step_engine import denoise
+from fastgen.resolver import fitting
 from fastgen.types import Batch, Bucket, Failed, Request
 from tests.backends.diffusion.conftest import open_backend, picture
 from tests.backends.diffusion.families import tiny
-from tests.backends.diffusion.families.alike import Case, check, draw
+from tests.backends.diffusion.families.alike import Case, check, draw, sample
 from tests.backends.diffusion.families.rows import images_of, rows
 
-LENGTH = {"base": 64, "distilled": 64, "dev": 256}
+LENGTH = {"base": 64, "distilled": 64, "kept": 64, "dev": 256}
 """Tokens of a prompt. Of dev, what it is told first is counted."""
 MAKERS = {
     "base": lambda folder: tiny.flux2(folder, distilled=False),
     "distilled": lambda folder: tiny.flux2(folder, distilled=True),
+    "kept": tiny.flux2_kept,
     "dev": tiny.flux2_dev,
 }
 CASES = [
@@ -35,6 +39,7 @@ EDITS = [
 def pair(request, tmp_path_factory):
     """A backend, and diffusers' pipeline of the same model as a function of a case."""
     folder = tmp_path_factory.mktemp(request.param)
+    guided = {} if request.param == "kept" else {"guidance_scale": 0.0}
     pipeline, length = MAKERS[request.param](folder / "model"), LENGTH[request.param]
     backend = open_backend("edit", folder / "out", model=str(folder / "model"), max_sequence_length=length)
 
@@ -45,7 +50,7 @@ def pair(request, tmp_path_factory):
             width=case.size[0],
             height=case.size[1],
             num_inference_steps=case.steps,
-            guidance_scale=case.guidance,
+            **dict.fromkeys(guided, case.guidance),
             generator=torch.Generator("cpu").manual_seed(case.seed),
             max_sequence_length=length,
             output_type="pt",
@@ -69,10 +74,34 @@ def test_guidance_counts_in_the_base_model_and_in_dev(pair):
     backend, _ = pair
     defaults = backend.settings.model.defaults
     weak, strong = draw(backend, [Case("a red circle", 3, 2.0, 1), Case("a red circle", 3, 6.0, 1)])
-    is_klein = backend.settings.model.family == "flux2"
+    is_klein = backend.settings.model.family != "flux2_dev"
     counts = defaults.true_cfg or not is_klein
     assert ((weak - strong).abs().max() > (0.01 if is_klein else 0.003)) == counts
     assert (defaults.steps, defaults.max_references) == ((50, 10) if counts else (4, 10))
+
+
+def test_kept_references_are_read_once_for_each_sample(pair, monkeypatch):
+    """Whoever joins or leaves; and nothing of them stays with a sample that is done."""
+    backend, _ = pair
+    if backend.settings.model.family != "flux2_kept":
+        return
+    read, own = [], KeptForward._read
+    monkeypatch.setattr(KeptForward, "_read", lambda self, one: read.append(one) or own(self, one))
+    size = {"references": ((64, 64),)}
+    cases = [Case("make it blue", steps, 1.0, steps, **size) for steps in (2, 3, 5, 4)]
+    samples = [sample(backend, case) for case in cases]
+    denoise(backend.family, samples, 2)
+    assert len(read) == 4 and {id(one) for one in read} == {id(one) for one in samples}
+    assert all(one.memory is None and one.latents is not None for one in samples)
+
+
+def test_the_plan_has_room_for_kept_references(pair):
+    settings = pair[0].settings
+    work = fitting._work(
+        "edit", settings.model, settings.engine, settings.image, settings.run, settings.placement.profile
+    )
+    assert work.kept_tokens == (work.reference_tokens if settings.model.family == "flux2_kept" else 0)
+    assert work.reference_tokens > 0
 
 
 def test_of_devs_text_encoder_only_what_is_read_is_kept(pair):

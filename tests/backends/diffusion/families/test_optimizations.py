@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from fastgen.config.optimizations import (
     Attention,
     Compile,
+    Layout,
+    NormRope,
     Offload,
     Optimizations,
     Quantize,
@@ -18,20 +20,23 @@ from fastgen.config.optimizations import (
     StepCache,
 )
 from fastgen.errors import SettingsError
-from fastgen.opt import attention
+from fastgen.opt import attention, layout, norm_rope
+from fastgen.resolver.sharding import check_heads
 from tests.backends.diffusion.conftest import open_backend
 from tests.backends.diffusion.families import tiny
 from tests.backends.diffusion.families.alike import Case, draw
 
 MAKERS = {
     "flux2": lambda folder: tiny.flux2(folder, distilled=False),
+    "flux2_kept": tiny.flux2_kept,
+    "chroma": tiny.chroma,
     "z_image": tiny.z_image,
     "qwen_image": tiny.qwen_image,
     "qwen_image_edit": lambda folder: tiny.qwen_edit(folder, 64 * 64, zero_cond_t=True),
 }
 T2I = [Case("a red circle", 4, 3.0, 1), Case("a dog on a blue background", 3, 0.0, 2)]
 EDITS = [replace(case, references=((64, 64), (32, 96))) for case in T2I]
-CASES = dict.fromkeys(MAKERS, T2I) | {"qwen_image_edit": EDITS}
+CASES = dict.fromkeys(MAKERS, T2I) | dict.fromkeys(("qwen_image_edit", "flux2_kept"), EDITS)
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -41,7 +46,7 @@ def opened(request, tmp_path_factory):
     backends = []
 
     def open_it(**flags):
-        task = "edit" if request.param == "qwen_image_edit" else "t2i"
+        task = "edit" if CASES[request.param] is EDITS else "t2i"
         backends.append(open_backend(task, folder / "out", model=str(folder / "model"), **flags))
         return backends[-1]
 
@@ -98,8 +103,8 @@ pass, but it computes the same there."""
     "name", [pytest.param(name, marks=pytest.mark.slow if name == COMPILED else ()) for name in TOGETHER]
 )
 def test_what_goes_together_does(opened, name):
-    if name == COMPILED and opened.family == "qwen_image":
-        pytest.skip("its blocks are those of Qwen-Image-Edit")
+    if name == COMPILED and opened.family in ("qwen_image", "chroma", "flux2_kept"):
+        pytest.skip("what is compiled here is shown by the others")
     chosen = TOGETHER[name]
     backend = opened(
         optimizations=chosen, **({"gpus": "cpu:2", "gpus_per_replica": 2} if not chosen.shard.is_plain else {})
@@ -139,16 +144,20 @@ def test_a_transformer_in_one_file_and_a_lora(opened, tmp_path):
     path, name = tmp_path / "own.safetensors", next(name for name in state if name.endswith("to_out.0.weight"))
     save_file({f"model.diffusion_model.{key}": value.clone() for key, value in state.items()}, path)
     for got, want in zip(draw(opened(transformer=str(path)), opened.cases), opened.plain, strict=True):
-        assert torch.equal(got, want)
+        # Kept references are read alone, and the sums of so small products depend on where weights lie in memory.
+        assert torch.equal(got, want) or (opened.family == "flux2_kept" and (got - want).abs().max() < 1e-5)
     layer, width = name.removesuffix(".weight"), state[name].shape[0]
     save_file({f"{layer}.lora_A.weight": torch.ones(1, width), f"{layer}.lora_B.weight": torch.ones(width, 1)}, path)
     for got, want in zip(draw(opened(lora=[f"{path}:0.5"]), opened.cases), opened.plain, strict=True):
         assert (got - want).abs().max() > 0.01
 
 
-def test_fused_projections_are_refused(opened):
-    with pytest.raises(SettingsError, match=r"only for FLUX\.1"):
-        from fastgen import opt
-        from fastgen.config.optimizations import Layout, Optimizations
-
-        opt.apply_all(opened().modules, Optimizations(layout=Layout(fuse_qkv=True)))
+def test_what_is_for_flux1_alone_is_refused_by_name(opened):
+    backend = opened()
+    with pytest.raises(SettingsError, match=r"^fuse_qkv: only for FLUX\.1; leave it out with this model"):
+        layout.apply(backend.modules, Layout(fuse_qkv=True))
+    with pytest.raises(SettingsError, match=r"^norm_rope: its kernel is for FLUX\.1; leave it out with this model"):
+        norm_rope.apply(backend.modules, NormRope(True))
+    settings = backend.settings
+    with pytest.raises(SettingsError, match=r"--parallel context: only FLUX\.1 models, and .*use --parallel shard"):
+        check_heads(settings.model, Optimizations(shard=Shard("context")), settings.placement.devices)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fastgen.config.model_cards import TINY
+
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 SPECIAL += ["<|video_pad|>", "<think>", "</think>"]
 TEMPLATE = (
@@ -17,6 +19,7 @@ TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 VOCABULARY = 256 + len(SPECIAL)
+IMAGE_TOKEN = 256 + SPECIAL.index("<|image_pad|>")
 MISTRAL = ["<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"]
 DEV_TEMPLATE = (
     "<s>{% for message in messages %}{% set mark = 'SYSTEM_PROMPT' if message['role'] == 'system' else 'INST' %}"
@@ -119,6 +122,21 @@ TRANSFORMERS = {
             "guidance_embeds": False,
         },
     ),
+    "chroma": (
+        "ChromaTransformer2DModel",
+        {
+            "in_channels": 64,
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "attention_head_dim": 16,
+            "num_attention_heads": 2,
+            "joint_attention_dim": 32,
+            "axes_dims_rope": (4, 6, 6),
+            "approximator_num_channels": 16,
+            "approximator_hidden_dim": 32,
+            "approximator_layers": 2,
+        },
+    ),
     "z_image": (
         "ZImageTransformer2DModel",
         {
@@ -166,6 +184,13 @@ def flux2(folder: Path, distilled: bool) -> Any:
     )
 
 
+def flux2_kept(folder: Path) -> Any:
+    """Saves a FLUX.2 klein with kept references and returns diffusers' pipeline of it."""
+    from diffusers import Flux2KleinKVPipeline
+
+    return _saved(Flux2KleinKVPipeline(**_flux2_parts(), text_encoder=qwen3(30), tokenizer=tokenizer()), folder)
+
+
 def flux2_dev(folder: Path) -> Any:
     """Saves a FLUX.2-dev and returns diffusers' pipeline of it."""
     from diffusers import Flux2Pipeline
@@ -193,6 +218,24 @@ def _flux2_parts(**config: Any) -> dict[str, Any]:
     }
 
 
+def chroma(folder: Path) -> Any:
+    """Saves a Chroma and returns diffusers' pipeline of it."""
+    from diffusers import ChromaPipeline
+    from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+    encoder = T5Config(
+        vocab_size=330, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    pipeline = ChromaPipeline(
+        scheduler=scheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
+        vae=drawn(vae(16), 2),
+        text_encoder=drawn(T5EncoderModel(encoder), 1),
+        tokenizer=AutoTokenizer.from_pretrained(TINY / "tokenizer_2"),
+        transformer=transformer("chroma"),
+    )
+    return _saved(pipeline, folder)
+
+
 def z_image(folder: Path) -> Any:
     """Saves a Z-Image and returns diffusers' pipeline of it."""
     from diffusers import ZImagePipeline
@@ -214,19 +257,22 @@ def qwen_image(folder: Path) -> Any:
     return _saved(QwenImagePipeline(**_qwen_parts()), folder)
 
 
-def qwen_edit(folder: Path, pixels: int, plus: bool = True, **config: Any) -> Any:
-    """Saves a Qwen-Image-Edit and returns diffusers' pipeline of it. `pixels`: of its input images; `config`: of its
-    transformer."""
+FEW = (28 * 28, 28 * 28 * 64)
+
+
+def qwen_edit(folder: Path, pixels: int, plus: bool = True, looks: tuple[int, int] = FEW, **config: Any) -> Any:
+    """Saves a Qwen-Image-Edit and returns diffusers' pipeline of it. `pixels`: of its input images; `looks`: how many
+    of them its text encoder sees, from and to; `config`: of its transformer."""
     from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 
     kind = QwenImageEditPlusPipeline if plus else QwenImageEditPipeline
-    pipeline = _saved(kind(**_qwen_parts(**config), processor=processor()), folder)
+    pipeline = _saved(kind(**_qwen_parts(**config), processor=processor(looks)), folder)
     own = {"pixels": pixels, "reference_pixels": pixels, "width": 64, "height": 64}
     (folder / "fastgen.json").write_text(json.dumps(own))
     return pipeline
 
 
-def processor() -> Any:
+def processor(looks: tuple[int, int] = FEW) -> Any:
     """Qwen2-VL's, without videos, for which it needs torchvision."""
     from transformers import Qwen2VLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -238,7 +284,7 @@ def processor() -> Any:
         def __init__(self, image_processor=None, tokenizer=None, **more):
             super().__init__(image_processor, tokenizer, **more)
 
-    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 64})
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": looks[0], "longest_edge": looks[1]})
     return Processor(images, tokenizer())
 
 
@@ -274,7 +320,7 @@ def _qwen_parts(**config: Any) -> dict[str, Any]:
             "out_hidden_size": 32,
             "fullatt_block_indexes": [0],
         },
-        image_token_id=256 + SPECIAL.index("<|image_pad|>"),
+        image_token_id=IMAGE_TOKEN,
         video_token_id=256 + SPECIAL.index("<|video_pad|>"),
         vision_start_token_id=256 + SPECIAL.index("<|vision_start|>"),
         vision_end_token_id=256 + SPECIAL.index("<|vision_end|>"),

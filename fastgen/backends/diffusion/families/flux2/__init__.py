@@ -6,4 +6,5 @@ schedule.py  noise levels
 forward.py   the transformer, from step to step
 family.py    all of it as a `Family`
 dev.py       the same for FLUX.2-dev
+kept.py      the same for klein whose references are read once
 """

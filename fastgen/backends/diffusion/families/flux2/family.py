@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fastgen.backends.diffusion.families.flux2.forward import Forward
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
-from fastgen.config.families import FLUX2
+from fastgen.config.families import FLUX2, Parts
 from fastgen.config.settings import Settings
 
 Rope = tuple[torch.Tensor, torch.Tensor]
@@ -79,9 +79,11 @@ class Flux2:
         return negative + scale.to(positive.dtype) * (positive - negative)
 
     def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Forward:
-        first = samples[0]
-        rope = self._positions(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_sizes)
-        return Forward(self.modules, samples, guidance, rope)
+        return Forward(self.modules, samples, guidance, self.rope_of(samples[0]))
+
+    def rope_of(self, sample: Sample) -> Rope:
+        size = (sample.width, sample.height)
+        return self._positions(sample.prompt.embeds.shape[0], size, sample.reference_sizes)
 
     def _positions(self, tokens: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
         """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
@@ -101,17 +103,27 @@ class Flux2:
 
 def load(settings: Settings, device: torch.device) -> Flux2:
     """The model of the settings; see `families/parts.py`. Raises ModelError."""
-    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
-    from transformers import Qwen3Model
-
-    classes = {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2, "text_encoder": Qwen3Model}
-    tokenizer = {"more": lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}}
-    modules = parts.load(settings, device, FLUX2, classes, _shorten, **tokenizer)
+    modules = load_modules(settings, device, FLUX2)
     return Flux2(modules, settings.engine.max_sequence_length, distilled=not settings.model.defaults.true_cfg)
 
 
-def _shorten(modules: dict[str, Any]) -> None:
-    cut_layers(modules["text_encoder"], FLUX2.text_layers)
+def load_modules(
+    settings: Settings,
+    device: torch.device,
+    of: Parts,
+    more: Callable[[dict[str, Any]], None] = lambda modules: None,
+) -> Modules:
+    """Those of klein. Args: more: sets the modules right before LoRAs are merged."""
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+    from transformers import Qwen3Model
+
+    def shorten(modules: dict[str, Any]) -> None:
+        cut_layers(modules["text_encoder"], of.text_layers)
+        more(modules)
+
+    classes = {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2, "text_encoder": Qwen3Model}
+    tokenizer = {"more": lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}}
+    return parts.load(settings, device, of, classes, shorten, **tokenizer)
 
 
 def cut_layers(encoder: Any, needed: int) -> None:

@@ -37,6 +37,8 @@ class Activations:
     """(B, 3 * width): those of the single-stream blocks."""
     tokens: int
     """Image tokens."""
+    row: torch.Tensor | None = None
+    """(B,): which of the samples these are, for what is not passed on from block to block; None if nothing is."""
 
     @property
     def image(self) -> torch.Tensor:
@@ -52,7 +54,8 @@ class Activations:
         return replace(self, **some)
 
     def _tensors(self) -> list[tuple[str, torch.Tensor]]:
-        return [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "tokens"]
+        values = [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "tokens"]
+        return [(name, tensor) for name, tensor in values if tensor is not None]
 
 
 class Forward(BlockForward[Activations]):
@@ -81,14 +84,17 @@ class Forward(BlockForward[Activations]):
 
     def begin(self, x: torch.Tensor, timestep: torch.Tensor) -> Activations:
         """Before the first block. x: (B, tokens, C), float32; timestep: (B,)."""
-        known, model = self.constants, self.transformer
-        embedding = model.time_guidance_embed(timestep.to(self.dtype), known.get("guidance"))
-        hidden = model.x_embedder(x.to(self.dtype))
+        hidden = self.transformer.x_embedder(x.to(self.dtype))
         tokens = hidden.shape[1]
-        if "reference" in known:
-            hidden = torch.cat([hidden, known["reference"]], dim=1)
+        if "reference" in self.constants:
+            hidden = torch.cat([hidden, self.constants["reference"]], dim=1)
+        return self._before(self.constants["text"], hidden, timestep, tokens)
+
+    def _before(self, text: torch.Tensor, hidden: torch.Tensor, timestep: torch.Tensor, tokens: int) -> Activations:
+        model = self.transformer
+        embedding = model.time_guidance_embed(timestep.to(self.dtype), self.constants.get("guidance"))
         return Activations(
-            known["text"],
+            text,
             hidden,
             embedding,
             model.double_stream_modulation_img(embedding),
@@ -97,8 +103,15 @@ class Forward(BlockForward[Activations]):
             tokens,
         )
 
+    def _rope(self, stage: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.constants[f"cos {stage}"], self.constants[f"sin {stage}"]
+
+    def _attention(self, at: int, now: Activations) -> dict[str, Any] | None:
+        """What the attention of a block gets besides."""
+        return None
+
     def _run(self, at: int, block: Any, stage: int, now: Activations) -> Activations:
-        rope = (self.constants[f"cos {stage}"], self.constants[f"sin {stage}"])
+        rope, more = self._rope(stage), self._attention(at, now)
         if at < self._double:
             text, hidden = block(
                 hidden_states=now.hidden,
@@ -106,6 +119,7 @@ class Forward(BlockForward[Activations]):
                 temb_mod_img=now.of_image,
                 temb_mod_txt=now.of_text,
                 image_rotary_emb=rope,
+                joint_attention_kwargs=more,
             )
         else:
             text, hidden = block(
@@ -113,6 +127,7 @@ class Forward(BlockForward[Activations]):
                 encoder_hidden_states=now.text,
                 temb_mod=now.of_both,
                 image_rotary_emb=rope,
+                joint_attention_kwargs=more,
                 split_hidden_states=True,
             )
         return replace(now, text=text, hidden=hidden)

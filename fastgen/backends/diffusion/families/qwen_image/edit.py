@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from PIL import Image
 
 from fastgen.backends.diffusion.families.qwen_image import family, seen
 from fastgen.backends.diffusion.families.qwen_image.family import QwenImage
@@ -33,10 +32,8 @@ class QwenImageEdit(QwenImage):
         self.numbered = numbered
         self.condition_pixels = condition_pixels
 
-    def encode_seen(self, prompts: list[tuple[str, tuple[Image.Image, ...]]]) -> list[Prompt]:
-        return [
-            seen.encode(self.modules, text, images, self.max_sequence_length, self.numbered) for text, images in prompts
-        ]
+    def encode_seen(self, prompts: list[seen.Seen]) -> list[Prompt]:
+        return seen.encode(self.modules, prompts, self.max_sequence_length, self.numbered)
 
     def condition_size(self, size: tuple[int, int]) -> tuple[int, int]:
         width = math.sqrt(self.condition_pixels * size[0] / size[1])

@@ -93,6 +93,13 @@ def load_modules(
     more: Callable[[Folder], dict[str, Any]] = lambda folder: {},
 ) -> Modules:
     """Args: more: further members of `Modules`."""
+
+    def shorten(modules: dict[str, Any]) -> None:
+        """Of the text encoder only what is used: it predicts no words, and sees images only where there are any."""
+        encoder = modules["text_encoder"].model
+        modules["text_encoder"] = encoder if of.processor else encoder.language_model
+        _place_positions(modules)
+
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -106,7 +113,7 @@ def load_modules(
         device,
         of,
         classes,
-        _place_positions,
+        shorten,
         more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer"), **more(folder)},
     )
 

@@ -23,7 +23,7 @@ MOST = 1024
 def encode(m: Modules, prompts: list[str], length: int) -> list[Prompt]:
     """One Prompt per text, in order. Not thread-safe, because tokenizers are not."""
     texts = [TEMPLATE.format(prompt) for prompt in prompts]
-    embeds, masks, lengths = hidden_states(m, texts, MOST + BEFORE, m.text_encoder.model)
+    embeds, masks, lengths = hidden_states(m, texts, MOST + BEFORE, m.text_encoder)
     # The mask is read in main memory, so nothing waits for the device. Clones, because a view would keep the chunk.
     made = []
     for row, mask, count in zip(embeds, masks, lengths, strict=True):
