@@ -86,17 +86,13 @@ def triage(
                 continue
             row, identity = ready
             _note(row, identity, unread, spool, key)
-            if brief and earlier and earlier.is_done(identity):
-                yield DONE_BEFORE
-                continue
-            known = journal.get(identity.id, identity.content) if journal else None
-            if earlier and known and earlier.stands(known, identity):
-                yield Skipped(known)
+            if earlier and (before := earlier.skipped(identity, brief)):
+                yield before
                 continue
             item = intake.read(row, identity)
             if earlier and isinstance(item, Request) and item.task != "caption":
                 item = earlier.named(item, _usual_stem(item, identity, settings, layout or Layout()))
-            yield Skipped(item) if isinstance(item, Failed) and item == known else item
+            yield Skipped(item) if isinstance(item, Failed) and earlier and earlier.has(item, identity) else item
     finally:  # also for a run that is interrupted
         if unread is not None:
             unread.end()
@@ -142,7 +138,18 @@ class _Earlier:
         self._taken: dict[int, int] | None = None
         """hash(prefix of file names) -> hash of the id that has them; None until it is needed."""
 
-    def is_done(self, identity: Identity) -> bool:
+    def skipped(self, identity: Identity, brief: bool) -> Skipped | None:
+        """The row's result if it is still valid; `brief`: `DONE_BEFORE` may stand for it."""
+        if brief and self._is_done(identity):
+            return DONE_BEFORE
+        known = self._journal.get(identity.id, identity.content)
+        return Skipped(known) if known and self._stands(known, identity) else None
+
+    def has(self, failed: Failed, identity: Identity) -> bool:
+        """Whether the row failed in the same way before."""
+        return self._journal.get(identity.id, identity.content) == failed
+
+    def _is_done(self, identity: Identity) -> bool:
         """Whether the row is known to be done with a short look. False means that it takes a longer one."""
         if identity.error:
             return False
@@ -150,7 +157,7 @@ class _Earlier:
         position = self._journal.newest_is(identity.id, begins, identity.content)
         return position is not None and self._ahead.found_intact(position)
 
-    def stands(self, known: Done | Failed, identity: Identity) -> bool:
+    def _stands(self, known: Done | Failed, identity: Identity) -> bool:
         """Whether the row's result is still valid."""
         if isinstance(known, Done):
             if identity.error:
