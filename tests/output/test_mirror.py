@@ -326,6 +326,11 @@ def test_a_run_into_storage_and_again_from_elsewhere(memory, settings, go, tmp_p
         go(settings("t2i", given, out=URL, state=tmp_path / "third", fresh=True))
     with pytest.raises(RunFolderError, match="contains a run with other settings"):
         go(settings("t2i", given, out=URL, state=tmp_path / "fourth", steps=7))
+    memory.rm("/bkt/run", recursive=True)
+    with pytest.raises(RunFolderError, match=r"00000001.jsonl is no longer there.*begin anew with --fresh"):
+        go(settings("t2i", given, out=URL, state=tmp_path / "another machine"))
+    anew = go(settings("t2i", given, out=URL, state=tmp_path / "another machine", fresh=True))
+    assert anew.counts["new"] == 6 and len(memory.ls("/bkt/run/images")) == 6
 
 
 def test_commands_that_look_at_a_run_in_storage(memory, settings, go, tmp_path, rows_file):
