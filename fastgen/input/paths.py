@@ -24,7 +24,7 @@ MAX_SCHEMA = 16 << 20
 """Bytes of a schema: a device has no end."""
 
 
-_OTHER_STORE = re.compile(r"(adl|hdfs|webhdfs|sftp|ssh|ftps?|smb|oci|https?):/", re.IGNORECASE)
+_OTHER_STORE = re.compile(r"(adl|hdfs|webhdfs|sftp|ssh|ftps?|smb|oci|oss|https?):/", re.IGNORECASE)
 """Schemes that are neither read nor written."""
 
 
@@ -44,7 +44,7 @@ def refuse_other_store(flag: str, given: str | os.PathLike) -> None:
     disk. `flag`: that has it, for the message."""
     if _OTHER_STORE.match(os.fspath(given)):
         address = re.sub(":/+", "://", os.fspath(given), count=1)  # a Path has dropped one slash
-        raise SettingsError(f"{flag} {address}: must be on a disk, or on s3://, gs://, az:// or oss://")
+        raise SettingsError(f"{flag} {address}: must be on a disk, or on s3://, gs:// or az://")
 
 
 def stored_address(flag: str, given: str | os.PathLike) -> str:

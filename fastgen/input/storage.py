@@ -24,7 +24,7 @@ from tenacity import wait_exponential as growing
 from fastgen.config.cache import cache_folder
 from fastgen.errors import SettingsError, StorageError
 
-SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oss", "memory")
+SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Scheme -> the extra of this package that brings its file system."""
 DEADLINE_S = 900.0

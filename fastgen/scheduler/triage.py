@@ -71,15 +71,14 @@ def triage(
         unread: if given, it is shown the fields of every row.
         fetches: whether images on servers are fetched; else their rows fail.
         layout, stored: how the run folder names its images; those that are in object storage.
-        share, picked: which rows are run at all; None: all.
-        brief: `DONE_BEFORE` may stand for the result of a row.
+        share, picked: which rows are run at all; None: all. brief: `DONE_BEFORE` may stand for the result of a row.
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
     earlier = _Earlier(settings, journal, intake.places, stored) if journal else None
     try:
-        items = _of_this_run(reader, intake, [part for part in (share, picked) if part is not None])
-        key = settings.rows.output_key
+        parts, key = [part for part in (share, picked) if part is not None], settings.rows.output_key
+        items = _of_this_run(reader, intake, parts)
         for ready in fetched(items, intake.places, key, warn) if fetches else items:
             if ready is None:
                 yield None

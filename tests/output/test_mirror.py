@@ -225,6 +225,20 @@ def test_two_machines_cannot_write_the_same_segment(place, tmp_path, monkeypatch
     assert (there / "images/a_0.png").exists(), "nothing of it is lost"
 
 
+def test_a_segment_that_is_there_is_no_server_that_is_away(place, memory, monkeypatch):
+    """Each file system says it in its own way; the same bytes are our own, whose answer was lost."""
+
+    class HttpError(Exception):
+        code = 412
+
+    place.put("journal/00000001.jsonl", b"ours")
+    for error in (FileExistsError(), HttpError()):
+        monkeypatch.setattr(type(memory), "pipe_file", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        place.put_new("journal/00000001.jsonl", b"ours")
+        with pytest.raises(FileExistsError):
+            place.put_new("journal/00000001.jsonl", b"theirs")
+
+
 def test_the_lease(place, monkeypatch):
     Lease(place, "one").take()
     Lease(place, "one").take()  # the same state folder, after a kill
@@ -312,6 +326,11 @@ def test_a_run_into_storage_and_again_from_elsewhere(memory, settings, go, tmp_p
         go(settings("t2i", given, out=URL, state=tmp_path / "third", fresh=True))
     with pytest.raises(RunFolderError, match="contains a run with other settings"):
         go(settings("t2i", given, out=URL, state=tmp_path / "fourth", steps=7))
+    memory.rm("/bkt/run", recursive=True)
+    with pytest.raises(RunFolderError, match=r"00000001.jsonl is no longer there.*begin anew with --fresh"):
+        go(settings("t2i", given, out=URL, state=tmp_path / "another machine"))
+    anew = go(settings("t2i", given, out=URL, state=tmp_path / "another machine", fresh=True))
+    assert anew.counts["new"] == 6 and len(memory.ls("/bkt/run/images")) == 6
 
 
 def test_commands_that_look_at_a_run_in_storage(memory, settings, go, tmp_path, rows_file):

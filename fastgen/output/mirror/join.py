@@ -41,6 +41,8 @@ def join(place: Place, out: Path, state: Sent, fresh: bool) -> None:
         raise RunFolderError(
             f"-o {place.url}: --fresh cannot move aside what is there; use another address, or delete it first"
         )
+    if fresh:
+        state.segments, state.offset, state.published = 0, 0, ""
     if not (has_run or numbers):
         others = [name for name in there if not name.startswith(lease.NAME)]
         if others:
@@ -50,7 +52,7 @@ def join(place: Place, out: Path, state: Sent, fresh: bool) -> None:
     if len(numbers) < state.segments:
         raise RunFolderError(
             f"-o {place.url}: {sent.segment(state.segments)} is no longer there, although the state folder {out} has "
-            "sent it. Restore it, or remove the state folder to begin anew"
+            "sent it. Restore it, or begin anew with --fresh"
         )
     if has_run and not (out / previous.RUN).exists():
         place.get(previous.RUN, out / previous.RUN)

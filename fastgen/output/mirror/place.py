@@ -58,10 +58,18 @@ class Place:
     def put_new(self, name: str, data: bytes) -> None:
         """Write an object that nobody has written yet. Raises FileExistsError, StorageError."""
         try:
-            self._call(name, self._system.pipe_file, self._path(name), data, mode="create")
+            self._call(name, self._create, self._path(name), data)
         except FileExistsError:  # the answer to our own request may have been lost
             if self.read(name) != data:
                 raise
+
+    def _create(self, path: str, data: bytes) -> None:
+        try:
+            self._system.pipe_file(path, data, mode="create")
+        except Exception as error:
+            if str(getattr(error, "code", "")) == "412":  # as gcsfs has it: a precondition failed
+                raise FileExistsError(path) from None
+            raise
 
     def read(self, name: str) -> bytes | None:
         """None: there is no such object. Raises StorageError."""
