@@ -49,7 +49,7 @@ def run_task(task: Task, flags: dict) -> None:
 
 def _generate(settings: Settings, voice: str, prompt: str, metrics_port: str = "") -> None:
     """`prompt`: what INPUT was, if its pictures belong into the current folder."""
-    from fastgen.cli import input_given, metrics
+    from fastgen.cli import input_given, metrics, ray_metrics
     from fastgen.cli.reporter import Report
     from fastgen.errors import FastgenError
     from fastgen.scheduler.run import Run
@@ -62,6 +62,8 @@ def _generate(settings: Settings, voice: str, prompt: str, metrics_port: str = "
     except FastgenError as error:
         fail(error, voice)
     runs.append(run)
+    if settings.placement.place == "ray":
+        ray_metrics.report(run.overview)
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
