@@ -79,13 +79,12 @@ def triage(
     earlier = _Earlier(settings, journal, intake.places, stored) if journal else None
     try:
         items = _of_this_run(reader, intake, [part for part in (share, picked) if part is not None])
-        key = settings.rows.output_key
-        for ready in fetched(items, intake.places, key, warn) if fetches else items:
+        for ready in fetched(items, intake.places, settings.rows.output_key, warn) if fetches else items:
             if ready is None:
                 yield None
                 continue
             row, identity = ready
-            _note(row, identity, unread, spool, key)
+            _note(row, identity, unread, spool, settings.rows.output_key)
             if brief and earlier and earlier.is_done(identity):
                 yield DONE_BEFORE
                 continue
