@@ -27,6 +27,8 @@ def learned() -> Learned:
         (Complaint(422, "", "", "{'detail': [{'type': 'extra_forbidden', 'loc': ['body', 'seed']}]}"), "seed"),
         (Complaint(400, "", "", "property 'seed' is unsupported"), "seed"),
         (Complaint(400, "unknown_parameter", "seed", "Unknown parameter"), "seed"),
+        (Complaint(400, "InvalidParameter", "", "参数 seed 不支持"), "seed"),
+        (Complaint(400, "", "", "Seed is not enabled for this model"), "seed"),
         (Complaint(400, "", "", "Unrecognized request argument supplied: seed"), "seed"),
         (Complaint(400, "unsupported_value", "temperature", "Only the default (1) value is supported."), "temperature"),
         (Complaint(422, "", "", "temperature: Extra inputs are not permitted"), "temperature"),
