@@ -15,8 +15,9 @@ from typing import Any
 from fastgen.backends.remote.openai_answers import LIMITS, Complaint, refused_word
 from fastgen.backends.remote.schema_form import put_into, simplified
 
-ALONE_S = 5.0
-"""For so long the first request is alone. A complaint about parameters comes before the work begins."""
+ALONE_S, FEW_S, FEW = 0.25, 5.0, 4
+"""For so long the first request is alone, and for so long there are at most so many, so that a refusal costs few. A
+complaint about parameters comes before the work begins."""
 _SYSTEM = re.compile(
     r"\bsystem\b.{0,30}\b(role|message|prompt|instruction)|\brole\b.{0,40}\bsystem\b|only user and assistant|"
     r"developer instruction|roles must alternate|messages\[0\]\.role",
@@ -66,10 +67,10 @@ class Learned:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Inside the block one request is sent. Until one was accepted, only one is, so that a fault of the settings
-        costs one request and not as many as there are threads."""
+        """Inside the block one request is sent. Until one was accepted, only a few are, so that a fault of the settings
+        costs a few requests and not as many as there are threads."""
         with self._changed:
-            while not self._is_known and self._asking and (left := self._first_at + ALONE_S - time.monotonic()) > 0:
+            while not self._is_known and (left := self._wait_s(time.monotonic() - self._first_at)) > 0:
                 self._changed.wait(left)
             if not self._asking:
                 self._first_at = time.monotonic()
@@ -80,6 +81,12 @@ class Learned:
             with self._changed:
                 self._asking -= 1
                 self._changed.notify_all()
+
+    def _wait_s(self, since_first_s: float) -> float:
+        """How long another request waits at most, before one was accepted."""
+        if not self._asking or (since_first_s >= ALONE_S and self._asking < FEW):
+            return 0.0
+        return (ALONE_S if since_first_s < ALONE_S else FEW_S) - since_first_s
 
     def accepted(self, sent: Collection[str] = ()) -> None:
         """A request was answered, so its parameters are fine.

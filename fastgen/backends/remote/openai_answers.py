@@ -79,7 +79,7 @@ _REFUSES = re.compile(
     r"forbidden|additional propert|does not (accept|take|exist|have|know)|"
     r"invalid (parameter|argument|field|param)|no such|"
     r"cannot (be )?(use|set|specif)|only the default|only works|deprecated|"
-    r"not (a )?valid|not available|use '?max_",
+    r"not (a )?valid|not available|use '?max_|不支持|不允许|未知",
     re.IGNORECASE,
 )
 _REFUSING_CODES = ("unsupported_parameter", "unknown_parameter", "unsupported_value", "extra_forbidden")

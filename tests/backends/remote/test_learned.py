@@ -27,6 +27,8 @@ def learned() -> Learned:
         (Complaint(422, "", "", "{'detail': [{'type': 'extra_forbidden', 'loc': ['body', 'seed']}]}"), "seed"),
         (Complaint(400, "", "", "property 'seed' is unsupported"), "seed"),
         (Complaint(400, "unknown_parameter", "seed", "Unknown parameter"), "seed"),
+        (Complaint(400, "InvalidParameter", "", "参数 seed 不支持"), "seed"),
+        (Complaint(400, "", "", "Seed is not enabled for this model"), "seed"),
         (Complaint(400, "", "", "Unrecognized request argument supplied: seed"), "seed"),
         (Complaint(400, "unsupported_value", "temperature", "Only the default (1) value is supported."), "temperature"),
         (Complaint(422, "", "", "temperature: Extra inputs are not permitted"), "temperature"),
@@ -150,7 +152,18 @@ def test_other_complaints_are_about_the_row(said):
     assert not one.learn(Complaint(400, "", "", said), one.fitted(WORDS)) and one.fitted(WORDS) == WORDS
 
 
-def test_the_first_request_is_alone():
+def test_a_few_requests_are_under_way_until_one_is_accepted():
+    one = learned()
+    assert one._wait_s(0.0) == 0.0
+    with one.asking():
+        assert one._wait_s(0.0) == 0.25 and one._wait_s(0.25) == 0.0
+        one._asking = 4
+        assert one._wait_s(0.5) == 4.5 and one._wait_s(5.0) <= 0
+        one._asking = 1
+
+
+def test_the_first_request_is_alone(monkeypatch):
+    monkeypatch.setattr("fastgen.backends.remote.learned.ALONE_S", 60.0)
     one, order, inside = learned(), [], threading.Event()
 
     def second():
