@@ -14,7 +14,7 @@ def ended(process: psutil.Process | int) -> bool:
         return True
 
 
-def command(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
     """The words of its command line; [] for a process that has ended."""
     try:
         return process.cmdline()

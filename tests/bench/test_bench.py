@@ -16,7 +16,7 @@ from fastgen.bench.arms import Arm, arms
 from fastgen.bench.measure import Measurement
 from fastgen.bench.work import Work
 from fastgen.resolver import resolve
-from tests.processes import command
+from tests.processes import command_line
 
 FIELDS = {
     "images_per_second",
@@ -81,7 +81,7 @@ def test_a_bench_and_one_arm_of_it_again(cli, tmp_path, task):
     assert [arm["name"] for arm in repeated["arms"]] == ["diffusers", "cache first-block:0.4"]
     assert repeated["arms"][1]["score"] == cached["score"] and json.loads((out / "bench.json").read_text()) == found
     mine = psutil.Process()
-    assert not [p for p in mine.children(recursive=True) if "fastgen.bench" in " ".join(command(p))]
+    assert not [p for p in mine.children(recursive=True) if "fastgen.bench" in " ".join(command_line(p))]
 
 
 @pytest.mark.slow

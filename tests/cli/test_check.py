@@ -57,7 +57,7 @@ def test_table_and_export_write_what_a_run_has_made(cli, rows_file, tmp_path):
     done = cli("table", "run", "--to", "csv")
     assert (done.returncode, done.stdout.strip()) == (0, "run/results.csv: 1 done, 1 failed")
     done = cli("export", "run", "--to", "imagefolder")
-    assert (done.returncode, done.stdout.strip()) == (0, f"{tmp_path}/run-imagefolder: 1 records")
+    assert (done.returncode, done.stdout.strip()) == (0, f"{tmp_path}/run-imagefolder: 1 record")
     assert (tmp_path / "run-imagefolder/00000/a_0.png").is_file()
     for command in (("table", "."), ("export", ".", "--to", "hf"), ("export", "run", "--to", "xml")):
         refused = cli(*command)

@@ -16,14 +16,16 @@ from fastgen.dataflow.io import ImageIO
 from fastgen.dataflow.operators.core_vision import PromptedImageEditGenerator, PromptedImageGenerator
 from fastgen.dataflow.serving.local_image_gen_serving import LocalImageGenServing
 from fastgen.dataflow.serving.local_model_vlm_serving import LocalModelVLMServing_vllm
-from tests.processes import command, ended
+from tests.processes import command_line, ended
 
 PATIENCE_S = 30
 
 
 def engines() -> list[int]:
     """The engine processes of this one."""
-    return sorted(p.pid for p in psutil.Process().children() if "fastgen.workers.worker_main" in " ".join(command(p)))
+    return sorted(
+        p.pid for p in psutil.Process().children() if "fastgen.workers.worker_main" in " ".join(command_line(p))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +172,7 @@ def test_the_real_vllm_stays_between_calls(here, environment):
         texts += serving.generate_from_input([question], image_inputs=[["image.png"]])
         families.append({p.pid for p in psutil.Process().children(recursive=True)})
     assert all(texts) and len(families[0]) >= 3 and families[0] == families[1] == families[2]
-    programs = {p: command(p) for p in psutil.Process().children(recursive=True)}
+    programs = {p: command_line(p) for p in psutil.Process().children(recursive=True)}
     server = next(p for p, line in programs.items() if "--port" in line and "supervisor" not in " ".join(line))
     server.kill()
     assert serving.generate_from_input(["Which?"], image_inputs=[["human_inpaint.jpg"]])[0], serving.failures

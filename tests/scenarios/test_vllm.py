@@ -20,7 +20,7 @@ from fastgen.backends.remote.attempt import Attempt
 from fastgen.embedded.scenes import CANVASES, caption, draw, random_scene
 from fastgen.resolver import resolve
 from fastgen.types import Batch, Bucket, Done, Request, TextParams
-from tests.processes import command, ended
+from tests.processes import command_line, ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 RUN_S = 400
@@ -88,7 +88,11 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     process = cli_process(*command)
     until_done(process, 3)
     children = family(process.pid)
-    server = [p for p in children if "vllm_entry" in " ".join(command(p)) and "supervisor" not in " ".join(command(p))]
+    server = [
+        p
+        for p in children
+        if "vllm_entry" in " ".join(command_line(p)) and "supervisor" not in " ".join(command_line(p))
+    ]
     os.killpg(server[0].pid, signal.SIGKILL)
     rest, errors = process.communicate(timeout=RUN_S)
     assert process.returncode == 0, errors + rest[-2000:]
@@ -159,7 +163,7 @@ def test_two_api_servers_end_with_their_main_process_and_when_their_engine_hangs
         for start, end in ((server.start, kill), (backend.open, hang)):
             start()
             children = family(server._leash.pid)
-            titles = {command(child)[0].strip(): child.pid for child in children if not ended(child)}
+            titles = {command_line(child)[0].strip(): child.pid for child in children if not ended(child)}
             assert {"VLLM::APIServer_0", "VLLM::APIServer_1", "VLLM::EngineCore"} <= set(titles), titles
             end(titles)
             gone, left = psutil.wait_procs(children, timeout=20)
