@@ -18,6 +18,7 @@ from fastgen.input.readers.rows import RowReader
 from fastgen.input.requests import Prefilled
 from fastgen.input.unread_fields import UnreadFields, more_read
 from fastgen.output.journal import Journal
+from fastgen.output.mirror.listing import Trusted
 from fastgen.output.run_dir import JOURNAL, RUN
 from fastgen.scheduler.routing import Group
 from fastgen.scheduler.rows_in import no_rows
@@ -45,13 +46,16 @@ def plan_of(settings: Settings) -> dict:
     path = Path(settings.run.out) / JOURNAL
     journal = Journal(path, read_only=True) if path.exists() and not settings.run.fresh else None
     warnings = [reason] if (reason := torch_build.refuse_run(settings)) else []
+    if settings.run.store and journal is None and not settings.run.fresh:
+        warnings.append(f"{settings.run.store}: a plan does not ask what is there already, so it has all rows")
     unread = UnreadFields(settings.task, lambda message: None, settings.rows.strict, more_read(settings))
     with TemporaryDirectory(prefix="fastgen-plan-") as scratch:  # for images that are inside the rows
         reader = RowReader(settings.run.input, settings.run.limit, Store(scratch), unread.say_read)
         share = Share(settings, journal) if settings.run.shard else None
         picked = Picked.of(settings)
-        found = triage(settings, reader, journal, None, warnings.append, unread, scratch, share=share, picked=picked)
-        for item in found:
+        rows = (settings, reader, journal, None, warnings.append, unread, scratch)
+        stored = Trusted() if settings.run.store else None
+        for item in triage(*rows, share=share, picked=picked, stored=stored):
             counts["rows"] += 1
             match item:
                 case Request():

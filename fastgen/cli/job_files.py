@@ -89,8 +89,8 @@ def kuberay(job: Job, image: str, claim: str, mount: str, least: int, most: int,
     return (
         "# kubectl apply -f THIS_FILE: a Ray cluster for this run, which ends with it. Applying it again, after\n"
         f"# `kubectl delete rayjob {job.name}`, repeats only what is not done.\n{comment}"
-        f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {job.name}-script\ndata:\n  run.sh: |\n"
-        f"{indent(script, '    ')}---\n"
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {job.name}-script\ndata:\n"
+        f"  run.sh: {_block(script, 4)}---\n"
         f"apiVersion: ray.io/v1\nkind: RayJob\nmetadata:\n  name: {job.name}\nspec:\n"
         "  entrypoint: bash /fastgen/run.sh\n  shutdownAfterJobFinishes: true\n  backoffLimit: 3\n"
         f"  rayClusterSpec:\n    rayVersion: {_text(version)}\n"
@@ -118,6 +118,14 @@ def _pod(name: str, image: str, claim: str, mount: str, gpus: int, keys: tuple[s
 
 def _keys(job: Job, how: str) -> str:
     return "".join(f"# The run needs {name}. {how}\n" for name in job.keys)
+
+
+def _block(script: str, spaces: int) -> str:
+    """Lines in YAML; one string where YAML would change a character of them."""
+    lines = script[:-1].split("\n")
+    if all(line.isprintable() and line == line.rstrip() and line for line in lines):
+        return f"|\n{indent(script, ' ' * spaces)}"
+    return f"{json.dumps(script)}\n"
 
 
 def _text(value: str) -> str:

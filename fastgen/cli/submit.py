@@ -49,7 +49,7 @@ def submit(
     try:
         if to not in SET_HERE:
             raise SettingsError(f"--to {to}: give slurm, ray or kuberay")
-        flags = _read(ctx.parent, command, to)
+        flags = _read(ctx.parent, command, to, parts)
         job = _job(command, flags)
         if to == "slurm":
             text = job_files.slurm(job, (sys.executable, "-m", "fastgen"), parts)
@@ -65,13 +65,15 @@ def submit(
         print(f"This went to the terminal. Add > {job.name}.{_suffix(to)} to keep it.", file=sys.stderr)
 
 
-def _read(parent: Any, command: list[str], to: str) -> dict[str, Any]:
+def _read(parent: Any, command: list[str], to: str, parts: int) -> dict[str, Any]:
     """The flags of the run, checked as the run itself would read them.
 
     Args: parent: the context of `fastgen` itself. Raises SettingsError.
     """
     from fastgen.errors import SettingsError
-    from fastgen.input import paths
+    from fastgen.input import storage
+    from fastgen.providers.addresses import has_key
+    from fastgen.providers.endpoints import keys_here
 
     task = command[0]
     if task not in TASKS:
@@ -87,10 +89,25 @@ def _read(parent: Any, command: list[str], to: str) -> dict[str, Any]:
             raise SettingsError(f"{flag}: leave it out, since a file for {to} sets what it needs")
     if flags["input"] in (None, "-"):
         raise SettingsError("INPUT: give the file of rows, which all machines can read")
-    paths.rows_input(flags["input"], task, bool(flags.get("prompt") or task == "caption"))
+    if to == "slurm" and flags["out"] is not None and storage.is_address(flags["out"]):
+        raise SettingsError("-o: the parts of an array share a run folder on a disk; give a folder")
+    if has_key(" ".join(command), keys_here()):
+        raise SettingsError("a flag of the run has a key in it, which would be in the file; set it in the environment")
+    _check(task, {**flags, "shard": f"1/{parts}"} if to == "slurm" else {**flags, "engine": "ray"})
     if to != "slurm" and flags["gpus"] and not str(flags["gpus"]).startswith("cpu"):
         raise SettingsError(f"--gpus {flags['gpus']}: Ray chooses the GPUs; leave it out, and give --max-workers")
     return flags
+
+
+def _check(task: Any, flags: dict[str, Any]) -> None:
+    """Refuse what the run would refuse on any machine. Raises SettingsError."""
+    from fastgen import resolver
+
+    shown = ("json", "quiet", "dry_run", "metrics_port")
+    more = {name: value for name, value in flags.items() if name not in shown and not name.startswith("_")}
+    if "lora" in more:
+        more["lora"] = tuple(more["lora"] or ())
+    resolver.check(task, **more)
 
 
 def _job(command: list[str], flags: dict[str, Any]) -> Job:

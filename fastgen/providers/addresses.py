@@ -24,17 +24,22 @@ def secret_in(parts: SplitResult, keys: Iterable[str] = ()) -> str:
     """What in an address looks like a key, for a message, without the key; "" for nothing.
 
     Args:
-        keys: those of the environment, which must not be there whatever they look like; short ones are made-up words.
+        keys: as of `has_key`.
     """
     if parts.username or parts.password:
         return "a password"
-    rest = unquote(f"{parts.path}?{parts.query}#{parts.fragment}")
-    if _KEY.search(rest) or any(len(key) >= 12 and key in rest for key in keys):
+    if has_key(unquote(f"{parts.path}?{parts.query}#{parts.fragment}"), keys):
         return "a key"
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if _SECRET_NAME.search(name.lower()) or (name.lower() not in _HARMLESS and _RANDOM.fullmatch(value)):
             return f"what looks like a key (?{name[:40]}=...)"
     return "something behind a #, which is never sent" if parts.fragment else ""
+
+
+def has_key(text: str, keys: Iterable[str]) -> bool:
+    """Whether there is a key in a text. `keys`: those of the environment, which must not be there whatever they look
+    like; short ones are made-up words."""
+    return _KEY.search(text) is not None or any(len(key) >= 12 and key in text for key in keys)
 
 
 def bare(url: str) -> str:

@@ -91,6 +91,11 @@ def _address(spec: BackendSpec, given: str | None) -> tuple[str, str, list[str]]
     return url, key_name, notes
 
 
+def keys_here() -> list[str]:
+    """What the environment has for keys."""
+    return [value.strip() for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))]
+
+
 _ADDED = re.compile(r"(^|/)(chat/completions|images/(generations|edits|variations))$")
 
 
@@ -105,8 +110,7 @@ def path_of(url: str, said: str) -> str:
     if not good:
         shown = f" {bare(url)}".rstrip()
         raise SettingsError(f"{said}{shown}: not an address such as http://localhost:8000/v1")
-    keys = [value.strip() for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))]
-    if found := secret_in(parts, keys):
+    if found := secret_in(parts, keys_here()):
         raise SettingsError(
             f"{said}: contains {found}, which would end up in run.json; set the key in the environment instead"
         )

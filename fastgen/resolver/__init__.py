@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import inspect
 import os
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from fastgen.config import backends
-from fastgen.config.profile import from_file
+from fastgen.config.profile import Profile, from_file
 from fastgen.config.prompts import PROMPT, SYSTEM
-from fastgen.config.settings import OUTPUT_KEYS, Settings
+from fastgen.config.settings import OUTPUT_KEYS, Rows, RunOptions, Settings
 from fastgen.errors import SettingsError, quoted
 from fastgen.output import other_settings
 from fastgen.providers import capabilities, catalog, pricing
+from fastgen.providers.endpoints import path_of
 from fastgen.resolver import flags as given
 from fastgen.resolver import parts, placing, sharding
 from fastgen.resolver.backend import resolve_backend
@@ -134,8 +136,29 @@ _NEVER_EMPTY = (
 """Flags that are refused if they are "", as from a variable of the shell that is not set."""
 
 
-def _route(flags: Flags) -> Settings:
-    """The requested backend, with its fallbacks."""
+def check(task: Task, **more: Any) -> None:
+    """Check what does not depend on the machine, as `resolve` does, for a run elsewhere: no device, model or key has to
+    be here. Raises SettingsError."""
+    asked = _asked(given.read({**_DEFAULTS, "task": task, **more}, _DEFAULTS))
+    for flag, _, _, base_url in asked.backends:
+        for url in (base_url or "").split():
+            path_of(url, "--base-url" if flag == "--backend" else flag)
+
+
+class _Asked(NamedTuple):
+    """What was asked for, as far as it can be checked on any machine."""
+
+    backends: list[tuple[str, str, str, str | None]]
+    """Flag, name, model and base URL of each."""
+    specs: list[backends.BackendSpec]
+    run: RunOptions
+    rows: Rows
+    notes: list[str]
+    profile: Profile | None
+
+
+def _asked(flags: Flags) -> _Asked:
+    """Raises SettingsError."""
     if not isinstance(flags.task, str) or flags.task not in OUTPUT_KEYS:
         raise SettingsError(f"task {quoted(flags.task)}: one of {', '.join(OUTPUT_KEYS)}")
     for name in _NEVER_EMPTY:
@@ -158,6 +181,12 @@ def _route(flags: Flags) -> Settings:
     run = parts.run_options(flags)
     rows, notes = parts.rows(flags, run.input)
     profile = from_file(flags.profile) if flags.profile else None
+    return _Asked(asked, specs, run, rows, notes, profile)
+
+
+def _route(flags: Flags) -> Settings:
+    """The requested backend, with its fallbacks."""
+    asked, specs, run, rows, notes, profile = _asked(flags)
     route = []
     for spec, (flag, _, model, base_url) in zip(specs, asked, strict=True):
         try:

@@ -20,6 +20,8 @@ from fastgen.input.readers.rows import is_on_hub, is_stored
 from fastgen.output import names, shards
 from fastgen.output.mirror import place
 from fastgen.output.writers import table_formats
+from fastgen.providers.addresses import has_key
+from fastgen.providers.endpoints import keys_here
 from fastgen.resolver.flags import Flags, called
 
 DEFAULT = {"steps": None, "guidance": None, "seed": 0}
@@ -54,6 +56,8 @@ def run_options(flags: Flags) -> RunOptions:
         if not input or str(flags.input) == "-":
             raise SettingsError("--shard: every part reads INPUT, so it must be a file; give one")
         out = shards.folder(out, *shard)
+    if flags.only_rows is not None and storage.is_address(flags.only_rows):
+        raise SettingsError(f"--rows {storage.address(flags.only_rows)}: must be on a disk; copy it, and give the copy")
     only_rows = str(Path(flags.only_rows).expanduser().absolute()) if flags.only_rows is not None else ""
     picked_ids(only_rows, flags.output_key or OUTPUT_KEYS[flags.task], flags.id_key)  # refuses what names no rows
     return RunOptions(
@@ -191,6 +195,10 @@ def extra_body(flags: Flags) -> str:
         raise SettingsError(f'--extra-body {quoted(given)}: must be a JSON object such as {{"top_k": 20}}')
     if ours := sorted(_OURS & value.keys()):
         raise SettingsError(f"--extra-body: {ours[0]} is what fastgen itself sends; use its flag or its field instead")
+    if has_key(text, keys_here()):
+        raise SettingsError(
+            "--extra-body: contains a key, which would end up in run.json; set the key in the environment instead"
+        )
     return text if value else ""
 
 

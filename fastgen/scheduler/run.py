@@ -329,6 +329,9 @@ class Run:
         if shards.all_finished(run, self.settings.run.shard[1]):
             try:
                 shards.merge(run)
+                table_formats.write(run, self.settings.run.table)
+                if self.settings.run.webdataset:
+                    webdataset.write(Records(run), run / WEBDATASET)
             except FastgenError as error:
                 self._say(f"the table of all parts could not be written: {error}; fastgen merge {run} tries again")
 

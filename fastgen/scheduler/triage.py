@@ -19,7 +19,7 @@ from fastgen.input.unread_fields import UnreadFields
 from fastgen.output import artifacts, intact, names
 from fastgen.output.journal import Journal
 from fastgen.output.lookahead import Lookahead
-from fastgen.output.mirror.listing import Listing
+from fastgen.output.mirror.listing import Listing, Trusted
 from fastgen.output.names import Layout
 from fastgen.output.row_spool import RowSpool
 from fastgen.output.writers.tables import spooled
@@ -54,7 +54,7 @@ def triage(
     fetches: bool = False,
     share: Share | None = None,
     picked: Picked | None = None,
-    stored: Listing | None = None,
+    stored: Listing | Trusted | None = None,
     brief: bool = False,
 ) -> Iterator[Request | Failed | Prefilled | Skipped | None]:
     """What to do with each row, in order, given the journal. None: the next row is not ready; ask again.
@@ -123,7 +123,7 @@ def _usual_stem(item: Request, identity: Identity, settings: Settings, layout: L
 class _Earlier:
     """The results of earlier runs for a row, judged by the files that exist now."""
 
-    def __init__(self, settings: Settings, journal: Journal, places: Places, stored: Listing | None):
+    def __init__(self, settings: Settings, journal: Journal, places: Places, stored: Listing | Trusted | None):
         self._settings = settings
         self._stored = stored
         self._places = places

@@ -121,6 +121,19 @@ def test_kuberay_has_the_script_the_workers_and_the_keys(printed, monkeypatch):
         (("--to", "slurm", "t2i", "rows.jsonl", "--shard", "1/2"), "--shard: leave it out"),
         (("--to", "slurm", "t2i", "rows.jsonl", "--fresh"), "--fresh: leave it out"),
         (("--to", "ray", "t2i", "rows.jsonl", "--gpus", "0,1"), "--gpus 0,1: Ray chooses the GPUs"),
+        (
+            ("--to", "slurm", "t2i", "rows.jsonl", "-o", "s3://bucket/run"),
+            "-o: the parts of an array share a run folder",
+        ),
+        (("--to", "slurm", "t2i", "rows.jsonl", "--backend", "none"), "--backend none: for t2i one of local"),
+        (("--to", "ray", "t2i", "rows.jsonl", "--backend", "openai"), "services do all the work of this run"),
+        (("--to", "slurm", "t2i", "rows.jsonl", "--base-url", "https://me:hush@host/v1"), "contains a password"),
+        (("--to", "slurm", "caption", "rows.jsonl", "--fallback", "openai:m@http://h?api-key=x"), "looks like a key"),
+        (
+            ("--to", "slurm", "caption", "rows.jsonl", "--vllm-command", "serve --api-key my-own-odd-key"),
+            "has a key in it",
+        ),
+        (("--to", "slurm", "caption", "rows.jsonl", "--extra-body", "[]"), "must be a JSON object"),
         (("--to", "kuberay", "--claim", "c", "t2i", "rows.jsonl"), "--image: a file for kuberay needs it"),
         (
             ("--to", "kuberay", "--claim", "c", "--image", "i", "--mount", "/elsewhere", "t2i", "rows.jsonl"),
@@ -128,5 +141,18 @@ def test_kuberay_has_the_script_the_workers_and_the_keys(printed, monkeypatch):
         ),
     ],
 )
-def test_what_could_not_run_there_is_refused(printed, words, said):
-    assert said in printed(*words, code=2)
+def test_what_could_not_run_there_is_refused(printed, monkeypatch, words, said):
+    monkeypatch.setenv("SOME_KEY", "my-own-odd-key")
+    refused = printed(*words, code=2)
+    assert said in refused and "hush" not in refused and "my-own" not in refused
+
+
+@pytest.mark.parametrize(
+    "odd", ["one\n   \ntwo", "tab\there\r", "at its end ", "\u2028\x07 \x85", "two\n\nlines", "é 好 🦊"]
+)
+def test_yaml_changes_no_character(printed, odd):
+    yaml = pytest.importorskip("yaml")
+    words = ["edit", "rows.jsonl", "--output-key", "made", "--prompt", odd]
+    script = next(yaml.safe_load_all(printed("--to", "kuberay", "--image", "i", "--claim", "c", *words)))
+    run = script["data"]["run.sh"].split("\n", 2)[2].partition(" || ")[0]
+    assert shlex.split(run) == ["python", "-m", "fastgen", *words, "--engine", "ray"]

@@ -292,6 +292,8 @@ def test_flags_that_need_a_disk(settings, memory, tmp_path):
             settings("t2i", out=URL, **flags)
     with pytest.raises(SettingsError, match=r"--state .*only with -o s3://"):
         settings("t2i", out=tmp_path / "out", state=tmp_path / "state")
+    with pytest.raises(SettingsError, match=r"^--rows s3://bkt/picks\.jsonl: must be on a disk"):
+        settings("t2i", out=tmp_path / "out", only_rows=Path("s3://bkt/picks.jsonl"))
     with pytest.raises(SettingsError, match="name a folder in the bucket"):
         settings("t2i", out="memory://bkt")
     with pytest.raises(SettingsError, match="each image would be a commit"):
@@ -318,6 +320,10 @@ def test_a_run_into_storage_and_again_from_elsewhere(memory, settings, go, tmp_p
     for where in ("state", "another machine"):
         again = go(settings("t2i", given, out=URL, state=tmp_path / where))
         assert again.counts["new"] == 0 and again.counts["done"] == 6 and table(again.table) == table(there)
+    plan = fastgen.explain(settings("t2i", given, out=URL, state=tmp_path / "state"))
+    assert (plan["done"], plan["buckets"], plan["warnings"]) == (6, [], [])
+    plan = fastgen.explain(settings("t2i", given, out=URL, state=tmp_path / "nowhere"))
+    assert plan["done"] == 0 and "does not ask what is there" in plan["warnings"][0]
     lost = there[2]["images"][0]
     memory.rm(f"/bkt/run/{lost}")
     again = go(settings("t2i", given, out=URL, state=tmp_path / "state"))

@@ -81,3 +81,11 @@ def test_a_base_url_that_is_empty_is_refused(urls):
 
 def test_no_base_urls_are_none():
     assert not resolve("t2i", model="tiny", gpus="cpu", base_url=()).endpoint.base_url
+
+
+@pytest.mark.parametrize("body", ['{"key": "sk-0123456789abcdef"}', {"top": {"auth": "of-the-environment"}}])
+def test_a_key_in_extra_body_is_refused_and_not_shown(monkeypatch, body):
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    with pytest.raises(SettingsError, match="--extra-body: contains a key") as refused:
+        resolve("caption", backend="openai", base_url="http://127.0.0.1:9/v1", extra_body=body)
+    assert "0123" not in str(refused.value)

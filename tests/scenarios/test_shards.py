@@ -119,3 +119,11 @@ def test_which_part_is_asked_for(settings, rows_file, monkeypatch, tmp_path):
     plan = fastgen.explain(resolved)
     assert plan["rows"] == 3
     assert replace(resolved.run, shard=None, out="") == replace(settings("t2i", path).run, out="")
+
+
+def test_the_last_part_writes_what_the_flags_of_all_ask_for(part, tmp_path):
+    for shard in ("1/2", "2/2"):
+        list(part(shard, table="csv", webdataset=True).results())
+    out = tmp_path / "out"
+    assert len((out / "results.csv").read_text("utf-8").splitlines()) == 1 + len(ROWS)
+    assert list((out / "webdataset").glob("shard-*.tar"))
