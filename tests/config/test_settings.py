@@ -55,7 +55,8 @@ SAYS_NOTHING_OF_RESULTS = {
     # its name and the fingerprint of its files do
     "model": {"path", "family", "defaults", "grid", "pipeline", "synthetic"},
     "backend": set(msgspec.structs.asdict(backends.get("fake"))) - {"name"},
-    "rows": {"other_root", "strict", "name"},  # where files are, and what they are called
+    # where files are, what they are called, and what prompt and prompt_key say
+    "rows": {"other_root", "strict", "name", "asks_text"},
     # rounding at most
     "optimizations": {
         "quality",
