@@ -222,6 +222,15 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         return sum(r.samples for r in self.requests)
 
 
+def _opened(path: str) -> Any:
+    """A file, also one in object storage."""
+    if "://" not in path:
+        return open(path, "rb")
+    import fsspec
+
+    return fsspec.open(path, "rb")
+
+
 class Images(Sequence["Image"]):
     """Images of a result, as Pillow's. One is read when it is asked for, and its file is closed again."""
 
@@ -236,7 +245,7 @@ class Images(Sequence["Image"]):
 
         if isinstance(number, slice):
             return Images(self.paths[number])
-        with Image.open(self.paths[number]) as image:
+        with _opened(self.paths[number]) as file, Image.open(file) as image:
             image.load()
         return image
 
@@ -250,7 +259,7 @@ class _Told(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     row: dict[str, Any] = {}
     """The row as the user wrote it."""
     folder: str = ""
-    """Where `paths` start."""
+    """Where `paths` start; an address, if the files are no longer on this machine."""
     earlier: bool = False
     """Whether an earlier run made it; nothing was done for it in this one."""
 
@@ -311,7 +320,7 @@ class Done(_Told, frozen=True, gc=False, tag="done", tag_field="status", omit_de
 
     @property
     def image_paths(self) -> tuple[str, ...]:
-        """Absolute paths of the images."""
+        """Absolute paths of the images. With -o s3://..., those that an earlier run has sent there are addresses."""
         return tuple(os.path.join(self.folder, path) for path in self.paths)
 
     @property

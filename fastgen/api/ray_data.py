@@ -22,6 +22,7 @@ from filelock import FileLock
 from fastgen.api import Session
 from fastgen.config.settings import OUTPUT_KEYS
 from fastgen.errors import SettingsError
+from fastgen.input import storage
 from fastgen.resolver import resolve
 from fastgen.types import Task
 
@@ -51,7 +52,9 @@ class Worker:
     def __init__(self, task: Task, out: str, **flags: Any) -> None:
         if task not in get_args(Task):
             raise SettingsError(f"task: must be t2i, edit or caption, not {task}")
-        self._task, self._out, self._flags = task, Path(out), flags
+        if storage.is_address(out):
+            raise SettingsError(f"out {storage.address(out)}: must be a folder on a disk that all machines share")
+        self._task, self._out, self._flags = task, Path(out).expanduser(), flags
         self._key = str(flags.get("output_key") or OUTPUT_KEYS[task])
         self._session = Session()
         resolve(task, None, out=self._out / "none", **flags)  # what is wrong is said before the first batch

@@ -317,13 +317,13 @@ class RunFolder:
         """Raise RunFolderError if these settings would give different results."""
         if changed := differences(then, self.settings, lambda: self._fingerprint):
             raise RunFolderError(
-                f"-o {self.path}: contains a run with other settings ({'; '.join(changed)}). Use the same settings to "
-                f"continue it{self._or_fresh()}, or use another folder"
+                f"-o {self.settings.run.store or self.path}: contains a run with other settings "
+                f"({'; '.join(changed)}). Use the same settings to continue it{self._or_fresh()}, or use another folder"
             )
 
     def _or_fresh(self) -> str:
-        """The advice to start over, unless the run reads what --fresh would move."""
-        if previous.read_by(self.settings, self.settings.run.input, self.path):
+        """The advice to start over, unless the run reads what --fresh would move, or nothing can be moved."""
+        if self.settings.run.store or previous.read_by(self.settings, self.settings.run.input, self.path):
             return ""
         return ", use --fresh to start over (the earlier files are moved aside)"
 

@@ -14,7 +14,7 @@ from fastgen.input.readers.rows import Row, is_stored
 from fastgen.input.requests import Prefilled
 from fastgen.output.row_spool import RowSpool, SpooledRow
 from fastgen.scheduler.triage import Skipped
-from fastgen.types import Done, ImageParams, Result, TextParams
+from fastgen.types import Done, Failed, ImageParams, Result, TextParams
 
 
 class AllRows:
@@ -30,7 +30,14 @@ class AllRows:
         if isinstance(item, Prefilled):
             return self._kept(item.id, row)
         result, earlier = (item.result, True) if isinstance(item, Skipped) else (item, False)
-        return replace(result, row=row, folder=self._settings.run.out, earlier=earlier)
+        return replace(result, row=row, folder=self._folder(result), earlier=earlier)
+
+    def _folder(self, result: Result) -> str:
+        """Where the files of a result are: an earlier run, or another machine, leaves them in object storage alone."""
+        run = self._settings.run
+        if not run.store or isinstance(result, Failed) or all(os.path.exists(f"{run.out}/{p}") for p in result.paths):
+            return run.out
+        return run.store
 
     def _kept(self, id: str, row: dict) -> Done:
         """What the user had filled in, as a result that no backend made."""

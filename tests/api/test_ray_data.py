@@ -68,6 +68,8 @@ def test_what_is_wrong_is_said_before_the_first_batch(tmp_path):
         fastgen.ray.Worker("t3i", str(tmp_path))
     with pytest.raises(fastgen.SettingsError, match="--steps"):
         fastgen.ray.Worker("t2i", str(tmp_path), steps=-1, **FAKE)
+    with pytest.raises(fastgen.SettingsError, match="out s3://bucket/run: must be a folder on a disk"):
+        fastgen.ray.Worker("t2i", "s3://bucket/run", **FAKE)
     assert not any(tmp_path.iterdir())
 
 

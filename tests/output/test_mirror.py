@@ -330,8 +330,9 @@ def test_a_run_into_storage_and_again_from_elsewhere(memory, settings, go, tmp_p
     assert again.counts["new"] == 1 and memory.exists(f"/bkt/run/{lost}"), "only what is missing there is made again"
     with pytest.raises(FastgenError, match="--fresh cannot move aside"):
         go(settings("t2i", given, out=URL, state=tmp_path / "third", fresh=True))
-    with pytest.raises(RunFolderError, match="contains a run with other settings"):
+    with pytest.raises(RunFolderError, match=f"^-o {URL}: contains a run with other settings") as refused:
         go(settings("t2i", given, out=URL, state=tmp_path / "fourth", steps=7))
+    assert "--fresh" not in str(refused.value), "it would be refused, too"
     memory.rm("/bkt/run", recursive=True)
     with pytest.raises(RunFolderError, match=r"00000001.jsonl is no longer there.*begin anew with --fresh"):
         go(settings("t2i", given, out=URL, state=tmp_path / "another machine"))
@@ -405,3 +406,14 @@ def test_python_has_the_images_here(memory, settings, tmp_path):
     chosen = settings("t2i", out=URL, state=tmp_path / "state")
     [done] = fastgen.generate(chosen, [{"id": "a", "prompt": "x", "size": "64x64"}])
     assert done.images[0].size == (64, 64) and memory.exists("/bkt/run/images/a_0.png")
+
+
+def test_python_reads_the_images_of_earlier_results_where_they_are(memory, settings, go, tmp_path, rows_file):
+    """They have left this machine, or were made on another one."""
+    given = rows_file([{"id": "a", "prompt": "x", "size": "64x64"}, {"id": "b", "prompt": "x", "size": "1x"}])
+    go(settings("t2i", given, out=URL, state=tmp_path / "state"))
+    for where in ("state", "another machine"):
+        chosen = settings("t2i", given, out=URL, state=tmp_path / where)
+        done, failed = fastgen.generate(chosen)
+        assert done.earlier and done.image_paths == (f"{URL}/images/a_0.png",) and done.images[0].size == (64, 64)
+        assert len(failed.images) == 0
