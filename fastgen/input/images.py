@@ -53,7 +53,7 @@ class Places:
     root: str
     """The folder where relative paths start, on a disk or in object storage."""
     other: str = ""
-    """The folder where those start that lead to nothing from `root`."""
+    """The folder where those start that lead to nothing from `root`; it may be in object storage, too."""
     out: str = ""
     """The run folder, which keeps images that are inside the rows; "": they only get their names."""
     unfetched: dict[str, str] = field(default_factory=dict)
@@ -104,16 +104,19 @@ class Places:
                 return storage.address(value)
             except SettingsError as error:
                 raise InputError(str(error), name) from None
-        if not storage.is_address(self.root) or NAME.fullmatch(value) or value.startswith(("/", "~")):
+        start = next((place for place in (self.root, self.other) if storage.is_address(place)), "")
+        if not start or NAME.fullmatch(value) or value.startswith(("/", "~")):
             return ""
         with suppress(ValueError):
             if _ADDRESS.match(value) or in_text(value) is not None:
                 return ""
-        scheme, _, root = self.root.partition("://")
+        if start == self.other and os.path.exists(os.path.join(self.root, value)):
+            return ""
+        scheme, _, root = start.partition("://")
         path = posixpath.normpath(f"{root}/{value}")
         if not value.strip() or not path.startswith(f"{root}/"):
             raise InputError(
-                f"{quoted(value)} leads out of {quoted(self.root)}, where relative paths start; give an address or "
+                f"{quoted(value)} leads out of {quoted(start)}, where relative paths start; give an address or "
                 "another --image-root",
                 name,
             )

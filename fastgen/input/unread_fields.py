@@ -129,7 +129,9 @@ class UnreadFields:
                 if len(self._meant) < MOST_NAMES:
                     self._meant[name] = meant
             is_alt_text = meant == _ALT_TEXT
-            if is_alt_text and (not isinstance(value, str) or any(fields.get(n) for n in (*PROMPT_FIELDS, *_QUESTION))):
+            if is_alt_text and (
+                not isinstance(value, str | list) or any(fields.get(n) for n in (*PROMPT_FIELDS, *_QUESTION))
+            ):
                 continue
             if meant and fields.get(meant) in (None, "", []):
                 self._counts[name] += 1

@@ -117,7 +117,8 @@ def _whole(waiting: deque[Waiting]) -> Item | None:
 
 def _urls(row: Row, identity: Identity, places: Places) -> list[str]:
     """The addresses of the pictures that a row names."""
-    if b":/" not in row.raw and b":\\/" not in row.raw and not storage.is_address(places.root):
+    is_near = not (storage.is_address(places.root) or storage.is_address(places.other))
+    if is_near and b":/" not in row.raw and b":\\/" not in row.raw:
         return []
     fields = identity.fields
     values: list[object] = []

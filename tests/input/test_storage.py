@@ -120,12 +120,15 @@ def test_where_relative_paths_start():
     assert paths.stored_image_root(None, "/rows.jsonl") == paths.stored_image_root(None, "hf://owner/name") == ""
 
 
-def test_an_image_in_storage_has_an_address():
+def test_an_image_in_storage_has_an_address(tmp_path):
     places = Places("s3://b/in")
     assert places.address("a/../b.png") == "s3://b/in/b.png" and places.address("gs://c/d.png") == "gs://c/d.png"
     inside = base64.b64encode(picture()).decode()
     assert places.address("/on/a/disk.png") == places.address(inside) == places.address("data:image/png,x") == ""
     assert Places("/data").address("a.png") == ""
+    (tmp_path / "here.png").touch()
+    chained = Places(str(tmp_path), "s3://b/in")
+    assert chained.address("a.png") == "s3://b/in/a.png" and chained.address("here.png") == ""
     for wrong in ("../a.png", "s3://key:hush@b/a.png"):
         with pytest.raises(Exception, match=r"leads out|password"):
             places.address(wrong)
@@ -186,6 +189,9 @@ def test_a_run_reads_rows_and_pictures_from_storage(memory, settings, go, tmp_pa
     assert "row 3, field image: 'memory" not in said["none"] and "there is no memory://in/none.png" in said["none"]
     assert "what is there is no picture" in said["broken"]
     assert (tmp_path / "out" / url_name("memory://in/a/one.png")).read_bytes() == picture()
+    chained = go(settings("edit", tmp_path / "out/results.jsonl", out=tmp_path / "next", prompt="make it night"))
+    assert [row["fastgen"]["status"] for row in chained.table] == ["done", "done", "failed", "failed"]
+    assert "there is no memory://in/none.png" in chained.table[2]["fastgen"]["error"]["message"]
 
 
 def test_rows_are_read_again_from_their_copies(memory):

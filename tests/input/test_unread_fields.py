@@ -99,6 +99,7 @@ def test_text_beside_a_picture_is_not_asked_in_silence():
     told = ["the field `text`, in 1 of 2 rows, is not read; `prompt` is; if it is what to ask, add --prompt-key text"]
     rows = {"image": "a.png", "text": "What colour is it?"}, {"image": "b.png", "text": "a cat", "prompt": "What?"}
     assert said("caption", *rows) == told
+    assert said("caption", {"image": "a.png", "text": ["What?"]}, {"image": "b.png", "text": 5}) == told
     UnreadFields("caption", print, strict=True).note(rows[0])
 
 
