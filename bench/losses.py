@@ -6,7 +6,7 @@ images without them.
 such as `cache=taylorseer:0.2 quantize=8bit cache=first-block:0.4+fuse_qkv=true`; the names are those of
 `optimizations.Options`. Prompts come from seeds that training never uses; the scene reader judges. PSNR is computed
 from the mean squared error over all images, so one image that turned out differently dominates it. Seconds are for one
-thread on this machine, one run each.
+thread on this machine, one run each. A block on a smaller image (`progressive`) counts by its share of the pixels.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Trial:
         from fastgen.backends.diffusion.step_engine import denoise
         from fastgen.embedded.scenes import match, read
 
-        pictures, patterns, right, seconds = [], Counter(), 0, 0.0
+        pictures, patterns, right, seconds, evaluated = [], Counter(), 0, 0.0, 0.0
         for number, (canvas, prompts, before, wishes) in enumerate(batches):
             started = time.monotonic()
             samples = [
@@ -96,20 +96,27 @@ class Trial:
             made = [picture.wait() for picture in decoded]
             seconds += time.monotonic() - started
             patterns.update(sample.pattern or "1" * steps for sample in samples)
+            evaluated += sum(self._evaluated(sample, steps) for sample in samples)
             right += sum(match(wish, read(picture)).all for wish, picture in zip(wishes, made, strict=True))
             pictures += made
-        share = sum((self.blocks * p.count("1") + p.count("0")) * n for p, n in patterns.items())
         full = self.blocks * steps * len(pictures)
         errors = [((a.astype(float) - b) ** 2).mean() for a, b in zip(pictures, reference or pictures, strict=True)]
         psnr = 10 * math.log10(255**2 / np.mean(errors)) if any(errors) else math.inf
         near = np.mean([e < 255**2 / 10**3 for e in errors])  # above 30 dB
         common = patterns.most_common(1)[0][0] if "0" in "".join(patterns) else ""
         row = (
-            f"| {self.name} | {right} of {len(pictures)} ({right / len(pictures):.1%}) | {full / share:.2f} | "
+            f"| {self.name} | {right} of {len(pictures)} ({right / len(pictures):.1%}) | {full / evaluated:.2f} | "
             f"{psnr:.1f} | "
             f"{near:.0%} | {seconds:.0f} | {common} |"
         )
         return pictures, row
+
+    def _evaluated(self, sample, steps: int) -> float:
+        """Blocks, those of a smaller image by its share of the pixels."""
+        pattern, small = sample.pattern or "1" * steps, sample.begun.small if sample.begun else None
+        first = small.steps if small else 0
+        costs = [self.blocks if step == "1" else 1 for step in pattern]
+        return sum(costs[:first]) * (small.share if small else 0) + sum(costs[first:])
 
 
 def main() -> None:

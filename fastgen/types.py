@@ -299,6 +299,8 @@ class Done(_Told, frozen=True, gc=False, tag="done", tag_field="status", omit_de
     """Seconds by stage for the whole batch; on the first result of a batch only."""
     cache: dict[str, int | str] = {}
     """With a step cache: `steps`, those `computed` in full, and the `pattern` of them, 1 for computed."""
+    progressive: dict[str, int] = {}
+    """With first steps at a smaller size: how many `steps`, and its `width` and `height`."""
     work: dict[str, int] = {}
     """Blocks evaluated, graphs compiled, peak GPU memory: for the whole batch, on its first result only."""
     usage: dict[str, int] = {}

@@ -276,6 +276,7 @@ PICTURE_FLAGS = (
         "--no-compile",
         "--quantize",
         "--cache",
+        "--progressive",
         "--offload",
         "--profile",
     }

@@ -15,7 +15,7 @@ from fastgen.config.profile import Serve
 from fastgen.config.prompts import MAX_PIXELS
 from fastgen.config.settings import Settings
 from fastgen.errors import SettingsError
-from fastgen.resolver import sharding
+from fastgen.resolver import progressive, sharding
 from fastgen.resolver.fitting import refit
 
 OPPONENTS = {"t2i": "diffusers", "edit": "diffusers", "caption": "transformers"}
@@ -41,6 +41,7 @@ SINGLES = (
     "quantize text:8bit",
     "cache first-block",
     "cache taylorseer",
+    "progressive 0.5",
     "offload text",
     "offload model",
     "offload group",
@@ -137,6 +138,7 @@ def _arm(name: str, settings: Settings) -> Arm:
         raise SettingsError(f"--only {name}: needs replicas of several devices; add --gpus-per-replica 2")
     fixed = {} if quality and not words else dict.fromkeys(("quantize", "compile"), f"--only {name}")
     try:
+        progressive.check(settings.task, settings.model, chosen)
         sharding.check_heads(settings.model, chosen, settings.placement.devices)
         # An arm is what it says; only where weights are may follow from the memory of the GPU.
         return Arm(name, refit(settings, chosen, fixed | dict.fromkeys(words, f"--only {name}")))

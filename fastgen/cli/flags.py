@@ -259,6 +259,15 @@ Cache = Annotated[
         help="Step cache: none, first-block or taylorseer.  [default: the profile's, else none]",
     ),
 ]
+Progressive = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.progressives,
+        metavar="SCALE[:SHARE]",
+        help="Take the first steps of each image at a smaller size: none, or 0.5:0.25 for half the sides and a quarter "
+        "of the steps.  [default: the profile's, else none]",
+    ),
+]
 Offload = Annotated[
     str,
     typer.Option(

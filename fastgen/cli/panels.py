@@ -40,7 +40,7 @@ FLAGS = {
     ),
     "GPUs of this machine": ("gpus", "batch_size", "gpus_per_replica", "parallel", "vllm_command"),
     "Speed and memory": (
-        *("quality", "quantize", "offload", "cache", "attention", "compile", "cuda_graphs", "profile"),
+        *("quality", "quantize", "offload", "cache", "progressive", "attention", "compile", "cuda_graphs", "profile"),
     ),
     "APIs": (
         *("base_url", "fallback", "fallback_on_refusal", "max_cost", "batch_api", "batch_rows"),
@@ -53,7 +53,7 @@ FLAGS = {
 }
 """Panel -> parameters of a command with many of them."""
 
-NOT_TAKEN = {"t2i": ("image_key", "mask_key", "image_root")}
+NOT_TAKEN = {"t2i": ("image_key", "mask_key", "image_root"), "edit": ("progressive",)}
 """Flags that a task shares with others and has no use for; `--help` leaves them out."""
 
 _FILES = ".jsonl, .json, .csv, .tsv, .txt, .parquet, a WebDataset's .tar (all also .gz, .zst)"

@@ -101,6 +101,8 @@ class Parts(msgspec.Struct, frozen=True):
     """Whether prompts of different lengths share a pass, so that attention needs a mask. Not every kernel has one."""
     fuses: bool = False
     """Whether query, key and value of its attention may be joined into one matrix."""
+    grows: bool = False
+    """Whether an image may take its first steps at a smaller size (`Family.to_grid` and `from_grid`)."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -126,6 +128,7 @@ FLUX1 = Parts(
     tokenizers=("tokenizer", "tokenizer_2"),
     contrasts=False,
     fuses=True,
+    grows=True,
 )
 
 _FLUX2_MODULATIONS = ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")

@@ -266,6 +266,44 @@ class StepCache(Optimization, frozen=True):
         return self.words()  # as for `Quantize`
 
 
+class Progressive(Optimization, frozen=True):
+    flag: ClassVar[str] = "progressive"
+    is_new: ClassVar[bool] = True
+    usual_share: ClassVar[float] = 0.25
+    """The share of the steps if it is not given."""
+    scale: float = 1.0
+    """The sides of the small image, as a share of the full ones. 1: none, all steps are at the full size."""
+    share: float = 0.0
+    """The share of an image's steps that are taken at the small size, its first ones."""
+
+    @classmethod
+    def parse(cls, word: str | bool) -> Self:
+        """ "0.5:0.25", or without the share of the steps."""
+        if word == "none":
+            return cls()
+        scale, colon, share = str(word).partition(":")
+        try:
+            found = cls(float(scale), float(share) if colon else cls.usual_share)
+        except ValueError:
+            found = cls()
+        if not (0.25 <= found.scale < 1 and 0 < found.share <= 0.75):
+            raise ValueError(
+                "none, or SCALE:SHARE such as 0.5:0.25: the sides of the small image as a share of the full ones (0.25 "
+                "to below 1), and the share of the steps that it takes (above 0, up to 0.75)"
+            )
+        return found
+
+    def word(self) -> str:
+        return "none" if self.is_plain else f"{self.scale:g}:{self.share:g}"
+
+    def changes_pictures(self) -> dict[str, str | bool]:
+        return {} if self.is_plain else self.words()
+
+    def steps(self, steps: int) -> int:
+        """How many of so many steps are taken at the small size. The last one never is."""
+        return min(int(steps * self.share + 1e-9), steps - 1)
+
+
 class Optimizations(msgspec.Struct, frozen=True):
     """The choices of a run. Each of the first fields is a file of that name in `opt/`, and they are applied in this
     order: weights are joined before they are quantized, and both happen before they move to the device, where the rest
@@ -281,6 +319,7 @@ class Optimizations(msgspec.Struct, frozen=True):
     compile: Compile = Compile()
     cuda_graphs: CudaGraphs = CudaGraphs()
     stepcache: StepCache = StepCache()
+    progressive: Progressive = Progressive()
     quality: str = "exact"
     why: dict[str, str] = {}
     """Name in run.json -> where the choice comes from."""
@@ -347,6 +386,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     cuda_graphs: bool | None = None
     quantize: str = ""
     cache: str = ""
+    progressive: str = ""
     offload: str = ""
 
 

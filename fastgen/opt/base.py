@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastgen.config.families import Parts
-from fastgen.config.optimizations import StepCache
+from fastgen.config.optimizations import Progressive, StepCache
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,8 @@ class Modules(Protocol):
     dtype: torch.dtype
     step_cache: StepCache | None
     """How the step loop may leave out steps; None: all steps are computed in full."""
+    progressive: Progressive | None
+    """Which first steps are taken at a smaller size; None: none of them."""
     quantized_cache: Mapping[str, QuantizedWeights]
     """Part -> where its quantized weights are stored. A part whose stored weights exist is created without weights."""
     away: tuple[str, ...]

@@ -82,6 +82,7 @@ def resolve(
     compile: bool | None = None,
     quantize: str = "",
     cache: str = "",
+    progressive: str = "",
     offload: str = "",
     cuda_graphs: bool | None = None,
     profile: str | os.PathLike | None = None,

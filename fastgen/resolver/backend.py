@@ -19,7 +19,7 @@ from fastgen.config.settings import Endpoint, Engine, Image, Placement, Rows, Ru
 from fastgen.errors import SettingsError
 from fastgen.input import paths, repeats, weights
 from fastgen.input.readers.rows import estimate
-from fastgen.resolver import parts, placing, sharding
+from fastgen.resolver import parts, placing, progressive, sharding
 from fastgen.resolver.fitting import fit, settle_compile
 from fastgen.resolver.flags import Flags
 
@@ -62,6 +62,7 @@ def resolve_backend(
     if spec.optimizes:
         own = options.pop("quality") if options.get("quality") in optimizations.QUALITIES else ""
         chosen = optimizations.resolve(own, profile.opt, f"profile '{profile.name}'", vars(flags))
+        progressive.check(flags.task, card, chosen)
         chosen = sharding.choose(flags, chosen, devices)
         sharding.check_heads(card, chosen, devices)
         notes += chosen.notes(on_gpu) + sharding.notes(chosen, devices)

@@ -78,6 +78,7 @@ class Flags:
     compile: bool | None
     quantize: str
     cache: str
+    progressive: str
     offload: str
     cuda_graphs: bool | None
     profile: str | os.PathLike | None

@@ -37,6 +37,7 @@ OPTIONS = {
     "quantize text:8bit": {"quantize": "text:8bit"},
     "cache first-block": {"cache": "first-block:0.4"},
     "cache taylorseer": {"cache": "taylorseer:0.4"},
+    "progressive": {"progressive": "0.5:0.25"},
     "parallel shard": {"parallel": "shard"},
     "parallel context": {"parallel": "context"},
     "offload model": {"offload": "model"},
@@ -109,7 +110,7 @@ def far(found, plain) -> float:
     return ((found - plain).abs().mean() / plain.abs().mean()).item()
 
 
-LOSS = {"quantize": 0.3, "cache": 0.1}
+LOSS = {"quantize": 0.3, "cache": 0.1, "progressive": 0.3}
 """The most that one may change latents after these steps, relative; others change them by rounding."""
 
 
@@ -145,6 +146,7 @@ def test_every_pair_works_or_is_refused(tiny, plain, a, b):
             ("quantize", "quantize"),
             ("cache", "stepcache"),
             ("attention", "attention"),
+            ("progressive", "progressive"),
         )
     }
     assert {names[key] for key in options if key in names} <= made.facts.keys(), "one of them was left out"

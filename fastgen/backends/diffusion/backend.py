@@ -185,6 +185,7 @@ class DiffusionBackend:
                 files=tuple(next(files) for _ in jobs[r.id]),
                 warnings=self._warnings(r, inputs.get(r.id), tokens),
                 cache=report.decisions(jobs[r.id]),
+                progressive=report.small_steps(jobs[r.id]),
                 stages={k: round(v, 5) for k, v in stages.items()},
                 work=work,
             )

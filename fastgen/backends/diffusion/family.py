@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -61,6 +61,33 @@ class Sample:
     """(tokens, C), float32: the result."""
     pattern: str = ""
     """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
+    """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
+    whole: Sample | None = None
+    """The sample at its full size, if this is the small image with which it begins."""
+    begun: Beginning | None = None
+    """The steps that it took as a small image, once it has taken them."""
+
+
+class Small(NamedTuple):
+    """How many first steps a sample takes at which smaller size."""
+
+    steps: int
+    width: int
+    height: int
+    """In pixels."""
+    share: float
+    """Its pixels, as a share of the full ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """The first steps of a sample, taken at a smaller size."""
+
+    small: Small
+    x: torch.Tensor
+    """(tokens, C), float32: where the sample is after them, at its full size."""
+    pattern: str
+    """As `Sample.pattern`, of these steps."""
 
 
 class Activations(Protocol):
@@ -150,6 +177,20 @@ class Family(Protocol):
 
     def to_maps(self, latents: torch.Tensor, width: int, height: int) -> torch.Tensor:
         """Latents (B, tokens, C) of images of this size as the VAE's decoder takes them, (B, ...)."""
+
+    def to_grid(self, latents: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """The same numbers as (channels, h, w), where neighbours are neighbours in the image. Only a family with
+        `Parts.grows` needs this and `from_grid`.
+
+        Args:
+            latents: (tokens, C) of an image of this size.
+        """
+
+    def from_grid(self, grid: torch.Tensor) -> torch.Tensor:
+        """The inverse of `to_grid`."""
+
+    def small_size(self, width: int, height: int, scale: float) -> tuple[int, int]:
+        """The (width, height) nearest to `scale` times these that the family can make. As for `to_grid`."""
 
     def decode(self, maps: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) in -1..1, not clamped, from what `to_maps` returned, or some rows of it."""

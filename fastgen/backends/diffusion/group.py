@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastgen.backends.diffusion import progressive
 from fastgen.backends.diffusion.cached_blocks import through_cache
 from fastgen.backends.diffusion.family import Family, Sample
 from fastgen.backends.diffusion.transfer import upload
@@ -26,22 +27,25 @@ class Member:
     def __init__(self, family: Family, sample: Sample):
         modules = family.modules
         self.sample = sample
-        self.at = 0
+        begun = sample.begun
+        self.at = begun.small.steps if begun is not None else 0
         """Steps it has taken."""
         self.noise = upload(sample.noise, modules.device, torch.float32)
-        self.x = self.noise
+        self.x = begun.x if begun is not None else self.noise
         """(tokens, C), float32: where it is now."""
-        self.sigmas = family.sigmas(sample.steps, sample.noise.shape[0])
+        self.sigmas = progressive.levels(family, sample)
         """The noise levels of its schedule, in main memory."""
+        self.last = progressive.last_step(family, sample)
+        """After so many steps it leaves."""
         cache = modules.step_cache
-        self.cache = CacheState(cache, sample.steps) if cache is not None else None
-        self.negative_cache = CacheState(cache, sample.steps) if cache is not None else None
+        self.cache = CacheState(cache, sample.steps - self.at) if cache is not None else None
+        self.negative_cache = CacheState(cache, sample.steps - self.at) if cache is not None else None
         """That of its second pass."""
 
     @property
     def left(self) -> int:
-        """Steps still to take."""
-        return self.sample.steps - self.at
+        """Steps still to take, at this size."""
+        return self.last - self.at
 
 
 class Group:
@@ -162,8 +166,10 @@ class Group:
             member.x = x[: len(member.noise)]
             member.at += self.taken
             if not member.left:
-                member.sample.latents, member.sample.memory = member.x, None
-                member.sample.pattern = member.cache.pattern if member.cache is not None else ""
+                sample = member.sample
+                sample.latents, sample.memory = member.x, None
+                before = sample.begun.pattern if sample.begun is not None else ""
+                sample.pattern = before + member.cache.pattern if member.cache is not None else ""
         return [member for member in self.members if member.left]
 
     def _velocity(self, timestep: torch.Tensor) -> torch.Tensor:

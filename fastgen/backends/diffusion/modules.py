@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fastgen.config.families import Parts
-from fastgen.config.optimizations import StepCache
+from fastgen.config.optimizations import Progressive, StepCache
 from fastgen.opt.base import QuantizedWeights, Stage
 from fastgen.opt.parked import BlockStream, Parked
 from fastgen.opt.ulysses import Ranks
@@ -35,6 +35,8 @@ class Modules:
     """Turns images and texts into what a text encoder that sees images reads."""
     step_cache: StepCache | None = None
     """None: every step is computed in full."""
+    progressive: Progressive | None = None
+    """None: every step is taken at the full size."""
     quantized_cache: Mapping[str, QuantizedWeights] = field(default_factory=dict)
     """Where the quantized weights of a part are stored. If they exist, that part is created without weights."""
     away: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fastgen.backends.diffusion.clock import Clock
 from fastgen.backends.diffusion.decode import Decoded, decode, to_uint8
-from fastgen.backends.diffusion.family import Family, Sample
+from fastgen.backends.diffusion.family import Family, Sample, Small
 from fastgen.backends.diffusion.files import Inputs
 from fastgen.backends.diffusion.memory import Room
 from fastgen.backends.diffusion.prompts import PromptEncoder
@@ -47,6 +47,8 @@ class ImageJob:
         """The colour profile with which `picture` is saved; b"" for sRGB."""
         self.patterns: list[str] = []
         """With a step cache: which steps were computed in full, one pattern per turn."""
+        self.small: Small | None = None
+        """Its first steps, if they were taken at a smaller size."""
         self.is_finite = True
         """Whether the latents and pixels of every turn were finite numbers."""
 
@@ -144,6 +146,7 @@ class Rendering:
             decoded = self._renderer.decode(samples, to_uint8)
         for job, sample in zip(jobs, samples, strict=True):
             job.patterns += [sample.pattern] if sample.pattern else []
+            job.small = sample.begun.small if sample.begun is not None else None
         return decoded
 
     def _sample(self, job: ImageJob, turn: int, prompts: Prompts) -> Sample:

@@ -42,16 +42,38 @@ class WorkDone:
         work: dict[str, int] = asdict(steps.take_counts())
         if modules.device.type == "cuda":
             work["gpu_peak_mib"] = max(map(torch.cuda.max_memory_reserved, modules.devices)) >> 20
-        patterns = [pattern for job in jobs for pattern in job.patterns]
-        if patterns:
-            blocks, taken = len(blocks_of(modules)), sum(map(len, patterns))
-            computed = sum(pattern.count("1") for pattern in patterns)
-            work |= {"blocks": computed * blocks + taken - computed, "blocks_without_cache": taken * blocks}
+        if modules.step_cache is not None or modules.progressive is not None:
+            work |= _blocks(jobs, len(blocks_of(modules)))
         if self.settings.optimizations.compile.on:
             with self._lock:
                 now = graphs()
                 work["recompiles"], self._graphs = now - self._graphs, now
         return work
+
+
+def _blocks(jobs: list[ImageJob], blocks: int) -> dict[str, int]:
+    """How many blocks were evaluated, and how many there are in all steps. One on a smaller image counts by its share
+    of the pixels."""
+    evaluated, all_steps = 0.0, 0
+    for job in jobs:
+        small = job.small
+        for pattern in job.patterns or ["1" * job.request.image_params.steps]:
+            first = small.steps if small is not None else 0
+            evaluated += _evaluated(pattern[first:], blocks)
+            evaluated += _evaluated(pattern[:first], blocks) * (small.share if small is not None else 0)
+            all_steps += len(pattern)
+    return {"blocks": round(evaluated), "blocks_without_cache": all_steps * blocks}
+
+
+def _evaluated(pattern: str, blocks: int) -> int:
+    computed = pattern.count("1")
+    return computed * blocks + len(pattern) - computed
+
+
+def small_steps(jobs: list[ImageJob]) -> dict[str, int]:
+    """The first steps of a row's images, if they were taken at a smaller size: how many, and which size."""
+    small = next((job.small for job in jobs if job.small is not None), None)
+    return {"steps": small.steps, "width": small.width, "height": small.height} if small is not None else {}
 
 
 def not_finite(settings: Settings) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fastgen.backends.diffusion import progressive
 from fastgen.backends.diffusion.clock import Clock, Span
 from fastgen.backends.diffusion.family import Family, Sample
 from fastgen.backends.diffusion.graphs import StepGraphs
@@ -122,7 +123,8 @@ class StepEngine:
 
     def submit_all(self, samples: Iterable[Sample], clock: Clock | None = None) -> list[Future]:
         """As `submit`. No step begins with only some of them."""
-        tickets = [_Ticket(sample, self.family.key(sample), clock) for sample in samples]
+        first = [progressive.beginning(self.family, sample) or sample for sample in samples]
+        tickets = [_Ticket(sample, self.family.key(sample), clock) for sample in first]
         with self._lock:
             self._waiting.extend(tickets)
         for _ in tickets:
@@ -234,7 +236,20 @@ class StepEngine:
         assert stream.group is not None
         if stream.group.is_over:
             left = self._dissolve(stream.group, stream)
-            self._end(stream, [ticket for ticket in stream.tickets if ticket.member not in left])
+            done = [ticket for ticket in stream.tickets if ticket.member not in left]
+            self._grow(stream, [ticket for ticket in done if ticket.sample.whole is not None])
+            self._end(stream, [ticket for ticket in done if ticket in stream.tickets])
+
+    def _grow(self, stream: _Stream, tickets: list[_Ticket]) -> None:
+        """These small images have taken their steps: they wait, before all others, for a group of their full size."""
+        for ticket in tickets:
+            ticket.sample, ticket.member = progressive.grown(self.family, ticket.sample), None
+            ticket.key = self.family.key(ticket.sample)
+        with self._lock:
+            stream.tickets = [ticket for ticket in stream.tickets if ticket not in tickets]
+            self._waiting.extendleft(reversed(tickets))
+        for _ in tickets:
+            self.wake()
 
     def _dissolve(self, group: Group, stream: _Stream) -> list[Member]:
         """Returns the samples that have steps left."""

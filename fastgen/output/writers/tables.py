@@ -183,6 +183,7 @@ def describe(result: Result) -> dict:
             | cost
         )
         about |= {"cache": result.cache} if result.cache else {}
+        about |= {"progressive": result.progressive} if result.progressive else {}
         about |= {"usage": result.usage} if result.usage else {}
         for name in ("reasoning", "removed", "not_sent"):
             about |= {name: said} if (said := getattr(result, name)) else {}

@@ -159,6 +159,7 @@ LOCAL = [
     t2i("an unknown kind", "--cache", "nonesuch", "first-block", TINY),
     t2i("a threshold of zero", "--cache", "first-block:0", "above 0", TINY),
     t2i("a threshold of NaN", "--cache", "first-block:nan", "above 0", TINY),
+    t2i("larger than the image", "--progressive", "2", "SCALE:SHARE", TINY),
     t2i("an unknown kind", "--offload", "nonesuch", "one of none", TINY),
     t2i("without a GPU", "--offload", "text", "leave it out", TINY),
     t2i("no such file", "--profile", "nowhere.toml", "no such file", TINY),

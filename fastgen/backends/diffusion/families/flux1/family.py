@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastgen.backends.diffusion.families import shifted
+from fastgen.backends.diffusion.families import patches, shifted
 from fastgen.backends.diffusion.families.flux1 import latents, text
 from fastgen.backends.diffusion.families.flux1.forward import Forward
 from fastgen.backends.diffusion.families.flux1.load import load as load_modules
@@ -52,6 +52,15 @@ class Flux1:
 
     def to_maps(self, packed: torch.Tensor, width: int, height: int) -> torch.Tensor:
         return latents.to_maps(self.modules, packed, width, height)
+
+    def to_grid(self, packed: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        return patches.unpack(packed[None], 2 * (height // 16), 2 * (width // 16))[0]
+
+    def from_grid(self, grid: torch.Tensor) -> torch.Tensor:
+        return patches.pack(grid[None])[0]
+
+    def small_size(self, width: int, height: int, scale: float) -> tuple[int, int]:
+        return max(16, 16 * round(width * scale / 16)), max(16, 16 * round(height * scale / 16))
 
     def decode(self, maps: torch.Tensor) -> torch.Tensor:
         return self.modules.vae.decode(maps, return_dict=False)[0]
