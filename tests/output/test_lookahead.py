@@ -120,13 +120,13 @@ def test_a_run_whose_files_were_looked_at_ahead_makes_only_what_is_damaged(
         assert all(isinstance(result, Done) for result in run.results())
         return run
 
-    stands, first = triage.stands, go()
+    stands, first = triage._stands, go()
     out = first.folder.path
     before = (out / "results.jsonl").read_bytes()
     seen = []
     monkeypatch.setattr(lookahead, "LEAST_BYTES", 1)
     monkeypatch.setattr(Lookahead, "found_intact", waiting(Lookahead.found_intact))
-    monkeypatch.setattr(triage, "stands", lambda self, known, _: seen.append(known.id) or stands(self, known, _))
+    monkeypatch.setattr(triage, "_stands", lambda self, known, _: seen.append(known.id) or stands(self, known, _))
     (out / table(out / "results.jsonl")[7]["images"][0]).unlink()
     again = go()
     assert seen == ['"7"'] and again.counts["done"] == 30 and again.counts["new"] == 1
