@@ -2,12 +2,13 @@
 
 A window of requests is sorted into buckets (what may share a forward pass). A worker gets batches of one bucket until
 that has no full batch left, and the workers are spread over the buckets, so that each one changes its size as seldom as
-possible; what does not fill a batch waits for later rows.
+possible; what does not fill a batch waits for later rows. Once no more rows will come, it is settled who does what.
 Those with the most steps go first: a worker fills the places that become free, so the last to end should be short.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -19,7 +20,7 @@ WINDOW = 4096
 """Requests held at once: enough to fill batches from mixed sizes, few enough not to matter in memory."""
 
 LEFT_TO_ITS_WORKER = 0.5
-"""Batches. For so few rows no other worker changes its size: all would end at most that much sooner."""
+"""Batches. For so few rows no other worker changes its size."""
 FEW = 16
 """Putting one request in its place compares it with about this many others."""
 
@@ -57,6 +58,8 @@ class Window:
         """How many of the first requests of a bucket are in order; those behind came later."""
         self._current: dict[str, Bucket] = {}
         """Worker -> the bucket of its last batch."""
+        self._shares: dict[str, float] = {}
+        """Worker -> samples of that bucket that are its to do, from when no more rows will come."""
 
     def __len__(self) -> int:
         return self.requests
@@ -92,40 +95,82 @@ class Window:
         Args:
             worker: the name of the one that gets it.
             ended: no more rows will come, so what is left is sent, spread over the workers.
-            busy: other workers that have batches and will ask again. With `ended`, the last rows of a bucket that one
-                of them has are left to it, if they are at most half a batch: then None is for this worker only.
+            busy: other workers that have batches and will ask again. With `ended`, they keep what they can do of
+                their buckets until all end, and the last rows are left to them if another worker would gain about
+                half a batch at most: then None is for this worker only.
         """
         if not self.requests:
             return None
-        bucket = self._choose(ended or self.full, worker, busy if ended else ())
+        bucket = self._choose(ended, worker, busy)
         if bucket is None:
             return None
         most = self.batch_for(bucket.width * bucket.height)
         if ended:  # few rows left: small batches for all workers are better than a full one for a single worker
             most = max(1, min(most, -(-self.samples // self.workers)))
-        return self._take(bucket, most)
+        batch = self._take(bucket, most)
+        if ended:
+            self._shares[worker] = max(0.0, self._shares[worker] - batch.samples)
+        return batch
 
-    def _choose(self, must: bool, worker: str, busy: Collection[str]) -> Bucket | None:
-        """The worker's bucket while it can fill a batch, else the one that can fill most for each worker that has
-        it."""
-
-        def batches(bucket: Bucket) -> float:
-            return self._samples[bucket] / self.batch_for(bucket.width * bucket.height)
-
-        current = self._current.pop(worker, None)
-        if current is None or current not in self._buckets or (batches(current) < 1 and not must):
-            have = Counter(self._current.values())
-
-            def share(bucket: Bucket) -> tuple[bool, float, Bucket]:
-                return batches(bucket) >= 1, batches(bucket) / (1 + have[bucket]), bucket
-
-            held = {bucket for name, bucket in self._current.items() if name in busy}
-            free = [bucket for bucket in self._buckets if bucket not in held or batches(bucket) > LEFT_TO_ITS_WORKER]
-            if not free:
+    def _choose(self, ended: bool, worker: str, busy: Collection[str]) -> Bucket | None:
+        """The worker's bucket while it can fill a batch and the worker has a share of it, else another one."""
+        must = ended or self.full
+        current, share = self._current.pop(worker, None), self._shares.pop(worker, None)
+        if current not in self._buckets or not (must or self._batches(current) >= 1) or (ended and share == 0):
+            current = None
+        if ended:
+            if current is None or share is None:
+                current, share = self._plan(current, set(busy))
+            if current is None:
                 return None
-            current = max(free, key=share)
+            self._shares[worker] = math.inf if share is None else share
+        elif current is None:
+            current = self._widest()
         self._current[worker] = current
-        return current if must or batches(current) >= 1 else None
+        return current if must or self._batches(current) >= 1 else None
+
+    def _batches(self, bucket: Bucket) -> float:
+        return self._samples[bucket] / self.batch_for(bucket.width * bucket.height)
+
+    def _widest(self) -> Bucket:
+        """The bucket that can fill most for each worker that has it."""
+        have = Counter(self._current.values())
+
+        def widest(bucket: Bucket) -> tuple[bool, float, Bucket]:
+            batches = self._batches(bucket)
+            return batches >= 1, batches / (1 + have[bucket]), bucket
+
+        return max(self._buckets, key=widest)
+
+    def _plan(self, current: Bucket | None, busy: set[str]) -> tuple[Bucket | None, float]:
+        """A bucket for a worker, and how many samples of it, so that all workers end together and no more of them share
+        a bucket than must: a line of all rows, bucket after bucket, is cut into a piece for each worker.
+
+        Args:
+            current: the bucket that the worker has; it stays there if the others leave some of it over.
+        Returns:
+            None, 0 if it is better to leave the last rows to the others.
+        """
+        each = self.samples / self.workers
+        kept: dict[Bucket, float] = {}
+        for name, bucket in self._current.items():
+            if name in busy:
+                kept[bucket] = kept.get(bucket, 0.0) + min(self._shares.get(name, math.inf), each)
+
+        def left_over(bucket: Bucket) -> float:
+            return self._samples[bucket] - kept.get(bucket, 0.0)
+
+        if current is None or left_over(current) <= 0:
+            few = LEFT_TO_ITS_WORKER
+            free = [b for b in self._buckets if b not in kept or self._batches(b) > few]
+            current = max(free, key=lambda b: (self._batches(b) >= 1, left_over(b), b), default=None)
+            if current is None:
+                return None, 0.0
+            batch = self.batch_for(current.width * current.height)
+            if current in kept and left_over(current) <= few * batch and each <= batch:
+                return None, 0.0
+        left, batch = left_over(current), self.batch_for(current.width * current.height)
+        return current, max(batch, left) if current in kept and left < each else math.inf
 
     def _take(self, bucket: Bucket, most: int) -> Batch:
         """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by

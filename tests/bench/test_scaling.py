@@ -23,7 +23,9 @@ def test_one_slow_worker_costs_no_more_than_it_lacks(tmp_path):
     assert simulate(tmp_path, 8, 2000, slow=5.0, charge=False)["efficiency"] >= 0.97
 
 
-@pytest.mark.parametrize(("workers", "rows", "sizes"), [(4, 2000, 16), (4, 2000, 8), (8, 1600, 8), (3, 2000, 8)])
+@pytest.mark.parametrize(
+    ("workers", "rows", "sizes"), [(4, 2000, 16), (4, 2000, 8), (8, 1600, 8), (3, 2000, 8), (16, 4000, 40)]
+)
 def test_workers_are_spread_over_the_sizes(tmp_path, workers, rows, sizes):
     found = simulate(tmp_path, workers, rows, sizes=sizes, charge=False)
     assert found["efficiency"] >= 0.97

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,7 +111,8 @@ def test_the_longest_go_first():
 
 
 def test_the_last_rows_of_a_size_are_left_to_the_worker_that_has_it():
-    """At most half a batch, and only while that worker has something to do, so that it will ask again."""
+    """If another would gain half a batch at most, and only while that worker has something to do, so that it will ask
+    again."""
 
     def window_with(left: int) -> Window:
         window = Window(lambda pixels: 8, workers=2)
@@ -127,8 +129,37 @@ def test_the_last_rows_of_a_size_are_left_to_the_worker_that_has_it():
     assert window_with(4).draw(True, other, (name,)) is None
     assert window_with(4).draw(True, name, (other,)).samples == 2, "it is spread, as ever"
     assert window_with(4).draw(True, other, ()).bucket.width == 64, "that worker is gone"
-    assert window_with(5).draw(True, other, (name,)).bucket.width == 64, "more than half a batch"
+    assert window_with(8).draw(True, other, (name,)) is None, "it would gain four samples"
+    assert window_with(9).draw(True, other, (name,)).bucket.width == 64, "it would gain more than half a batch"
     assert window_with(4).draw(True, "c", (other,)).bucket.width == 64, "who is busy has another size"
+
+
+@pytest.mark.parametrize(
+    ("workers", "rows"),
+    [
+        (4, [400, 30, 50, 110, 20]),
+        (16, [40 + 37 * i % 161 for i in range(40)]),
+        (8, [40 + 37 * i % 161 for i in range(24)]),
+        (16, [90 + 37 * i % 161 for i in range(16)]),
+    ],
+)
+def test_workers_that_end_together_share_as_few_sizes_as_they_can(workers, rows):
+    """The rows are a line, size after size, that is cut into a piece for each worker: one change of size where a size
+    ends, so one less than there are sizes. All workers take a batch in each round."""
+    window, names = Window(lambda pixels: 2, workers, sum(rows)), [f"worker {i}" for i in range(workers)]
+    for size, count in enumerate(rows):
+        for number in range(count):
+            window.add(request(number, (64 + 16 * size, 64)))
+    had: dict[str, list[Bucket]] = {name: [] for name in names}
+    rounds = 0
+    while len(window):
+        rounds += 1
+        for name in names:
+            if (batch := window.draw(True, name, [other for other in names if other != name])) is not None:
+                had[name].append(batch.bucket)
+    switches = sum(len(list(groupby(buckets))) - 1 for buckets in had.values() if buckets)
+    assert switches <= 1.2 * (len(rows) - 1)
+    assert rounds <= sum(rows) / 2 / workers + 3
 
 
 def test_the_last_rows_are_spread_over_the_workers():
