@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 import fastgen
@@ -144,6 +145,7 @@ def test_memory_that_is_full_in_one_process_makes_groups_smaller_in_all(tmp_path
         assert backend.lead.pids == pids and all(other.process.poll() is None for other in backend.lead._others)
     finally:
         backend.close()
+    assert not torch.distributed.is_initialized(), "nothing of it is left in this process"
 
 
 @pytest.mark.slow

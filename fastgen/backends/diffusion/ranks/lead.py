@@ -128,6 +128,8 @@ class Lead:
                 other.process.wait(END_S)
             except subprocess.TimeoutExpired:
                 other.process.kill()
+        if self._device.kind == "cpu":  # a process with a GPU ends now; NCCL might wait for the others here
+            leave()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # For _LedGroup
