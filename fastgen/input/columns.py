@@ -51,12 +51,14 @@ class Columns:
         self._prompts = (*PROMPTS[task], "text") if rows.asks_text else PROMPTS[task]
         self._diffusers = {} if task == "caption" else DIFFUSERS
         self._uncommon = {*self._prompts, *self._diffusers, *(PICTURES if task != "t2i" else ())}
-        self._flags = bool(rows.prompt_key or rows.image_key or rows.mask_key or rows.id_key or rows.prompt)
+        self.changed_by = frozenset(self._uncommon | {"fastgen", "fastgen_status"})
+        """Only rows with one of these are read in another way than they are, if no flag names a column."""
+        self.by_flags = bool(rows.prompt_key or rows.image_key or rows.mask_key or rows.id_key or rows.prompt)
 
     def read(self, fields: dict) -> tuple[dict, dict[str, str]]:
         """The row under the names of fields, and for each field that another column gave: field -> column."""
         made = _made(fields)
-        if not self._flags and not made and self._uncommon.isdisjoint(fields):
+        if not self.by_flags and not made and self._uncommon.isdisjoint(fields):
             return fields, {}
         view, columns = dict(fields), dict[str, str]()
         self._named_by_flags(view, columns)

@@ -58,11 +58,15 @@ class Intake:
         # Everything that the local engine needs is resolved even if an API comes first, because a row may end up there.
         self._first = next((link for link in settings.route if not link.backend.is_remote), settings)
         self._remote = next((link for link in settings.route if link.backend.is_remote), None)
+        self._asks_service = any(link.backend.service for link in settings.route)
+        """Whether a row may end up at a service; else fields with the names of its options are the user's own."""
         self._identities = Identities(settings.rows.output_key, settings.rows.id_key)
 
     def identify(self, row: Row) -> Identity:
         """The row's identity; its `error` is set if the row itself is bad."""
         identity = self._identities.identify(row)
+        if self._columns.changed_by.isdisjoint(identity.fields) and not self._columns.by_flags:
+            return identity
         view, columns = self._columns.read(identity.fields)
         return identity if view is identity.fields else replace(identity, fields=view, columns=columns)
 
@@ -100,12 +104,13 @@ class Intake:
             "guidance": read_real(fields, "guidance", settings.image.guidance),
             "seed": self._seed(fields, id),
             "n": read_whole(fields, "n", settings.image.n, 1, MAX_N),
-            **read_api_options(fields, self.settings),
+            **self.settings.image.options,
+            **(read_api_options(fields) if self._asks_service else {}),
             **(read_contrast(fields, settings.model) if not settings.backend.is_remote else {}),
         }
         asked = own_size or (remote.image.size if remote else None)  # a remote backend has one only if --size was given
         base: dict[str, Any] = {"content": identity.content, "row": number, "size": asked or (0, 0)}
-        base["loras"] = self._loras.read(fields)
+        base["loras"] = self._loras.read(fields) if loras.FIELD in fields else ()
         if remote:
             set_here = [name for name in ("seed", "steps", "guidance") if fields.get(name) is not None]
             base["asked"] = tuple(dict.fromkeys((*set_here, *self.settings.run.asked)))

@@ -205,16 +205,14 @@ def read_size(fields: dict, settings: Settings) -> tuple[int, int] | None:
     return wanted
 
 
-def read_api_options(fields: dict, settings: Settings) -> dict[str, str]:
-    """The options that only APIs understand, from the row, else from the flags. If no API is used, a row's fields of
-    these names are the user's own."""
-    api_options = dict(settings.image.options)
-    if any(link.backend.service for link in settings.route):
-        for name in OPTIONS:
-            if fields.get(name) not in (None, ""):
-                api_options[name] = word = read_text(fields[name], name).strip()
-                if len(word) > 100:
-                    raise InputError(f"{quoted(word)}: no service has such a long option; shorten it", name)
+def read_api_options(fields: dict) -> dict[str, str]:
+    """The options of the row that only APIs understand."""
+    api_options: dict[str, str] = {}
+    for name in OPTIONS:
+        if fields.get(name) not in (None, ""):
+            api_options[name] = word = read_text(fields[name], name).strip()
+            if len(word) > 100:
+                raise InputError(f"{quoted(word)}: no service has such a long option; shorten it", name)
     return api_options
 
 

@@ -55,10 +55,9 @@ def stem(
         number: of the row.
         fields: of the row.
     """
-    name = artifacts.stem(id)
-    if layout.numbered and not has_own_id:
-        name = f"row-{number:06}"
-    elif layout.numbered and _NUMBERED.fullmatch(name):
+    by_number = layout.numbered and not has_own_id
+    name = f"row-{number:06}" if by_number else artifacts.stem(id)
+    if layout.numbered and not by_number and _NUMBERED.fullmatch(name):
         name = artifacts.stem(id, "its own id")
     if pattern:
         own = {"id": name, "row": f"{number:06}", "seed": str(params.seed)}
@@ -69,7 +68,7 @@ def stem(
         )
     if layout.folders:
         return f"{(number - 1) // IN_FOLDER:05}/{name}"
-    return name if name != artifacts.stem(id) else ""
+    return name if by_number or name != artifacts.stem(id) else ""
 
 
 def _plain(value: object) -> str:

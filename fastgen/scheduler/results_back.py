@@ -131,8 +131,9 @@ class ResultsBack:
         closing = ""
         alone = len(batch.requests) == 1
         is_remote, last = group.settings.backend.is_remote, not self._route.after(group)
+        durable = group.settings.durable
         for request, result in zip(batch.requests, results, strict=True):
-            if group.settings.durable and not result.attempts:
+            if durable and not result.attempts:
                 later.append(request)
                 continue
             if is_remote:

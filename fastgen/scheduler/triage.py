@@ -75,6 +75,8 @@ def triage(
         out: the folder that keeps images that are inside the rows; None: the run folder.
     """
     intake = Intake(settings, warn if unread is None else unread.say_read, out)
+    layout = layout or Layout()
+    has_names = bool(settings.rows.name or layout.numbered or layout.folders)
     earlier = _Earlier(settings, journal, intake.places, stored) if journal else None
     try:
         parts, key = [part for part in (share, picked) if part is not None], settings.rows.output_key
@@ -90,7 +92,7 @@ def triage(
                 continue
             item = intake.read(row, identity)
             if earlier and isinstance(item, Request) and item.task != "caption":
-                item = earlier.named(item, _usual_stem(item, identity, settings, layout or Layout()))
+                item = earlier.named(item, _usual_stem(item, identity, settings, layout) if has_names else "")
             yield Skipped(item) if isinstance(item, Failed) and earlier and earlier.has(item, identity) else item
     finally:  # also for a run that is interrupted
         if unread is not None:

@@ -287,6 +287,18 @@ def test_words_of_a_row_about_its_turns_and_its_texts(edit, settings, tmp_path):
     assert [failed.field for failed in (silent, both, none)] == ["prompt", "text_only", "images"]
 
 
+def test_words_of_apis_are_the_users_own_where_there_is_no_api(settings, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "a")
+    [request] = take(settings("t2i"), {"prompt": "a", "quality": 5})
+    assert request.params.quality == ""
+    openai = settings("t2i", backend="openai", quality="low")
+    plain, other, wrong = take(
+        openai, {"prompt": "a"}, {"prompt": "b", "quality": " high "}, {"prompt": "c", "quality": 5}
+    )
+    assert (plain.params.quality, other.params.quality) == ("low", "high"), "the row's word counts before the flag's"
+    assert wrong.field == "quality" and "must be a string" in wrong.message
+
+
 def test_rows_that_clash_twice_are_told_apart(settings):
     intake = Intake(settings("t2i"))
     rows = [{"id": "x", "prompt": p} for p in ("a", "b", "b")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastgen.scheduler.run import Run
 PACKAGE = str(Path(fastgen.__file__).parent)
 OF_A_ROW = {"Row", "Identity", "SpooledRow", "Request", "Bucket", "Batch", "Done", "Failed"}
 MOST_FILES = 20
+MOST_FILES_PER_ROW = 23
 
 
 def holds(value: Any, depth: int = 0) -> bool:
@@ -41,3 +43,28 @@ def test_a_row_crosses_few_files(settings, rows_file):
         sys.setprofile(None)
     names = sorted(file.removeprefix(PACKAGE) for file in crossed)
     assert len(done) == 1 and 10 < len(names) <= MOST_FILES, names
+
+
+def test_few_files_do_anything_for_every_row(settings, rows_file):
+    """Whatever they hold. What is done once per batch or per run does not count."""
+
+    def entered(count: int) -> Counter[str]:
+        entered: Counter[str] = Counter()
+
+        def watch(frame, event, result):
+            file = frame.f_code.co_filename
+            if event == "call" and file.startswith(PACKAGE):
+                entered[file.removeprefix(PACKAGE), frame.f_code.co_name] += 1
+
+        rows = rows_file([{"prompt": "a"}] * count)
+        run = Run(settings("t2i", rows, batch_size=32, out=str(rows.parent / f"out-{count}")))
+        sys.setprofile(watch)
+        try:
+            assert len(list(run.results())) == count
+        finally:
+            sys.setprofile(None)
+        return entered
+
+    few, many = entered(32), entered(96)
+    names = sorted({file for (file, function), count in many.items() if count - few[file, function] >= 64})
+    assert 10 < len(names) <= MOST_FILES_PER_ROW, names

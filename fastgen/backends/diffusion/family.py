@@ -61,7 +61,6 @@ class Sample:
     """(tokens, C), float32: the result."""
     pattern: str = ""
     """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
-    """With a step cache one character per step: 1 computed in full, 0 taken from earlier steps."""
     whole: Sample | None = None
     """The sample at its full size, if this is the small image with which it begins."""
     begun: Beginning | None = None

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -127,10 +128,10 @@ def table_line(spooled: SpooledRow, shape: Shape, journal: Results, partial: boo
         about = row.fields().get("fastgen", {"id": spooled.id, "status": "kept"})
         return splice(row, {"fastgen": about}), "kept"
     result = journal.get(spooled.id, spooled.content)
-    dropped = () if shape.rows.output_is_input else (key,)
     if isinstance(result, Done):
         about = describe(result) | _asked(row, shape)
         return splice(row, {key: _output(result, shape), "fastgen": about}), "done"
+    dropped = () if shape.rows.output_is_input else (key,)
     if result is None and partial:
         return splice(row, {"fastgen": {"id": spooled.id, "status": "pending"}}, dropped=dropped), "pending"
     if result is None:
@@ -164,6 +165,11 @@ def _output(result: Done, shape: Shape) -> object:
     return json.loads(result.text) if shape.is_json else result.text
 
 
+@lru_cache(64)
+def _is_service(backend: str) -> bool:
+    return bool((spec := backends.get(backend)) and spec.service)
+
+
 def describe(result: Result) -> dict:
     """The `fastgen` object of a row."""
     about: dict[str, Any] = {"id": result.id, "status": "done", "backend": result.backend, "model": result.model}
@@ -174,7 +180,7 @@ def describe(result: Result) -> dict:
             how.pop("n")
             if not how["width"]:
                 del how["width"], how["height"]
-            if (spec := backends.get(result.backend)) and spec.service:  # a service does not have these
+            if _is_service(result.backend):  # it does not have these
                 for name in {"steps", "guidance", "seed"} - set(result.sent):
                     del how[name]
         about |= (

@@ -36,7 +36,7 @@ def load(
     Args:
         classes: name of a part -> its class in diffusers or transformers.
         shorten: sets the modules right before LoRAs are merged: takes layers away that are never used.
-        more: further members of `Modules`.
+        more: further members of `Modules` besides the tokenizers.
 
     Raises:
         ModelError: a file is missing, damaged or does not fit; the message names the file.
@@ -69,6 +69,7 @@ def load(
         merge(path, plan, scale, whole)
     return Modules(
         **modules,
+        **{name: folder.tokenizer(name) for name in parts.tokenizers},
         **more(folder),
         parts=parts,
         scheduler=folder.scheduler(),

@@ -29,6 +29,13 @@ def unpack(tokens: torch.Tensor, h: int, w: int) -> torch.Tensor:
     return tokens.view(b, h // 2, w // 2, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, h, w)
 
 
+def make_noise(seed: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Noise (1, *shape), float32, on the CPU: the same on every device. It equals what diffusers draws with
+    `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn((1, *shape), generator=generator, dtype=torch.float32)
+
+
 def token_mask(mask: Image.Image, size: tuple[int, int], patch: int, channels: int) -> torch.Tensor:
     """(tokens, channels) of 0 and 1: a token is repainted if any of its patch x patch pixels is."""
     width, height = size

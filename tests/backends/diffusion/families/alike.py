@@ -39,6 +39,18 @@ class Case:
     def pictures(self) -> list[Any]:
         return [picture(self.seed + number, *shape) for number, shape in enumerate(self.references)]
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The arguments for diffusers' pipelines that all of them have."""
+        return {
+            "prompt": self.prompt,
+            "width": self.size[0],
+            "height": self.size[1],
+            "num_inference_steps": self.steps,
+            "generator": torch.Generator("cpu").manual_seed(self.seed),
+            "output_type": "pt",
+        }
+
 
 def sample(backend: DiffusionBackend, case: Case) -> Sample:
     """The case as the renderer would submit it."""

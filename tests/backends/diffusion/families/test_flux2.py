@@ -45,15 +45,10 @@ def pair(request, tmp_path_factory):
 
     def theirs(case: Case) -> torch.Tensor:
         return pipeline(
-            prompt=case.prompt,
             image=case.pictures or None,
-            width=case.size[0],
-            height=case.size[1],
-            num_inference_steps=case.steps,
             **dict.fromkeys(guided, case.guidance),
-            generator=torch.Generator("cpu").manual_seed(case.seed),
+            **case.asked,
             max_sequence_length=length,
-            output_type="pt",
         ).images[0]
 
     yield backend, theirs

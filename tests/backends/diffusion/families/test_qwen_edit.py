@@ -47,14 +47,9 @@ def opened(kind: str, folder: Path):
         found = backend.family.contrast(case.guidance, case.true_cfg, case.negative)
         return pipeline(
             image=case.pictures if plus else case.pictures[0],
-            prompt=case.prompt,
             negative_prompt=found[0] if found else None,
             true_cfg_scale=found[1] if found else 1.0,
-            width=case.size[0],
-            height=case.size[1],
-            num_inference_steps=case.steps,
-            generator=torch.Generator("cpu").manual_seed(case.seed),
-            output_type="pt",
+            **case.asked,
         ).images[0]
 
     return backend, theirs

@@ -27,14 +27,9 @@ def pair(tmp_path_factory):
     def theirs(case: Case) -> torch.Tensor:
         found = backend.family.contrast(case.guidance, case.true_cfg, case.negative)
         return pipeline(
-            prompt=case.prompt,
             negative_prompt=found[0] if found else None,
             true_cfg_scale=found[1] if found else 1.0,
-            width=case.size[0],
-            height=case.size[1],
-            num_inference_steps=case.steps,
-            generator=torch.Generator("cpu").manual_seed(case.seed),
-            output_type="pt",
+            **case.asked,
         ).images[0]
 
     yield backend, theirs

@@ -32,15 +32,10 @@ def pair(tmp_path_factory):
 
     def theirs(case: Case) -> torch.Tensor:
         return pipeline(
-            prompt=case.prompt,
             negative_prompt=case.negative,
-            width=case.size[0],
-            height=case.size[1],
-            num_inference_steps=case.steps,
             guidance_scale=case.guidance,
-            generator=torch.Generator("cpu").manual_seed(case.seed),
+            **case.asked,
             max_sequence_length=LENGTH,
-            output_type="pt",
         ).images[0]
 
     yield backend, theirs

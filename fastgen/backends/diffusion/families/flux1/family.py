@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from fastgen.backends.diffusion.families import patches, shifted
 from fastgen.backends.diffusion.families.flux1 import latents, text
 from fastgen.backends.diffusion.families.flux1.forward import Forward
 from fastgen.backends.diffusion.families.flux1.load import load as load_modules
+from fastgen.backends.diffusion.families.memo import memoized
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
@@ -19,8 +22,6 @@ from fastgen.config.families import FLUX1
 from fastgen.config.settings import Settings
 
 Rope = tuple[torch.Tensor, torch.Tensor]
-MOST_ROPES = 64
-"""Combinations of sizes whose positions are kept."""
 
 
 class Flux1:
@@ -31,10 +32,11 @@ class Flux1:
     def __init__(self, modules: Modules, max_sequence_length: int = 512):
         self.modules = modules
         self.max_sequence_length = max_sequence_length
-        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
-        self._rope: dict[tuple, Rope] = {}
+        self._schedule = memoized(partial(shifted.sigmas, modules.scheduler))
+        self.rope = memoized(partial(_rope, modules))
+        """See `_rope`."""
 
-    def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
+    def encode_prompts(self, prompts: list[str]) -> list[Any]:
         return text.encode(self.modules, prompts, self.max_sequence_length)
 
     def contrast(self, guidance: float, true_cfg: float | None, negative: str | None) -> tuple[str, float] | None:
@@ -71,9 +73,7 @@ class Flux1:
         return sample.width, sample.height, sample.reference_sizes
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
-        if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = shifted.sigmas(self.modules.scheduler, steps, tokens)
-        return self._sigmas[steps, tokens]
+        return self._schedule(steps, tokens)
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         return (sigmas * 1000).to(self.modules.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
@@ -81,26 +81,21 @@ class Flux1:
     def guided(self, positive: torch.Tensor, negative: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return negative + scale.to(positive.dtype) * (positive - negative)
 
-    def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Forward:
+    def forward(self, samples: list[Sample], guidance: torch.Tensor) -> Any:
         first = samples[0]
         rope = self.rope(first.prompt.embeds.shape[0], (first.width, first.height), first.reference_sizes)
         return Forward(self.modules, samples, guidance, rope)
-
-    def rope(self, text: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
-        """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
-        key = (text, size, references)
-        found = self._rope.get(key)
-        if found is None:
-            ids = [torch.zeros(text, 3), latents.position_ids(size, 0)]
-            # Kontext tells the reference from the image by the first axis.
-            ids += [latents.position_ids(reference, 1) for reference in references]
-            if len(self._rope) > MOST_ROPES:
-                self._rope.clear()
-            ids_there = upload(torch.cat(ids), self.modules.device)
-            found = self._rope[key] = self.modules.transformer.pos_embed(ids_there)
-        return found
 
 
 def load(settings: Settings, device: torch.device) -> Flux1:
     """The model of the settings; see `load.load`. Raises ModelError."""
     return Flux1(load_modules(settings, device), settings.engine.max_sequence_length)
+
+
+def _rope(modules: Modules, text: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
+    """Rotary positions (cos, sin) of text, image and reference tokens, in that order."""
+    ids = [torch.zeros(text, 3), latents.position_ids(size, 0)]
+    # Kontext tells the reference from the image by the first axis.
+    ids += [latents.position_ids(reference, 1) for reference in references]
+    rope: Rope = modules.transformer.pos_embed(upload(torch.cat(ids), modules.device))
+    return rope

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from fastgen.backends.diffusion.families import parts
-from fastgen.backends.diffusion.folder import Folder
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.config.families import FLUX1
 from fastgen.config.settings import Settings
@@ -24,8 +21,4 @@ def load(settings: Settings, device: torch.device) -> Modules:
         "text_encoder": CLIPTextModel,
         "text_encoder_2": T5EncoderModel,
     }
-    return parts.load(settings, device, FLUX1, classes, more=_tokenizers)
-
-
-def _tokenizers(folder: Folder) -> dict[str, Any]:
-    return {name: folder.tokenizer(name) for name in FLUX1.tokenizers}
+    return parts.load(settings, device, FLUX1, classes)

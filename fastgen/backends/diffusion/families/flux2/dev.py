@@ -31,8 +31,7 @@ def load(settings: Settings, device: torch.device) -> Flux2Dev:
         "vae": AutoencoderKLFlux2,
         "text_encoder": Mistral3ForConditionalGeneration,
     }
-    tokenizer = {"more": lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}}
-    modules = parts.load(settings, device, FLUX2_DEV, classes, _shorten, **tokenizer)
+    modules = parts.load(settings, device, FLUX2_DEV, classes, _shorten)
     return Flux2Dev(modules, settings.engine.max_sequence_length)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from fastgen.backends.diffusion.families import parts, patches
 from fastgen.backends.diffusion.families.flux2 import latents, schedule, text
 from fastgen.backends.diffusion.families.flux2.forward import Forward
+from fastgen.backends.diffusion.families.memo import memoized
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.modules import Modules
 from fastgen.backends.diffusion.transfer import upload
@@ -19,8 +21,6 @@ from fastgen.config.families import FLUX2, Parts
 from fastgen.config.settings import Settings
 
 Rope = tuple[torch.Tensor, torch.Tensor]
-MOST_ROPES = 64
-"""Combinations of sizes whose positions are kept."""
 
 
 class Flux2:
@@ -36,8 +36,8 @@ class Flux2:
         self.max_sequence_length = max_sequence_length
         self.distilled = distilled
         self.channels: int = modules.transformer.config.in_channels
-        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
-        self._rope: dict[tuple, Rope] = {}
+        self._schedule = memoized(partial(schedule.sigmas, modules.scheduler))
+        self._rope = memoized(partial(_rope, modules))
 
     def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
         return text.encode(self.modules, prompts, self.max_sequence_length)
@@ -68,9 +68,7 @@ class Flux2:
         return sample.width, sample.height, sample.reference_sizes
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
-        if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = schedule.sigmas(self.modules.scheduler, steps, tokens)
-        return self._sigmas[steps, tokens]
+        return self._schedule(steps, tokens)
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         return (sigmas * 1000).to(self.modules.dtype) / 1000 * 1000  # rounded as in diffusers' pipelines
@@ -83,22 +81,7 @@ class Flux2:
 
     def rope_of(self, sample: Sample) -> Rope:
         size = (sample.width, sample.height)
-        return self._positions(sample.prompt.embeds.shape[0], size, sample.reference_sizes)
-
-    def _positions(self, tokens: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
-        """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
-        key = (tokens, size, references)
-        found = self._rope.get(key)
-        if found is None:
-            ids = [latents.text_ids(tokens), latents.position_ids(size, 0)]
-            ids += [
-                latents.position_ids(shape, latents.REFERENCES * (1 + number))
-                for number, shape in enumerate(references)
-            ]
-            if len(self._rope) > MOST_ROPES:
-                self._rope.clear()
-            found = self._rope[key] = self.modules.transformer.pos_embed(upload(torch.cat(ids), self.modules.device))
-        return found
+        return self._rope(sample.prompt.embeds.shape[0], size, sample.reference_sizes)
 
 
 def load(settings: Settings, device: torch.device) -> Flux2:
@@ -122,8 +105,7 @@ def load_modules(
         more(modules)
 
     classes = {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2, "text_encoder": Qwen3Model}
-    tokenizer = {"more": lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}}
-    return parts.load(settings, device, of, classes, shorten, **tokenizer)
+    return parts.load(settings, device, of, classes, shorten)
 
 
 def cut_layers(encoder: Any, needed: int) -> None:
@@ -132,3 +114,11 @@ def cut_layers(encoder: Any, needed: int) -> None:
     if len(encoder.layers) > needed:
         encoder.layers = encoder.layers[:needed]
         encoder.config.num_hidden_layers = needed
+
+
+def _rope(modules: Modules, tokens: int, size: tuple[int, int], references: tuple[tuple[int, int], ...]) -> Rope:
+    """Rotary positions (cos, sin) for text, image and reference tokens, in that order."""
+    ids = [latents.text_ids(tokens), latents.position_ids(size, 0)]
+    ids += [latents.position_ids(shape, latents.REFERENCES * (1 + number)) for number, shape in enumerate(references)]
+    rope: Rope = modules.transformer.pos_embed(upload(torch.cat(ids), modules.device))
+    return rope

@@ -18,11 +18,8 @@ REFERENCES = 10
 
 
 def make_noise(seed: int, width: int, height: int, channels: int) -> torch.Tensor:
-    """Noise (H/16 * W/16, channels), float32, on the CPU: the same on every device. It equals what diffusers draws with
-    `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    shape = (1, channels, height // 16, width // 16)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)[0].flatten(1).T.contiguous()
+    """Noise (H/16 * W/16, channels); see `patches.make_noise`."""
+    return patches.make_noise(seed, (channels, height // 16, width // 16))[0].flatten(1).T.contiguous()
 
 
 def patchify(maps: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from fastgen.backends.diffusion.families import parts, patches, shifted
+from fastgen.backends.diffusion.families.memo import memoized
 from fastgen.backends.diffusion.families.qwen_image import latents, text
 from fastgen.backends.diffusion.families.qwen_image.forward import Forward
 from fastgen.backends.diffusion.family import Sample
@@ -32,7 +34,7 @@ class QwenImage:
         self.modules = modules
         self.max_sequence_length = max_sequence_length
         self.channels: int = modules.transformer.config.in_channels // 4
-        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
+        self._schedule = memoized(partial(shifted.sigmas, modules.scheduler))
         self._vae = threading.Lock()
         """The VAE remembers frames while it works, so one thread at a time."""
 
@@ -65,9 +67,7 @@ class QwenImage:
         return sample.width, sample.height, sample.reference_sizes
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
-        if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = shifted.sigmas(self.modules.scheduler, steps, tokens)
-        return self._sigmas[steps, tokens]
+        return self._schedule(steps, tokens)
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         return (sigmas * 1000).to(self.modules.dtype) / 1000  # rounded as in diffusers' pipelines
@@ -92,7 +92,7 @@ def load_modules(
     of: Parts,
     more: Callable[[Folder], dict[str, Any]] = lambda folder: {},
 ) -> Modules:
-    """Args: more: further members of `Modules`."""
+    """Args: more: further members of `Modules` besides the tokenizers."""
 
     def shorten(modules: dict[str, Any]) -> None:
         """Of the text encoder only what is used: it predicts no words, and sees images only where there are any."""
@@ -108,14 +108,7 @@ def load_modules(
         "vae": AutoencoderKLQwenImage,
         "text_encoder": Qwen2_5_VLForConditionalGeneration,
     }
-    return parts.load(
-        settings,
-        device,
-        of,
-        classes,
-        shorten,
-        more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer"), **more(folder)},
-    )
+    return parts.load(settings, device, of, classes, shorten, more)
 
 
 def _place_positions(modules: dict[str, Any]) -> None:

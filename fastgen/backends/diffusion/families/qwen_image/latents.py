@@ -16,11 +16,8 @@ from fastgen.backends.diffusion.transfer import upload
 
 
 def make_noise(seed: int, width: int, height: int, channels: int) -> torch.Tensor:
-    """Packed noise (H/16 * W/16, 4 * channels), float32, on the CPU: the same on every device. It equals what diffusers
-    draws with `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    shape = (1, channels, 2 * (height // 16), 2 * (width // 16))
-    return patches.pack(torch.randn(shape, generator=generator, dtype=torch.float32))[0]
+    """Packed noise (H/16 * W/16, 4 * channels); see `patches.make_noise`."""
+    return patches.pack(patches.make_noise(seed, (channels, 2 * (height // 16), 2 * (width // 16))))[0]
 
 
 def encode_pictures(m: Modules, pictures: list[np.ndarray]) -> list[torch.Tensor]:

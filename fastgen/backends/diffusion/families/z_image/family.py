@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 
 from fastgen.backends.diffusion.families import parts, patches, shifted
+from fastgen.backends.diffusion.families.memo import memoized
 from fastgen.backends.diffusion.families.z_image import latents, text
 from fastgen.backends.diffusion.families.z_image.forward import Forward
 from fastgen.backends.diffusion.family import Sample
@@ -30,7 +32,7 @@ class ZImage:
         self.modules = modules
         self.max_sequence_length = max_sequence_length
         self.channels: int = modules.transformer.config.in_channels
-        self._sigmas: dict[tuple[int, int], torch.Tensor] = {}
+        self._schedule = memoized(partial(shifted.sigmas, modules.scheduler))
 
     def encode_prompts(self, prompts: list[str]) -> list[text.Prompt]:
         return text.encode(self.modules, prompts, self.max_sequence_length)
@@ -64,9 +66,7 @@ class ZImage:
         return (tokens - 1).bit_length()
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
-        if (steps, tokens) not in self._sigmas:
-            self._sigmas[steps, tokens] = shifted.sigmas(self.modules.scheduler, steps, tokens)
-        return self._sigmas[steps, tokens]
+        return self._schedule(steps, tokens)
 
     def timesteps(self, sigmas: torch.Tensor) -> torch.Tensor:
         return (1000 - sigmas * 1000) / 1000  # rounded as in diffusers' pipeline; the model counts upwards
@@ -84,7 +84,5 @@ def load(settings: Settings, device: torch.device) -> ZImage:
     from transformers import Qwen3Model
 
     classes = {"transformer": ZImageTransformer2DModel, "vae": AutoencoderKL, "text_encoder": Qwen3Model}
-    modules = parts.load(
-        settings, device, Z_IMAGE, classes, more=lambda folder: {"tokenizer": folder.tokenizer("tokenizer")}
-    )
+    modules = parts.load(settings, device, Z_IMAGE, classes)
     return ZImage(modules, settings.engine.max_sequence_length)

@@ -14,11 +14,8 @@ from fastgen.backends.diffusion.modules import Modules
 
 
 def make_noise(seed: int, width: int, height: int, channels: int) -> torch.Tensor:
-    """Noise (H/16 * W/16, 4 * channels), float32, on the CPU: the same on every device. It equals what diffusers draws
-    with `generator=torch.Generator("cpu").manual_seed(seed)` in float32."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    shape = (1, channels, 2 * (height // 16), 2 * (width // 16))
-    return pack(torch.randn(shape, generator=generator, dtype=torch.float32))[0]
+    """Noise (H/16 * W/16, 4 * channels); see `patches.make_noise`."""
+    return pack(patches.make_noise(seed, (channels, 2 * (height // 16), 2 * (width // 16))))[0]
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
