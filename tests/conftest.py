@@ -21,6 +21,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # and this one in the background of a shell
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
+# Ray Data's would ask for figures in the background until the process ends. What it logs has tracebacks, and Python 3.11
+# cannot parse in two threads at once: "AST constructor recursion depth mismatch".
+os.environ["RAY_DATA_USAGE_DISABLED"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Many processes share the cores here, and threads that spin while they wait take them from each other: with two threads
 # a process the embedded models took twice the processor time. Workers under test choose their own number.
 os.environ["OMP_NUM_THREADS"] = "1"

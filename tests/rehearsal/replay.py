@@ -1,7 +1,7 @@
 """Blocks of a transformer are alike, so what one costs with some shapes the next one costs as well.
 
 The first block of a kind runs with each combination of shapes; the others add what it cost and return tensors of the
-same shapes. This makes the whole matrix several times faster. The part that CI runs computes every block.
+same shapes. This makes the whole matrix several times faster. test_replay.py computes every block and compares.
 """
 
 from __future__ import annotations
