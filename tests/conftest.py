@@ -21,7 +21,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # and this one in the background of a shell
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FASTGEN_KEEP_QUANTIZED"] = "0"
-# Ray Data's would ask for figures in the background until the process ends. What it logs has tracebacks, and Python 3.11
+# Ray Data would ask for figures in the background until the process ends. What it logs has tracebacks, and Python 3.11
 # cannot parse in two threads at once: "AST constructor recursion depth mismatch".
 os.environ["RAY_DATA_USAGE_DISABLED"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -24,6 +24,7 @@ from tests.processes import command_line, ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 RUN_S = 400
+ROWS = 100
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -63,7 +64,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
         import random
 
         rng = random.Random(3)
-        for number in range(240):
+        for number in range(ROWS):
             scenes.append(random_scene(rng, CANVASES[number % len(CANVASES)]))
             Image.fromarray(draw(scenes[-1])).save(tmp_path / f"{number}.png")
             file.write(json.dumps({"id": str(number), "image": f"{number}.png"}) + "\n")
@@ -97,7 +98,7 @@ def test_killed_at_any_time(environment, tmp_path, table, cli_process):
     rest, errors = process.communicate(timeout=RUN_S)
     assert process.returncode == 0, errors + rest[-2000:]
     journal = [line["rec"]["id"] for line in table(tmp_path / "out/journal.jsonl")]
-    assert len(journal) == len(set(journal)) == 240 and set(journal[: len(recorded)]) == recorded, "nothing twice"
+    assert len(journal) == len(set(journal)) == ROWS and set(journal[: len(recorded)]) == recorded, "nothing twice"
     rows = table(tmp_path / "out/results.jsonl")
     right = sum(row["caption"] == caption(scene) for row, scene in zip(rows, scenes, strict=True))
     assert right >= 0.95 * len(rows), right
