@@ -158,6 +158,32 @@ def test_a_hung_worker_is_found_and_a_poison_row_named(on_ray, rows_file, monkey
     assert sorted(json.loads(line)["rec"]["id"] for line in lines) == sorted(row["id"] for row in rows)
 
 
+def test_ray_data_gets_one_row_for_each_row(cluster, tmp_path, monkeypatch):
+    """The example of docs/machines.md, with the fake backend on a CPU."""
+    rows = [{"id": f"r{i}", "prompt": "refuse" if i == 5 else f"picture {i}", "mine": i} for i in range(12)]
+    (tmp_path / "prompts").mkdir()
+    pandas.DataFrame(rows).to_parquet(tmp_path / "prompts/part.parquet")
+    page = (Path(__file__).parents[2] / "docs/machines.md").read_text()
+    [example] = [block for block in page.split("```") if "fastgen.ray.Worker, " in block]
+    for theirs, ours in {
+        "/shared/run": str(tmp_path / "run"),
+        '"model": "klein"': '"backend": "fake", "gpus": "cpu"',
+        "batch_size=256, concurrency=4, num_gpus=1": "batch_size=6, concurrency=1",
+        '"prompts/"': repr(str(tmp_path / "prompts")),
+        '"made/"': repr(str(tmp_path / "made")),
+    }.items():
+        assert theirs in example
+        example = example.replace(theirs, ours)
+    exec(example.removeprefix("python"), {})
+    made = pandas.read_parquet(tmp_path / "made")
+    assert sorted(made["mine"]) == list(range(12))
+    for row in made.to_dict("records"):
+        failed = row["mine"] == 5
+        assert row["fastgen_status"] == ("failed" if failed else "done")
+        assert [Path(path).exists() for path in row["images"]] == ([] if failed else [True])
+        assert ("refused" in row["fastgen_error"]) if failed else pandas.isna(row["fastgen_error"])
+
+
 def test_a_machine_is_lost_one_joins_and_the_command_is_killed(
     on_ray, settings, cluster, cli_process, rows_file, tmp_path
 ):
@@ -189,29 +215,3 @@ def test_a_machine_is_lost_one_joins_and_the_command_is_killed(
     assert made(tmp_path / "out") == made(tmp_path / "alone")
     ids = [json.loads(line)["rec"]["id"] for line in (tmp_path / "out/journal.jsonl").read_text().splitlines()]
     assert len(ids) == len(set(ids)) == 12
-
-
-def test_ray_data_gets_one_row_for_each_row(cluster, tmp_path, monkeypatch):
-    """The example of docs/machines.md, with the fake backend on a CPU."""
-    rows = [{"id": f"r{i}", "prompt": "refuse" if i == 5 else f"picture {i}", "mine": i} for i in range(12)]
-    (tmp_path / "prompts").mkdir()
-    pandas.DataFrame(rows).to_parquet(tmp_path / "prompts/part.parquet")
-    page = (Path(__file__).parents[2] / "docs/machines.md").read_text()
-    [example] = [block for block in page.split("```") if "fastgen.ray.Worker, " in block]
-    for theirs, ours in {
-        "/shared/run": str(tmp_path / "run"),
-        '"model": "klein"': '"backend": "fake", "gpus": "cpu"',
-        "batch_size=256, concurrency=4, num_gpus=1": "batch_size=6, concurrency=1",
-        '"prompts/"': repr(str(tmp_path / "prompts")),
-        '"made/"': repr(str(tmp_path / "made")),
-    }.items():
-        assert theirs in example
-        example = example.replace(theirs, ours)
-    exec(example.removeprefix("python"), {})
-    made = pandas.read_parquet(tmp_path / "made")
-    assert sorted(made["mine"]) == list(range(12))
-    for row in made.to_dict("records"):
-        failed = row["mine"] == 5
-        assert row["fastgen_status"] == ("failed" if failed else "done")
-        assert [Path(path).exists() for path in row["images"]] == ([] if failed else [True])
-        assert ("refused" in row["fastgen_error"]) if failed else pandas.isna(row["fastgen_error"])
