@@ -93,7 +93,7 @@ def committed(out: Path) -> list[str]:
     ("flags", "pause", "most"),
     [
         (["--backend", "fake", "--gpus", "cpu:2", "--batch-size", "2"], (0.1, 0.8), 20),
-        (["--model", "tiny", "--gpus", "cpu:2", "--steps", "16"], (0.5, 8.0), 10),
+        (["--model", "tiny", "--gpus", "cpu:2", "--steps", "4"], (0.5, 8.0), 10),
     ],
     ids=["fake", "tiny"],
 )
