@@ -21,6 +21,11 @@ WINDOW = 4096
 
 LEFT_TO_ITS_WORKER = 0.5
 """Batches. For so few rows no other worker changes its size."""
+LATE = 0.005
+"""Part of all rows of a worker. It may end so much later than the others; none of them changes its size for less."""
+LEAVE = 3.0
+"""Batches for each worker. A size that has less than one for each that shares it loses one of them to a size with so
+many."""
 FEW = 16
 """Putting one request in its place compares it with about this many others."""
 
@@ -52,6 +57,7 @@ class Window:
         self._any_shape = any_shape
         self.requests = 0
         self._added = 0
+        self._added_samples = 0
         self._buckets: dict[Bucket, list[_Waiting]] = {}
         self._samples: dict[Bucket, int] = {}
         self._sorted: dict[Bucket, int] = {}
@@ -83,6 +89,7 @@ class Window:
             bucket = Bucket(bucket.task, 0, 0, (0, 0), bucket.turns)
         samples = request.samples
         self._added += 1
+        self._added_samples += samples
         steps = getattr(request.params, "steps", 0)
         waiting = _Waiting(steps, request.prompts, self._added, samples, request)
         self._buckets.setdefault(bucket, []).append(waiting)
@@ -96,8 +103,8 @@ class Window:
             worker: the name of the one that gets it.
             ended: no more rows will come, so what is left is sent, spread over the workers.
             busy: other workers that have batches and will ask again. With `ended`, they keep what they can do of
-                their buckets until all end, and the last rows are left to them if another worker would gain about
-                half a batch at most: then None is for this worker only.
+                their buckets until all end, and the last rows are left to them if another worker would gain little
+                (`LEFT_TO_ITS_WORKER`, `LATE`): then None is for this worker only.
         """
         if not self.requests:
             return None
@@ -106,7 +113,8 @@ class Window:
             return None
         most = self.batch_for(bucket.width * bucket.height)
         if ended:  # few rows left: small batches for all workers are better than a full one for a single worker
-            most = max(1, min(most, -(-self.samples // self.workers)))
+            part = min(most, self.samples / self.workers, self._part(bucket, worker, busy))
+            most = max(1, math.ceil(part))
         batch = self._take(bucket, most)
         if ended:
             self._shares[worker] = max(0.0, self._shares[worker] - batch.samples)
@@ -124,7 +132,7 @@ class Window:
             if current is None:
                 return None
             self._shares[worker] = math.inf if share is None else share
-        elif current is None:
+        elif current is None or self._should_leave(current):
             current = self._widest()
         self._current[worker] = current
         return current if must or self._batches(current) >= 1 else None
@@ -142,6 +150,26 @@ class Window:
 
         return max(self._buckets, key=widest)
 
+    def _should_leave(self, bucket: Bucket) -> bool:
+        """Whether a worker that shares a bucket should have another one before it is empty. If all stayed until then,
+        all would leave it together."""
+        batches = self._batches(bucket)
+        if len(self._buckets) == 1 or batches >= self.workers or not self.full:
+            return False
+        have = Counter(self._current.values())
+        if not have[bucket] or batches >= 1 + have[bucket]:
+            return False
+        return any(self._batches(b) / (1 + have[b]) > LEAVE for b in self._buckets if b != bucket)
+
+    def _part(self, bucket: Bucket, worker: str, busy: Collection[str]) -> float:
+        """Samples of a bucket that are a worker's to do: its share, or near the end, what each gets of those that have
+        it, since none should then change its size for what another one has."""
+        share = self._shares[worker]
+        if self.samples > self.workers * self.batch_for(bucket.width * bucket.height):
+            return share
+        having = 1 + sum(n != worker and self._current.get(n) == bucket and self._shares.get(n) != 0 for n in busy)
+        return min(share, self._samples[bucket] / having)
+
     def _plan(self, current: Bucket | None, busy: set[str]) -> tuple[Bucket | None, float]:
         """A bucket for a worker, and how many samples of it, so that all workers end together and no more of them share
         a bucket than must: a line of all rows, bucket after bucket, is cut into a piece for each worker.
@@ -153,9 +181,11 @@ class Window:
         """
         each = self.samples / self.workers
         kept: dict[Bucket, float] = {}
+        late: dict[Bucket, float] = {}
         for name, bucket in self._current.items():
             if name in busy:
                 kept[bucket] = kept.get(bucket, 0.0) + min(self._shares.get(name, math.inf), each)
+                late[bucket] = late.get(bucket, 0.0) + LATE * self._added_samples / self.workers
 
         def left_over(bucket: Bucket) -> float:
             return self._samples[bucket] - kept.get(bucket, 0.0)
@@ -167,7 +197,7 @@ class Window:
             if current is None:
                 return None, 0.0
             batch = self.batch_for(current.width * current.height)
-            if current in kept and left_over(current) <= few * batch and each <= batch:
+            if current in kept and left_over(current) <= max(late[current], few * batch if each <= batch else 0.0):
                 return None, 0.0
         left, batch = left_over(current), self.batch_for(current.width * current.height)
         return current, max(batch, left) if current in kept and left < each else math.inf
