@@ -21,6 +21,7 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "CELLS", {"cuda": (("64x64", 2),)})
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setitem(speed.STEPS, "cuda", 2)
+    monkeypatch.setitem(speed.UNKNOWN_S, "cuda", 0.0)
     with cards.installed(CARD, tmp_path / "bin"):
         yield State(tmp_path / "out")
 
