@@ -58,7 +58,7 @@ def page(cells: list[dict[str, Any]], facts: dict[str, Any], published: dict[str
     text += "\n## Published by others\n\n" + published["note"] + "\n\n| model | GPU | what | s per image | source |\n"
     text += "|---|---|---|---|---|\n"
     for one in published["figures"]:
-        what = f"{one['what']}, {one['size']}, {one['steps']} steps"
+        what = f"{one['what']}, {one['size']}, {one['steps']} steps, batch {one['batch']}"
         text += f"| {one['model']} | {one['gpu']} | {what} | {one['s_per_image']} | {one['source']} |\n"
     return text + _traces(cells)
 

@@ -45,6 +45,19 @@ def test_a_card_that_multiplies_wrongly_is_named(state):
         correct._environment("cuda")
 
 
+def test_the_settings_are_those_of_a_long_run(state):
+    """A short one would not compile, and a GPU is not rented for a few images."""
+    path = models.folder(state.folder, "flux-dev", "cuda")
+    how = {"steps": 28, "size": "1024x1024", **speed.ARMS["exact"]}
+    compiles = [
+        models.resolve(state.folder, "t2i", path, "cuda", rows=rows, **how).optimizations.compile.on
+        for rows in (1, speed.ROWS["cuda"])
+    ]
+    assert compiles == [False, True]
+    found = models.resolve(state.folder, "t2i", path, "cuda", **speed.ARMS["fast without cache"]).optimizations
+    assert (found.quantize.transformer, found.stepcache.kind) == ("fp8", "none")
+
+
 def test_every_kernel_and_kind_is_compared_or_refused(state):
     found = cells(state, "attention", "quantize")
     assert {found["attention", name]["status"] for name in ("native", "math", "efficient", "cudnn")} == {"done"}
