@@ -21,6 +21,8 @@ class QuantizedWeights(Protocol):
 
     seconds: float
     """Seconds that reading them took."""
+    notes: list[str]
+    """For the user: what became of them."""
 
     @property
     def is_there(self) -> bool: ...

@@ -35,7 +35,7 @@ from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, SettingsError
 from fastgen.opt.ulysses import Ranks
-from fastgen.types import Batch, Done, Failed, Request, Result
+from fastgen.types import Batch, Done, Failed, Kind, Request, Result
 
 log = logging.getLogger(__name__)
 ENGINE = ("encode", "noise", "reference", "denoise", "decode")
@@ -46,6 +46,7 @@ class DiffusionBackend:
     def __init__(self, settings: Settings, device: Device):
         self.settings = settings
         self.device = device
+        self._saver = Saver(settings)
 
     def open(self) -> dict:
         """Load the model. Returns the facts for run.json. Raises ModelError."""
@@ -226,7 +227,6 @@ class DiffusionBackend:
         enter = partial(self._enter_thread, threads)
         count, each = (parallel * under_way, 1) if apart else (parallel, under_way)
         self._engine = EngineThreads(count, enter, bool(self.modules.away), stepper=InTurn(self.steps, each))
-        self._saver = Saver(self.settings)
         self._loras = RowLoras(self.modules, self.settings.model.path)
 
     def _enter_thread(self, threads: int) -> None:
@@ -281,7 +281,7 @@ class DiffusionBackend:
             warnings.append("decoded in tiles because memory was low; seams are possible")
         return tuple(warnings)
 
-    def _failed(self, request: Request, kind: str, message: str, field: str = "") -> Failed:
+    def _failed(self, request: Request, kind: Kind, message: str, field: str = "") -> Failed:
         return Failed(request.id, kind, message, field, self.settings.backend.name, self.settings.model.name)
 
     def _advice(self, one_sample: bool) -> str:

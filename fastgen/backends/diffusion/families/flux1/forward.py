@@ -8,6 +8,7 @@ tokens) is computed once, and the last layers run on the image's tokens only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -39,8 +40,8 @@ class Activations:
 
     def at(self, device: torch.device) -> Activations:
         """The same on another device."""
-        there = (cross(tensor, device) for tensor in (self.text, self.hidden, self.embedding))
-        return Activations(*there, self.tokens)
+        text, hidden, embedding = (cross(tensor, device) for tensor in (self.text, self.hidden, self.embedding))
+        return Activations(text, hidden, embedding, self.tokens)
 
     def rows(self, rows: torch.Tensor | slice) -> Activations:
         return Activations(self.text[rows], self.hidden[rows], self.embedding[rows], self.tokens)
@@ -137,4 +138,5 @@ class Forward:
 
 def all_blocks(transformer: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
     """In the order in which they run."""
-    return (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    model: Any = transformer  # PyTorch's stubs do not know what attributes of modules are
+    return (*model.transformer_blocks, *model.single_transformer_blocks)
