@@ -106,7 +106,7 @@ def are_merged(run: Path) -> bool:
     """Whether the journal of a run has what its parts have done."""
     journals = [part.path / JOURNAL for part in parts(run)]
     newest = max((path.stat().st_mtime_ns for path in journals if path.exists() and path.stat().st_size), default=0)
-    return not newest or (run / JOURNAL).exists() and newest <= (run / JOURNAL).stat().st_mtime_ns
+    return not newest or ((run / JOURNAL).exists() and newest <= (run / JOURNAL).stat().st_mtime_ns)
 
 
 def all_finished(run: Path, of: int) -> bool:

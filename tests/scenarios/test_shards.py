@@ -143,6 +143,7 @@ def test_which_part_is_asked_for(settings, rows_file, monkeypatch, tmp_path):
         settings("t2i", path, shard="slurm")
     with pytest.raises(SettingsError, match="every part reads INPUT"):
         settings("t2i", shard="1/2")
+
     def array(**said: int) -> None:
         for name, value in said.items():
             monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
