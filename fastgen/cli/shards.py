@@ -32,7 +32,8 @@ def status(run: Run) -> None:
     for one in found:
         counts = ", ".join(f"{one.counts[name]} {name}" for name in ("done", "failed") if one.counts[name])
         name = f"{one.part.number}/{one.part.of}"
-        print(f"part {name}: {one.state}, {counts or 'no rows yet'} (said at {one.written})")
+        nothing = "no rows of its own" if one.state == "finished" else "no rows yet"
+        print(f"part {name}: {one.state}, {counts or nothing} (said at {one.written})")
         if held := parcels.at_service(one.part.path):
             print(f"part {name}: {parcels.described(held)}")
 

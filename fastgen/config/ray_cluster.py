@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from importlib import metadata
 from typing import Any
@@ -15,6 +17,8 @@ from fastgen.errors import SettingsError
 
 CONNECT_S = 60
 """Time for a cluster to answer a question."""
+LISTENS_S = 10
+"""Time for a port of a cluster to take a connection."""
 MOST = 4096
 
 
@@ -32,12 +36,27 @@ def connect(address: str) -> Any:
     except ImportError:
         raise SettingsError("--engine ray: Ray is not installed here: pip install 'fastgen-mm[ray]'") from None
     if not ray.is_initialized():
+        _check(address or os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except Exception as error:  # Ray raises what its parts raise
             where = f"--ray-address {address}" if address else "--engine ray"
             raise SettingsError(f"{where}: no Ray cluster answers there ({error})") from None
     return ray
+
+
+def _check(address: str) -> None:
+    """Raise SettingsError if nothing listens at an address, because Ray itself would try for minutes."""
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or "/" in address.removeprefix("ray://") or not port.isdigit():
+        hint = "; that of the dashboard is another one" if address.startswith("http") else ""
+        raise SettingsError(f"--ray-address {address}: give HOST:PORT of the cluster, such as 10.0.0.1:6379{hint}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LISTENS_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SettingsError(f"--ray-address {address}: no Ray cluster answers there ({error})") from None
 
 
 def devices(address: str, wanted: str, per_replica: int, most: int) -> tuple[Device, ...]:

@@ -24,7 +24,7 @@ MAX_SCHEMA = 16 << 20
 """Bytes of a schema: a device has no end."""
 
 
-_OTHER_STORE = re.compile(r"(adl|hdfs|webhdfs|sftp|ssh|ftps?|smb|oci|oss|https?):/", re.IGNORECASE)
+_OTHER_STORE = re.compile(r"(adl|hdfs|webhdfs|sftp|ssh|ftps?|smb|oci|oss|https?|r2|minio|wasbs?):/", re.IGNORECASE)
 """Schemes that are neither read nor written."""
 
 

@@ -27,6 +27,10 @@ from fastgen.errors import SettingsError, StorageError
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Scheme -> the extra of this package that brings its file system."""
+_KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
 DEADLINE_S = 900.0
 """So long a server may be away in the middle of a run."""
 FIRST_DEADLINE_S = 20.0
@@ -120,6 +124,14 @@ def reason(error: BaseException) -> str:
     return f"access is denied: {text}" if isinstance(error, PermissionError) else text
 
 
+def _fix(url: str, error: BaseException) -> str:
+    """What to do about an error that waiting does not end; "" if nobody knows."""
+    if not isinstance(error, PermissionError) and type(error).__name__ not in _NO_KEYS:
+        return ""
+    names = _KEYS.get(EXTRAS.get(url.partition("://")[0], ""), "those that its tools read")
+    return f"; check the keys in the environment ({names}) and what they allow"
+
+
 class Patience:
     """How long calls wait for a server that is away. Several threads may share one.
 
@@ -167,7 +179,7 @@ class Patience:
             raise
         except Exception as error:
             silent = f" does not answer (waited {self.deadline_s:.0f} s)" if is_passing(error) else ""
-            raise StorageError(f"{what}{silent}: {reason(error)}") from error
+            raise StorageError(f"{what}{silent}: {reason(error)}{_fix(what, error)}") from error
         finally:
             self._reasons.pop(number, None)
 

@@ -70,7 +70,7 @@ class Journal:
         self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
         self._end = 0
         self.follow()
-        if not read_only:
+        if not read_only and os.fstat(self._file).st_size > self._end:  # else its time would change
             os.ftruncate(self._file, self._end)
         self._synced = time.monotonic()
         self._dirty = False

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,15 @@ class RunFolder:
 
     If the settings have no input file, call `spool` next, because only then is it known what the run reads.
 
+    Args:
+        check: is called once the folder is claimed, before anything in it is changed; may raise RunFolderError.
+
     Raises:
         RunFolderError: it is in use, not writable, was made with settings that change results, or --fresh would move
             something that the run reads.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, check: Callable[[], None] = lambda: None):
         self.settings = settings
         self.path = Path(settings.run.out)
         self.started = time.time()
@@ -64,6 +67,7 @@ class RunFolder:
         self.mirror: Mirror | None = None
         """Of a run whose results go to object storage."""
         with self._or_let_go():
+            check()
             if settings.run.store:
                 self.mirror = Mirror(settings.run.store, self.path, settings.run.fresh, bool(settings.rows.name))
             self._before = self._check()
@@ -206,7 +210,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.3, poll_interval=0.02)  # `fastgen status` looks at it for a moment
         except Timeout:
             raise RunFolderError(
                 f"-o {self.path}: another fastgen (process {self._holder()}) is using it; wait for it or choose "

@@ -8,6 +8,7 @@ So a merged RUN is a run folder like any other. Knows no rows and starts nothing
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from fastgen.types import Done, Result
 
 FOLDER = "shards"
 _NAME = re.compile(r"(\d+)-of-(\d+)")
+_AT_WORK = ("starting", "running")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -43,18 +45,26 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def at_work(self) -> bool:
         """Whether a process has it now."""
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return _is_claimed(self.path)
 
     @property
     def about(self) -> dict[str, Any]:
         """Its run.json. Raises RunFolderError."""
         return from_journal.about(self.path)
+
+
+def _is_claimed(folder: Path) -> bool:
+    try:
+        file = os.open(folder / LOCK, os.O_RDONLY)  # it may be another user's
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def folder(run: Path, number: int, of: int) -> Path:
@@ -76,6 +86,27 @@ def parts(run: Path) -> list[Part]:
             if (named := _NAME.fullmatch(path.name)) and (path / RUN).is_file():
                 found.append(Part(path, int(named[1]), int(named[2])))
     return sorted(found, key=lambda part: (part.of, part.number))
+
+
+def at_work(run: Path) -> list[Part]:
+    """The parts of a run that processes have now, also those that have written nothing yet."""
+    found = []
+    for path in (run / FOLDER).glob("*-of-*"):
+        if (name := named(path)) and (part := Part(path, *name)).at_work:
+            found.append(part)
+    return found
+
+
+def whole_at_work(run: Path) -> bool:
+    """Whether a process runs all rows of this folder now; one that merges is none."""
+    return _is_claimed(run) and (run / RUN).exists() and from_journal.about(run).get("state") in _AT_WORK
+
+
+def are_merged(run: Path) -> bool:
+    """Whether the journal of a run has what its parts have done."""
+    journals = [part.path / JOURNAL for part in parts(run)]
+    newest = max((path.stat().st_mtime_ns for path in journals if path.exists() and path.stat().st_size), default=0)
+    return not newest or ((run / JOURNAL).exists() and newest <= (run / JOURNAL).stat().st_mtime_ns)
 
 
 def all_finished(run: Path, of: int) -> bool:
@@ -105,7 +136,7 @@ def status(run: Path) -> list[Status]:
     for part in found:
         about = part.about
         state = str(about.get("state", ""))
-        if state in ("starting", "running"):
+        if state in _AT_WORK:
             state = "running" if part.at_work else "killed"
         counts: Counter[str] = Counter()
         with closing(Journal(part.path / JOURNAL, read_only=True)) as journal:
@@ -114,8 +145,11 @@ def status(run: Path) -> list[Status]:
     return said
 
 
-def merge(run: Path) -> Counter[str]:
+def merge(run: Path, patience_s: float = 0.3) -> Counter[str]:
     """Put the results of all parts into one journal and one table. Repeating it changes nothing.
+
+    Args:
+        patience_s: how long to wait for another process that uses the folder, such as the merge of another part.
 
     Returns:
         rows by their status: done, failed, kept, pending.
@@ -129,7 +163,7 @@ def merge(run: Path) -> Counter[str]:
     about = _common(run, found)
     lock = FileLock(run / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s)
     except Timeout:
         raise RunFolderError(f"RUN {run}: another fastgen is using it; wait for it") from None
     except OSError as error:
@@ -141,16 +175,15 @@ def merge(run: Path) -> Counter[str]:
         if not (run / RUN).exists():
             _write_about(run, about | {"state": "stopped"})
         _write_journal(run, found)
+        counts = from_journal.make_tables(run)
+        state = "stopped" if counts["pending"] else "finished"
+        _write_about(run, about | {"state": state, "counts": {"rows": sum(counts.values()), **counts}})
+        artifacts.remove_partial(run)
+        return counts
     except OSError as error:
         raise DiskError(f"cannot write {run}: {error.strerror}") from None
     finally:
         lock.release()
-    counts = from_journal.make_tables(run)
-    state = "stopped" if counts["pending"] else "finished"
-    (run / artifacts.PARTIAL).mkdir(exist_ok=True)
-    _write_about(run, about | {"state": state, "counts": {"rows": sum(counts.values()), **counts}})
-    artifacts.remove_partial(run)
-    return counts
 
 
 def _common(run: Path, found: list[Part]) -> dict[str, Any]:
@@ -175,23 +208,25 @@ def _write_about(run: Path, about: dict[str, Any]) -> None:
 
 
 def _write_journal(run: Path, found: list[Part]) -> None:
-    """All results, those of RUN itself first. Of the newest lines of a row that done comes last counts."""
-    said: set[int] = set()
+    """All results. Of the newest lines of a row that done comes last counts, so what is equal is kept where it is
+    last."""
+    last = {_key(result): number for number, result in enumerate(_all(run, found))}
     with artifacts.atomic(run, JOURNAL) as file:
         for kind in (False, True):
-            for result in _all(run, found):
-                key = hash((result.id, result.content, getattr(result, "paths", ())))
-                if isinstance(result, Done) == kind and key not in said:
-                    said.add(key)
+            for number, result in enumerate(_all(run, found)):
+                if isinstance(result, Done) == kind and last.get(_key(result), number) == number:
                     file.write(with_checksum(_encode(result)))
     artifacts.sync_folder(run)
 
 
+def _key(result: Result) -> int:
+    return hash((result.id, result.content, getattr(result, "paths", None)))
+
+
 def _all(run: Path, found: list[Part]) -> Iterator[Result]:
-    """The newest results of RUN itself and of all parts, with paths from RUN."""
-    for path in (run, *(part.path for part in found)):
-        if not (path / JOURNAL).exists():
-            continue
+    """The newest results of RUN itself and of all parts, with paths from RUN; last those of who wrote last."""
+    folders = [path for path in (run, *(part.path for part in found)) if (path / JOURNAL).exists()]
+    for path in sorted(folders, key=lambda path: (path / JOURNAL).stat().st_mtime_ns):
         prefix = "" if path == run else f"{os.path.relpath(path, run)}/"
         with closing(Journal(path / JOURNAL, read_only=True)) as journal:
             for result in _newest(journal):

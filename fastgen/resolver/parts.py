@@ -99,12 +99,7 @@ def _places(flags: Flags, out: Path) -> tuple[Path, str]:
 def _shard(given: str) -> tuple[int, int]:
     """--shard I/N, or "slurm" for the environment of an array job. Raises SettingsError."""
     if given.strip().lower() == "slurm":
-        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "STEP", "COUNT")]
-        said = [os.environ.get(name, default) for name, default in zip(names, ("", "", "1", ""), strict=True)]
-        if not all(text.isascii() and text.isdigit() for text in said):
-            raise SettingsError("--shard slurm: this is no array job of Slurm (sbatch --array); give I/N instead")
-        id, first, step, count = map(int, said)
-        return (id - first) // max(1, step) + 1, count
+        return _slurm_task()
     number_of, slash, count_of = given.partition("/")
     if not slash or not all(text.strip().isascii() and text.strip().isdigit() for text in (number_of, count_of)):
         raise SettingsError(f"--shard {given}: write I/N, such as 2/8 for the second of eight parts, or slurm")
@@ -112,6 +107,22 @@ def _shard(given: str) -> tuple[int, int]:
     if not 1 <= number <= count <= 100_000:
         raise SettingsError(f"--shard {given}: the parts are numbered from 1 to N, and N is at most 100000")
     return number, count
+
+
+def _slurm_task() -> tuple[int, int]:
+    """The part of this task. Its array is a range, of any first number and step. Raises SettingsError."""
+    said = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "COUNT", "MIN", "STEP", "MAX")]
+    said[2:] = [text or default for text, default in zip(said[2:], ("1", "1", said[0]), strict=True)]  # Slurm sets all
+    if not all(text.isascii() and text.isdigit() for text in said):
+        raise SettingsError("--shard slurm: this is no array job of Slurm (sbatch --array); give I/N instead")
+    id, count, first, step, last = map(int, said)
+    number, between = divmod(id - first, max(1, step))
+    if between or not 0 <= number < count or (last - first) // max(1, step) >= count:
+        raise SettingsError(
+            f"--shard slurm: task {id} is none of the {count} from {first} on; the array must be a range, such as "
+            f"sbatch --array=1-{count}; or give --shard I/N"
+        )
+    return number + 1, count
 
 
 def rows(flags: Flags, input: str) -> tuple[Rows, list[str]]:

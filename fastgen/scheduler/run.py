@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import cast
@@ -61,6 +62,8 @@ __all__ = ["GRACE_S", "Emit", "Run"]
 
 WEBDATASET = "webdataset"
 """In the run folder: the shards of --webdataset."""
+OTHER_MERGE_S = 120.0
+"""Two parts that finish at the same moment both merge, one after the other."""
 MOST_MESSAGES = 64
 """Answers of workers that are settled together, if so many wait: one write to the journal, one look for free
 workers."""
@@ -98,7 +101,7 @@ class Run:
         _check(settings, rows)
         durable = any(link.durable for link in settings.route)
         at_service.refuse(Path(settings.run.out), durable, settings.run.fresh)
-        self.folder = RunFolder(settings)
+        self.folder = RunFolder(settings, partial(share.refuse_others, settings))
         if rows is not None:
             settings = replace(settings, run=replace(settings.run, input=self.folder.spool(rows)))
             settings = _compile_if_it_pays(settings)
@@ -328,7 +331,7 @@ class Run:
         run = self.folder.path.parent.parent
         if shards.all_finished(run, self.settings.run.shard[1]):
             try:
-                shards.merge(run)
+                shards.merge(run, OTHER_MERGE_S)
                 table_formats.write(run, self.settings.run.table)
                 if self.settings.run.webdataset:
                     webdataset.write(Records(run), run / WEBDATASET)
@@ -420,8 +423,7 @@ def _check(settings: Settings, rows: Iterable[dict] | None) -> None:
         raise SettingsError("both an input file and rows: give one of them")
     if reason := torch_build.refuse_run(settings):
         raise SettingsError(reason)
-    if settings.run.shard:
-        share.refuse(settings)
+    share.refuse(settings)
 
 
 def _reserve(settings: Settings) -> Reserve | None:

@@ -18,8 +18,18 @@ from fastgen.types import Done
 
 
 def refuse(settings: Settings) -> None:
-    """Raise RunFolderError if another part has other settings, or if parts of another N are at work now."""
-    number, of = settings.run.shard or (1, 1)
+    """Raise RunFolderError if the settings are not those of the other parts, or if a run of all rows does not know what
+    parts have done; also what `refuse_others` raises."""
+    refuse_others(settings)
+    if settings.run.shard is None:
+        run = Path(settings.run.out)
+        if not settings.run.fresh and not shards.are_merged(run):
+            raise RunFolderError(
+                f"-o {run}: its parts (--shard) have done rows that the run of all rows would make again; type "
+                f"fastgen merge {run} first"
+            )
+        return
+    number, of = settings.run.shard
     fingerprint = json.loads(json.dumps(settings.fingerprint()))
     for part in shards.parts(_run(settings)):
         then, name = part.about["settings"], f"{part.number}/{part.of}"
@@ -29,7 +39,20 @@ def refuse(settings: Settings) -> None:
                 f"--shard {number}/{of}: part {name} was run with another {', '.join(changed)}; use the same settings "
                 "for all parts, or another folder with -o"
             )
-        if part.of != of and part.at_work:
+
+
+def refuse_others(settings: Settings) -> None:
+    """Raise RunFolderError if parts of another N are at work now. It is asked again once the own folder is claimed, so
+    that of two that start at the same moment at least one is refused."""
+    number, of = settings.run.shard or (1, 1)
+    run = _run(settings) if settings.run.shard else Path(settings.run.out)
+    if settings.run.shard and shards.whole_at_work(run):
+        raise RunFolderError(f"--shard {number}/{of}: a run of all rows is at work in {run}; wait for it")
+    for part in shards.at_work(run):
+        name = f"{part.number}/{part.of}"
+        if settings.run.shard is None:
+            raise RunFolderError(f"-o {run}: part {name} is at work, and both would make the same rows; wait for it")
+        if part.of != of:
             raise RunFolderError(
                 f"--shard {number}/{of}: part {name} is at work, and both would make the same rows; wait for it, or "
                 f"keep {part.of} parts"
@@ -49,6 +72,7 @@ class Share:
         self._own = own
         run = _run(settings)
         others = [run, *(part.path for part in shards.parts(run) if part.of != self._of)]
+        others = [] if settings.run.fresh else others
         self._others = [(path, Journal(path / JOURNAL, read_only=True)) for path in others if (path / JOURNAL).exists()]
 
     def counts(self, number: int) -> bool:

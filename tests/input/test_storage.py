@@ -158,9 +158,10 @@ def test_a_server_that_is_away_is_waited_for(monkeypatch):
 @pytest.mark.parametrize("error", [PermissionError("403"), TypeError("a fault of ours")])
 def test_what_no_waiting_helps_ends_at_once(error):
     flaky = Flaky(error, 3)
-    with pytest.raises(StorageError, match=str(error)):
+    with pytest.raises(StorageError, match=str(error)) as said:
         storage.Patience(60).call("s3://b", flaky)
     assert flaky.calls == 1
+    assert ("check the keys in the environment (AWS_ACCESS_KEY_ID" in str(said.value)) == ("403" in str(error))
 
 
 def test_waiting_ends_with_the_deadline_or_when_it_is_given_up():

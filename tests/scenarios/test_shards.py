@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,12 @@ def test_parts_make_the_table_of_one_run(part, settings, rows_file, tmp_path):
     with pytest.raises(RunFolderError, match=r"--shard 1/5: part 2/3 is at work"):
         part("1/5")
     assert [one.state for one in shards.status(out)] == ["finished", "running"]
+    with pytest.raises(RunFolderError, match=r"part 2/3 is at work, and both would make the same rows; wait"):
+        part("")
     killed.close()
     assert [one.state for one in shards.status(out)] == ["finished", "stopped"]
+    with pytest.raises(RunFolderError, match=r"type fastgen merge .*/out first"):
+        part("")
 
     merged = CliRunner().invoke(app, ["merge", str(out)])
     done = sum(one.counts["done"] + one.counts["failed"] for one in shards.status(out))
@@ -80,7 +85,33 @@ def test_parts_make_the_table_of_one_run(part, settings, rows_file, tmp_path):
     assert len(said.splitlines()) == 7 and re.search(r"part 1/3: finished, 4 done", said)
 
     whole = Run(settings("t2i", rows_file(ROWS)))
+    with pytest.raises(RunFolderError, match="a run of all rows is at work"):
+        part("1/7")
     assert list(whole.results()) == [] and whole.counts["done"] == len(ROWS) - 1, "a run folder like any other"
+
+    anew = part("2/5", fresh=True)
+    assert {result.id for result in anew.results()} == {"r1", "r6", "bad"}, "though parts of 3 have done them"
+
+
+def test_parts_that_start_at_once(part, tmp_path, monkeypatch):
+    """Each looks for the other before either has a folder: one of them is refused when it has its own."""
+    late = part("1/3").results()
+    next(late)
+    begun, looked = shards.at_work, []
+    monkeypatch.setattr(shards, "at_work", lambda run: begun(run) if looked else looked.append(run) or [])
+    with pytest.raises(RunFolderError, match="part 1/3 is at work"):
+        part("2/5")
+    late.close()
+    assert [one.part.of for one in shards.status(tmp_path / "out")] == [3], "the other one has written nothing"
+
+
+def test_merges_at_once_wait_for_each_other(part, tmp_path):
+    out = tmp_path / "out"
+    for number in (1, 2):
+        list(part(f"{number}/2").results())
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda _: shards.merge(out, patience_s=60), range(8)))
+    assert counts == [{"done": 11, "failed": 1}] * 8 and not (out / ".partial").exists()
 
 
 def test_a_part_may_have_no_rows(part, tmp_path):
@@ -112,8 +143,21 @@ def test_which_part_is_asked_for(settings, rows_file, monkeypatch, tmp_path):
         settings("t2i", path, shard="slurm")
     with pytest.raises(SettingsError, match="every part reads INPUT"):
         settings("t2i", shard="1/2")
-    for name, value in {"ID": "14", "MIN": "10", "STEP": "2", "COUNT": "4"}.items():
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+
+    def array(**said: int) -> None:
+        for name, value in said.items():
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+
+    array(ID=3, COUNT=3)
+    assert settings("t2i", path, shard="slurm").run.shard == (3, 3)
+    for first in (0, 1):
+        array(ID=first, MIN=first, MAX=first + 2, STEP=1, COUNT=3)
+        assert settings("t2i", path, shard="slurm").run.shard == (1, 3)
+    for id in (1, 7):  # sbatch --array=1,3,7
+        array(ID=id, MIN=1, MAX=7, STEP=1, COUNT=3)
+        with pytest.raises(SettingsError, match=f"task {id} is none of the 3 from 1 on; the array must be a range"):
+            settings("t2i", path, shard="slurm")
+    array(ID=14, MIN=10, MAX=16, STEP=2, COUNT=4)
     resolved = settings("t2i", path, shard="slurm")
     assert resolved.run.shard == (3, 4) and resolved.run.out == str(tmp_path / "out/shards/3-of-4")
     plan = fastgen.explain(resolved)

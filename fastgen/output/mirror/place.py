@@ -110,5 +110,6 @@ class Place:
             return self.patience.call(f"{self.url}/{name}".rstrip("/"), function, *args, **more)
         except FileNotFoundError as error:
             if "bucket" in str(error).lower():  # else it would count as an object that is not there
-                raise StorageError(f"{self.url}: {storage.reason(error)}") from error
+                fix = "make the bucket first, or check the address"
+                raise StorageError(f"{self.url}: {storage.reason(error)}; {fix}") from error
             raise
