@@ -15,6 +15,9 @@ from fastgen.input.weights.safetensors import BadFile, Header, read_header
 
 PEFT_CONFIG = "adapter_config.json"
 """The file that PEFT writes beside an adapter (`settings.beside_lora`)."""
+PLAIN_BEGINNINGS = ("gaussian", "eva", "orthogonal", "mica")
+"""Values of PEFT's `init_lora_weights` that leave the model's own weights as they are. Others, such as pissa, olora,
+corda and loftq, train a difference to weights that they changed first."""
 
 
 def read(path: Path) -> Header:
@@ -37,8 +40,8 @@ def of(layer: Layer, header: Header) -> tuple[float | None, bool, int]:
         if source != PEFT_CONFIG:
             prefix = f"{layer.part}."
             about = {key.removeprefix(prefix): value for key, value in about.items() if key.startswith(prefix)}
-        elif about.get("fan_in_fan_out"):
-            raise BadFile(f"{PEFT_CONFIG} beside it has fan_in_fan_out, which is not supported; save it without")
+        else:
+            _refuse(about)
         # PEFT divides by its own rank, also where the matrices of a LoKr are whole.
         other = about.get("peft_type") in ("LOKR", "LOHA")
         alpha = _of_layer(layer, about, "alpha_pattern", "alpha" if other else "lora_alpha")
@@ -47,6 +50,18 @@ def of(layer: Layer, header: Header) -> tuple[float | None, bool, int]:
     except (AttributeError, TypeError, ValueError, re.error):
         where = f"{PEFT_CONFIG} beside it" if source == PEFT_CONFIG else f"its metadata ({source})"
         raise BadFile(f"{where} cannot be read; save the LoRA again") from None
+
+
+def _refuse(about: dict) -> None:
+    """Raise BadFile if the matrices of an adapter are not all of it."""
+    if about.get("fan_in_fan_out"):
+        raise BadFile(f"{PEFT_CONFIG} beside it has fan_in_fan_out, which is not supported; save it without")
+    begun = about.get("init_lora_weights", True)
+    if isinstance(begun, str) and begun.lower() not in PLAIN_BEGINNINGS:
+        raise BadFile(
+            f"{PEFT_CONFIG} beside it has init_lora_weights {begun}, which changes the model's own weights too; save "
+            "it as a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
+        )
 
 
 def _of_layer(layer: Layer, about: dict, patterns: str, usual: str) -> Any:

@@ -35,7 +35,8 @@ def factors(tmp_path, model):
 
 
 def test_those_of_peft_are_in_its_config(factors):
-    assert factors(json.dumps(CONFIG)) == ([4.0, 0.5], ())
+    for begun in (True, False, "gaussian"):
+        assert factors(json.dumps(CONFIG | {"init_lora_weights": begun})) == ([4.0, 0.5], ())
     assert factors(json.dumps(CONFIG | {"use_rslora": True, "alpha_pattern": {}})) == ([8.0, 8.0], ())
 
 
@@ -62,6 +63,7 @@ def test_the_config_belongs_to_the_file_of_pefts_name_only(factors):
         ("[]", "cannot be read"),
         ('{"lora_alpha": "much"}', "cannot be read"),
         (json.dumps(CONFIG | {"fan_in_fan_out": True}), "fan_in_fan_out"),
+        (json.dumps(CONFIG | {"init_lora_weights": "pissa_niter_4"}), "init_lora_weights pissa_niter_4, which changes"),
     ],
 )
 def test_a_config_that_cannot_be_followed_is_refused(factors, config, words):
