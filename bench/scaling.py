@@ -1,10 +1,10 @@
 """How near many workers come to their ideal, with a backend whose time per row is known.
 
-    python -m bench.scaling [--processes 1 2 4 8 16] [--simulated 1 4 16 64 256] [--out FOLDER]
+    python -m bench.scaling [--simulated 1 4 16 64 256] [--out FOLDER]
 
-Up to 16 workers are processes. More are simulated: the run loop, the journal and the tables are the real ones, workers
-are objects that answer after their time on a simulated clock, and the time that the main process computes passes on
-that clock too. So what is measured is whether the loop keeps all workers busy, and whether it keeps up.
+The run loop, the journal and the tables are the real ones; workers are objects that answer after their time on a
+simulated clock, and the time that the main process computes passes on that clock too. So what is measured is whether
+the loop keeps all workers busy, and whether it keeps up. `bench.real_workers` has workers that are processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
-from fastgen.backends.registry import slots
 from fastgen.config.hardware import Device
 from fastgen.config.settings import Settings
 from fastgen.resolver import resolve
@@ -173,49 +172,15 @@ def simulate(
     }
 
 
-def processes(scratch: Path, workers: int, rows_each: int, seconds: float) -> dict:
-    """A run on processes of the fake backend: the rows that came from the moment when all were at work, against the
-    ideal."""
-    path, out = scratch / "rows.jsonl", scratch / f"processes-{workers}"
-    path.write_text(json.dumps({"prompt": "a"}) + "\n")
-    settings = resolve("t2i", path, backend="fake", gpus=f"cpu:{workers}", out=out, batch_size=1)
-    at_once = sum(slots(settings, device) for device in settings.placement.devices)
-    rows = at_once * rows_each
-    path.write_text("".join(json.dumps({"prompt": f"{i} slow:{seconds}"}) + "\n" for i in range(rows)))
-    ready: list[float] = []
-    times: list[float] = []
-
-    def emit(event: str, **facts: Any) -> None:
-        if event == "lane_ready":
-            ready.append(time.monotonic())
-
-    for _ in Run(settings, emit).results():
-        times.append(time.monotonic())
-    # Whole rounds from when all are at work, to before the first one finds no more rows.
-    begin = max(ready) + seconds
-    rounds = int((times[-at_once] - begin) / seconds)
-    counted = sum(begin < moment <= begin + rounds * seconds for moment in times)
-    return {
-        "workers": workers,
-        "at_once": at_once,
-        "rows": rows,
-        "rounds": rounds,
-        "efficiency": round(counted / (rounds * at_once), 4),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--simulated", type=int, nargs="*", default=[1, 2, 4, 8, 16, 64, 256])
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a row on a process")
     parser.add_argument("--out", type=Path, help="folder for scaling.json")
     args = parser.parse_args()
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        "seconds_per_row": {"processes": args.seconds, "simulated": Simulated.seconds},
-        "processes": [],
+        "seconds_per_row": Simulated.seconds,
         "simulated": [],
     }
     with tempfile.TemporaryDirectory() as name:
@@ -227,9 +192,6 @@ def main() -> None:
         found["8_sizes_on_4_workers"] = simulate(scratch, 4, 4000, sizes=8)
         found["24_sizes_on_8_workers"] = simulate(scratch, 8, 4000, sizes=24)
         print(json.dumps({k: v for k, v in found.items() if k[0].isdigit() or k.startswith("one")}), flush=True)
-        for count in args.processes:
-            found["processes"].append(processes(scratch, count, 20, args.seconds))
-            print(json.dumps(found["processes"][-1]), flush=True)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")

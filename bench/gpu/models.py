@@ -49,14 +49,14 @@ def folder(out: Path, name: str, device: str) -> Path:
     return made
 
 
-def resolve(out: Path, task: str, model: Path, device: str, **flags: Any) -> Settings:
-    """Settings as a user gets them, with these flags."""
+def resolve(out: Path, task: str, model: Path, device: str, rows: int = 1, **flags: Any) -> Settings:
+    """Settings as a user gets them for so many rows, with these flags."""
     import fastgen
 
     run = out / "runs"
     run.mkdir(exist_ok=True)
     return fastgen.resolve(
-        task, str(rows_file(out, task, 1, "64x64", 1)), model=str(model), out=str(run), backend="local",
+        task, str(rows_file(out, task, rows, "64x64", 1)), model=str(model), out=str(run), backend="local",
         gpus="cpu" if device == "cpu" else "0", **flags,
     )  # fmt: skip
 

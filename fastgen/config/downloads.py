@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 
 from fastgen.config.short_names import SHORT_NAMES
+from fastgen.errors import SettingsError
 
 SIZES_GIB = {known.hub_id: known.weights_gib for known in SHORT_NAMES.values()} | {
     "black-forest-labs/FLUX.1-Krea-dev": 31.4,
 }
 """Of the files that are downloaded, in bfloat16; for plans, which ask nothing of the hub."""
 _plan_only: ContextVar[bool] = ContextVar("plan_only", default=False)
+_refused: ContextVar[str] = ContextVar("refused", default="")
 
 
 class Download(msgspec.Struct, frozen=True):
@@ -54,6 +56,22 @@ def none() -> Iterator[None]:
         yield
     finally:
         _plan_only.reset(token)
+
+
+@contextmanager
+def refused(reason: str) -> Iterator[None]:
+    """Inside, a download is an error, because what it is for could not run; "" for no reason."""
+    token = _refused.set(reason)
+    try:
+        yield
+    finally:
+        _refused.reset(token)
+
+
+def check() -> None:
+    """Raise SettingsError if a download would be in vain (`refused`)."""
+    if reason := _refused.get():
+        raise SettingsError(reason)
 
 
 def wanted() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from fastgen.config import downloads, hardware, stamps
+from fastgen.config import downloads, stamps
 from fastgen.config.backends import BackendSpec
 from fastgen.config.families import PARTS, PIPELINES, REFUSED, Defaults, usual
 from fastgen.config.short_names import AUTO, SHORT_NAMES
@@ -52,7 +52,7 @@ def locate(
     spec: BackendSpec, task: Task, model: str, on_gpu: bool, base_url: str | None, command: str | None
 ) -> tuple[ModelCard, None, list[str]]:
     """A model of the local engine: its card, no endpoint, and notes for the user. Raises ModelError."""
-    card, notes = resolve_model(model, task, on_gpu)
+    card, notes = resolve_model(model, task)
     return card, None, notes
 
 
@@ -65,22 +65,21 @@ def locate_fake(
     return ModelCard(spec.name, "", family, spec.name, defaults), None, []
 
 
-def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[str]]:
-    """The card for a hub id, a local folder, "tiny" or "auto", and notes for the user.
+def resolve_model(name: str, task: Task) -> tuple[ModelCard, list[str]]:
+    """The card for a hub id, a local folder, "tiny" or "auto", and notes for the user. "auto" is for a machine without
+    a GPU; see `auto_on_gpu`.
 
     Raises:
         ModelError: unknown name, incomplete folder or unsupported family; the message says how to fix it.
     """
     notes = []
     if name == "auto":
-        name = _auto_on_gpu(task) if on_gpu else "tiny"
-        if name == "tiny":
-            notes.append(
-                "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes "
-                "such as "
-                "'a red circle on a blue background', and nothing else (with a GPU it is "
-                f"{' or '.join(short for _, short in AUTO[task])})"
-            )
+        name = "tiny"
+        notes.append(
+            "no CUDA GPU here, so --model auto is 'tiny', the embedded model: it knows scenes of flat shapes such as "
+            "'a red circle on a blue background', and nothing else (with a GPU it is "
+            f"{' or '.join(short for _, short in AUTO[task])})"
+        )
     local = Path(name).expanduser()
     try:
         is_folder, is_there = local.is_dir(), local.exists()
@@ -120,13 +119,16 @@ def resolve_model(name: str, task: Task, on_gpu: bool) -> tuple[ModelCard, list[
     return card, notes
 
 
-def _auto_on_gpu(task: Task) -> str:
-    """The model of earlier versions if it is on this machine, since runs began with it; else by the GPUs' memory, among
-    models that are free for any use."""
+def auto_on_gpu(task: Task, least_gib: float) -> str:
+    """What --model auto is on GPUs: the model of earlier versions if it is on this machine, since runs began with it;
+    else by memory, among models that are free for any use.
+
+    Args:
+        least_gib: the memory of the smallest GPU of the run.
+    """
     if is_cached(AUTO_ON_GPU[task]):
         return AUTO_ON_GPU[task]
-    least = min((gpu.memory_gib for gpu in hardware.find_gpus()), default=0.0)
-    return next(short for gib, short in AUTO[task] if least >= gib)
+    return next(short for gib, short in AUTO[task] if least_gib >= gib)
 
 
 def is_cached(name: str) -> bool:
@@ -280,6 +282,7 @@ def _from_hub(name: str) -> Path | None:
                 return folder
         if not downloads.wanted():
             return None
+        downloads.check()
         downloads.announce(name, patterns)
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:

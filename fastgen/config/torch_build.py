@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastgen.config.hardware import Gpu
+from fastgen.config.hardware import Device, Gpu
 from fastgen.config.settings import Settings
 from fastgen.config.versions import ENGINE, unfit
 
@@ -20,6 +21,11 @@ INSTALL = "see https://pytorch.org/get-started/locally"
 def refuse_run(settings: Settings) -> str:
     """Why the engines of a run cannot use this PyTorch, its libraries or their GPUs; "" if they can."""
     devices = [d for link in settings.route if link.backend.optimizes for d in link.placement.devices]
+    return refuse_devices(devices)
+
+
+def refuse_devices(devices: Collection[Device]) -> str:
+    """The same of some devices, of which each has an engine."""
     if devices and (reason := next(filter(None, map(unfit, ENGINE)), "")):
         return reason
     reasons = (f"{device.name}: {reason}" for device in devices if device.gpu and (reason := refuse(device.gpu)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastgen.config import hardware, nvidia, optimizations, replicas
+from fastgen.config import downloads, hardware, model_cards, nvidia, optimizations, replicas, torch_build
 from fastgen.config.backends import BackendSpec, names
 from fastgen.config.checks import DTYPE_NAMES, MAX_STEPS, check_size, number, parse_size, real
 from fastgen.config.hardware import Device
@@ -122,7 +122,11 @@ def _locate(
         _refuse_tiny(flags)
     if model == "auto" and on_gpu and spec.starts_server and not base_url:
         model = (profile or choose(next(iter(spec.engines)), model, devices[0])).serve.model or model
-    card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
+    if model == "auto" and on_gpu and spec.optimizes:
+        least_gib = min((gpu.memory_gib for device in devices for gpu in device.gpus), default=0.0)
+        model = model_cards.auto_on_gpu(flags.task, least_gib)
+    with downloads.refused(torch_build.refuse_devices(devices) if spec.optimizes else ""):
+        card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
     if spec.is_remote and not endpoint.command:
         few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only take time to start
         clients = 1 if few else spec.processes

@@ -23,6 +23,8 @@ LEFT_TO_ITS_WORKER = 0.5
 """Batches. For so few rows no other worker changes its size."""
 LATE = 0.005
 """Part of all rows of a worker. It may end so much later than the others; none of them changes its size for less."""
+LATE_BY_ONE = 0.02
+"""The same if it ends later by one sample, since the last rows of a size cannot be divided further."""
 LEAVE = 3.0
 """Batches for each worker. A size that has less than one for each that shares it loses one of them to a size with so
 many."""
@@ -185,7 +187,7 @@ class Window:
         for name, bucket in self._current.items():
             if name in busy:
                 kept[bucket] = kept.get(bucket, 0.0) + min(self._shares.get(name, math.inf), each)
-                late[bucket] = late.get(bucket, 0.0) + LATE * self._added_samples / self.workers
+                late[bucket] = late.get(bucket, 0.0) + self._may_be_late
 
         def left_over(bucket: Bucket) -> float:
             return self._samples[bucket] - kept.get(bucket, 0.0)
@@ -201,6 +203,12 @@ class Window:
                 return None, 0.0
         left, batch = left_over(current), self.batch_for(current.width * current.height)
         return current, max(batch, left) if current in kept and left < each else math.inf
+
+    @property
+    def _may_be_late(self) -> float:
+        """Samples by which a worker may end later than the others."""
+        each = self._added_samples / self.workers
+        return max(LATE * each, float(LATE_BY_ONE * each >= 1))
 
     def _take(self, bucket: Bucket, most: int) -> Batch:
         """Requests with up to `most` samples together, at least one request; equal steps and prompts are side by

@@ -2,11 +2,14 @@
 
 FAULTY_DEVICES   names of devices that fail at every batch       FAULTY_AT_START   the same, while the engine is opened
 fault            in a prompt: the device fails at this row       fault:once        the first time only
+after:3          in a prompt: this row waits until such devices have failed three times
 """
 
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
 
 from fastgen.backends.fake import FakeBackend
@@ -31,6 +34,7 @@ class FaultyBackend(FakeBackend):
 
     def open(self) -> dict:
         if self._device in os.environ.get("FAULTY_AT_START", "").split():
+            self._note_fault()
             raise RuntimeError(CUDA)
         return super().open()
 
@@ -38,13 +42,24 @@ class FaultyBackend(FakeBackend):
         self._has_failed |= self._device in os.environ.get("FAULTY_DEVICES", "").split()
         for request in batch.requests:
             self._has_failed |= "fault" in (words := request.prompts[0].split())
-            once = Path(self.settings.run.out) / artifacts.LOGS / f"failed-{request.id}"
+            once = self._logs / f"failed-{request.id}"
             if "fault:once" in words and not once.exists():
                 once.touch()
                 self._has_failed = True
+            if after := re.search(r"\bafter:(\d+)", request.prompts[0]):
+                while not self._has_failed and len(list(self._logs.glob("fault-*"))) < int(after[1]):
+                    time.sleep(0.01)
         if self._has_failed:
+            self._note_fault()
             raise RuntimeError(CUDA)
         return super().run(batch)
+
+    @property
+    def _logs(self) -> Path:
+        return Path(self.settings.run.out) / artifacts.LOGS
+
+    def _note_fault(self) -> None:
+        (self._logs / f"fault-{os.getpid()}").touch()
 
 
 SPEC = BackendSpec(

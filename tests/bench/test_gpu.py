@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 
 import pytest
@@ -39,6 +41,56 @@ def test_nothing_begins_after_the_deadline(tmp_path):
     assert list(state.cells()) == []
 
 
+def test_a_cell_that_would_take_too_long_waits_for_the_next_call(tmp_path, monkeypatch):
+    state = State(tmp_path, deadline=time.monotonic() + 100)
+    assert state.cell("p", "a", dict, needs_s=200) is None and state.cell("p", "b", dict, needs_s=50) is not None
+    part = "speed flux-dev exact"
+    assert speed.needed_s(state, "cuda", part, "1024x1024", 1) == speed.UNKNOWN_S["cuda"]
+    state.cell(part, "1024x1024 x1", lambda: {"s_per_image": 3.5})
+    # 8 times 3.5 s a batch; to warm up, one round, and three of them with two under way
+    assert speed.needed_s(state, "cuda", "batches flux-dev exact", "1024x1024", 8) == pytest.approx(28 * 5)
+    assert speed.needed_s(state, "cuda", part, "512x512", 1) == pytest.approx(3.5 / 4 * 8)
+
+
+def test_a_call_that_ends_is_no_fault_of_the_cell_that_began_late(tmp_path):
+    def dies():
+        raise KeyboardInterrupt
+
+    state = State(tmp_path)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            state.cell("p", "a", dies)
+        state.forgive("p")
+    assert not state.is_settled("p", "a")
+    for _ in range(2):  # it had its time
+        with pytest.raises(KeyboardInterrupt):
+            state.cell("p", "a", dies)
+        os.utime(next((tmp_path / "cells").iterdir()), (0, 0))
+        state.forgive("p")
+    assert state.is_settled("p", "a")
+
+
+def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    child = "import subprocess, time; subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
+    script = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    started = time.monotonic()
+    assert not command.run([sys.executable, "-c", script], tmp_path / "log", 1.0)
+    assert command.run([sys.executable, "-c", ""], tmp_path / "log", 60.0)
+    assert time.monotonic() - started < 30
+
+
+def test_results_of_another_machine_are_not_measured_again(tmp_path):
+    before, after = State(tmp_path / "before"), State(tmp_path / "after")
+    before.cell("environment", "environment", lambda: {"gpu": "NVIDIA H100"})
+    before.finish("environment")
+    before.cell("parity", "tiny", lambda: {"right": True})
+    report.write(before, "cuda")
+    after.resume(before.folder / "results.json")
+    assert after.is_finished("environment") and not after.is_finished("parity")
+    assert after.cell("parity", "tiny", lambda: {"right": False})["right"]
+    assert list(after.cells()) == list(before.cells())
+
+
 def test_what_ended_the_process_counts_as_a_try(tmp_path):
     def dies():
         raise KeyboardInterrupt
@@ -62,6 +114,7 @@ def test_the_same_command_goes_on_until_all_is_measured(tmp_path, monkeypatch, c
             hangs.remove(part)
         else:
             State(tmp_path).finish(part)
+        return part not in hangs
 
     monkeypatch.setattr(command, "run", run)
     parts = ("environment", "parity", "trace")
@@ -96,13 +149,22 @@ def test_a_part_that_ran_out_of_time_measures_only_what_is_left(tmp_path, monkey
 def test_the_profile_has_the_smallest_batch_that_is_about_as_fast(tmp_path, monkeypatch):
     gpu = hardware.Gpu(index=0, visible_as="0", name="NVIDIA H200", memory_gib=140.0, compute_capability="9.0")
     monkeypatch.setattr(hardware, "find_gpus", lambda: [gpu])
-    seconds = {"512x512 x1": 1.0, "512x512 x4": 0.5, "512x512 x8": 0.499, "1024x1024 x1": 3.0, "1024x1024 x2": 3.2}
+    seconds = {
+        "512x512 x1": 1.0,
+        "1024x1024 x1": 3.0,
+        "768x768 x1": 2.0,
+        "512x512 x4": 0.5,
+        "512x512 x8": 0.499,
+        "1024x1024 x2": 3.2,
+    }
     state = State(tmp_path)
     for name, each in seconds.items():
-        state.cell("speed flux-dev exact", name, lambda each=each: {"s_per_image": 9.0, "s_per_image_pipelined": each})
+        part = f"{'speed' if name.endswith('x1') else 'batches'} flux-dev exact"
+        state.cell(part, name, lambda each=each: {"s_per_image": 9.0, "s_per_image_pipelined": each})
     report.write(state, "cuda")
     match, loaded = profile.load(tmp_path / "profile.toml")
     assert [loaded.batch_for(pixels) for pixels in (512 * 512, 1024 * 1024)] == [4, 1]
+    assert "768x768" not in (tmp_path / "profile.toml").read_text(), "only one batch size was measured"
     assert (match.compute_capability, match.least_memory_gib) == ("9.0", 133.0)
     assert loaded.measured.status == "measured" and "weights: synthetic" in str(loaded.measured)
 

@@ -21,6 +21,7 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "CELLS", {"cuda": (("64x64", 2),)})
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setitem(speed.STEPS, "cuda", 2)
+    monkeypatch.setitem(speed.UNKNOWN_S, "cuda", 0.0)
     with cards.installed(CARD, tmp_path / "bin"):
         yield State(tmp_path / "out")
 
@@ -42,6 +43,19 @@ def test_the_environment_names_the_card_and_one_product_is_checked(state):
 def test_a_card_that_multiplies_wrongly_is_named(state):
     with engine.prepared(CARD, 1.0), pytest.raises(ValueError, match=r"1\.0 instead of 1024"):
         correct._environment("cuda")
+
+
+def test_the_settings_are_those_of_a_long_run(state):
+    """A short one would not compile, and a GPU is not rented for a few images."""
+    path = models.folder(state.folder, "flux-dev", "cuda")
+    how = {"steps": 28, "size": "1024x1024", **speed.ARMS["exact"]}
+    compiles = [
+        models.resolve(state.folder, "t2i", path, "cuda", rows=rows, **how).optimizations.compile.on
+        for rows in (1, speed.ROWS["cuda"])
+    ]
+    assert compiles == [False, True]
+    found = models.resolve(state.folder, "t2i", path, "cuda", **speed.ARMS["fast without cache"]).optimizations
+    assert (found.quantize.transformer, found.stepcache.kind) == ("fp8", "none")
 
 
 def test_every_kernel_and_kind_is_compared_or_refused(state):

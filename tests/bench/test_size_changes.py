@@ -15,6 +15,7 @@ from bench.size_changes import ENOUGH, amounts, least, measure
         (16, 4000, 5, False, 4096),
         (64, 4000, 24, True, 4096),
         (64, 4000, 12, False, 4096),
+        (64, 4000, 3, False, 4096),
         (16, 20000, 12, False, 2048),
         (64, 20000, 60, True, 2048),
     ],

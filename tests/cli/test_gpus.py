@@ -68,8 +68,11 @@ def test_one_lost_gpu_of_eight(cli, tmp_path, tool):
 --id=[0-7]*) n=${{1#--id=}}; echo "$n, GPU-$n, NVIDIA A100-SXM4-40GB, 40960, 8.0, 580.65.06, Disabled"; exit 0;;
 --id=*) echo "No devices were found"; exit 6;;
 esac"""
-    error = refused(cli, tmp_path, PATH=tool(f"{rows}\n{LOST}", 255, cases))
+    path = tool(f"{rows}\n{LOST}", 255, cases)
+    error = refused(cli, tmp_path, PATH=path)
     assert f"GPU 5 cannot be used: {LOST}" in error and "use the others with --gpus 0,1,2,3,4,6,7" in error
+    dry = cli("t2i", tmp_path / "rows.jsonl", "--gpus", "0,4", "--dry-run", PATH=path)
+    assert "--model z-image" in dry.stdout, "the lost one, without memory, counts for nothing"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,8 @@ def test_a_pytorch_that_cannot_use_the_gpu(cli, tmp_path, tool, version, cuda, w
     environment = {"PATH": tool(CARD.format(driver="535.183.01")), "PYTHONPATH": f"{hook}{os.pathsep}{os.getcwd()}"}
     error = refused(cli, tmp_path, "--model", "tiny", **environment)
     assert words in error and "--gpus cpu" in error
+    # A model that is not here would be downloaded in vain, so this comes before the hub is asked.
+    assert words in refused(cli, tmp_path, "--model", "me/not-here", **environment)
     dry = cli("t2i", tmp_path / "rows.jsonl", "--model", "tiny", "--dry-run", **environment)
     assert dry.returncode == 0 and f"warning: {words}" in dry.stdout
 

@@ -26,7 +26,7 @@ def edit_json(path, **changes):
 
 
 def test_the_embedded_model_is_whole():
-    card, notes = resolve_model("tiny", "edit", on_gpu=False)
+    card, notes = resolve_model("tiny", "edit")
     assert (card.name, card.family, card.grid, card.path) == ("tiny", "flux", 16, str(TINY)) and not notes
     assert card.defaults.edits and card.defaults.steps == 12
 
@@ -111,8 +111,8 @@ def test_the_fingerprint_changes_with_the_files(folder):
 def test_a_text_to_image_model_that_edits_is_worth_a_note(folder):
     edit_json(folder / "fastgen.json", edits=False)
     edit_json(folder / "model_index.json", _class_name="FluxPipeline")
-    assert resolve_model(str(folder), "t2i", False)[1] == []
-    assert "may ignore" in resolve_model(str(folder), "edit", False)[1][0]
+    assert resolve_model(str(folder), "t2i")[1] == []
+    assert "may ignore" in resolve_model(str(folder), "edit")[1][0]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_a_text_to_image_model_that_edits_is_worth_a_note(folder):
 def test_unknown_names(tmp_path, monkeypatch, name, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=words):
-        resolve_model(name, "t2i", on_gpu=False)
+        resolve_model(name, "t2i")
 
 
 def test_a_weights_file_is_not_a_model(folder):
     with pytest.raises(ModelError, match="--transformer"):
-        resolve_model(str(folder / "vae/diffusion_pytorch_model.safetensors"), "t2i", on_gpu=False)
+        resolve_model(str(folder / "vae/diffusion_pytorch_model.safetensors"), "t2i")
 
 
 def test_a_plan_downloads_nothing_and_says_what_a_run_would(monkeypatch, tmp_path):
@@ -157,15 +157,15 @@ def test_a_plan_downloads_nothing_and_says_what_a_run_would(monkeypatch, tmp_pat
     monkeypatch.setattr(downloads, "_print", said.append)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no net")))
     with downloads.none():
-        card, (note,) = resolve_model("black-forest-labs/FLUX.1-Kontext-dev", "edit", on_gpu=False)
+        card, (note,) = resolve_model("black-forest-labs/FLUX.1-Kontext-dev", "edit")
     assert asked == [True] and card.path == "" and card.defaults.edits and card.defaults.guidance == 2.5
     assert note.startswith("it would download black-forest-labs/FLUX.1-Kontext-dev: 31.4 GiB to ") and "free" in note
     with downloads.none():
-        assert "a size that the hub alone knows" in resolve_model("me/another", "t2i", on_gpu=False)[1][0]
-    assert resolve_model("me/another", "t2i", on_gpu=False)[0].path == str(TINY) and not said
+        assert "a size that the hub alone knows" in resolve_model("me/another", "t2i")[1][0]
+    assert resolve_model("me/another", "t2i")[0].path == str(TINY) and not said
     file = huggingface_hub.hf_api.RepoSibling("transformer/a.safetensors", size=3 << 30)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: type("Info", (), {"siblings": [file]})())
-    resolve_model("me/another", "t2i", on_gpu=False)
+    resolve_model("me/another", "t2i")
     assert said[0].startswith("downloading me/another: 3.0 GiB to ") and "the same command continues it" in said[0]
 
 
@@ -193,7 +193,7 @@ def test_of_a_gated_model_the_page_and_the_token_are_named(monkeypatch, token, w
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
     with pytest.raises(ModelError, match=r"open https://huggingface\.co/me/gated and accept the licence; ") as error:
-        resolve_model("me/gated", "t2i", on_gpu=False)
+        resolve_model("me/gated", "t2i")
     assert "its licence must be accepted at https://huggingface.co/me/gated, and " + words in said[0]
     assert ("an account that has not accepted it" if token else "'hf auth login' with the same account") in str(
         error.value
@@ -208,4 +208,4 @@ def test_a_model_in_the_cache_asks_nothing_of_the_hub(monkeypatch):
         return str(TINY)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert resolve_model("me/cached", "t2i", on_gpu=False)[0].path == str(TINY)
+    assert resolve_model("me/cached", "t2i")[0].path == str(TINY)

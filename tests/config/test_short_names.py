@@ -276,7 +276,7 @@ def test_a_short_name_is_said_in_full(short, monkeypatch):
 
     monkeypatch.setattr(model_cards, "_from_hub", missing)
     with pytest.raises(ModelError):
-        model_cards.resolve_model(short, "edit", on_gpu=True)
+        model_cards.resolve_model(short, "edit")
     assert asked == [SHORT_NAMES[short].hub_id]
 
 
@@ -298,18 +298,16 @@ def test_auto_goes_by_memory_and_licence_and_keeps_what_is_here(task, memory, ca
         asked.append(name)
         raise ModelError(f"{name} is not here")
 
-    cards = [gpu("L4", gib, "8.9", number) for number, gib in enumerate(memory)]
-    monkeypatch.setattr(model_cards.hardware, "find_gpus", lambda: cards)
     monkeypatch.setattr(model_cards, "is_cached", lambda name: name in cached)
     monkeypatch.setattr(model_cards, "_from_hub", missing)
     with pytest.raises(ModelError):
-        model_cards.resolve_model("auto", task, on_gpu=True)
+        model_cards.resolve_model(model_cards.auto_on_gpu(task, min(memory)), task)
     assert asked == [want]
 
 
 def test_the_note_has_licence_and_size(monkeypatch):
     monkeypatch.setattr(model_cards, "_from_hub", lambda name: model_cards.TINY)
-    card, notes = model_cards.resolve_model("flux-dev", "t2i", on_gpu=True)
+    card, notes = model_cards.resolve_model("flux-dev", "t2i")
     assert card.name == "black-forest-labs/FLUX.1-dev"
     assert notes[0].startswith("--model flux-dev is black-forest-labs/FLUX.1-dev: a non-commercial licence")
     weights = {model.short: count(model).weights_gib for model in MODELS.values() if model.short}

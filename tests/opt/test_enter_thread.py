@@ -45,14 +45,17 @@ def are_per_thread() -> bool:
 
 
 @pytest.fixture
-def as_before():
-    before = torch._inductor.config.save_config()
+def untouched():
+    """No other test has set them. Afterwards they are as before."""
+    config = torch._inductor.config
+    before = config.save_config()
+    config.coordinate_descent_tuning = config.force_fuse_int_mm_with_mul = False
     yield
     torch._inductor.config.load_config(before)
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8", "mxfp8"])
-@pytest.mark.usefixtures("as_before")
+@pytest.mark.usefixtures("untouched")
 def test_torchaos_settings_reach_every_thread_that_compiles(kind):
     (untouched,) = settings_of_threads(Optimizations(), 1)
     chosen = Optimizations(quantize=Quantize(kind), compile=Compile(True))

@@ -62,7 +62,7 @@ def test_a_fault_costs_a_restart_and_no_row(run, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_gpu_that_always_fails_is_taken_out(run, monkeypatch, batch_size):
     monkeypatch.setenv("FAULTY_DEVICES", "cpu:1")
-    outcome = run([f"slow:0.05 {i}" for i in range(40)], batch_size=batch_size)
+    outcome = run([f"slow:0.02 after:3 {i}" for i in range(40)], batch_size=batch_size)
     assert outcome.state == "finished" and (outcome.counts["done"], outcome.counts["failed"]) == (40, 0)
     assert set(happened(outcome, "lane_died")) == {"cpu:1"} and len(happened(outcome, "lane_died")) == 3
     died = [one.get("restarting", True) for one in outcome.events if one["event"] == "lane_died"]
@@ -72,7 +72,7 @@ def test_a_gpu_that_always_fails_is_taken_out(run, monkeypatch, batch_size):
 
 def test_a_gpu_that_cannot_even_start_is_taken_out(run, monkeypatch):
     monkeypatch.setenv("FAULTY_AT_START", "cpu:0")
-    outcome = run([f"slow:0.2 {i}" for i in range(12)])
+    outcome = run([f"slow:0.1 after:3 {i}" for i in range(12)])
     assert outcome.state == "finished" and (outcome.counts["done"], outcome.counts["failed"]) == (12, 0)
     assert "cpu:0 is no longer used after 3 failed starts: CUDA error: an illegal memory access" in warnings(outcome)
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fastgen.backends.diffusion import render as render_module
 from fastgen.backends.diffusion.family import Sample
 from fastgen.backends.diffusion.group import Group
 from fastgen.config.model_cards import TINY
+from fastgen.config.optimizations import Compile
 from fastgen.config.stamps import digest
 from fastgen.errors import ModelError
 from fastgen.input.readers.rows import Row
@@ -146,6 +148,19 @@ def test_a_model_that_fits_and_leaves_no_room_is_refused_with_what_helps(t2i, mo
     monkeypatch.setattr(backend_module.DiffusionBackend, "_warm_up", no_room)
     with pytest.raises(ModelError, match=r"tiny does not fit into the memory of cpu; try, in this order: .*out of mem"):
         backend_module.DiffusionBackend(t2i.settings, t2i.device).open()
+
+
+def test_code_for_a_gpu_is_tuned_for_the_images_of_the_run(t2i):
+    """The first size that a graph sees decides; on a CPU small images are enough."""
+    compiled = replace(t2i.settings.optimizations, compile=Compile(True))
+    own = replace(t2i.settings, optimizations=compiled, image=replace(t2i.settings.image, size=(512, 768)))
+    own = replace(own, run=replace(own.run, batch_size=4))
+
+    def first(device: str) -> list[tuple[int, int, int]]:
+        engine = SimpleNamespace(settings=own, modules=SimpleNamespace(device=torch.device(device)))
+        return backend_module.DiffusionBackend._first_sizes(engine)[:2]
+
+    assert first("cuda") == [(512, 768, 2), (512, 768, 1)] and first("cpu") == [(64, 64, 2), (64, 64, 1)]
 
 
 def test_decoding_falls_back_to_tiles(t2i, monkeypatch):
