@@ -7,7 +7,8 @@ Commands: t2i (128x128, 6 to 8 steps), mixed (t2i with 4 to 50 steps) and edit, 
 version has a process with a `fastgen.Session`. In each round both do the same rows, one after the other, in changing
 order. CPU is that of the process and all its workers, which a busy machine changes little; the rest is the whole time
 of a run and its rate. The first round warms up. Prints the median of the ratios of the rounds, and from where to where
-the middle half of them goes. KEY=VALUE are arguments of `fastgen.resolve` for both.
+the middle half of them goes; and, of the rounds in which each version took least, their ratio: what others do on the
+machine only ever adds to a round. KEY=VALUE are arguments of `fastgen.resolve` for both.
 """
 
 from __future__ import annotations
@@ -131,26 +132,28 @@ def main() -> None:
     checkouts = {"this": HERE, "other": arguments.other.resolve()}
     versions = {name: Version(checkout) for name, checkout in checkouts.items()}
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {arguments.rows} rows, {arguments.rounds} rounds")
-    print("| command | images differ by | CPU this / other | seconds this / other | CPU s per round | load |")
-    print("|---|---|---|---|---|---|")
+    print("| command | images differ by | CPU this / other | seconds this / other | least CPU | least CPU s | load |")
+    print("|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tables = rows_of(folder, arguments.rows)
         for name in arguments.only or ["t2i", "mixed", "edit"]:
             ratios: dict[str, list[float]] = {figure: [] for figure in FIGURES}
-            cpu: list[float] = []
+            cpu: dict[str, list[float]] = {one: [] for one in versions}
             off = 0
             for turn in range(arguments.rounds + 1):
                 order = list(versions) if turn % 2 else list(versions)[::-1]
                 found = {one: versions[one].play(name, tables[name], folder / one, more) for one in order}
                 off = max(off, apart(found["this"]["results"], found["other"]["results"]))
                 if turn:
-                    cpu.append(found["this"]["CPU"])
+                    for one, values in cpu.items():
+                        values.append(found[one]["CPU"])
                     for figure, values in ratios.items():
                         values.append(found["this"][figure] / found["other"][figure])
             cells = [spread(values) for values in ratios.values()]
-            load = f"{os.getloadavg()[0]:.1f}"
-            print(f"| {name} | {off} of 255 | {' | '.join(cells)} | {median(cpu):.2f} | {load} |", flush=True)
+            least = {one: min(values) for one, values in cpu.items()}
+            cells += [f"{least['this'] / least['other']:.3f}", f"{least['this']:.2f}", f"{os.getloadavg()[0]:.1f}"]
+            print(f"| {name} | {off} of 255 | {' | '.join(cells)} |", flush=True)
     for version in versions.values():
         version.close()
 

@@ -136,14 +136,28 @@ class Engine(msgspec.Struct, frozen=True):
         told_by = told_by or stamp
         said = msgspec.structs.asdict(self)
         del said["loras"]
+
+        def told(path: Path) -> str:
+            beside = beside_lora(path)
+            return f"({told_by(path)})" + (f", {beside.name} ({told_by(beside)})" if beside else "")
+
         return said | {
-            "lora": [f"{path}:{scale} ({told_by(Path(path))})" for path, scale in self.loras],
+            "lora": [f"{path}:{scale} {told(Path(path))}" for path, scale in self.loras],
             "transformer": f"{self.transformer} ({told_by(Path(self.transformer))})" if self.transformer else "",
         }
 
     def stamps(self) -> list[str]:
         """Tells the files from others of the same names."""
-        return [stamp(Path(path)) for path in (self.transformer, *(path for path, _ in self.loras)) if path]
+        loras = [Path(path) for path, _ in self.loras]
+        others = [beside_lora(path) for path in loras]
+        files = ([Path(self.transformer)] if self.transformer else []) + loras + [other for other in others if other]
+        return [stamp(path) for path in files]
+
+
+def beside_lora(path: Path) -> Path | None:
+    """The file beside a LoRA that PEFT saved, which has its alphas; None if it has none."""
+    config = path.with_name("adapter_config.json")
+    return config if path.name == "adapter_model.safetensors" and config.is_file() else None
 
 
 class Placement(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any
 from fastgen.config.settings import Settings
 from fastgen.errors import InputError, ModelError, quoted
 from fastgen.input import weights
+from fastgen.input.paths import of_lora
 from fastgen.input.weights.layers import Model
 
 FIELD = "lora"
@@ -120,7 +121,7 @@ def _file(text: str, root: Path) -> str | None:
         for name in (text, text + SUFFIX):
             path = root / Path(name).expanduser()
             if os.path.isfile(path):
-                return str(path.resolve())
+                return of_lora(path)
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user
         pass
     return None

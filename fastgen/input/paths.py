@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fastgen.config.settings import IMAGE_FIELDS
+from fastgen.config.settings import IMAGE_FIELDS, beside_lora
 from fastgen.errors import InputError, SettingsError, quoted
 from fastgen.input import storage
 from fastgen.input.readers import folder, formats, rows, stored_folder
@@ -314,7 +314,13 @@ def lora(text: str) -> tuple[str, float]:
     file = Path(path).expanduser()
     if not os.path.isfile(file):
         raise SettingsError(f"--lora {text}: no such file; give PATH or PATH:SCALE of a .safetensors file")
-    return str(file.resolve()), value
+    return of_lora(file), value
+
+
+def of_lora(file: Path) -> str:
+    """The absolute path of a LoRA, without links; but one that has a file of alphas beside it stays there, since the
+    hub's cache has each file by another name elsewhere."""
+    return os.path.abspath(file) if beside_lora(file) else str(file.resolve())
 
 
 def transformer(text: str | None) -> str:

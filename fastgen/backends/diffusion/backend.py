@@ -271,7 +271,7 @@ class DiffusionBackend:
     def _warnings(self, request: Request, given: Inputs | None, tokens: dict[str, int]) -> tuple[str, ...]:
         most = self.settings.engine.max_sequence_length
         cut = max(tokens[text] for text in request.prompts)
-        warnings = list(given.warnings) if given else []
+        warnings = [*(given.warnings if given else ()), *self._loras.notes(request.loras)]
         if cut > most:
             warnings.append(f"the prompt has {cut} tokens; the model reads the first {most}")
         how = request.image_params

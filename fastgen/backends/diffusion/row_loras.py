@@ -70,6 +70,10 @@ class RowLoras:
                 self._users -= 1
                 self._turn.notify_all()
 
+    def notes(self, loras: Loras) -> list[str]:
+        """What the user should be told of files that the transformer has or had."""
+        return [f"{quoted(path)}: {note}" for path, _ in loras for note in self._plans[path][1].notes]
+
     @torch.no_grad()
     def _change(self, loras: Loras) -> None:
         modules = self._modules

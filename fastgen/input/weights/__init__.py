@@ -7,6 +7,7 @@ flux          those of a FLUX.1 model, and their names in other programs
 others        those of the other families
 folders       the shapes of a model folder's own weights
 lora          the tensors of a LoRA -> changes of layers
+alphas        what is said of them outside of the tensors
 transformer   the tensors of a transformer in one file -> the model's parameters
 """
 
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 from fastgen.config.families import PIPELINES
 from fastgen.errors import ModelError
-from fastgen.input.weights import flux, folders, gguf_file, lora, others, transformer
+from fastgen.input.weights import alphas, flux, folders, gguf_file, lora, others, transformer
 from fastgen.input.weights.layers import Model
 from fastgen.input.weights.safetensors import BadFile, Header, read_header
 
@@ -64,7 +65,7 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
 def plan_lora(path: str, model: Model) -> lora.Plan:
     """What a LoRA that a row names changes. Raises ModelError."""
     try:
-        return lora.plan(read_header(Path(path)), model)
+        return lora.plan(alphas.read(Path(path)), model)
     except BadFile as error:
         raise ModelError(f"{path}: {error}") from None
 
@@ -89,7 +90,10 @@ def read_model(folder: Path) -> Model:
 
 def _plan(flag: str, path: str, read: Callable[[Header, Model], Plan], model: Model) -> Plan:
     try:
-        is_gguf = flag == "--transformer" and gguf_file.is_gguf(Path(path))
-        return read(gguf_file.read_gguf(Path(path)) if is_gguf else read_header(Path(path)), model)
+        if flag == "--lora":
+            return read(alphas.read(Path(path)), model)
+        return read(
+            gguf_file.read_gguf(Path(path)) if gguf_file.is_gguf(Path(path)) else read_header(Path(path)), model
+        )
     except BadFile as error:
         raise ModelError(f"{flag} {path}: {error}") from None

@@ -5,12 +5,12 @@ those of the programs that published the models. Knows shapes, not values.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fastgen.input.weights import alphas
 from fastgen.input.weights.layers import Layer, Model
 from fastgen.input.weights.safetensors import FLOATS, BadFile, Header, Tensor
 
@@ -136,7 +136,19 @@ def plan(header: Header, model: Model) -> Plan:
         raise BadFile(_explain(problems, len(header.tensors)))
     if not changes:
         raise BadFile("contains no LoRA weights; give the file of a LoRA")
-    return Plan(tuple(changes), tuple(f"{_some(names)} are left out: {why}" for why, names in unused.items()))
+    notes = [f"{_some(names)} are left out: {why}" for why, names in unused.items()]
+    if unsaid := [name for change in changes for name in _without_alpha(change)]:
+        where = f"which PEFT keeps in {alphas.PEFT_CONFIG} beside its file"
+        notes.append(f"no alpha for {_some(unsaid)}, {where}: the rank is taken for it")
+    return Plan(tuple(changes), tuple(notes))
+
+
+def _without_alpha(change: Change) -> list[str]:
+    """The first tensor of a layer in PEFT's own file whose alpha is nowhere."""
+    name = next(iter(change.tensors.values()))
+    products = {"down", "lokr_w1", "lokr_w1_a", "hada_w1_a"} & change.tensors.keys()
+    said = change.alpha is not None or "alpha" in change.tensors
+    return [name] if products and not said and name.startswith(WRAPPER) else []
 
 
 def _read_name(name: str, model: Model) -> tuple[str, str, Layer | None] | None:
@@ -239,28 +251,10 @@ def _check_factors(
 
 def _change(layer: Layer, names: dict[str, str], header: Header) -> Change:
     inner = next((names[role] for role in ("down", "lokr_w2_b", "lokr_w1_b", "hada_w1_b") if role in names), "")
-    if not inner:
+    if not inner and "lokr_w1" not in names:
         return Change(layer, names)
-    rank = header.tensors[inner].shape[0]
-    alpha, root = _by_metadata(layer, header)
-    return Change(layer, names, rank, alpha, root)
-
-
-def _by_metadata(layer: Layer, header: Header) -> tuple[float | None, bool]:
-    """Alpha, and whether it is rank-stabilized, from the metadata that diffusers writes."""
-    try:
-        said = json.loads(header.metadata.get("lora_adapter_metadata", "{}"))
-        about = {
-            key.removeprefix(f"{layer.part}."): value for key, value in said.items() if key.startswith(layer.part + ".")
-        }
-        alpha = about.get("lora_alpha")
-        for pattern, own in (about.get("alpha_pattern") or {}).items():
-            if any(re.match(rf"(.*\.)?({pattern})$", name) for name in (layer.name, layer.pieces[0].path)):
-                alpha = own
-                break
-        return None if alpha is None else float(alpha), bool(about.get("use_rslora"))
-    except (AttributeError, TypeError, ValueError, re.error):
-        raise BadFile("its metadata (lora_adapter_metadata) cannot be read; save the LoRA again") from None
+    alpha, root, rank = alphas.of(layer, header)
+    return Change(layer, names, rank or (header.tensors[inner].shape[0] if inner else 0), alpha, root)
 
 
 def _twice(changes: list[Change]) -> Iterator[tuple[str, str]]:

@@ -131,6 +131,17 @@ def test_a_file_that_is_gone_or_was_changed_fails_its_rows_only(t2i, folder, tmp
     assert all(isinstance(result, Done) for result in t2i.run(Batch(Bucket.of(plain[0]), tuple(plain))))
 
 
+def test_what_a_file_leaves_open_is_said_with_the_row(t2i, tmp_path):
+    down, up = torch.ones(RANK, D), torch.zeros(D, RANK)
+    name = f"base_model.model.{BLOCK}to_q"
+    save_file({f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, tmp_path / "peft.safetensors")
+    row = {"prompt": "a red circle", "size": "64x64", "steps": 1}
+    ours, other = rows(t2i, tmp_path, [row | {"lora": str(tmp_path / "peft.safetensors")}, row])
+    (found,), (plain,) = (t2i.run(Batch(Bucket.of(one), (one,))) for one in (ours, other))
+    assert isinstance(found, Done) and len(found.warnings) == 1 and not plain.warnings
+    assert "peft.safetensors: no alpha for 1 tensor" in found.warnings[0]
+
+
 def test_a_set_waits_until_those_before_it_are_done(t2i, folder):
     """In the order in which they ask, so that none waits for ever."""
     row_loras = RowLoras(t2i.modules, str(TINY))

@@ -87,7 +87,8 @@ def plan(file, model):
 def test_names_that_have_their_place(plan, tensors, part, paths):
     found = plan(tensors)
     (change,) = found.changes
-    assert change.layer.part == part and sorted(change.tensors.values()) == sorted(tensors) and not found.notes
+    assert change.layer.part == part and sorted(change.tensors.values()) == sorted(tensors)
+    assert bool(found.notes) == any(name.startswith("base_model") for name in tensors), "PEFT keeps alpha elsewhere"
     if isinstance(paths, list):
         assert [piece.path for piece in change.layer.pieces] == paths
     elif paths:

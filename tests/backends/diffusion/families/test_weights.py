@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from fastgen.backends.diffusion import single_file
 from fastgen.backends.diffusion.lora import merge
-from fastgen.input.weights import gguf_file, lora, others, transformer
+from fastgen.input.weights import alphas, gguf_file, lora, others, transformer
 from fastgen.input.weights.safetensors import BadFile, read_header
 from tests.backends.diffusion.families import tiny
 
@@ -170,6 +170,44 @@ def test_the_names_of_diffusers_and_alpha_in_the_metadata(family, tmp_path, dice
             module, model, {f"{prefix}{path}.lora_A.weight": down, f"{prefix}{path}.lora_B.weight": up}, tmp_path
         )
         assert (found[f"{path}.weight"] - weight - SCALE * up @ down).abs().max() < 1e-5
+
+
+def peft_configs(layers):
+    """What PEFT may save for layers of these names."""
+    from peft import LoHaConfig, LoKrConfig, LoraConfig
+
+    shared = {"target_modules": [*layers], "r": RANK}
+    plain = shared | {"lora_alpha": 6}
+    return {
+        "lora": LoraConfig(**plain, alpha_pattern={layers[0]: 1}, rank_pattern={layers[-1]: 2}),
+        "rslora": LoraConfig(**plain, use_rslora=True),
+        "dora": LoraConfig(**plain, use_dora=True),
+        "lokr": LoKrConfig(**shared, alpha=6),
+        "lokr of two products": LoKrConfig(**shared | {"r": 1}, alpha=6, decompose_both=True, decompose_factor=4),
+        "loha": LoHaConfig(**shared, alpha=6),
+    }
+
+
+@pytest.mark.parametrize("kind", peft_configs(["-"]))
+def test_what_peft_saves_is_merged_as_peft_does(family, kind, tmp_path, dice):
+    """Its alphas are in a file beside the adapter."""
+    from peft import get_peft_model
+
+    name, module, model = family
+    layers = [path for paths in LAYERS[name].values() for path in paths]
+    theirs = get_peft_model(copy.deepcopy(module), peft_configs(layers)[kind])
+    for at, parameter in theirs.named_parameters():
+        if re.search("lora_[AB]|lokr|hada", at):
+            parameter.data.copy_(draw(dice, *parameter.shape) * 0.3)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    ours, plan = copy.deepcopy(module), lora.plan(alphas.read(path), model)
+    merge(str(path), plan, 1.0, {"transformer": ours})
+    wanted = theirs.merge_and_unload().state_dict()
+    assert not plan.notes and len(plan.changes) == len(layers)
+    for at, value in ours.state_dict().items():
+        assert (value - wanted[at]).abs().max() < 1e-5, at
+    assert not any(torch.equal(ours.get_submodule(at).weight, module.get_submodule(at).weight) for at in layers)
 
 
 def original(module, model) -> dict[str, torch.Tensor]:
