@@ -7,6 +7,7 @@ after a fault of a device:
 * an accused row is poison once any row succeeds after that; until then the devices may be the cause, and it waits;
 * if workers die that hold no row, or whose rows are all done later, something else ends them (a killer outside, a full
   memory), and a row needs more deaths to be found guilty;
+* if other workers die between the deaths of a row, a killer outside may have hit it each time, and it needs more too;
 * a worker that dies MAX_FAULTS times and finishes nothing in between is taken out; the last one is given more time.
 """
 
@@ -27,6 +28,9 @@ the last worker, because nothing can go on without it."""
 
 MOST_MORE = 6
 """At most so many deaths more are needed, one for each death that no row caused."""
+MOST_BETWEEN = 3
+"""At most so many, one for each death of another worker between those of a row: not all of them need a killer outside,
+since other rows may be poison too, and each death costs a start."""
 
 Verdict = Literal["suspect", "accused", "poison"]
 
@@ -36,6 +40,8 @@ class Blame:
         self.poison_streak = 0
         """Rows in a row that were found to be poison, with none done in between."""
         self._kills: Counter[str] = Counter()
+        self._first_kill: dict[str, int] = {}
+        """Id of a row -> the number of deaths of workers with rows when it was first alone at one."""
         self._causeless = 0
         self._suspected: dict[str, int] = {}
         """Id of a row -> the last death at which its worker had it."""
@@ -114,7 +120,10 @@ class Blame:
             device_fault: whether it died because its device failed.
         """
         self._kills[request.id] += 1
-        if self._kills[request.id] < failure_policy.MAX_KILLS + self._causeless:
+        kills = self._kills[request.id]
+        deaths = len(self._not_done) - self._first_kill.setdefault(request.id, len(self._not_done))
+        between = 0 if device_fault else min(MOST_BETWEEN, deaths + 1 - kills)
+        if kills < failure_policy.MAX_KILLS + max(self._causeless, between):
             return "suspect"
         if not device_fault:
             self.poison_streak += 1

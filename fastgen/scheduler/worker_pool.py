@@ -14,6 +14,7 @@ from threading import Thread
 from fastgen.backends.registry import slots
 from fastgen.config.hardware import Device
 from fastgen.errors import EngineError, ModelError
+from fastgen.scheduler import failure_policy
 from fastgen.scheduler.account import Account
 from fastgen.scheduler.batching import halves
 from fastgen.scheduler.blame import MAX_FAULTS, MAX_FAULTS_OF_LAST, Blame
@@ -295,7 +296,8 @@ class WorkerPool:
             return
         times = self.blame.kills(request)
         message = f"it ended its engine process {times} times while it ran there alone: {death}"
-        failed = state.group.failed(request, "poison", message, times)
+        # Those more that only a killer outside made necessary are not in the table.
+        failed = state.group.failed(request, "poison", message, min(times, failure_policy.MAX_KILLS))
         if verdict == "poison":
             lost.poisoned = [failed]
         else:

@@ -19,6 +19,6 @@ def test_commands_and_workers_are_killed(tmp_path):
 
 
 def test_workers_are_killed_and_the_poison_rows_are_found(tmp_path):
-    found = storm(tmp_path, workers=4, rows=150, every_s=0.3, seconds=3.0, slow_s=0.2)
+    found = storm(tmp_path, workers=4, rows=250, every_s=0.3, seconds=3.0, slow_s=0.08)
     assert found["kills"] and len(found["poison"]) == 3
     assert not found["lost"] and not found["doubled"] and not found["failed_without_fault"]

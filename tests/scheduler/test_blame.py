@@ -32,6 +32,15 @@ def test_a_death_for_another_reason_is_the_rows_at_the_second_time():
     assert blame.poison_streak == 1 and blame.row_done() == [] and blame.poison_streak == 0
 
 
+def test_a_row_needs_more_deaths_if_other_workers_die_between_its_own():
+    blame, verdicts = Blame(), []
+    for ids in ["a"], ["b", "c"], ["a"], ["b"], ["a"], ["a"]:
+        blame.died_with(ids)
+        if ids == ["a"]:
+            verdicts.append(blame.killed_alone(row("a"), TWO, device_fault=False))
+    assert verdicts == ["suspect", "suspect", "suspect", "poison"]
+
+
 def test_one_device_accuses_nobody_while_there_is_another():
     blame = Blame()
     assert [fault(blame, "a", "cuda:0") for _ in range(4)] == ["suspect"] * 4
