@@ -14,7 +14,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +80,20 @@ def named(path: Path) -> tuple[int, int] | None:
 
 def parts(run: Path) -> list[Part]:
     """The parts of a run that have begun, in the order of their numbers."""
-    found = []
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for path in (run / FOLDER).iterdir():
-            if (named := _NAME.fullmatch(path.name)) and (path / RUN).is_file():
-                found.append(Part(path, int(named[1]), int(named[2])))
+    found = [part for part in _folders(run) if (part.path / RUN).is_file()]
     return sorted(found, key=lambda part: (part.of, part.number))
 
 
 def at_work(run: Path) -> list[Part]:
     """The parts of a run that processes have now, also those that have written nothing yet."""
-    found = []
-    for path in (run / FOLDER).glob("*-of-*"):
-        if (name := named(path)) and (part := Part(path, *name)).at_work:
-            found.append(part)
-    return found
+    return [part for part in _folders(run) if part.at_work]
+
+
+def _folders(run: Path) -> list[Part]:
+    """All that have a folder, in any order."""
+    if not os.path.isdir(run / FOLDER):  # Path.is_dir raises OSError for a name that is too long
+        return []
+    return [Part(path, *name) for path in (run / FOLDER).iterdir() if (name := named(path))]
 
 
 def whole_at_work(run: Path) -> bool:
