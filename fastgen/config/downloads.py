@@ -22,7 +22,7 @@ SIZES_GIB = {known.hub_id: known.weights_gib for known in SHORT_NAMES.values()} 
 }
 """Of the files that are downloaded, in bfloat16; for plans, which ask nothing of the hub."""
 _plan_only: ContextVar[bool] = ContextVar("plan_only", default=False)
-_refused: ContextVar[str] = ContextVar("refused", default="")
+_refused: ContextVar[Callable[[], str] | None] = ContextVar("refused", default=None)
 
 
 class Download(msgspec.Struct, frozen=True):
@@ -59,8 +59,9 @@ def none() -> Iterator[None]:
 
 
 @contextmanager
-def refused(reason: str) -> Iterator[None]:
-    """Inside, a download is an error, because what it is for could not run; "" for no reason."""
+def refused(reason: Callable[[], str]) -> Iterator[None]:
+    """Inside, a download is an error if what it is for could not run. `reason` says why, or "", and is asked only
+    then."""
     token = _refused.set(reason)
     try:
         yield
@@ -70,7 +71,7 @@ def refused(reason: str) -> Iterator[None]:
 
 def check() -> None:
     """Raise SettingsError if a download would be in vain (`refused`)."""
-    if reason := _refused.get():
+    if (ask := _refused.get()) and (reason := ask()):
         raise SettingsError(reason)
 
 

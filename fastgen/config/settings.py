@@ -154,9 +154,13 @@ class Engine(msgspec.Struct, frozen=True):
         return [stamp(path) for path in files]
 
 
+PEFT_CONFIG = "adapter_config.json"
+"""The file that PEFT writes beside an adapter."""
+
+
 def beside_lora(path: Path) -> Path | None:
     """The file beside a LoRA that PEFT saved, which has its alphas; None if it has none."""
-    config = path.with_name("adapter_config.json")
+    config = path.with_name(PEFT_CONFIG)
     return config if path.name == "adapter_model.safetensors" and config.is_file() else None
 
 

@@ -33,6 +33,8 @@ INPUTS = "inputs"
 """Images that came from Python as objects, named by their content. --fresh leaves them in place."""
 OURS = (RUN, RESULTS, FAILURES, JOURNAL, IMAGES, LOGS)
 LOCK = ".lock"
+LOCK_S = 0.3
+"""Time to claim a folder: `fastgen status` looks at the lock for a moment."""
 
 
 class RunFolder:
@@ -210,7 +212,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0.3, poll_interval=0.02)  # `fastgen status` looks at it for a moment
+            lock.acquire(timeout=LOCK_S, poll_interval=0.02)
         except Timeout:
             raise RunFolderError(
                 f"-o {self.path}: another fastgen (process {self._holder()}) is using it; wait for it or choose "

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from fastgen.errors import DiskError, RunFolderError
 from fastgen.output import artifacts
 from fastgen.output.journal import Journal, with_checksum
-from fastgen.output.run_dir import JOURNAL, LOCK, RUN
+from fastgen.output.run_dir import JOURNAL, LOCK, LOCK_S, RUN
 from fastgen.output.writers import from_journal
 from fastgen.types import Done, Result
 
@@ -144,7 +144,7 @@ def status(run: Path) -> list[Status]:
     return said
 
 
-def merge(run: Path, patience_s: float = 0.3) -> Counter[str]:
+def merge(run: Path, patience_s: float = LOCK_S) -> Counter[str]:
     """Put the results of all parts into one journal and one table. Repeating it changes nothing.
 
     Args:

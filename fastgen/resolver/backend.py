@@ -125,7 +125,7 @@ def _locate(
     if model == "auto" and on_gpu and spec.optimizes:
         least_gib = min((gpu.memory_gib for device in devices for gpu in device.gpus), default=0.0)
         model = model_cards.auto_on_gpu(flags.task, least_gib)
-    with downloads.refused(torch_build.refuse_devices(devices) if spec.optimizes else ""):
+    with downloads.refused(lambda: torch_build.refuse_devices(devices) if spec.optimizes else ""):
         card, endpoint, notes = locate(spec, flags.task, model, on_gpu, base_url, flags.vllm_command)
     if spec.is_remote and not endpoint.command:
         few = flags.max_inflight and flags.max_inflight <= ONE_PROCESS  # a second one would only take time to start

@@ -297,7 +297,7 @@ class WorkerPool:
         times = self.blame.kills(request)
         message = f"it ended its engine process {times} times while it ran there alone: {death}"
         # Those more that only a killer outside made necessary are not in the table.
-        failed = state.group.failed(request, "poison", message, min(times, failure_policy.MAX_KILLS))
+        failed = state.group.failed(request, "poison", message, failure_policy.MAX_KILLS)
         if verdict == "poison":
             lost.poisoned = [failed]
         else:

@@ -23,7 +23,7 @@ from fastgen.config.families import PIPELINES
 from fastgen.errors import ModelError
 from fastgen.input.weights import alphas, flux, folders, gguf_file, lora, others, transformer
 from fastgen.input.weights.layers import Model
-from fastgen.input.weights.safetensors import BadFile, Header, read_header
+from fastgen.input.weights.safetensors import BadFile, read_header
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2")
 """Of FLUX.1."""
@@ -54,8 +54,8 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
     if not loras and not transformer_file:
         return Plans(None, (), ())
     model = read_model(Path(folder))
-    main = _plan("--transformer", transformer_file, transformer.plan, model) if transformer_file else None
-    merged = tuple(_plan("--lora", path, lora.plan, model) for path, _ in loras)
+    main = _plan("--transformer", transformer_file, _transformer, model) if transformer_file else None
+    merged = tuple(_plan("--lora", path, _lora, model) for path, _ in loras)
     notes = [f"--transformer {transformer_file}: {note}" for note in (main.notes if main else ())]
     for (path, _), found in zip(loras, merged, strict=True):
         notes += [f"--lora {path}: {note}" for note in found.notes]
@@ -65,7 +65,7 @@ def plan(folder: str, transformer_file: str, loras: tuple[tuple[str, float], ...
 def plan_lora(path: str, model: Model) -> lora.Plan:
     """What a LoRA that a row names changes. Raises ModelError."""
     try:
-        return lora.plan(alphas.read(Path(path)), model)
+        return _lora(Path(path), model)
     except BadFile as error:
         raise ModelError(f"{path}: {error}") from None
 
@@ -88,12 +88,16 @@ def read_model(folder: Path) -> Model:
     return others.of(family, folders.read_shapes(folder / "transformer"), config("transformer"))
 
 
-def _plan(flag: str, path: str, read: Callable[[Header, Model], Plan], model: Model) -> Plan:
+def _lora(path: Path, model: Model) -> lora.Plan:
+    return lora.plan(alphas.read(path), model)
+
+
+def _transformer(path: Path, model: Model) -> transformer.Plan:
+    return transformer.plan(gguf_file.read_gguf(path) if gguf_file.is_gguf(path) else read_header(path), model)
+
+
+def _plan(flag: str, path: str, read: Callable[[Path, Model], Plan], model: Model) -> Plan:
     try:
-        if flag == "--lora":
-            return read(alphas.read(Path(path)), model)
-        return read(
-            gguf_file.read_gguf(Path(path)) if gguf_file.is_gguf(Path(path)) else read_header(Path(path)), model
-        )
+        return read(Path(path), model)
     except BadFile as error:
         raise ModelError(f"{flag} {path}: {error}") from None

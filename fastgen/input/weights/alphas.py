@@ -6,15 +6,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fastgen.config.settings import beside_lora
+from fastgen.config.settings import PEFT_CONFIG, beside_lora
 from fastgen.input.weights.layers import Layer
 from fastgen.input.weights.safetensors import BadFile, Header, read_header
 
-PEFT_CONFIG = "adapter_config.json"
-"""The file that PEFT writes beside an adapter (`settings.beside_lora`)."""
 PLAIN_BEGINNINGS = ("gaussian", "eva", "orthogonal", "mica")
 """Values of PEFT's `init_lora_weights` that leave the model's own weights as they are. Others, such as pissa, olora,
 corda and loftq, train a difference to weights that they changed first."""
@@ -36,7 +35,7 @@ def of(layer: Layer, header: Header) -> tuple[float | None, bool, int]:
     diffusers and PEFT write."""
     source = PEFT_CONFIG if PEFT_CONFIG in header.metadata else "lora_adapter_metadata"
     try:
-        about = json.loads(header.metadata.get(source, "{}"))
+        about = _parsed(header.metadata.get(source, "{}"))
         if source != PEFT_CONFIG:
             prefix = f"{layer.part}."
             about = {key.removeprefix(prefix): value for key, value in about.items() if key.startswith(prefix)}
@@ -50,6 +49,12 @@ def of(layer: Layer, header: Header) -> tuple[float | None, bool, int]:
     except (AttributeError, TypeError, ValueError, re.error):
         where = f"{PEFT_CONFIG} beside it" if source == PEFT_CONFIG else f"its metadata ({source})"
         raise BadFile(f"{where} cannot be read; save the LoRA again") from None
+
+
+@lru_cache(4)
+def _parsed(text: str) -> Any:
+    """The same for all layers of a file."""
+    return json.loads(text)
 
 
 def _refuse(about: dict) -> None:
